@@ -1,0 +1,1 @@
+"""gramstyle: a photograph in the style of a painting, by explicit gradients."""

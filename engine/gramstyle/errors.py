@@ -1,0 +1,25 @@
+"""What can go wrong through no fault of the code: one sentence each, with the remedy in it."""
+
+
+class GramstyleError(Exception):
+    """A problem that the user can mend; its text is one line that names the thing and the remedy."""
+
+
+class ImageError(GramstyleError):
+    """A picture that cannot be read, used or written."""
+
+
+class ModelError(GramstyleError):
+    """A network file that is missing, damaged or not what the engine can run."""
+
+
+class OptionError(GramstyleError):
+    """An option whose value makes no sense."""
+
+
+class RuntimeMissingError(GramstyleError):
+    """ONNX Runtime is not installed, or installed twice."""
+
+
+class NonFiniteError(GramstyleError):
+    """A loss or a response that is NaN or infinite."""
