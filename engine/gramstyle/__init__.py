@@ -1,1 +1,31 @@
-"""gramstyle: a photograph in the style of a painting, by explicit gradients."""
+"""gramstyle: a photograph in the style of a painting, by explicit gradients.
+
+"A Neural Algorithm of Artistic Style" (Gatys, Ecker, Bethge, arXiv 1508.06576) without a
+deep-learning framework: VGG-19 runs forward in ONNX Runtime, a backward pass derived by hand
+carries the paper's gradients to the pixels, SciPy's L-BFGS-B moves them.
+"""
+
+from gramstyle.errors import (
+    GramstyleError,
+    ImageError,
+    ModelError,
+    NonFiniteError,
+    OptionError,
+    RuntimeMissingError,
+)
+from gramstyle.transfer import Losses, Options, Progress, Record, Result, transfer
+
+__all__ = [
+    "GramstyleError",
+    "ImageError",
+    "Losses",
+    "ModelError",
+    "NonFiniteError",
+    "OptionError",
+    "Options",
+    "Progress",
+    "Record",
+    "Result",
+    "RuntimeMissingError",
+    "transfer",
+]

@@ -2,7 +2,7 @@
 
 
 class GramstyleError(Exception):
-    """A problem that the user can mend; its text is one line that names the thing and the remedy."""
+    """A problem that the user can mend; its text is one line with the remedy."""
 
 
 class ImageError(GramstyleError):

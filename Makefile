@@ -1,0 +1,54 @@
+# The quick start and the checks; every target builds what it needs and nothing twice.
+#
+#     make demo     style a sample picture
+#     make test     the whole test suite
+#     make lint     ruff, mypy --strict, import-linter
+#     make bench    time an evaluation against PyTorch (downloads PyTorch)
+#     make clean    remove everything that was built
+
+PYTHON ?= python3
+BIN := .venv/bin
+PACKAGE := $(shell find engine -name '*.py')
+MODEL := models/vgg19.onnx
+
+.PHONY: demo test lint bench clean
+.DELETE_ON_ERROR:
+
+demo: demo/chelsea.png
+	@echo "The picture is demo/chelsea.png"
+
+test: .venv/.test $(MODEL)
+	$(BIN)/python -m pytest
+
+lint: .venv/.lint
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: .venv/.bench $(MODEL)
+	$(BIN)/python tools/benchmark.py
+
+clean:
+	rm -rf .venv demo build dist $(MODEL)
+
+demo/chelsea.png: docs/samples/chelsea.jpg docs/samples/meadow.jpg $(MODEL) $(PACKAGE)
+	@mkdir -p demo
+	$(BIN)/gramstyle transfer docs/samples/chelsea.jpg docs/samples/meadow.jpg -o $@
+
+# The weights do not change when the code does, so only a missing model is built.
+$(MODEL): | .venv/.runtime
+	$(BIN)/gramstyle model export --to $@
+
+.venv/.created:
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("gramstyle needs Python 3.11 or newer; name one: make PYTHON=python3.12 ...")'
+	$(PYTHON) -m venv .venv
+	@touch $@
+
+.venv/.runtime: pyproject.toml | .venv/.created
+	$(BIN)/python -m pip install --quiet --editable '.[cpu]'
+	@touch $@
+
+.venv/.%: pyproject.toml .venv/.runtime
+	$(BIN)/python -m pip install --quiet --editable '.[cpu,$*]'
+	@touch $@

@@ -1,0 +1,66 @@
+"""The program `gramstyle`: arguments in, progress and files out, an exit code at the end.
+
+0 done; 2 something given cannot be used (one line on stderr says what and what to do);
+130 stopped by Ctrl-C, 143 by SIGTERM.
+"""
+
+import signal
+import sys
+from collections.abc import Sequence
+from importlib.metadata import version
+from types import FrameType
+from typing import Never
+
+from gramstyle.cli import model, transfer
+from gramstyle.cli.parsing import Commands, Parser
+from gramstyle.errors import GramstyleError
+
+EXAMPLE = "gramstyle transfer photo.jpg painting.jpg -o result.png"
+
+
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM, handled as Ctrl-C is."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the program and return its exit code."""
+    signal.signal(signal.SIGTERM, _terminate)
+    options = _parser().parse_args(arguments)
+    try:
+        options.run(options)
+    except GramstyleError as error:
+        return _fail(str(error), 2)
+    except _Terminated as stop:
+        return _fail(str(stop) or "terminated", 143)
+    except KeyboardInterrupt as stop:
+        return _fail(str(stop) or "stopped by Ctrl-C", 130)
+    except MemoryError:
+        return _fail("there is not enough memory for this; choose a smaller --size", 2)
+    return 0
+
+
+def _parser() -> Parser:
+    parser = Parser(
+        prog="gramstyle",
+        description="Render a photograph in the style of a painting "
+        "(Gatys, Ecker, Bethge 2015), without a deep-learning framework.",
+        epilog=f"example: {EXAMPLE}",
+    )
+    parser.add_argument("--version", action="version", version=f"gramstyle {version('gramstyle')}")
+    commands: Commands = parser.add_subparsers(
+        title="commands", required=True, metavar="COMMAND", parser_class=Parser
+    )
+    transfer.add_parser(commands)
+    model.add_parser(commands)
+    return parser
+
+
+def _terminate(_number: int, _frame: FrameType | None) -> Never:
+    raise _Terminated
+
+
+def _fail(message: str, code: int) -> int:
+    # A file's name may hold anything, a line break or a terminal's control codes too.
+    line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in message)
+    print(f"gramstyle: {'error: ' if code == 2 else ''}{line}", file=sys.stderr)  # noqa: T201
+    return code

@@ -1,0 +1,182 @@
+"""From what Pillow decodes, in any of its modes, to sRGB and alpha."""
+
+import io
+from collections.abc import Mapping
+from functools import cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageCms
+
+from gramstyle.errors import ImageError
+from gramstyle.images.picture import Plane
+
+_BITS_PER_SAMPLE, _PHOTOMETRIC = 258, 262  # TIFF tags
+_WHITE_IS_ZERO = 0
+_MODE_OF_PROFILE = {"GRAY": "L", "RGB ": "RGB", "CMYK": "CMYK"}
+_PROFILE_DATE = slice(24, 36)
+
+
+@cache
+def srgb_profile() -> bytes:
+    """Return an ICC profile of sRGB, always the same bytes, so that equal pictures are equal files.
+
+    LittleCMS puts the time of day into the profile; here it is always 1 January 2000.
+    """
+    profile = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
+    profile[_PROFILE_DATE] = b"\x07\xd0\0\x01\0\x01\0\0\0\0\0\0"
+    return bytes(profile)
+
+
+def in_srgb(image: Image.Image) -> tuple[Plane, Plane | None]:
+    """Return the colours of a picture, (H, W, 3) from 0 to 255, and its alpha, (H, W) or None."""
+    profile = image.info.get("icc_profile")
+    if image.mode.startswith(("I", "F")):
+        values, alpha = _deep_grey(image)
+        return _grey_in_srgb(values, profile), alpha
+    image, alpha = _without_alpha(image)
+    if image.mode == "L":
+        return _grey_in_srgb(np.asarray(image), profile), alpha
+    converted = _through_profile(image, profile) or image.convert("RGB")
+    return np.asarray(converted, dtype=np.float32), alpha
+
+
+def on_white(colour: Plane, alpha: Plane | None) -> Plane:
+    """Return colours, (H, W, 3) from 0 to 255, as seen on white through an alpha of (H, W)."""
+    if alpha is None:
+        return colour
+    darkness = 255 - colour
+    darkness *= alpha[:, :, np.newaxis]  # in place, as a photograph is a gigabyte by now
+    return np.subtract(255, darkness, out=darkness)
+
+
+def off_white(pixels: Plane, alpha: Plane) -> Plane:
+    """Return the colours that `on_white` makes `pixels` of; beyond 0 to 255 where none does."""
+    darkness = 255 - pixels
+    darkness /= np.maximum(alpha, 1 / 255)[:, :, np.newaxis]  # alpha is 0 or at least that
+    darkness[alpha == 0] = 0  # nothing is seen there whatever the colour; white compresses best
+    return np.subtract(255, darkness, out=darkness)
+
+
+def _without_alpha(image: Image.Image) -> tuple[Image.Image, Plane | None]:
+    """Split a picture of 8 bits into one of mode L, RGB or CMYK, and its alpha."""
+    grey = image.mode in ("1", "L", "LA", "La")
+    opaque_mode = "L" if grey else "CMYK" if image.mode == "CMYK" else "RGB"
+    # LAB has no alpha, but Pillow would give it one of 0 on the way to RGBA.
+    if image.mode in ("CMYK", "LAB") or not image.has_transparency_data:
+        return image.convert(opaque_mode), None
+    image = image.convert("LA" if grey else "RGBA")
+    alpha = np.asarray(image.getchannel("A"), dtype=np.float32) / np.float32(255)
+    return image.convert(opaque_mode), alpha
+
+
+def _deep_grey(image: Image.Image) -> tuple[Plane, Plane | None]:
+    """Return grey of more than 8 bits (modes I;16, I and F) from 0 to 255, and its alpha.
+
+    Pillow's own conversion clips these to 255 instead of scaling them.
+    """
+    samples: NDArray[Any] = np.asarray(image)
+    # PNG can name one shade that is transparent.
+    shade = image.info.get("transparency")
+    alpha = (samples != shade).astype(np.float32) if isinstance(shade, int) else None
+    if image.mode == "F":
+        return scaled(samples, _white_of_floats(samples)), alpha
+    if image.mode == "I":
+        # Pillow scales PGM to 65535 itself, however dark the picture.
+        white = 65535.0 if image.format == "PPM" else _white_of_integers(samples)
+        return scaled(samples, white), alpha
+    tags: Mapping[int, Any] = getattr(image, "tag_v2", {})  # of a TIFF
+    white = 2.0 ** _first(tags.get(_BITS_PER_SAMPLE, 16)) - 1  # there are 12 bits as well
+    if tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO:  # which Pillow heeds for 8 bits only
+        samples = white - samples
+    return scaled(samples, white), alpha
+
+
+def _white_of_integers(samples: NDArray[Any]) -> float:
+    """Return which value is white, 255 or 65535, in a picture of 32-bit integers."""
+    low, high = int(samples.min()), int(samples.max())
+    if low < 0 or high > 65535:
+        msg = f"its values reach from {low} to {high} and a picture's end at 255 or 65535"
+        raise ImageError(f"{msg}; save it with 8 or 16 bits per channel")
+    return 255.0 if high <= 255 else 65535.0
+
+
+def _white_of_floats(samples: NDArray[Any]) -> float:
+    """Return which value is white, 1 or 255, in a floating-point picture."""
+    low, high = finite_range(samples)
+    if low >= 0 and high <= 1:
+        return 1.0
+    if low >= 0 and high <= 255:
+        return 255.0
+    msg = f"its values reach from {low:g} to {high:g}; scale them to 0..1 or 0..255"
+    raise ImageError(msg)
+
+
+def finite_range(samples: NDArray[Any]) -> tuple[float, float]:
+    """Return the least and the greatest value; refuse NaN and infinity."""
+    low, high = float(samples.min()), float(samples.max())  # both NaN, if there is one
+    if not (np.isfinite(low) and np.isfinite(high)):
+        raise ImageError("it has values that are NaN or infinite; replace them")
+    return low, high
+
+
+def scaled(samples: NDArray[Any], white: float) -> Plane:
+    """Return samples from 0 to `white` as float32 from 0 to 255; white becomes 255 exactly."""
+    return samples.astype(np.float32) * np.float32(255) / np.float32(white)
+
+
+def _first(value: Any) -> int:
+    return int(value[0] if isinstance(value, tuple) else value)
+
+
+def _grey_in_srgb(values: NDArray[Any], profile: object) -> Plane:
+    """Return grey values, (H, W) from 0 to 255, as sRGB.
+
+    For grey a profile is a curve: it is measured at 256 shades and followed between them, so
+    that 16 bits pass through LittleCMS, which Pillow lets convert 8 bits only. The result is
+    right to within half a level, to which those 256 are rounded.
+    """
+    ramp = Image.fromarray(np.arange(256, dtype=np.uint8).reshape(1, 256))
+    converted = _through_profile(ramp, profile)
+    if converted is None:
+        grey = values.astype(np.float32)
+        return np.repeat(grey[:, :, np.newaxis], 3, axis=2)
+    curves = np.asarray(converted, dtype=np.float32)[0]
+    if values.dtype == np.uint8:
+        looked_up: Plane = curves[values]
+        return looked_up
+    planes = [np.interp(values, np.arange(256), curve).astype(np.float32) for curve in curves.T]
+    return np.stack(planes, axis=-1)
+
+
+def _through_profile(image: Image.Image, profile: object) -> Image.Image | None:
+    """Return a picture converted to sRGB by its ICC profile, or None where that cannot be done.
+
+    A profile that is absent, broken or made for other colours is no reason to refuse a picture:
+    nearly all of them are sRGB, and are taken for it. LittleCMS and Pillow report it with
+    exceptions of many types.
+    """
+    if not profile:
+        return None
+    # LittleCMS simplifies what it computes, which puts dark greys off by up to 10 of 255 levels,
+    # and rich black of CMYK by 2. The ramp of greys is short: there it needs no simplifying.
+    exactly = ImageCms.Flags.NOOPTIMIZE if image.mode == "L" else ImageCms.Flags.HIGHRESPRECALC
+    try:
+        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))  # type: ignore[arg-type]
+        mode = _MODE_OF_PROFILE[source.profile.xcolor_space]
+        if image.mode == "L" and mode == "RGB":
+            image = image.convert("RGB")
+        if image.mode != mode:
+            return None
+        return ImageCms.profileToProfile(
+            image,
+            source,
+            ImageCms.createProfile("sRGB"),
+            # What sRGB can show stays exactly as it is; only black is moved to black.
+            renderingIntent=ImageCms.Intent.RELATIVE_COLORIMETRIC,
+            outputMode="RGB",
+            flags=ImageCms.Flags.BLACKPOINTCOMPENSATION | exactly,
+        )
+    except Exception:
+        return None

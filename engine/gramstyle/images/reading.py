@@ -1,0 +1,206 @@
+"""Pictures in: from a file, from Pillow, from an array."""
+
+import io
+import os
+import stat
+import struct
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageFile, TiffImagePlugin
+
+from gramstyle.errors import ImageError
+from gramstyle.images.colour import finite_range, in_srgb, on_white, scaled
+from gramstyle.images.picture import Picture, Plane
+from gramstyle.images.problems import as_path, one_line, why_not_read
+
+Source = str | os.PathLike[str] | Image.Image | NDArray[Any]
+
+MAX_PIXELS = 100_000_000
+
+# What may be decoded. Pillow knows many more, some of which start other programs (EPS).
+_READABLE = ("JPEG", "PNG", "WEBP", "TIFF", "AVIF", "BMP", "GIF", "PPM", "JPEG2000")
+_ORIENTATION = 0x0112  # EXIF
+_WIDTH, _HEIGHT = 256, 257  # TIFF
+
+# warnings.catch_warnings changes the state of the process, so one thread at a time.
+_warnings_lock = threading.Lock()
+
+
+def read_picture(source: Source, *, name: str = "picture", max_pixels: int = MAX_PIXELS) -> Picture:
+    """Read a picture: upright, in sRGB, on white where it is transparent.
+
+    Parameters
+    ----------
+    source : path, PIL.Image.Image or ndarray
+        A JPEG, PNG, WebP, TIFF, AVIF, BMP, GIF, PPM or JPEG 2000 file (of several frames the
+        first), a Pillow picture (its current frame), or an array of shape (H, W), (H, W, 1),
+        (H, W, 3) or (H, W, 4), the fourth channel being alpha. Arrays are sRGB: uint8, uint16
+        (65535 is white) or floating point from 0 to 1.
+    name : str
+        What errors call a source that is not a path.
+    max_pixels : int
+        Larger pictures are refused, before they are decoded.
+
+    Returns
+    -------
+    Picture
+        Its arrays are new and share nothing with the source.
+
+    Raises
+    ------
+    ImageError
+        If the source is missing, damaged, too large or not a picture.
+
+    Notes
+    -----
+    EXIF orientation is applied and ICC profiles are converted to sRGB. What lies under a
+    transparent pixel is arbitrary, often black or garbage, so colours are laid over white and
+    alpha is kept apart. Pillow decodes 16-bit colour with 8 bits; 16-bit grey is kept.
+    """
+    with one_line(f"cannot read {_label(source, name)}", why_not_read):
+        if isinstance(source, np.ndarray):
+            return _from_array(np.asarray(source), max_pixels)
+        if isinstance(source, Image.Image):
+            with _without_warnings():
+                return _decoded(source, max_pixels)
+        if isinstance(source, (str, os.PathLike)):
+            with opened(source) as image:
+                return _decoded(image, max_pixels)
+        msg = f"it is a {type(source).__name__}; give a path, a Pillow picture or a NumPy array"
+        raise ImageError(msg)
+
+
+def _label(source: object, name: str) -> str:
+    """Return what errors call a source: a path in quotes, with any line break escaped."""
+    if isinstance(source, (str, os.PathLike)):
+        return repr(os.fspath(source))
+    return " ".join(name.split())
+
+
+@contextmanager
+def _without_warnings() -> Iterator[None]:
+    """Keep Pillow's warnings, about odd metadata mostly, from the user, who cannot mend them."""
+    with _warnings_lock, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+@contextmanager
+def opened(path: str | os.PathLike[str]) -> Iterator[ImageFile.ImageFile]:
+    """Open a picture file and read no more than its header."""
+    path = as_path(path)
+    status = path.stat()
+    if stat.S_ISDIR(status.st_mode):
+        raise ImageError("it is a folder; name a picture in it")
+    if not stat.S_ISREG(status.st_mode):  # opening a pipe could wait for ever
+        raise ImageError("it is not a regular file; save the picture to disk first")
+    if not status.st_size:
+        raise ImageError("the file is empty; get a complete copy")
+    with path.open("rb") as file, _without_warnings(), _identified(file) as image:
+        yield image
+
+
+def _identified(file: io.BufferedReader) -> ImageFile.ImageFile:
+    """Do what PIL.Image.open does, less its check of Image.MAX_IMAGE_PIXELS.
+
+    That limit belongs to the whole process: to lift it for one picture, even for a moment, is
+    to lift it for every thread. `_decoded` holds each picture to the limit of its own caller.
+    """
+    Image.init()
+    prefix = file.read(16)
+    problem: Exception | None = None
+    for format_name in _READABLE:
+        factory, accepts = Image.OPEN[format_name]
+        accepted = accepts is None or accepts(prefix)
+        if isinstance(accepted, str):
+            msg = f"this Pillow has no {format_name} decoder; convert the picture to PNG"
+            raise ImageError(msg)
+        if accepted:
+            file.seek(0)
+            try:
+                return factory(file, "")  # unnamed, so that Pillow doesn't map it into memory
+            except (SyntaxError, IndexError, KeyError, TypeError, struct.error) as exception:
+                problem = exception
+    if problem is not None:
+        raise problem
+    raise ImageError("it is not a picture of a known format; convert it to PNG or JPEG")
+
+
+def _decoded(image: Image.Image, max_pixels: int) -> Picture:
+    _check_size(image.width, image.height, max_pixels)
+    if isinstance(image, TiffImagePlugin.TiffImageFile) and image.tile:
+        # Where a TIFF makes room for its pixels, Pillow checks its own limit once more, unless
+        # there is room already. The tags have the size before rotation.
+        image.im = Image.new(image.mode, (image.tag_v2[_WIDTH], image.tag_v2[_HEIGHT])).im
+    image.load()
+    colour, alpha = in_srgb(image)
+    # Only now, since some decoders turn the picture themselves and take the tag away.
+    orientation = _orientation(image)
+    return Picture(
+        _upright(on_white(colour, alpha), orientation),
+        None if alpha is None else _upright(alpha, orientation),
+    )
+
+
+def _check_size(width: int, height: int, max_pixels: int) -> None:
+    if not width * height:
+        raise ImageError("it has no pixels; give a picture of at least 1 × 1")
+    if width * height > max_pixels:
+        raise ImageError(
+            f"it has {width} × {height} = {width * height:,} pixels and the limit is "
+            f"{max_pixels:,}; raise it with --max-pixels / max_pixels"
+        )
+
+
+def _orientation(image: Image.Image) -> object:
+    """Return EXIF's number for the way that the camera was held; 1 is upright."""
+    try:
+        return image.getexif().get(_ORIENTATION, 1)
+    except Exception:  # EXIF is broken in many ways, and the picture is good without it
+        return 1
+
+
+def _upright(array: Plane, orientation: object) -> Plane:
+    if orientation in (5, 6, 7, 8):
+        array = np.swapaxes(array, 0, 1)
+    if orientation in (3, 4, 7, 8):
+        array = array[::-1]
+    if orientation in (2, 3, 6, 7):
+        array = array[:, ::-1]
+    return np.ascontiguousarray(array)
+
+
+def _from_array(array: NDArray[Any], max_pixels: int) -> Picture:
+    if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)):
+        raise ImageError(
+            f"an array of shape {array.shape} is not a picture; "
+            "give (H, W), (H, W, 1), (H, W, 3) or (H, W, 4)"
+        )
+    _check_size(array.shape[1], array.shape[0], max_pixels)
+    white = _white_of_array(array)
+    channels = scaled(array if array.ndim == 3 else array[:, :, np.newaxis], white)
+    alpha = channels[:, :, 3] / np.float32(255) if channels.shape[2] == 4 else None
+    colour = np.repeat(channels, 3, axis=2) if channels.shape[2] == 1 else channels[:, :, :3]
+    return Picture(np.ascontiguousarray(on_white(colour, alpha)), alpha)
+
+
+def _white_of_array(array: NDArray[Any]) -> float:
+    """Return which value of an array is white, by its type."""
+    if array.dtype == np.uint8:
+        return 255.0
+    if array.dtype.kind == "u" and array.dtype.itemsize == 2:  # in any byte order
+        return 65535.0
+    if array.dtype.kind != "f":
+        msg = f"an array of {array.dtype} is not a picture"
+        raise ImageError(f"{msg}; give uint8, uint16 or floating point from 0 to 1")
+    low, high = finite_range(array)
+    if low < 0 or high > 1:
+        msg = f"a floating-point array must lie within 0..1 and this one reaches {low:g}..{high:g}"
+        raise ImageError(f"{msg}; scale it, or convert it to uint8")
+    return 1.0

@@ -1,0 +1,116 @@
+"""The settings that made a picture, kept in its file as JSON.
+
+Where they are, for exiftool and its like: PNG, a text chunk "gramstyle"; JPEG, WebP and AVIF,
+EXIF's UserComment; TIFF, its ImageDescription. Software is "gramstyle" in all but PNG.
+"""
+
+import json
+import os
+import struct
+from collections.abc import Mapping
+from typing import Any
+
+from PIL import Image, PngImagePlugin
+
+from gramstyle.errors import ImageError
+from gramstyle.images.problems import one_line, text_of, why_not_read
+from gramstyle.images.reading import opened
+
+_EXIF_POINTER, _USER_COMMENT = 0x8769, 0x9286
+_DESCRIPTION, _SOFTWARE = 270, 305  # in TIFF as in EXIF
+_ASCII = b"ASCII\0\0\0"  # EXIF tells the encoding of a comment in its first eight bytes
+_NAME = "gramstyle"
+_MAX_LENGTH = 60_000  # JPEG has 65,533 bytes for all of EXIF
+
+
+def embedding(format_name: str, settings: Mapping[str, object]) -> dict[str, Any]:
+    """Return the options of Pillow's save() that put settings into a file of a format."""
+    try:
+        text = json.dumps(dict(settings), sort_keys=True, separators=(",", ":"), allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as problem:
+        msg = f"its settings are not JSON ({text_of(problem)}); give plain values"
+        raise ImageError(msg) from problem
+    if len(text) > _MAX_LENGTH:
+        msg = f"its settings take {len(text):,} characters; keep them below {_MAX_LENGTH:,}"
+        raise ImageError(msg)
+    if format_name == "PNG":
+        chunks = PngImagePlugin.PngInfo()
+        chunks.add_itxt(_NAME, text)
+        return {"pnginfo": chunks}
+    if format_name == "TIFF":  # compressed, Pillow writes no EXIF block into it
+        return {"tiffinfo": {_DESCRIPTION: text, _SOFTWARE: _NAME}}
+    return {"exif": _exif(text)}
+
+
+def read_settings(path: str | os.PathLike[str]) -> dict[str, Any] | None:
+    """Read the settings back that `write_picture` put into a file.
+
+    Parameters
+    ----------
+    path : str or PathLike
+        A picture file. Its pixels are not decoded.
+
+    Returns
+    -------
+    dict or None
+        None if the file has no settings or what stands in their place is not a JSON object.
+
+    Raises
+    ------
+    ImageError
+        If the file is missing, damaged or not a picture.
+    """
+    with one_line(f"cannot read {os.fspath(path)!r}", why_not_read), opened(path) as image:
+        return _json_object(_embedded(image))
+
+
+def _embedded(image: Image.Image) -> object:
+    if image.format == "PNG":
+        return image.info.get(_NAME)
+    try:
+        exif = image.getexif()
+        comment = exif.get_ifd(_EXIF_POINTER).get(_USER_COMMENT)
+    except Exception:  # EXIF is broken in many ways, and none of them is ours
+        return None
+    if exif.get(_SOFTWARE) != _NAME:
+        return None
+    if image.format == "TIFF":
+        return exif.get(_DESCRIPTION)
+    if not isinstance(comment, bytes) or not comment.startswith(_ASCII):
+        return None
+    return comment.removeprefix(_ASCII)
+
+
+def _json_object(text: object) -> dict[str, Any] | None:
+    if not isinstance(text, (str, bytes)) or len(text) > _MAX_LENGTH:
+        return None
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def _exif(text: str) -> bytes:
+    """Return an EXIF block with Software and UserComment.
+
+    Pillow can make one, but gives the comment the type BYTE, where the standard has UNDEFINED.
+    """
+    software, comment = _NAME.encode() + b"\0", _ASCII + text.encode("ascii")
+    # A header of 8 bytes, a directory of two entries, a directory of one, then the texts.
+    second = 8 + 2 + 2 * 12 + 4
+    texts = second + 2 + 12 + 4
+    entry = ">HHII"  # tag, type (2 ASCII, 4 LONG, 7 UNDEFINED), count, value or its offset
+    return b"".join(
+        (
+            b"Exif\0\0MM\0*",
+            struct.pack(">IH", 8, 2),
+            struct.pack(entry, _SOFTWARE, 2, len(software), texts),
+            struct.pack(entry, _EXIF_POINTER, 4, 1, second),
+            struct.pack(">IH", 0, 1),
+            struct.pack(entry, _USER_COMMENT, 7, len(comment), texts + len(software)),
+            struct.pack(">I", 0),
+            software,
+            comment,
+        )
+    )

@@ -1,0 +1,71 @@
+"""The heavy steps of one evaluation behind one interface, and their plain form.
+
+A backward sweep accumulates: each method below that adds a gradient takes the dF gathered so
+far (None where nothing has been) and returns the sum, in place where it can.
+"""
+
+from typing import Literal, Protocol
+
+from gramstyle import layers, losses
+from gramstyle.arrays import Array
+
+Pooling = Literal["max", "avg"]
+
+
+class Kernels(Protocol):
+    """What an objective and a network ask for; F and dF are (N, H, V) throughout."""
+
+    def gram(self, F: Array) -> Array:
+        """Equation 3 over all positions: F (N, H, V) → G (N, N)."""
+
+    def add_style_gradient(
+        self, dF: Array | None, F: Array, G: Array, A: Array, M: int, weight: float
+    ) -> Array:
+        """dF + weight · equation 6."""
+
+    def add_content_gradient(self, dF: Array | None, F: Array, P: Array, weight: float) -> Array:
+        """dF + weight · equation 2."""
+
+    def convolution_backward(self, dF: Array, F: Array, W: Array) -> Array:
+        """Through the ReLU, then through the convolution: dF, F (N, H, V) → dX (C, H, V)."""
+
+    def pool_backward(self, dY: Array, X: Array, kind: Pooling) -> Array:
+        """Through a 2×2 pooling: dY (C, H // 2, V // 2), X (C, H, V) → dX (C, H, V)."""
+
+
+class PlainKernels:
+    """Every step exactly as `layers` and `losses` write it; any float type, any namespace."""
+
+    def gram(self, F: Array) -> Array:
+        """Equation 3 over all positions."""
+        return losses.gram(_matrix(F))
+
+    def add_style_gradient(
+        self, dF: Array | None, F: Array, G: Array, A: Array, M: int, weight: float
+    ) -> Array:
+        """dF + weight · equation 6."""
+        gradient = losses.style_gradient(_matrix(F), G, A, F.shape[0], M).reshape(F.shape)
+        return _sum(dF, weight * gradient)
+
+    def add_content_gradient(self, dF: Array | None, F: Array, P: Array, weight: float) -> Array:
+        """dF + weight · equation 2."""
+        return _sum(dF, weight * losses.content_gradient(F, P))
+
+    def convolution_backward(self, dF: Array, F: Array, W: Array) -> Array:
+        """Through the ReLU, then through the convolution."""
+        dZ = layers.relu_backward(dF, F)
+        return layers.conv2d_backward(dZ, W)
+
+    def pool_backward(self, dY: Array, X: Array, kind: Pooling) -> Array:
+        """Through a 2×2 pooling."""
+        backward = layers.max_pool_backward if kind == "max" else layers.avg_pool_backward
+        return backward(dY, X)
+
+
+def _matrix(F: Array) -> Array:
+    """Return F (N, H, V) as the paper's matrix (N, M)."""
+    return F.reshape(F.shape[0], -1)
+
+
+def _sum(dF: Array | None, gradient: Array) -> Array:
+    return gradient if dF is None else dF + gradient

