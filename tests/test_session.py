@@ -163,3 +163,26 @@ def test_bytes_that_are_no_model_are_one_line(data: bytes, tiny_model: Model) ->
         Session(data, tiny_model.network.shapes, threads=1)
     assert str(caught.value).startswith("ONNX Runtime does not accept the model")
     assert str(caught.value).isprintable()
+
+
+def test_a_run_that_fails_is_one_line_that_names_the_size(
+    tiny_model: Model, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Exhausted:
+        """ONNX Runtime without the memory for a picture."""
+
+        def io_binding(self) -> "Exhausted":
+            return self
+
+        def bind_input(self, *_: object) -> None:
+            pass
+
+        bind_output = bind_input
+
+        def run_with_iobinding(self, _: object) -> None:
+            raise RuntimeError("failed to allocate memory")
+
+    run = session_of(tiny_model, "conv1_1")
+    monkeypatch.setattr(run, "_session", Exhausted())
+    with pytest.raises(ModelError, match=r"40×32 pixels \(failed to allocate memory\).*--size$"):
+        run(picture(rng, 32, 40))

@@ -65,7 +65,13 @@ class Session:
         self._responses: dict[str, Array] = {}
 
     def __call__(self, v: Array) -> Mapping[str, Array]:
-        """Return the responses (N, h, v) of every layer to the input v (3, H, V)."""
+        """Return the responses (N, h, v) of every layer to the input v (3, H, V).
+
+        Raises
+        ------
+        ModelError
+            If ONNX Runtime fails, for want of memory for instance.
+        """
         v = np.ascontiguousarray(v, np.float32)
         shapes = self._shapes(*v.shape[1:])
         if {name: F.shape for name, F in self._responses.items()} != shapes:
@@ -75,7 +81,13 @@ class Session:
         binding.bind_input(self._input, "cpu", 0, np.float32, (1, *v.shape), v.ctypes.data)
         for name, F in self._responses.items():
             binding.bind_output(name, "cpu", 0, np.float32, (1, *F.shape), F.ctypes.data)
-        self._session.run_with_iobinding(binding)
+        try:
+            self._session.run_with_iobinding(binding)
+        except Exception as error:  # as above
+            raise ModelError(
+                f"ONNX Runtime could not run the model on a picture of {v.shape[2]}×{v.shape[1]} "
+                f"pixels ({error}); if memory is short, choose a smaller --size"
+            ) from None
         return self._responses
 
 
