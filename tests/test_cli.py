@@ -105,7 +105,7 @@ def test_save_every_writes_numbered_pictures_on_the_way(run: Run, folder: Path) 
 def test_all_the_other_options_are_understood(run: Run, folder: Path) -> None:
     assert (
         run(
-            *("-o", "out.webp", "--init", "photo.png", "--seed", "3", "--pooling", "avg"),
+            *("-o", "out.webp", "--init", "photo.png", "--seed", "3", "--pooling", "max"),
             *("--content-layer", "conv2_2", "--style-layers", "conv1_1,conv2_1"),
             *("--style-weights", "0.25,0.75", "--beta", "2", "--tolerance", "1e-9"),
             *("--max-pixels", "5000"),
@@ -115,7 +115,7 @@ def test_all_the_other_options_are_understood(run: Run, folder: Path) -> None:
     settings = read_settings(folder / "out.webp")
     assert settings is not None
     assert settings["style_weights"] == [0.25, 0.75]
-    assert settings["pooling"] == "avg"
+    assert settings["pooling"] == "max"
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ def main() -> None:
     if len(arguments.pictures) % 3:
         parser.error("give three pictures for each row: photograph, painting, result")
     triples = [arguments.pictures[i : i + 3] for i in range(0, len(arguments.pictures), 3)]
-    compose([row(triple) for triple in triples]).save(arguments.output, quality=90)
+    compose([row(triple) for triple in triples]).save(arguments.output, quality=85)
     print(f"wrote {arguments.output}")
 
 

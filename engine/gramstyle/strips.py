@@ -104,10 +104,13 @@ class StripKernels:
         return dX
 
     def pool_backward(self, dY: Array, X: Array, kind: Pooling) -> Array:
-        """Through a 2×2 pooling, channel by channel."""
+        """Through a 2×2 pooling, some channels at a time."""
         dX = self._next_buffer(X.shape)
-        backward = _max_pool_channel if kind == "max" else _avg_pool_channel
-        self._run(lambda c: backward(dY[c], X[c], dX[c]), range(X.shape[0]))
+        backward = _max_pool_backward if kind == "max" else _avg_pool_backward
+        # Small images several at a time, or the interpreter would be most of the cost.
+        some = max(1, 16 * POSITIONS // (X.shape[1] * X.shape[2]))
+        channels = [slice(c, c + some) for c in range(0, X.shape[0], some)]
+        self._run(lambda s: backward(dY[s], X[s], dX[s]), channels)
         return dX
 
     def _gathered_strip(self, dF: Array, F: Array, W: Array, dX: Array, rows: slice) -> None:
@@ -187,15 +190,15 @@ class StripKernels:
         return self._buffers[0][:size].reshape(shape)
 
 
-def _max_pool_channel(dY: Array, X: Array, dX: Array) -> None:
-    """`layers.max_pool_backward` of one channel, the choices written as products with 0 or 1."""
+def _max_pool_backward(dY: Array, X: Array, dX: Array) -> None:
+    """Write `layers.max_pool_backward` to dX, the choices as products with 0 or 1."""
     windows = layers.windows(X)
     Y = np.maximum(
         np.maximum(X[windows[0]], X[windows[1]]), np.maximum(X[windows[2]], X[windows[3]])
     )
     free = np.ones(Y.shape, bool)
-    dX[Y.shape[0] * 2 :] = 0
-    dX[:, Y.shape[1] * 2 :] = 0
+    dX[..., Y.shape[-2] * 2 :, :] = 0
+    dX[..., Y.shape[-1] * 2 :] = 0
     for window in windows:
         chosen = X[window] == Y
         chosen &= free
@@ -203,11 +206,11 @@ def _max_pool_channel(dY: Array, X: Array, dX: Array) -> None:
         np.multiply(dY, chosen, out=dX[window])
 
 
-def _avg_pool_channel(dY: Array, X: Array, dX: Array) -> None:
-    """`layers.avg_pool_backward` of one channel."""
+def _avg_pool_backward(dY: Array, X: Array, dX: Array) -> None:
+    """Write `layers.avg_pool_backward` to dX."""
     quarter = dY * np.float32(0.25)
-    dX[quarter.shape[0] * 2 :] = 0
-    dX[:, quarter.shape[1] * 2 :] = 0
+    dX[..., quarter.shape[-2] * 2 :, :] = 0
+    dX[..., quarter.shape[-1] * 2 :] = 0
     for window in layers.windows(X):
         dX[window] = quarter
 

@@ -57,7 +57,7 @@ class Options:
     seed
         Of the noise.
     pooling
-        "max", as the network was trained, or "avg", which the paper prefers.
+        "avg", which the paper prefers, or "max", as the network was trained.
     tolerance
         End early once the loss has fallen by less than this share in ten iterations; 0 never.
     memory
@@ -77,7 +77,7 @@ class Options:
     style_weights: tuple[float, ...] | None = None
     init: Source = "content"
     seed: int = 0
-    pooling: Pooling = "max"
+    pooling: Pooling = "avg"
     tolerance: float = 0.0
     memory: int = 10
     threads: int | None = None
