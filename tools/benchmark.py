@@ -3,7 +3,7 @@
 Each contender runs alone in a process of its own, the processes alternate, and what is reported
 is medians over processes: idle threads of one runtime would slow the other down.
 
-    python tools/benchmark.py [--sizes 512] [--rounds 5] [--threads 2] [--json FILE]
+    python tools/benchmark.py [--sizes 256 512] [--rounds 3] [--threads 2] [--json FILE]
 
 PyTorch is optional (pip install "gramstyle[bench]"); without it only gramstyle is timed.
 """
@@ -56,7 +56,7 @@ def main() -> None:
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--sizes", type=int, nargs="+", default=[256, 512], metavar="PIXELS")
-    parser.add_argument("--rounds", type=int, default=5, help="processes for each contender")
+    parser.add_argument("--rounds", type=int, default=3, help="processes for each contender")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--json", type=Path, help="write the figures here too")
     parser.add_argument("--contender", choices=("gramstyle", "pytorch"), help=argparse.SUPPRESS)
