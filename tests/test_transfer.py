@@ -211,6 +211,17 @@ def test_a_picture_too_small_for_the_network_is_named(painting: Array) -> None:
         transfer(painting, narrow, options())
 
 
+def test_a_size_beyond_the_machine_s_memory_is_refused_before_it_is_taken(
+    photograph: Array, painting: Array, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(OptionError, match=r"300000×225000 pixels takes about .* GB.*--size"):
+        transfer(photograph, painting, options(size=300_000))
+    monkeypatch.setattr("os.sysconf", lambda name: {"SC_PAGE_SIZE": 4096}.get(name, 1000))
+    transfer(photograph, painting, options(size=32, iterations=1))
+    with pytest.raises(OptionError, match="this machine has 0"):
+        transfer(photograph, painting, options(size=48))
+
+
 def test_a_missing_model_is_named(photograph: Array, painting: Array, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"no model .*nowhere\.onnx"):
         transfer(photograph, painting, options(), model=tmp_path / "nowhere.onnx")

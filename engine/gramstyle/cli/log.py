@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from io import FileIO
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 from gramstyle.errors import GramstyleError
@@ -33,12 +32,7 @@ class RunLog:
         """Return itself."""
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_exception: object) -> None:
         """Close the file."""
         if self._stream is not None:
             self._stream.close()

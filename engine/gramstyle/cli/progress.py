@@ -1,9 +1,9 @@
 """How a run shows itself: a live bar on a terminal, plain lines elsewhere, nothing if so asked."""
 
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
-from types import TracebackType
-from typing import Protocol, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
@@ -15,112 +15,68 @@ from gramstyle.transfer import Progress
 # Without a terminal, a line every so many iterations, or when this many seconds have passed.
 LINE_EVERY, LINE_SECONDS = 10, 15.0
 
-
-class Display(Protocol):
-    """Something that is told of every iteration while a run goes on."""
-
-    def __enter__(self) -> Self:
-        """Begin."""
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Leave the terminal as it was."""
-
-    def show(self, progress: Progress) -> None:
-        """Show where the run stands."""
+Show = Callable[[Progress], None]
 
 
-def display(weights: Weights, console: Console, *, quiet: bool) -> Display:
-    """Return the display that suits the console."""
+@contextmanager
+def display(weights: Weights, console: Console, *, quiet: bool) -> Iterator[Show]:
+    """Give a function to call after every iteration; leave the terminal as it was in the end."""
     if quiet:
-        return Silence()
-    return LiveBar(weights, console) if console.is_terminal else Lines(weights, console)
+        yield lambda _progress: None
+    elif console.is_terminal:
+        with live_bar(weights, console) as show:
+            yield show
+    else:
+        yield lines(weights, console)
 
 
-class Silence:
-    """Shows nothing."""
+@contextmanager
+def live_bar(weights: Weights, console: Console) -> Iterator[Show]:
+    """Show a bar that moves, in the terminal's last line."""
+    columns = (
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TextColumn("{task.description}"),
+        TimeRemainingColumn(),
+    )
+    with Bar(*columns, console=console) as bar:
+        task = bar.add_task("starting", total=None)
 
-    def __enter__(self) -> Self:
-        """Begin nothing."""
-        return self
+        def show(progress: Progress) -> None:
+            bar.update(
+                task,
+                completed=progress.losses.iteration,
+                total=progress.iterations,
+                description=f"{loss_text(progress, weights)}  {pace(progress):.2f} s/it",
+            )
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """End nothing."""
-
-    def show(self, progress: Progress) -> None:
-        """Show nothing."""
+        yield show
 
 
-class Lines(Silence):
-    """Plain lines, for files and pipes."""
+def lines(weights: Weights, console: Console) -> Show:
+    """Print a plain line now and then, for files and pipes."""
+    last = time.monotonic()
 
-    def __init__(self, weights: Weights, console: Console) -> None:
-        self._weights = weights
-        self._console = console
-        self._last = time.monotonic()
-
-    def show(self, progress: Progress) -> None:
-        """Print a line now and then."""
+    def show(progress: Progress) -> None:
+        nonlocal last
         iteration, total = progress.losses.iteration, progress.iterations
-        due = iteration % LINE_EVERY == 0 or time.monotonic() - self._last > LINE_SECONDS
+        due = iteration % LINE_EVERY == 0 or time.monotonic() - last > LINE_SECONDS
         if due or iteration in (1, total):
-            self._last = time.monotonic()
-            pace = progress.losses.seconds / iteration
-            left = timedelta(seconds=round(pace * (total - iteration)))
-            self._console.print(
-                f"iteration {iteration}/{total}  {loss_text(progress, self._weights)}  "
-                f"{pace:.2f} s each  {left} left",
+            last = time.monotonic()
+            left = timedelta(seconds=round(pace(progress) * (total - iteration)))
+            console.print(
+                f"iteration {iteration}/{total}  {loss_text(progress, weights)}  "
+                f"{pace(progress):.2f} s each  {left} left",
                 soft_wrap=True,
                 highlight=False,
             )
 
+    return show
 
-class LiveBar(Silence):
-    """A bar that moves."""
 
-    def __init__(self, weights: Weights, console: Console) -> None:
-        self._weights = weights
-        self._bar = Bar(
-            BarColumn(bar_width=24),
-            MofNCompleteColumn(),
-            TextColumn("{task.description}"),
-            TimeRemainingColumn(),
-            console=console,
-        )
-        self._task = self._bar.add_task("starting", total=None)
-
-    def __enter__(self) -> Self:
-        """Take the terminal's last line."""
-        self._bar.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Give it back."""
-        self._bar.stop()
-
-    def show(self, progress: Progress) -> None:
-        """Move the bar."""
-        pace = progress.losses.seconds / progress.losses.iteration
-        self._bar.update(
-            self._task,
-            completed=progress.losses.iteration,
-            total=progress.iterations,
-            description=f"{loss_text(progress, self._weights)}  {pace:.2f} s/it",
-        )
+def pace(progress: Progress) -> float:
+    """Return the seconds that an iteration has taken on average."""
+    return progress.losses.seconds / progress.losses.iteration
 
 
 def loss_text(progress: Progress, weights: Weights) -> str:

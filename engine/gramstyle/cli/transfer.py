@@ -100,14 +100,14 @@ def run_command(arguments: argparse.Namespace) -> None:
 
     with (
         RunLog(arguments.log) as log,
-        display(prepared.weights, say, quiet=arguments.quiet) as shown,
+        display(prepared.weights, say, quiet=arguments.quiet) as show,
     ):
         log.start(prepared.settings)
 
         def after_iteration(progress: Progress) -> None:
             nonlocal latest
             latest = progress
-            shown.show(progress)
+            show(progress)
             log.iteration(progress.losses)
             iteration = progress.losses.iteration
             if arguments.save_every and iteration % arguments.save_every == 0:
