@@ -116,6 +116,57 @@ def test_a_second_evaluation_allocates_no_result_buffer(rng: np.random.Generator
     assert before == after
 
 
+def consecutive(*shapes: tuple[int, ...]) -> list[Array]:
+    """Arrays one behind the other in one piece of memory, as a session's responses are."""
+    memory = np.zeros(sum(int(np.prod(shape)) for shape in shapes), np.float32)
+    ends = np.cumsum([int(np.prod(shape)) for shape in shapes])
+    return [
+        memory[end - int(np.prod(shape)) : end].reshape(shape)
+        for shape, end in zip(shapes, ends, strict=True)
+    ]
+
+
+def test_derivatives_are_written_over_passed_responses_and_never_over_others(
+    rng: np.random.Generator,
+) -> None:
+    live, near, far = consecutive((17, 8, 8), (17, 8, 8), (17, 8, 8))
+    W = rng.normal(size=(17, 17, 3, 3)).astype(np.float32)
+    for F in (live, near, far):
+        F[...] = random_responses(rng, F.shape)
+    kept = live.copy()
+    expected = PLAIN.convolution_backward(PLAIN.convolution_backward(far, near, W), live, W)
+    kernels = StripKernels(2)
+    kernels.passed(far)
+    dF = kernels.convolution_backward(far.copy(), near, W)
+    assert np.shares_memory(dF, far)
+    kernels.passed(near)
+    dX = kernels.convolution_backward(dF, live, W)
+    assert np.shares_memory(dX, near)
+    assert not np.shares_memory(dX, dF)
+    np.testing.assert_array_equal(live, kept)
+    assert_close(dX, expected)
+
+
+def test_after_the_sweep_the_responses_are_left_alone(rng: np.random.Generator) -> None:
+    (F,) = consecutive((17, 8, 8))
+    kernels = StripKernels(2)
+    kernels.passed(F)
+    kernels.sweep_ends()
+    W = np.ones((17, 17, 3, 3), np.float32)
+    assert not np.shares_memory(kernels.convolution_backward(F, F, W), F)
+
+
+def test_passed_responses_that_are_not_neighbours_are_never_joined() -> None:
+    first, live, last = consecutive((4, 4, 4), (4, 4, 4), (4, 4, 4))
+    kernels = StripKernels(2)
+    kernels.passed(last)
+    kernels.passed(first)
+    dX = kernels.pool_backward(
+        np.ones((8, 2, 2), np.float32), np.ones((8, 4, 4), np.float32), "avg"
+    )
+    assert not np.shares_memory(dX, live)
+
+
 def test_an_error_in_a_strip_reaches_the_caller(rng: np.random.Generator) -> None:
     F = random_responses(rng, (4, 8, 8))
     with pytest.raises(ValueError, match="matmul"):

@@ -32,6 +32,12 @@ class Kernels(Protocol):
     def pool_backward(self, dY: Array, X: Array, kind: Pooling) -> Array:
         """Through a 2×2 pooling: dY (C, H // 2, V // 2), X (C, H, V) → dX (C, H, V)."""
 
+    def passed(self, F: Array) -> None:
+        """Take note that nobody will read these responses any more in this sweep."""
+
+    def sweep_ends(self) -> None:
+        """Take note that all responses belong to their owner again."""
+
 
 class PlainKernels:
     """Every step exactly as `layers` and `losses` write it; any float type, any namespace."""
@@ -60,6 +66,12 @@ class PlainKernels:
         """Through a 2×2 pooling."""
         backward = layers.max_pool_backward if kind == "max" else layers.avg_pool_backward
         return backward(dY, X)
+
+    def passed(self, F: Array) -> None:
+        """Do nothing."""
+
+    def sweep_ends(self) -> None:
+        """Do nothing."""
 
 
 def _matrix(F: Array) -> Array:

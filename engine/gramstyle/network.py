@@ -147,7 +147,8 @@ class Network:
             at layer `name` directly; dF is None at the deepest layer, which must have one.
             May work in place.
         kernels
-            How to compute the steps; plainly by default.
+            How to compute the steps; plainly by default. Some use the memory of responses that
+            the sweep has passed: `responses` is then spent.
 
         Returns
         -------
@@ -157,12 +158,17 @@ class Network:
         step = PlainKernels() if kernels is None else kernels
         below = (None, *self.names[:-1])
         dF: Array | None = None
-        for layer, name_below in zip(reversed(self.layers), reversed(below), strict=True):
-            dF = add_seed(layer.name, dF)
-            if isinstance(layer, Convolution):
-                dF = step.convolution_backward(dF, responses[layer.name], layer.W)
-            else:
-                assert name_below is not None  # noqa: S101 - a network starts with a convolution
-                dF = step.pool_backward(dF, responses[name_below], layer.kind)
+        try:
+            for layer, name_below in zip(reversed(self.layers), reversed(below), strict=True):
+                F = responses[layer.name]
+                dF = add_seed(layer.name, dF)
+                if isinstance(layer, Convolution):
+                    dF = step.convolution_backward(dF, F, layer.W)
+                else:
+                    assert name_below is not None  # noqa: S101 - a network starts with a convolution
+                    dF = step.pool_backward(dF, responses[name_below], layer.kind)
+                step.passed(F)
+        finally:
+            step.sweep_ends()
         assert dF is not None  # noqa: S101 - a network has at least one layer
         return dF

@@ -6,6 +6,7 @@ size of picture and bound: unbound, every run pays for fresh memory and takes tw
 
 from collections.abc import Callable, Mapping
 from importlib.metadata import PackageNotFoundError, distribution
+from math import prod
 from types import ModuleType
 
 import numpy as np
@@ -76,7 +77,7 @@ class Session:
         shapes = self._shapes(*v.shape[1:])
         if {name: F.shape for name, F in self._responses.items()} != shapes:
             self._responses.clear()  # the old ones go before the new ones come
-            self._responses = {name: np.empty(s, np.float32) for name, s in shapes.items()}
+            self._responses = _consecutive(shapes)
         binding = self._session.io_binding()
         binding.bind_input(self._input, "cpu", 0, np.float32, (1, *v.shape), v.ctypes.data)
         for name, F in self._responses.items():
@@ -89,6 +90,16 @@ class Session:
                 f"pixels ({error}); if memory is short, choose a smaller --size"
             ) from None
         return self._responses
+
+
+def _consecutive(shapes: Mapping[str, tuple[int, int, int]]) -> dict[str, Array]:
+    """Return arrays of these shapes, one behind the other in one piece of memory."""
+    ends = np.cumsum([prod(shape) for shape in shapes.values()])
+    memory = np.empty(int(ends[-1]), np.float32)
+    return {
+        name: memory[end - prod(shape) : end].reshape(shape)
+        for (name, shape), end in zip(shapes.items(), ends, strict=True)
+    }
 
 
 def load_runtime() -> ModuleType:
