@@ -10,7 +10,7 @@ to read first. What differs is only the order of the work:
 - the ReLU mask is applied while the band is copied into that buffer, not in a pass of its own;
 - nothing big is allocated after the first evaluation: fresh memory costs page faults;
 - derivatives are written over the responses that the sweep has already passed, which nobody reads
-  any more: at 512×512 that saves 112 of 128 MB of buffers.
+  any more: at 512×512 that saves about 110 MB of buffers.
 
 The split into strips depends on the shapes alone, never on the number of threads.
 """
