@@ -28,7 +28,7 @@ from gramstyle.arrays import Array
 from gramstyle.kernels import Pooling
 
 # Positions in a strip: large enough for an efficient matrix product, small enough for the
-# cache. From 2,000 to 16,000 the time changes by less than a tenth.
+# cache. From 4,096 to 16,384 the time of an evaluation changed by less than a fiftieth.
 POSITIONS = 4096
 
 T = TypeVar("T")
