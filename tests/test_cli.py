@@ -293,6 +293,8 @@ def test_a_stopped_program_writes_the_picture_so_far(
         stderr=subprocess.PIPE,
         text=True,
         env=environment,
+        # A shell starts its background jobs with Ctrl-C ignored, and children inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     log = folder / "log.jsonl"
     deadline = time.monotonic() + 60

@@ -106,7 +106,8 @@ def test_the_best_iterate_is_returned_even_if_a_later_one_is_worse(
 
     monkeypatch.setattr(optimise, "fmin_l_bfgs_b", wandering)
     result = run(Objective(target), np.full(target.shape, 128.0), iterations=9)
-    assert (result.best.iteration, result.iterations, result.reason) == (2, 3, "wandered")
+    assert (result.best.iteration, result.iterations) == (2, 3)
+    assert result.reason == "L-BFGS-B found no better picture (wandered)"
 
 
 def test_a_callback_that_returns_true_ends_the_run(target: Array) -> None:

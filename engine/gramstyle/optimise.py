@@ -156,8 +156,10 @@ def minimise(
         callback=after_iteration,  # type: ignore[arg-type]
     )
     done = len(history) - 1
-    if not stopped:
-        stopped = "all iterations done" if done >= iterations else str(information["task"])
+    if not stopped and done >= iterations:
+        stopped = "all iterations done"
+    elif not stopped:
+        stopped = f"L-BFGS-B found no better picture ({str(information['task']).lower()})"
     return Minimum(best=best, iterations=done, evaluations=evaluations, reason=stopped)
 
 
