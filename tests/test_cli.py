@@ -230,6 +230,68 @@ def test_a_full_disk_leaves_nothing_half_written_and_keeps_the_picture_elsewhere
         assert picture.size == (48, 36)
 
 
+def test_a_stop_on_a_full_disk_keeps_the_picture_so_far_elsewhere(
+    run: Run,
+    folder: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    spare = tmp_path_factory.mktemp("spare")
+    monkeypatch.setattr("tempfile.tempdir", str(spare))
+    real = os.fsync
+    calls: list[int] = []
+
+    def fsync(handle: int) -> None:
+        calls.append(handle)
+        if len(calls) <= 2:  # the numbered picture, then the picture so far
+            full_disk()
+        real(handle)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    assert run("-o", "out.png", "--save-every", "2", "--quiet") == 2
+    (kept,) = spare.iterdir()
+    assert_one_line(capsys, "no space left", str(kept))
+    assert files(folder) == {"photo.png", "painting.jpg"}
+    with PIL.Image.open(kept) as picture:
+        assert picture.size == (48, 36)
+
+
+def test_a_disk_that_is_full_everywhere_leaves_nothing_behind(
+    run: Run,
+    folder: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    spare = tmp_path_factory.mktemp("spare")
+    monkeypatch.setattr("tempfile.tempdir", str(spare))
+    monkeypatch.setattr(os, "fsync", full_disk)
+    assert run("-o", "out.png", "--quiet") == 2
+    assert_one_line(capsys, "out.png", "no space left")
+    assert list(spare.iterdir()) == []
+    assert files(folder) == {"photo.png", "painting.jpg"}
+
+
+def test_the_log_may_not_overwrite_the_model(
+    run: Run, tiny_model_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = tiny_model_path.read_bytes()
+    model = str(tiny_model_path)
+    assert run("-o", "out.png", "--model", model, "--log", model) == 2
+    assert_one_line(capsys, model, "--log")
+    assert tiny_model_path.read_bytes() == before
+
+
+def test_an_export_whose_folder_cannot_be_made_is_one_line(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    where = folder / "photo.png" / "models" / "vgg19.onnx"  # a file where a folder should be
+    monkeypatch.setattr("gramstyle.cli.model.checkout_model", lambda: where)
+    assert main(["model", "export"]) == 2
+    assert_one_line(capsys, str(where.parent))
+
+
 def test_a_log_on_a_full_disk_stops_the_run_and_keeps_the_picture_so_far(
     run: Run, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -11,7 +11,8 @@ from scipy.optimize import OptimizeResult, fmin_l_bfgs_b
 from gramstyle.arrays import Array
 from gramstyle.errors import NonFiniteError
 
-# A pixel's range. The optimiser never leaves it, so no picture needs clipping at the end.
+# A pixel's range. Differs from Gatys et al. (2015), whose pixels are free: the optimiser never
+# leaves it, so every iterate is a picture and none needs clipping.
 DARKEST, BRIGHTEST = 0.0, 255.0
 
 # How many iterations back the loss is compared with when asking whether it still falls.

@@ -25,6 +25,8 @@ from gramstyle.session import Session
 from gramstyle.strips import StripKernels
 
 STYLE_LAYERS = ("conv1_1", "conv2_1", "conv3_1", "conv4_1", "conv5_1")
+
+# Differs from Gatys et al. (2015), who start from noise: the default is the content.
 STARTS = ("noise", "content", "style")
 
 # The default α times the number of pixels. Differs from Gatys et al. (2015), who keep α/β: their

@@ -8,7 +8,7 @@ from rich.table import Table
 
 from gramstyle.cli.parsing import Commands
 from gramstyle.model import Model, export_model, locate_model, read_model
-from gramstyle.model.locate import cached_model, checkout_model
+from gramstyle.model.locate import cached_model, checkout_model, make_folder_of
 from gramstyle.network import Convolution
 
 # The picture whose responses' shapes `info` lists.
@@ -40,10 +40,7 @@ def add_parser(commands: Commands) -> None:
 
 def run_export(arguments: argparse.Namespace) -> None:
     """Build the file and say where it is."""
-    target = arguments.to
-    if target is None:
-        target = checkout_model() or cached_model()
-        target.parent.mkdir(parents=True, exist_ok=True)
+    target = arguments.to or make_folder_of(checkout_model() or cached_model())
     export_model(target, source=arguments.source)
     model = read_model(target)
     print(f"wrote {target} (sha256 {model.sha256})")  # noqa: T201

@@ -1,6 +1,7 @@
 """`gramstyle transfer CONTENT STYLE -o OUT`."""
 
 import argparse
+import secrets
 import tempfile
 from datetime import timedelta
 from pathlib import Path
@@ -118,7 +119,7 @@ def run_command(arguments: argparse.Namespace) -> None:
         except (GramstyleError, KeyboardInterrupt) as stop:
             raise _stopped(stop, latest, output, dict(prepared.settings)) from None
         log.end(result.record.summary)
-    _finish(output, result)
+    _save(output, result.picture, {**result.record.settings, "result": result.record.summary})
     if not arguments.quiet:
         _report(output, result)
 
@@ -153,9 +154,11 @@ def _check_paths(arguments: argparse.Namespace, inputs: list[Path]) -> None:
             if existing.name.startswith(f"{stem}-"):
                 check_output(existing, inputs)
     if arguments.log is not None:
-        log = arguments.log.resolve()
-        if log in {path.resolve() for path in (*inputs, arguments.output)}:
-            raise OptionError(f"--log {arguments.log} is one of the pictures; choose another name")
+        used = [*inputs, arguments.output, *([arguments.model] if arguments.model else [])]
+        if arguments.log.resolve() in {path.resolve() for path in used}:
+            raise OptionError(
+                f"--log {arguments.log} is one of the pictures or the model; choose another name"
+            )
 
 
 def _numbered(output: Path, iteration: int) -> Path:
@@ -170,21 +173,17 @@ def _pixels(picture: PIL.Image.Image) -> Picture:
     return read_picture(picture, max_pixels=picture.width * picture.height)
 
 
-def _finish(output: Path, result: Result) -> None:
-    """Write the result; where that fails, keep it in the folder for passing files."""
-    settings = {**result.record.settings, "result": result.record.summary}
+def _save(output: Path, picture: PIL.Image.Image, settings: dict[str, Any]) -> None:
+    """Write a picture that must not be lost; where that fails, to the folder for passing files."""
     try:
-        _write(output, result.picture, settings)
+        _write(output, picture, settings)
     except ImageError as error:
+        spare = Path(tempfile.gettempdir()) / f"{output.stem}-{secrets.token_hex(4)}{output.suffix}"
         try:
-            with tempfile.NamedTemporaryFile(
-                prefix=f"{output.stem}-", suffix=output.suffix, delete=False
-            ) as spare:
-                pass
-            _write(Path(spare.name), result.picture, settings)
-        except (OSError, ImageError):
+            _write(spare, picture, settings)
+        except ImageError:
             raise error from None
-        raise ImageError(f"{error} (the picture is kept as {spare.name})") from None
+        raise ImageError(f"{error} (the picture is kept as {spare})") from None
 
 
 def _stopped(
@@ -196,7 +195,7 @@ def _stopped(
         return type(stop)(f"{reason} before the first iteration; nothing was written")
     iteration = latest.losses.iteration
     settings["result"] = {"iterations": iteration, "loss": latest.losses.loss, "reason": reason}
-    _write(output, latest.picture(), settings)
+    _save(output, latest.picture(), settings)
     return type(stop)(f"{reason}; the picture of iteration {iteration} is in {output}")
 
 

