@@ -7,28 +7,25 @@ import pytest
 
 from gramstyle.model.locate import checkout_model
 from gramstyle.model.onnx_file import Model, read_model, write_model
-from gramstyle.model.vgg19 import BLOCKS, CAFFE, CodebookConvolution
+from gramstyle.model.vgg19 import BLOCKS, CAFFE
+from gramstyle.network import Convolution
 
 # VGG-19's layers, each with a few filters: every code path, a thousandth of the work.
 TINY_FILTERS = (4, 5, 6, 7, 8)
 
 
-def tiny_convolutions(seed: int = 0) -> list[CodebookConvolution]:
-    """Random codebook convolutions with VGG-19's names, He-scaled so that signals neither die
-    nor grow."""
+def tiny_convolutions(seed: int = 0) -> list[Convolution]:
+    """Random convolutions of 256 values a layer with VGG-19's names, He-scaled so that signals
+    neither die nor grow."""
     rng = np.random.default_rng(seed)
     convolutions, channels = [], 3
     for block, (filters, tiny) in enumerate(zip(BLOCKS, TINY_FILTERS, strict=True), start=1):
         for number in range(1, len(filters) + 1):
             table = rng.standard_normal(256) * np.sqrt(2 / (9 * channels))
-            convolutions.append(
-                CodebookConvolution(
-                    name=f"conv{block}_{number}",
-                    index=rng.integers(0, 256, (tiny, channels, 3, 3), np.uint8),
-                    table=table.astype(np.float32),
-                    b=rng.standard_normal(tiny).astype(np.float32),
-                )
-            )
+            index = rng.integers(0, 256, (tiny, channels, 3, 3))
+            b = rng.standard_normal(tiny).astype(np.float32)
+            W = table.astype(np.float32)[index]
+            convolutions.append(Convolution(f"conv{block}_{number}", W, b))
             channels = tiny
     return convolutions
 
@@ -36,7 +33,13 @@ def tiny_convolutions(seed: int = 0) -> list[CodebookConvolution]:
 @pytest.fixture(scope="session")
 def tiny_model_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("model") / "tiny.onnx"
-    write_model(path, tiny_convolutions(), CAFFE, metadata={"licence": "none", "source": "random"})
+    write_model(
+        path,
+        tiny_convolutions(),
+        CAFFE,
+        precision="codebook8",
+        metadata={"licence": "none", "source": "random"},
+    )
     return path
 
 

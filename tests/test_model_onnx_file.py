@@ -17,9 +17,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from gramstyle.arrays import Array
 from gramstyle.errors import ModelError, OptionError
-from gramstyle.model import onnx_file
-from gramstyle.model.onnx_file import Model, read_model, write_model
-from gramstyle.model.vgg19 import CodebookConvolution
+from gramstyle.model.onnx_file import Model, graph, read_model, reading, write_model
+from gramstyle.model.precision import Precision
 from gramstyle.network import Convolution, Pool
 from gramstyle.preprocessing import Preprocessing
 
@@ -43,23 +42,32 @@ VGG19 = (
 )  # fmt: skip
 
 
-def codebooks() -> list[CodebookConvolution]:
+def convolutions() -> list[Convolution]:
     rng = np.random.default_rng(19)
     return [
-        CodebookConvolution(
+        Convolution(
             name=name,
-            index=rng.integers(0, 256, (N, C, 3, 3), np.uint8),
-            table=rng.standard_normal(256).astype(np.float32),
+            W=rng.standard_normal((N, C, 3, 3)).astype(np.float32),
             b=rng.standard_normal(N).astype(np.float32),
         )
         for name, (N, C) in FILTERS.items()
     ]
 
 
+def write(
+    path: Path,
+    layers: list[Convolution] | None = None,
+    precision: Precision = "codebook8",
+    **metadata: str,
+) -> None:
+    chain = convolutions() if layers is None else layers
+    write_model(path, chain, PREPROCESSING, precision=precision, metadata=metadata)
+
+
 @pytest.fixture(scope="module")
 def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     file = tmp_path_factory.mktemp("model") / "small.onnx"
-    write_model(file, codebooks(), PREPROCESSING, metadata={"licence": "none", "source": "dice"})
+    write(file, licence="none", source="dice")
     return file
 
 
@@ -86,15 +94,15 @@ def refusal(path: Path) -> str:
 
 def test_the_same_arguments_give_the_same_bytes(path: Path, tmp_path: Path) -> None:
     again = tmp_path / "again.onnx"
-    write_model(again, codebooks(), PREPROCESSING, metadata={"source": "dice", "licence": "none"})
+    write(again, source="dice", licence="none")
     assert again.read_bytes() == path.read_bytes()
 
 
 def test_other_weights_give_other_bytes_and_another_hash(path: Path, tmp_path: Path) -> None:
-    first, *rest = codebooks()
+    first, *rest = convolutions()
     first.b[0] += 1
     other = tmp_path / "other.onnx"
-    write_model(other, [first, *rest], PREPROCESSING, metadata={})
+    write(other, [first, *rest])
     hashes = [read_model(file).metadata["tensors.sha256"] for file in (path, other)]
     assert hashes[0] != hashes[1]
 
@@ -106,14 +114,39 @@ def test_every_layer_is_read_back_in_its_place(model: Model) -> None:
     assert {layer.kind for layer in model.network.layers if isinstance(layer, Pool)} == {"max"}
 
 
-def test_weights_are_the_values_that_the_codebook_holds_at_each_index(model: Model) -> None:
-    convolutions = [layer for layer in model.network.layers if isinstance(layer, Convolution)]
-    for layer, written in zip(convolutions, codebooks(), strict=True):
+# What the file holds of a weight w, at the most: half a unit in float16's last place, and nothing
+# where every layer has at most 256 values.
+@pytest.mark.parametrize(
+    ("precision", "rtol"), [("float32", 0), ("codebook8", 0), ("float16", 2**-11)]
+)
+def test_weights_are_read_back_as_the_precision_keeps_them(
+    precision: Precision, rtol: float, tmp_path: Path
+) -> None:
+    file = tmp_path / "model.onnx"
+    write(file, precision=precision)
+    onnx.checker.check_model(onnx.load(file), full_check=True)
+    read = [layer for layer in read_model(file).network.layers if isinstance(layer, Convolution)]
+    for layer, written in zip(read, convolutions(), strict=True):
         assert (layer.W.dtype, layer.b.dtype) == (np.float32, np.float32)
-        assert layer.W.shape == (*FILTERS[layer.name], 3, 3)
-        for at in np.ndindex(layer.W.shape):
-            assert layer.W[at] == written.table[written.index[at]]
+        np.testing.assert_allclose(layer.W, written.W, rtol=rtol, atol=0)
         np.testing.assert_array_equal(layer.b, written.b)
+    assert read_model(file).metadata["precision"] == precision
+
+
+def test_float16_weights_are_rounded_to_the_nearest(tmp_path: Path) -> None:
+    write(tmp_path / "half.onnx", precision="float16")
+    layer = read_model(tmp_path / "half.onnx").network.layers[0]
+    assert isinstance(layer, Convolution)
+    np.testing.assert_array_equal(layer.W, convolutions()[0].W.astype(np.float16).astype("f4"))
+    assert not np.array_equal(layer.W, convolutions()[0].W)
+
+
+def test_a_weight_beyond_float16_is_refused_and_nothing_written(tmp_path: Path) -> None:
+    layers = convolutions()
+    layers[1].W[2, 1, 0, 0] = -7e4
+    with pytest.raises(ModelError, match=r"conv1_2 reach 7e\+04, float16 ends at 65504"):
+        write(tmp_path / "half.onnx", layers, precision="float16")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_each_tap_of_the_weights_is_one_contiguous_matrix(model: Model) -> None:
@@ -139,11 +172,10 @@ def test_the_file_is_onnx_that_old_runtimes_accept_with_the_codebook_kept(path: 
     assert proto.ir_version == 10
     assert [(opset.domain, opset.version) for opset in proto.opset_import] == [("", 17)]
     stored = {tensor.name: numpy_helper.to_array(tensor) for tensor in proto.graph.initializer}
-    for convolution in codebooks():
+    for convolution in convolutions():
         index = stored[f"{convolution.name}.index"]
         assert index.dtype == np.uint8
-        np.testing.assert_array_equal(index, convolution.index)
-        np.testing.assert_array_equal(stored[f"{convolution.name}.table"], convolution.table)
+        np.testing.assert_array_equal(stored[f"{convolution.name}.table"][index], convolution.W)
 
 
 def test_plain_float_weights_are_read_like_a_codebook(path: Path, tmp_path: Path) -> None:
@@ -157,7 +189,7 @@ def test_plain_float_weights_are_read_like_a_codebook(path: Path, tmp_path: Path
 def test_a_model_that_cannot_be_written_is_one_line_and_leaves_nothing(tmp_path: Path) -> None:
     target = tmp_path / "missing" / "model.onnx"
     with pytest.raises(ModelError, match=r"^cannot write .*model\.onnx: [^\n]+$"):
-        write_model(target, codebooks(), PREPROCESSING, metadata={})
+        write(target)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -263,9 +295,9 @@ def test_a_file_above_the_limit_is_refused_unread(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     size = path.stat().st_size
-    monkeypatch.setattr(onnx_file, "MAX_BYTES", size)
+    monkeypatch.setattr(reading, "MAX_BYTES", size)
     assert read_model(path).network.names == LAYERS
-    monkeypatch.setattr(onnx_file, "MAX_BYTES", size - 1)
+    monkeypatch.setattr(reading, "MAX_BYTES", size - 1)
     monkeypatch.setattr(Path, "read_bytes", lambda _: pytest.fail("it was read"))
     assert f"{size} bytes, the limit is {size - 1}" in refusal(path)
 
@@ -377,7 +409,9 @@ def altered(
     proto = onnx.load_model(path)
     edit(proto)
     if rehashed:
-        described("tensors.sha256", onnx_file._tensors_hash(proto.graph.initializer))(proto)
+        described("tensors.sha256", graph.tensors_hash(proto.graph.initializer))(proto)
+        metadata = {p.key: p.value for p in proto.metadata_props}
+        described("metadata.sha256", graph.metadata_hash(metadata))(proto)
     target = folder / "altered.onnx"
     target.write_bytes(proto.SerializeToString())
     return target
@@ -415,6 +449,22 @@ def test_the_hash_holds_a_tensors_name_shape_and_type(
     assert "hash" in refusal(altered(path, tmp_path, edit, rehashed=False))
 
 
+@pytest.mark.parametrize("key", ["preprocessing.mean", "source", "precision"])
+def test_an_altered_record_is_refused_by_its_hash(key: str, path: Path, tmp_path: Path) -> None:
+    edit = described(key, "[103, 116, 123]")
+    assert "metadata do not have the recorded hash" in refusal(
+        altered(path, tmp_path, edit, rehashed=False)
+    )
+    assert read_model(altered(path, tmp_path, edit)).metadata[key] == "[103, 116, 123]"
+
+
+def test_a_file_of_the_first_format_has_no_hash_of_its_record_and_is_read(
+    path: Path, tmp_path: Path
+) -> None:
+    edit = described("metadata.sha256", None)
+    assert read_model(altered(path, tmp_path, edit, rehashed=False)).network.names == LAYERS
+
+
 def test_a_file_without_a_hash_is_refused(path: Path, tmp_path: Path) -> None:
     edit = described("tensors.sha256", None)
     assert "lack tensors.sha256" in refusal(altered(path, tmp_path, edit, rehashed=False))
@@ -434,10 +484,10 @@ def outside(location: str) -> Callable[[onnx.ModelProto], None]:
 def test_external_data_is_refused_before_anything_can_read_it(
     location: str, path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "beside.bin").write_bytes(codebooks()[0].b.tobytes())
+    (tmp_path / "beside.bin").write_bytes(convolutions()[0].b.tobytes())
     target = altered(path, tmp_path, outside(location))
     # The two in onnx that would open the file.
-    for module, name in ((onnx_file.checker, "check_model"), (numpy_helper, "to_array")):
+    for module, name in ((reading.checker, "check_model"), (numpy_helper, "to_array")):
         monkeypatch.setattr(module, name, lambda *_, **__: pytest.fail("it was looked at"))
     assert "external data" in refusal(target)
 
@@ -702,7 +752,7 @@ def no_filters(proto: onnx.ModelProto) -> None:
         (empty_and_huge, "too big"),
         (in_another_field, "not as large as its shape"),
         (in_two_fields, "one value field"),
-        (holding("conv1_1.b", np.zeros(4, np.float64)), "neither float32 nor uint8"),
+        (holding("conv1_1.b", np.zeros(4, np.float64)), "not float32, float16 or uint8"),
         (holding("conv1_1.b", np.zeros(4, np.uint8)), "not float32"),
         (holding("conv1_1.b", np.zeros(5, np.float32)), "expected (N, 3, 3, 3) and (N,)"),
         (holding("conv1_1.b", np.zeros((4, 1), np.float32)), "expected (N, 3, 3, 3) and (N,)"),

@@ -17,6 +17,7 @@ from gramstyle.arrays import Array
 from gramstyle.errors import ImageError, OptionError
 from gramstyle.images import MAX_PIXELS, Picture, Source, fitted_size, read_picture, resize, to_pil
 from gramstyle.kernels import Pooling
+from gramstyle.machine import available_threads, physical_memory
 from gramstyle.model import locate_model, read_model
 from gramstyle.network import Network
 from gramstyle.objective import Evaluation, Objective, Weights, style_targets
@@ -394,21 +395,6 @@ def run(prepared: Prepared, *, callback: Callable[[Progress], bool | None] | Non
         reason=minimum.reason,
     )
     return Result(to_pil(_as_picture(minimum.best.x, prepared.alpha)), record)
-
-
-def available_threads() -> int:
-    """Return how many processor cores this process may run on."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-def physical_memory() -> int | None:
-    """Return how many bytes of memory the machine has, or None where it does not tell."""
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):
-        return None
 
 
 def _read(

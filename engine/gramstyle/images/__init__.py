@@ -5,13 +5,14 @@ one `ImageError`, and a file is either written whole or left as it was.
 """
 
 from gramstyle.images.picture import Picture, fitted_size, resize
-from gramstyle.images.reading import MAX_PIXELS, Source, read_picture
+from gramstyle.images.reading import MAX_PIXELS, SUFFIXES, Source, read_picture
 from gramstyle.images.settings import read_settings
 from gramstyle.images.writing import EXTENSIONS, check_output, to_pil, write_picture
 
 __all__ = [
     "EXTENSIONS",
     "MAX_PIXELS",
+    "SUFFIXES",
     "Picture",
     "Source",
     "check_output",

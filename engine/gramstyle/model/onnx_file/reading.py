@@ -1,16 +1,9 @@
-"""The network as an ONNX file: written once, checked at every reading. The only `import onnx`.
-
-A response F is the tensor with its layer's name ("conv4_2"), after the ReLU; the pre-activation
-Z in front of it is "conv4_2.Z". Weights stay a codebook in the file (uint8 indices into 256
-float32 values, through Cast and Gather), which keeps it at 20 MB; ONNX Runtime folds both away
-when it loads the file. What the file says of itself (preprocessing, source, licence, a hash of
-the tensors) stands in its metadata.
-"""
+"""Read a model file as what it is: input from a stranger."""
 
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -22,15 +15,20 @@ from onnx import TensorProto, checker, helper, numpy_helper
 
 from gramstyle.arrays import Array
 from gramstyle.errors import ModelError
-from gramstyle.files import write_atomically
 from gramstyle.kernels import Pooling
-from gramstyle.model.vgg19 import CodebookConvolution
+from gramstyle.model.onnx_file.graph import (
+    INPUT,
+    METADATA_HASH,
+    POOL_OPERATORS,
+    TENSORS_HASH,
+    metadata_hash,
+    model_of,
+    pool_node,
+    serialised,
+    tensors_hash,
+)
 from gramstyle.network import Convolution, Layer, Network, Pool
 from gramstyle.preprocessing import Preprocessing
-
-IR_VERSION, OPSET = 10, 17
-INPUT = "input"
-FORMAT = "1"
 
 # A float32 VGG-19 without its classifier is 80 MB. Nothing that this engine can run is larger
 # than this, and a file is read whole before it is judged.
@@ -38,7 +36,6 @@ MAX_BYTES = 512 * 1024 * 1024
 MAX_REASON = 300
 
 OPERATORS = frozenset({"Conv", "Relu", "MaxPool", "AveragePool", "Cast", "Gather"})
-POOL_OPERATORS: Mapping[Pooling, str] = {"max": "MaxPool", "avg": "AveragePool"}
 
 
 @dataclass(frozen=True)
@@ -96,65 +93,7 @@ class Model:
             outputs,
             [tensors[name] for name in sorted(used & set(tensors))],
         )
-        return _serialised(_model(graph))
-
-
-def write_model(
-    path: Path,
-    convolutions: Sequence[CodebookConvolution],
-    preprocessing: Preprocessing,
-    *,
-    metadata: Mapping[str, str],
-) -> None:
-    """Write convolutions, with a 2×2 max pooling behind each block, as an ONNX file.
-
-    The same arguments give the same bytes. The file appears whole or not at all.
-
-    Parameters
-    ----------
-    path
-        Where to.
-    convolutions
-        From the picture upwards; a name is "conv", the block, "_", the number in the block.
-    preprocessing
-        Recorded in the metadata.
-    metadata
-        Whatever else the file should say of itself.
-
-    Raises
-    ------
-    ModelError
-        If the file cannot be written.
-    """
-    nodes, tensors = [], []
-    previous, block = INPUT, _block(convolutions[0].name)
-    for convolution in convolutions:
-        if _block(convolution.name) != block:
-            nodes.append(_pool_node(f"pool{block}", previous))
-            previous, block = f"pool{block}", _block(convolution.name)
-        nodes += _convolution_nodes(convolution.name, previous)
-        tensors += _convolution_tensors(convolution)
-        previous = convolution.name
-    nodes.append(_pool_node(f"pool{block}", previous))
-    graph = helper.make_graph(
-        nodes,
-        "vgg",
-        [helper.make_tensor_value_info(INPUT, TensorProto.FLOAT, [1, 3, "height", "width"])],
-        [helper.make_tensor_value_info(f"pool{block}", TensorProto.FLOAT, [1, None, None, None])],
-        tensors,
-    )
-    model = _model(graph)
-    properties = {
-        **metadata,
-        "gramstyle.format": FORMAT,
-        "preprocessing.channels": preprocessing.channels,
-        "preprocessing.mean": json.dumps(preprocessing.mean),
-        "preprocessing.scale": json.dumps(preprocessing.scale),
-        "tensors.sha256": _tensors_hash(tensors),
-    }
-    helper.set_model_props(model, dict(sorted(properties.items())))
-    checker.check_model(model)
-    write_atomically(path, _serialised(model), error=ModelError)
+        return serialised(model_of(graph))
 
 
 def read_model(path: Path) -> Model:
@@ -174,11 +113,13 @@ def read_model(path: Path) -> Model:
         checker.check_model(proto)
         metadata = {p.key: p.value for p in proto.metadata_props}
         _check_hash(proto, metadata)
+        network, preprocessing = _network(proto.graph), _preprocessing(metadata)
+        _check_metadata(metadata)
         return Model(
             path=path,
             sha256=hashlib.sha256(data).hexdigest(),
-            network=_network(proto.graph),
-            preprocessing=_preprocessing(metadata),
+            network=network,
+            preprocessing=preprocessing,
             metadata=metadata,
             _proto=proto,
         )
@@ -189,89 +130,11 @@ def read_model(path: Path) -> Model:
         raise ModelError(f"model {path} is not valid ONNX: {_line(error)}") from None
 
 
-def _model(graph: onnx.GraphProto) -> onnx.ModelProto:
-    return helper.make_model(
-        graph,
-        ir_version=IR_VERSION,
-        opset_imports=[helper.make_opsetid("", OPSET)],
-        producer_name="gramstyle",
-    )
-
-
-def _serialised(model: onnx.ModelProto) -> bytes:
-    data: bytes = model.SerializeToString(deterministic=True)
-    return data
-
-
-# Writing
-
-
-def _block(name: str) -> str:
-    return name.removeprefix("conv").split("_")[0]
-
-
-def _convolution_nodes(name: str, previous: str) -> list[onnx.NodeProto]:
-    return [
-        # Gather takes no uint8 indices.
-        helper.make_node(
-            "Cast",
-            [f"{name}.index"],
-            [f"{name}.index32"],
-            name=f"{name}.cast",
-            to=TensorProto.INT32,
-        ),
-        helper.make_node(
-            "Gather", [f"{name}.table", f"{name}.index32"], [f"{name}.W"], name=f"{name}.gather"
-        ),
-        helper.make_node(
-            "Conv",
-            [previous, f"{name}.W", f"{name}.b"],
-            [f"{name}.Z"],
-            name=f"{name}.conv",
-            kernel_shape=[3, 3],
-            pads=[1, 1, 1, 1],
-        ),
-        helper.make_node("Relu", [f"{name}.Z"], [name], name=f"{name}.relu"),
-    ]
-
-
-def _convolution_tensors(convolution: CodebookConvolution) -> list[onnx.TensorProto]:
-    name = convolution.name
-    return [
-        numpy_helper.from_array(convolution.index, f"{name}.index"),
-        numpy_helper.from_array(convolution.table, f"{name}.table"),
-        numpy_helper.from_array(convolution.b, f"{name}.b"),
-    ]
-
-
-def _pool_node(name: str, previous: str, pooling: Pooling = "max") -> onnx.NodeProto:
-    return helper.make_node(
-        POOL_OPERATORS[pooling],
-        [previous],
-        [name],
-        name=f"{name}.pool",
-        kernel_shape=[2, 2],
-        strides=[2, 2],
-    )
-
-
 def _pooled(node: onnx.NodeProto, pooling: Pooling) -> onnx.NodeProto:
     # Made anew: each kind knows attributes that the other does not.
     if node.op_type not in POOL_OPERATORS.values():
         return node
-    return _pool_node(node.output[0], node.input[0], pooling)
-
-
-def _tensors_hash(tensors: Iterable[onnx.TensorProto]) -> str:
-    """Return one hash over names, types, shapes and bytes: it changes when any weight does."""
-    digest = hashlib.sha256()
-    for tensor in sorted(tensors, key=lambda t: t.name):
-        digest.update(f"{tensor.name} {tensor.data_type} {list(tensor.dims)}\n".encode())
-        digest.update(tensor.raw_data)
-    return digest.hexdigest()
-
-
-# Reading
+    return pool_node(node.output[0], node.input[0], pooling)
 
 
 def _read_bytes(path: Path) -> bytes:
@@ -325,24 +188,34 @@ def _check_contents(proto: onnx.ModelProto) -> None:
         if tensor.data_location == TensorProto.EXTERNAL or tensor.external_data:
             raise ModelError(f"the tensor {tensor.name!r} lies in another file (external data)")
         if tensor.data_type not in _DTYPES:
-            raise ModelError(f"the tensor {tensor.name!r} is neither float32 nor uint8")
+            raise ModelError(f"the tensor {tensor.name!r} is not float32, float16 or uint8")
         if len(tensor.raw_data) != prod(tensor.dims) * _DTYPES[tensor.data_type].itemsize:
             raise ModelError(f"the tensor {tensor.name!r} is not as large as its shape says")
 
 
 _DTYPES: Mapping[int, np.dtype[Any]] = {
     TensorProto.FLOAT: np.dtype("<f4"),
+    TensorProto.FLOAT16: np.dtype("<f2"),
     TensorProto.UINT8: np.dtype("u1"),
 }
 
 
 def _check_hash(proto: onnx.ModelProto, metadata: Mapping[str, str]) -> None:
-    recorded = metadata.get("tensors.sha256")
+    recorded = metadata.get(TENSORS_HASH)
     if recorded is None:
         raise ModelError("its metadata lack tensors.sha256; build it with: gramstyle model export")
-    if recorded != _tensors_hash(proto.graph.initializer):
+    if recorded != tensors_hash(proto.graph.initializer):
         raise ModelError(
             "its weights do not have the recorded hash: the file was altered or damaged; "
+            "build it anew with: gramstyle model export"
+        )
+
+
+def _check_metadata(metadata: Mapping[str, str]) -> None:
+    # Files of the first format have no hash of it.
+    if metadata.get(METADATA_HASH, metadata_hash(metadata)) != metadata_hash(metadata):
+        raise ModelError(
+            "its metadata do not have the recorded hash: the file was altered or damaged; "
             "build it anew with: gramstyle model export"
         )
 
@@ -417,15 +290,24 @@ def _take(node: onnx.NodeProto, names: Iterable[str], weights: dict[str, Array])
         ) from None
 
 
+_CASTS: Mapping[tuple[np.dtype[Any], Any], np.dtype[Any]] = {
+    (np.dtype("u1"), TensorProto.INT32): np.dtype("i4"),
+    (np.dtype("f2"), TensorProto.FLOAT): np.dtype("f4"),
+}
+
+
 def _unpack(
     node: onnx.NodeProto, attributes: Mapping[str, Any], weights: dict[str, Array]
 ) -> Array:
-    """Follow one step from a codebook to the weights."""
+    """Follow one step from half precision or a codebook to the weights."""
     operands = _take(node, node.input, weights)
     if node.op_type == "Cast":
-        if attributes != {"to": TensorProto.INT32} or operands[0].dtype != np.uint8:
-            raise ModelError(f"node {node.name!r} casts something else than uint8 to int32")
-        return operands[0].astype(np.int32)
+        target = attributes.get("to")
+        if len(attributes) != 1 or (operands[0].dtype, target) not in _CASTS:
+            raise ModelError(
+                f"node {node.name!r} casts something else than uint8 to int32 or float16 to float32"
+            )
+        return operands[0].astype(_CASTS[operands[0].dtype, target])
     table, index = operands
     if attributes.get("axis", 0) != 0 or table.ndim != 1 or index.dtype != np.int32:
         raise ModelError(f"node {node.name!r} does not look values up in a table")

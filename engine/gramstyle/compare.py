@@ -1,0 +1,189 @@
+"""Is this the same network? Two model files compared layer by layer."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from gramstyle.arrays import Array
+from gramstyle.errors import ModelError
+from gramstyle.images import Picture, resize
+from gramstyle.machine import available_threads
+from gramstyle.model import Model
+from gramstyle.network import Convolution
+from gramstyle.preprocessing import Preprocessing
+from gramstyle.session import Session
+
+# Rounding in float32 and in ONNX Runtime's order of summation stays below the first; what 8-bit
+# codebooks do to VGG-19 stays below the second (docs/weights.md has the measurements).
+ROUNDING, QUANTISING = 1e-3, 0.1
+
+SAMPLE = 256  # edge of the sample picture, in pixels
+OCTAVES = (4, 16, 64, 256)
+SEED = 19
+
+
+@dataclass(frozen=True)
+class LayerDifference:
+    """How far a layer of B is from the same layer of A; each number is relative to A's.
+
+    Attributes
+    ----------
+    name
+        The layer's name.
+    weights, biases
+        ‖B − A‖ / ‖A‖, the first layer's weights in terms of the pixels, red, green, blue, 0..255.
+    responses
+        The same for the responses to the sample picture.
+    directions
+        The same once every filter of B has the scale that suits A best: 0 where filters were
+        only rescaled.
+    """
+
+    name: str
+    weights: float
+    biases: float
+    responses: float
+    directions: float
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two networks compared.
+
+    Attributes
+    ----------
+    layers
+        The convolutions, from the picture upwards.
+    verdict
+        One sentence.
+    """
+
+    layers: tuple[LayerDifference, ...]
+    verdict: str
+
+
+def compare_models(
+    a: Model, b: Model, picture: Picture | None = None, *, threads: int | None = None
+) -> Comparison:
+    """Compare two networks, each seeing the picture in its own way, with max pooling.
+
+    Parameters
+    ----------
+    a, b
+        The models.
+    picture
+        What both look at; without one a drawn sample of 256×256 pixels.
+    threads
+        How many processor cores to use; None takes all that this process may run on.
+
+    Raises
+    ------
+    ModelError
+        If they have not the same layers of the same shapes.
+    ImageError
+        If the picture is too small for them.
+    """
+    picture = sample_picture() if picture is None else picture
+    pairs = list(zip(_convolutions(a), _convolutions(b), strict=False))
+    _check_alike(a, b)
+    F_a, F_b = (_responses(model, picture, threads) for model in (a, b))
+    layers = tuple(
+        LayerDifference(
+            name=of_a.name,
+            weights=_relative(_weights(of_a, a, first=i == 0), _weights(of_b, b, first=i == 0)),
+            biases=_relative(of_a.b, of_b.b),
+            responses=_relative(F_a[of_a.name], F_b[of_a.name]),
+            directions=_direction(F_a[of_a.name], F_b[of_a.name]),
+        )
+        for i, (of_a, of_b) in enumerate(pairs)
+    )
+    return Comparison(layers, _verdict(layers))
+
+
+def sample_picture() -> Picture:
+    """Return a picture with structure at every scale, the same one every time."""
+    rng = np.random.default_rng(SEED)
+    octaves = [
+        resize(Picture(rng.uniform(0, 255, (n, n, 3)).astype(np.float32)), SAMPLE, SAMPLE).pixels
+        for n in OCTAVES
+    ]
+    return Picture(np.mean(octaves, axis=0, dtype=np.float32))
+
+
+def _check_alike(a: Model, b: Model) -> None:
+    shapes_a, shapes_b = (
+        {layer.name: getattr(layer, "W", np.empty(0)).shape for layer in model.network.layers}
+        for model in (a, b)
+    )
+    for name in {**shapes_a, **shapes_b}:
+        if shapes_a.get(name) != shapes_b.get(name):
+            found = [
+                f"{_shape(s.get(name))} in {m.path}" for s, m in ((shapes_a, a), (shapes_b, b))
+            ]
+            raise ModelError(f"these are two architectures: {name} is {' and '.join(found)}")
+
+
+def _shape(shape: tuple[int, ...] | None) -> str:
+    return "missing" if shape is None else "×".join(map(str, shape))
+
+
+def _convolutions(model: Model) -> list[Convolution]:
+    return [layer for layer in model.network.layers if isinstance(layer, Convolution)]
+
+
+def _responses(model: Model, picture: Picture, threads: int | None) -> Mapping[str, Array]:
+    deepest = _convolutions(model)[-1].name
+    network = model.network.until([deepest])
+    session = Session(
+        model.runnable([deepest], "max"), network.shapes, threads=threads or available_threads()
+    )
+    x = np.ascontiguousarray(picture.pixels.transpose(2, 0, 1))
+    return session(model.preprocessing.forward(x))
+
+
+def _weights(convolution: Convolution, model: Model, *, first: bool) -> Array:
+    """Return a layer's weights; those of the first in terms of the pixels."""
+    return _by_pixels(convolution.W, model.preprocessing) if first else convolution.W
+
+
+def _by_pixels(W: Array, preprocessing: Preprocessing) -> Array:
+    scaled = W * np.asarray(preprocessing.scale, np.float64)[:, None, None]
+    return scaled[:, ::-1] if preprocessing.channels == "BGR" else scaled
+
+
+def _relative(A: Array, B: Array) -> float:
+    """‖B − A‖ / ‖A‖, 0 where both are 0."""
+    difference = np.linalg.norm((B.astype(np.float64) - A).ravel())
+    size = np.linalg.norm(A.astype(np.float64).ravel())
+    if difference == 0:
+        return 0.0
+    return float(difference / size) if size > 0 else float("inf")
+
+
+def _direction(F_a: Array, F_b: Array) -> float:
+    """Root mean square over the filters of the sine between their responses in A and in B."""
+    N = len(F_a)
+    A, B = (F.reshape(N, -1).astype(np.float64) for F in (F_a, F_b))
+    aa, bb, ab = ((X * Y).sum(axis=1) for X, Y in ((A, A), (B, B), (A, B)))
+    silent = (aa == 0) & (bb == 0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        cosine = np.where(silent, 1.0, np.where(aa * bb > 0, ab / np.sqrt(aa * bb), 0.0))
+    return float(np.sqrt(np.mean(np.clip(1.0 - cosine**2, 0.0, 1.0))))
+
+
+def _verdict(layers: tuple[LayerDifference, ...]) -> str:
+    if all(layer.weights == layer.biases == 0 for layer in layers):
+        return "the same network: all weights and biases are equal"
+    responses = max(layer.responses for layer in layers)
+    directions = max(layer.directions for layer in layers)
+    if responses < ROUNDING:
+        return f"the same network but for rounding: responses differ by {responses:.1e} at most"
+    if directions < ROUNDING:
+        return "the same network with its filters rescaled"
+    if responses < QUANTISING:
+        return (
+            f"much the same network: responses differ by {responses:.1%} at most, as when weights "
+            "are quantised"
+        )
+    return f"another network: responses differ by up to {responses:.0%}"

@@ -1,0 +1,136 @@
+"""Write a chain of convolutions as an ONNX file."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import TensorProto, checker, helper, numpy_helper
+
+from gramstyle.arrays import Array
+from gramstyle.errors import ModelError
+from gramstyle.files import write_atomically
+from gramstyle.model.onnx_file.graph import (
+    INPUT,
+    METADATA_HASH,
+    TENSORS_HASH,
+    metadata_hash,
+    model_of,
+    pool_node,
+    serialised,
+    tensors_hash,
+)
+from gramstyle.model.precision import Precision, as_float16, codebook
+from gramstyle.network import Convolution
+from gramstyle.preprocessing import Preprocessing
+
+FORMAT = "2"
+
+
+def write_model(
+    path: Path,
+    convolutions: Sequence[Convolution],
+    preprocessing: Preprocessing,
+    *,
+    precision: Precision,
+    metadata: Mapping[str, str],
+) -> None:
+    """Write convolutions, with a 2×2 max pooling behind each block, as an ONNX file.
+
+    The same arguments give the same bytes. The file appears whole or not at all.
+
+    Parameters
+    ----------
+    path
+        Where to.
+    convolutions
+        From the picture upwards; a name is "conv", the block, "_", the number in the block.
+    preprocessing
+        Recorded in the metadata.
+    precision
+        What the file holds of each weight; biases are always float32.
+    metadata
+        Whatever else the file should say of itself.
+
+    Raises
+    ------
+    ModelError
+        If a weight does not fit the precision, or the file cannot be written.
+    """
+    nodes, tensors = [], []
+    previous, block = INPUT, _block(convolutions[0].name)
+    for convolution in convolutions:
+        if _block(convolution.name) != block:
+            nodes.append(pool_node(f"pool{block}", previous, "max"))
+            previous, block = f"pool{block}", _block(convolution.name)
+        stored, unpacking = _stored(convolution, precision)
+        tensors += [numpy_helper.from_array(array, name) for name, array in stored.items()]
+        nodes += [*unpacking, *_convolution_nodes(convolution.name, previous)]
+        previous = convolution.name
+    nodes.append(pool_node(f"pool{block}", previous, "max"))
+    graph = helper.make_graph(
+        nodes,
+        "vgg",
+        [helper.make_tensor_value_info(INPUT, TensorProto.FLOAT, [1, 3, "height", "width"])],
+        [helper.make_tensor_value_info(f"pool{block}", TensorProto.FLOAT, [1, None, None, None])],
+        tensors,
+    )
+    model = model_of(graph)
+    properties = {
+        **metadata,
+        "gramstyle.format": FORMAT,
+        "precision": precision,
+        "preprocessing.channels": preprocessing.channels,
+        "preprocessing.mean": json.dumps(preprocessing.mean),
+        "preprocessing.scale": json.dumps(preprocessing.scale),
+        TENSORS_HASH: tensors_hash(tensors),
+    }
+    properties[METADATA_HASH] = metadata_hash(properties)
+    helper.set_model_props(model, dict(sorted(properties.items())))
+    checker.check_model(model)
+    write_atomically(path, serialised(model), error=ModelError)
+
+
+def _block(name: str) -> str:
+    return name.removeprefix("conv").split("_")[0]
+
+
+def _stored(
+    convolution: Convolution, precision: Precision
+) -> tuple[dict[str, Array], list[onnx.NodeProto]]:
+    """Return the arrays to store, and the nodes that make "NAME.W" of them."""
+    name, W = convolution.name, np.ascontiguousarray(convolution.W)
+    biases = {f"{name}.b": convolution.b}
+    if precision == "float32":
+        return {f"{name}.W": W, **biases}, []
+    if precision == "float16":
+        return {f"{name}.half": as_float16(W, name=name), **biases}, [
+            _cast(name, f"{name}.half", f"{name}.W", TensorProto.FLOAT)
+        ]
+    index, table = codebook(W)
+    return {f"{name}.index": index, f"{name}.table": table, **biases}, [
+        # Gather takes no uint8 indices.
+        _cast(name, f"{name}.index", f"{name}.index32", TensorProto.INT32),
+        helper.make_node(
+            "Gather", [f"{name}.table", f"{name}.index32"], [f"{name}.W"], name=f"{name}.gather"
+        ),
+    ]
+
+
+def _cast(name: str, source: str, result: str, to: int) -> onnx.NodeProto:
+    return helper.make_node("Cast", [source], [result], name=f"{name}.cast", to=to)
+
+
+def _convolution_nodes(name: str, previous: str) -> list[onnx.NodeProto]:
+    return [
+        helper.make_node(
+            "Conv",
+            [previous, f"{name}.W", f"{name}.b"],
+            [f"{name}.Z"],
+            name=f"{name}.conv",
+            kernel_shape=[3, 3],
+            pads=[1, 1, 1, 1],
+        ),
+        helper.make_node("Relu", [f"{name}.Z"], [name], name=f"{name}.relu"),
+    ]

