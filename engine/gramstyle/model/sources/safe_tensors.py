@@ -1,0 +1,49 @@
+"""safetensors files, through their own library. The only `import safetensors`, on first use."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gramstyle.arrays import Array
+from gramstyle.errors import ModelError
+from gramstyle.model.sources.tensors import StoredTensor, Tensors
+
+DTYPES = {"F64": np.dtype("<f8"), "F32": np.dtype("<f4"), "F16": np.dtype("<f2")}
+
+
+@contextmanager
+def open_safe_tensors(path: Path) -> Iterator[Tensors]:
+    """Open a safetensors file and give its tensors of float64, float32 and float16.
+
+    Raises
+    ------
+    ModelError
+        If the library is not installed.
+    Exception
+        The library's own, if the file is damaged.
+    """
+    try:
+        from safetensors import safe_open
+    except ImportError:
+        raise ModelError(
+            'reading safetensors needs a library; install it with: pip install "gramstyle[weights]"'
+        ) from None
+    with safe_open(path, framework="numpy") as file:
+        tensors: dict[str, StoredTensor] = {}
+        for name in file.keys():  # noqa: SIM118 - not a dictionary
+            part = file.get_slice(name)
+            if dtype := DTYPES.get(part.get_dtype()):
+                shape = tuple(part.get_shape())
+                tensors[name] = StoredTensor(shape, dtype, _loader(file, name))
+        yield tensors
+
+
+def _loader(file: Any, name: str) -> Callable[[], Array]:
+    def load() -> Array:
+        tensor: Array = file.get_tensor(name)
+        return tensor
+
+    return load
