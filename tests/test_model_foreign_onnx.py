@@ -297,7 +297,9 @@ def test_flipped_bits_and_cuts_give_arrays_or_an_ordinary_error(
     path.write_bytes(data)
     try:
         found = arrays(path)
-    except Exception as error:  # noqa: BLE001 - the caller makes one line of any of them
-        assert not isinstance(error, MemoryError | RecursionError)
+    except (MemoryError, RecursionError):
+        raise
+    except Exception:
+        return  # the caller makes one line of any of them
     else:
         assert all(array.nbytes < len(data) for array in found.values())

@@ -119,8 +119,8 @@ def two_networks(held: dict[str, Array]) -> dict[str, Array]:
 @pytest.mark.parametrize(
     ("edit", "words"),
     [
-        (lambda held: {}, ["'features.0.weight'", "found no tensor at all"]),
-        (lambda held: {"fc.weight": np.zeros(3)}, ["'conv1_1.weight'", "found 'fc.weight'"]),
+        (lambda _: {}, ["'features.0.weight'", "found no tensor at all"]),
+        (lambda _: {"fc.weight": np.zeros(3)}, ["'conv1_1.weight'", "found 'fc.weight'"]),
         (
             without("features.34.weight"),
             ["sixteen", "31 of their 32 tensors", "no 'features.34.weight'"],

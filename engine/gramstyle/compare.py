@@ -87,16 +87,16 @@ def compare_models(
     picture = sample_picture() if picture is None else picture
     pairs = list(zip(_convolutions(a), _convolutions(b), strict=False))
     _check_alike(a, b)
-    F_a, F_b = (_responses(model, picture, threads) for model in (a, b))
+    of_a, of_b = (_responses(model, picture, threads) for model in (a, b))
     layers = tuple(
         LayerDifference(
-            name=of_a.name,
-            weights=_relative(_weights(of_a, a, first=i == 0), _weights(of_b, b, first=i == 0)),
-            biases=_relative(of_a.b, of_b.b),
-            responses=_relative(F_a[of_a.name], F_b[of_a.name]),
-            directions=_direction(F_a[of_a.name], F_b[of_a.name]),
+            name=one.name,
+            weights=_relative(_weights(one, a, first=i == 0), _weights(two, b, first=i == 0)),
+            biases=_relative(one.b, two.b),
+            responses=_relative(of_a[one.name], of_b[one.name]),
+            directions=_direction(of_a[one.name], of_b[one.name]),
         )
-        for i, (of_a, of_b) in enumerate(pairs)
+        for i, (one, two) in enumerate(pairs)
     )
     return Comparison(layers, _verdict(layers))
 
@@ -152,20 +152,19 @@ def _by_pixels(W: Array, preprocessing: Preprocessing) -> Array:
     return scaled[:, ::-1] if preprocessing.channels == "BGR" else scaled
 
 
-def _relative(A: Array, B: Array) -> float:
-    """‖B − A‖ / ‖A‖, 0 where both are 0."""
-    difference = np.linalg.norm((B.astype(np.float64) - A).ravel())
-    size = np.linalg.norm(A.astype(np.float64).ravel())
+def _relative(a: Array, b: Array) -> float:
+    """‖b − a‖ / ‖a‖, 0 where both are 0."""
+    difference = np.linalg.norm((b.astype(np.float64) - a).ravel())
+    size = np.linalg.norm(a.astype(np.float64).ravel())
     if difference == 0:
         return 0.0
     return float(difference / size) if size > 0 else float("inf")
 
 
-def _direction(F_a: Array, F_b: Array) -> float:
+def _direction(of_a: Array, of_b: Array) -> float:
     """Root mean square over the filters of the sine between their responses in A and in B."""
-    N = len(F_a)
-    A, B = (F.reshape(N, -1).astype(np.float64) for F in (F_a, F_b))
-    aa, bb, ab = ((X * Y).sum(axis=1) for X, Y in ((A, A), (B, B), (A, B)))
+    a, b = (F.reshape(len(F), -1).astype(np.float64) for F in (of_a, of_b))
+    aa, bb, ab = ((p * q).sum(axis=1) for p, q in ((a, a), (b, b), (a, b)))
     silent = (aa == 0) & (bb == 0)
     with np.errstate(invalid="ignore", divide="ignore"):
         cosine = np.where(silent, 1.0, np.where(aa * bb > 0, ab / np.sqrt(aa * bb), 0.0))

@@ -75,7 +75,7 @@ def run_export(arguments: argparse.Namespace) -> None:
     pretrained = read_source(arguments.source, convention=arguments.preprocess)
     if arguments.to is None and not pretrained.is_default:
         raise OptionError(
-            "add --to FILE: without it only the default weights are built, for every transfer to use"
+            "add --to FILE; only the default weights are built without it, for every transfer"
         )
     write_pretrained(target, pretrained, precision=arguments.precision)
     say_written(target)
@@ -98,7 +98,7 @@ def _facts(model: Model) -> str:
         "size": f"{model.path.stat().st_size / 1e6:.1f} MB",
         "sha256": model.sha256,
         **model.metadata,
-        "network": network_name(model),
+        "network": network_name(model.network, model.metadata),
     }
     width = max(len(name) for name in facts)
     return "\n".join(f"{name:<{width}}  {value}" for name, value in facts.items())

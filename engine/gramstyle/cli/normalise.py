@@ -41,7 +41,7 @@ def add_parser(actions: Commands) -> None:
     )
     parser.set_defaults(run=run_normalise)
     parser.add_argument("images", type=Path, nargs="+", metavar="IMAGES",
-        help="pictures, or folders of pictures; a few hundred photographs of all kinds do")  # fmt: skip
+        help="pictures, or folders of them; some hundred photographs of all kinds do")  # fmt: skip
     parser.add_argument("--to", type=Path, required=True, metavar="FILE",
         help="where to write the rescaled network")  # fmt: skip
     parser.add_argument("--model", type=Path, metavar="FILE",

@@ -29,4 +29,4 @@ def say_written(target: Path) -> None:
     size = target.stat().st_size / 1e6
     precision = model.metadata["precision"]
     print(f"wrote {target} ({size:.1f} MB, {precision}, sha256 {model.sha256})")  # noqa: T201
-    print(f"network: {network_name(model)}")  # noqa: T201
+    print(f"network: {network_name(model.network, model.metadata)}")  # noqa: T201

@@ -27,7 +27,23 @@ MAX_PIXELS = 100_000_000
 _READABLE = ("JPEG", "PNG", "WEBP", "TIFF", "AVIF", "BMP", "GIF", "PPM", "JPEG2000")
 # The endings under which such files lie in folders.
 SUFFIXES = frozenset(
-    ".jpg .jpeg .jpe .jfif .png .webp .tif .tiff .avif .bmp .gif .ppm .pgm .pnm .jp2".split()
+    [
+        ".jpg",
+        ".jpeg",
+        ".jpe",
+        ".jfif",
+        ".png",
+        ".webp",
+        ".tif",
+        ".tiff",
+        ".avif",
+        ".bmp",
+        ".gif",
+        ".ppm",
+        ".pgm",
+        ".pnm",
+        ".jp2",
+    ]
 )
 _ORIENTATION = 0x0112  # EXIF
 _WIDTH, _HEIGHT = 256, 257  # TIFF

@@ -8,7 +8,7 @@ import numpy as np
 
 from gramstyle.arrays import Array
 from gramstyle.model.vgg19 import CAFFE
-from gramstyle.network import Convolution
+from gramstyle.network import Convolution, Network
 from gramstyle.preprocessing import Preprocessing
 
 
@@ -51,9 +51,8 @@ DEFAULT = Known(
 
 FULL = Known("VGG-19 of Oxford (Caffe), by its biases", CAFFE, LICENCE, OXFORD)
 
-KNOWN: Mapping[str, Known] = {
-    "46e231a9228988f1f72781dea32fbed157ee6567cf5ee4213b9ca5464f1a09dc": DEFAULT,
-}
+DEFAULT_HASH = "46e231a9228988f1f72781dea32fbed157ee6567cf5ee4213b9ca5464f1a09dc"
+KNOWN: Mapping[str, Known] = {DEFAULT_HASH: DEFAULT}
 
 # Quantising left the biases as they were, so they tell the original network too. What they do
 # not tell is whether a conversion turned the first layer round for RGB or scaled it for 0..1;
@@ -83,8 +82,9 @@ def identify(convolutions: Sequence[Convolution]) -> Known | None:
     return FULL if _is_oxford(convolutions) else None
 
 
-def network_name(convolutions: Sequence[Convolution], metadata: Mapping[str, str]) -> str:
+def network_name(network: Network, metadata: Mapping[str, str]) -> str:
     """Return what to call a model file's network: by its tensors, or by what its record says."""
+    convolutions = [layer for layer in network.layers if isinstance(layer, Convolution)]
     recorded = metadata.get("network", UNKNOWN)
     if exact := KNOWN.get(weights_hash(convolutions)):
         return exact.name

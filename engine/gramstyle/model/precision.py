@@ -88,7 +88,8 @@ def _has_few_values(W: Array) -> bool:
 
 def _distinct(ordered: Array) -> Array:
     """Return the distinct ones of ascending values."""
-    return ordered[np.append(True, ordered[1:] != ordered[:-1])]
+    distinct: Array = ordered[np.append(True, ordered[1:] != ordered[:-1])]
+    return distinct
 
 
 def _borders(centres: Array) -> Array:

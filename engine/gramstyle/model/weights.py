@@ -4,7 +4,7 @@ import hashlib
 from pathlib import Path
 
 from gramstyle.errors import ModelError, OptionError
-from gramstyle.model.known import DEFAULT, PICTURES, UNKNOWN, Known, identify, weights_hash
+from gramstyle.model.known import DEFAULT, DEFAULT_HASH, UNKNOWN, Known, identify, weights_hash
 from gramstyle.model.naming import Scheme, find_convolutions
 from gramstyle.model.pretrained import Pretrained
 from gramstyle.model.published import published_as
@@ -45,9 +45,12 @@ def read_weights(path: Path, *, convention: str | None = None) -> Pretrained:
         convolutions, scheme = find_convolutions(opened.tensors)
         known = identify(convolutions)
         if opened.only_default and known is not DEFAULT:
-            raise ModelError("expected the default weights, found others; get a fresh copy")
-    if known is None and not opened.metadata:
-        known = published_as(path)
+            raise ModelError(
+                f"expected the default weights, whose hash is {DEFAULT_HASH[:12]}…, found "
+                f"{weights_hash(convolutions)[:12]}…; get a fresh copy"
+            )
+    if known is not DEFAULT and not opened.metadata and (file := published_as(path)):
+        known = file.network
     return Pretrained(
         convolutions=tuple(convolutions),
         preprocessing=_preprocessing(path, opened, known, scheme, convention),
@@ -65,7 +68,7 @@ def _preprocessing(
     if convention is not None:
         return CONVENTIONS[convention]
     found = opened.preprocessing or (known.preprocessing if known else None)
-    if found := found or opened.kind_preprocessing or scheme.preprocessing:
+    if found := found or scheme.preprocessing:
         return found
     raise ModelError(
         f"{path} does not say how its network sees pictures, and its weights are none of those "
@@ -75,19 +78,21 @@ def _preprocessing(
 
 
 def _origin(path: Path, opened: Opened, known: Known | None) -> dict[str, str]:
+    network = known.name if known else UNKNOWN
     if opened.metadata:
-        return {
+        lasting = {
             key: value
             for key, value in opened.metadata.items()
             if key in LASTING or key.startswith(NORMALISED)
         }
+        return {"network": network, **lasting}
     name = "".join(c if c.isprintable() else "?" for c in path.name)
     with path.open("rb") as stream:
         digest = hashlib.file_digest(stream, "sha256").hexdigest()
     return {
         "source": f"{name} ({opened.kind})",
         "source.sha256": digest,
-        "network": known.name if known else UNKNOWN,
+        "network": network,
         "licence": known.licence if known else UNKNOWN,
         "attribution": (f"{known.attribution}; " if known else "") + "converted by gramstyle",
     }

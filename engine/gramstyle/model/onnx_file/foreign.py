@@ -138,8 +138,8 @@ def _tensors(
     for key, kind in zip(node.input[1:], ("weight", "bias"), strict=True):
         if key not in initialisers:
             raise ModelError(
-                f"expected the {kind} of node {node.name!r} as a stored tensor, found none called {key!r}; is "
-                "the network quantised?"
+                f"expected the {kind} of node {node.name!r} as a stored tensor, found none called "
+                f"{key!r}; is the network quantised?"
             )
         yield f"{name}.{kind}", _stored(initialisers[key])
 

@@ -21,6 +21,10 @@ MAX_BYTES = 32 * 1024 * 1024
 CHUNK = 1024 * 1024
 
 
+class Unfolded(dict[str, StoredTensor]):
+    """Weights that codebooks stand for, by layer."""
+
+
 @contextmanager
 def open_codebooks(path: Path) -> Iterator[Tensors]:
     """Open a torch stream; where it holds codebooks, give the weights that they stand for.
@@ -58,9 +62,9 @@ def holds_codebooks(tensors: Tensors) -> bool:
     return any(name.endswith(INDEX) for name in tensors)
 
 
-def unfolded(tensors: Tensors) -> dict[str, StoredTensor]:
+def unfolded(tensors: Tensors) -> Unfolded:
     """Return codebooks as the weights that they stand for, and their biases, by layer."""
-    result: dict[str, StoredTensor] = {}
+    result = Unfolded()
     for name, index in tensors.items():
         layer = name.removesuffix(INDEX)
         if layer == name or layer + TABLE not in tensors:

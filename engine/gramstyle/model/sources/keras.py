@@ -1,7 +1,7 @@
 """Keras' HDF5 files, through h5py. The only `import h5py`, on first use."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,10 @@ from gramstyle.model.sources.tensors import StoredTensor, Tensors
 
 LAYER = re.compile(r"block\d+_conv\d+")
 # The last part of a name: "kernel:0" and "bias:0", or, before Keras 2, "block1_conv1_W_1:0".
-WEIGHT, BIAS = re.compile(r"(.*_)?(kernel|W)(_\d+)?(:0)?"), re.compile(r"(.*_)?(bias|b)(_\d+)?(:0)?")
+WEIGHT, BIAS = (
+    re.compile(r"(.*_)?(kernel|W)(_\d+)?(:0)?"),
+    re.compile(r"(.*_)?(bias|b)(_\d+)?(:0)?"),
+)
 
 MAX_OBJECTS, MAX_DEPTH = 10_000, 16
 # Keras does not compress; a filter that unfolds a few bytes to gigabytes is not needed.

@@ -8,7 +8,7 @@ from pathlib import Path
 from gramstyle.errors import ModelError
 from gramstyle.model.onnx_file.foreign import open_onnx
 from gramstyle.model.sources.caffe import open_caffe
-from gramstyle.model.sources.codebooks import is_wheel, open_codebooks, open_wheel
+from gramstyle.model.sources.codebooks import Unfolded, is_wheel, open_codebooks, open_wheel
 from gramstyle.model.sources.keras import open_keras
 from gramstyle.model.sources.safe_tensors import open_safe_tensors
 from gramstyle.model.sources.tensors import Tensors
@@ -39,12 +39,15 @@ class Opened:
         How its network sees pictures, where the file says so.
     metadata
         What a model file of this program's own says of itself.
+    only_default
+        Whether the default weights are the only ones that come in such a file.
     """
 
     kind: str
     tensors: Tensors
     preprocessing: Preprocessing | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
+    only_default: bool = False
 
 
 @contextmanager
@@ -66,7 +69,7 @@ def open_weights(path: Path) -> Iterator[Opened]:
                 yield Opened(kind, found.tensors, found.preprocessing, found.metadata)
         else:
             with reader(path) as tensors:
-                yield Opened(kind, tensors)
+                yield Opened(kind, tensors, only_default=isinstance(tensors, Unfolded))
     except ModelError as error:
         reason = str(error).removeprefix(f"model {path} is refused: ")
         raise ModelError(f"{path} is refused: {_line(reason)}") from None

@@ -2,27 +2,34 @@
 
 Pickle is a small language, and Python's own interpreter of it is not safe behind an allow-list
 of globals: BUILD rewrites a tensor after it was checked, a key of nested tuples overflows the
-stack, a memo index takes all memory. So the few dozen instructions that checkpoints need are
-interpreted here; none of them calls anything, and nothing but strings and whole numbers is ever
-a key.
+stack, a memo index takes all memory. So the three dozen instructions that checkpoints need are
+interpreted here. None of them calls anything, nothing but strings is ever a key, and what a
+short pickle can be made to do is counted.
 """
 
+import io
 import pickletools
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from math import prod
-from typing import Any, BinaryIO, TypeGuard
+from typing import IO, Any, TypeGuard, cast
 
 import numpy as np
 
 from gramstyle.arrays import Array
 from gramstyle.errors import ModelError
 
-# The description of VGG-19's tensors takes 4 kB; a training run's own bookkeeping a few more.
+# The description of VGG-19's tensors takes 4 kB, those of the largest networks some hundreds.
 MAX_BYTES = 16 * 1024 * 1024
+MAX_TEXT = 1024 * 1024
+# A tensor takes about 35 instructions.
+MAX_INSTRUCTIONS = 500_000
 MAX_DIMENSIONS = 8
-# A checkpoint is a dictionary of dictionaries, not a labyrinth.
-MAX_DEPTH, MAX_ENTRIES, MAX_KEY = 8, 100_000, 1000
+MAX_ENTRIES = 50_000
+MAX_NAME = 500
+SHOWN = 80
+
+REMEDY = "save model.state_dict() instead"
 
 
 @dataclass(frozen=True)
@@ -33,28 +40,38 @@ class Storage:
     ----------
     key
         What the pickle calls it.
+    stored
+        The type of its elements as NumPy can read them: bfloat16 and bool as the bytes they are.
     dtype
-        Its elements'; a bfloat16 counts as the two bytes that it is.
-    is_bfloat16
-        Whether they are bfloat16, which NumPy lacks.
+        The type in which they are given.
     size
         How many there are.
     """
 
     key: str
+    stored: np.dtype[Any]
     dtype: np.dtype[Any]
-    is_bfloat16: bool
     size: int
 
     @property
     def nbytes(self) -> int:
         """How many bytes its elements take."""
-        return self.size * self.dtype.itemsize
+        return self.size * self.stored.itemsize
 
 
 @dataclass(frozen=True)
 class View:
-    """A tensor in a storage: the offset of its first element, its shape, its strides."""
+    """A tensor in a storage.
+
+    Attributes
+    ----------
+    storage
+        Holds its elements.
+    offset
+        Where the first of them is.
+    shape, stride
+        In elements; a stride of 0 where there is nothing to step over.
+    """
 
     storage: Storage
     offset: int
@@ -62,29 +79,44 @@ class View:
     stride: tuple[int, ...]
 
     @property
-    def dtype(self) -> np.dtype[Any]:
-        """The type of `array`."""
-        return np.dtype("<f4") if self.storage.is_bfloat16 else self.storage.dtype
-
-    @property
     def span(self) -> int:
-        """How many elements lie between its first and its last."""
+        """How many elements there are from its first to its last."""
         if 0 in self.shape:
             return 0
         return 1 + sum((n - 1) * step for n, step in zip(self.shape, self.stride, strict=True))
 
-    def array(self, elements: Array) -> Array:
-        """Return the tensor as a contiguous copy, out of the elements that it spans."""
-        itemsize = self.storage.dtype.itemsize
-        if 0 in self.shape:
-            return np.empty(self.shape, self.dtype)
-        strided = np.lib.stride_tricks.as_strided(
-            elements, self.shape, [step * itemsize for step in self.stride], writeable=False
-        )
-        if self.storage.is_bfloat16:
-            # A bfloat16 is the upper half of a float32.
-            return (strided.astype("<u4") << 16).view("<f4")
-        return strided.copy()
+    @property
+    def first_byte(self) -> int:
+        """Where in the storage's bytes the span begins."""
+        return self.offset * self.storage.stored.itemsize
+
+    @property
+    def nbytes(self) -> int:
+        """How many bytes the span takes."""
+        return self.span * self.storage.stored.itemsize
+
+    def array(self, raw: Array) -> Array:
+        """Return the tensor, contiguous.
+
+        Parameters
+        ----------
+        raw
+            The span's bytes, uint8; they may become the tensor's memory.
+        """
+        elements = _given(raw.view(self.storage.stored), self.storage.dtype)
+        steps = [step * elements.itemsize for step in self.stride]
+        strided = np.lib.stride_tricks.as_strided(elements, self.shape, steps)
+        return np.asarray(strided, order="C")
+
+
+def _given(elements: Array, dtype: np.dtype[Any]) -> Array:
+    if elements.dtype == dtype:
+        return elements
+    if dtype.kind == "f":
+        # A bfloat16 is the upper half of a float32.
+        return (elements.astype("<u4") << 16).view(dtype)
+    # A byte other than 0 and 1 is no bool to NumPy; to torch it is true.
+    return elements.astype(dtype)
 
 
 @dataclass(frozen=True)
@@ -94,33 +126,41 @@ class _Global:
     name: str
 
 
-class _OrderedDict(dict[str | int, Any]):
-    """What the pickle calls an OrderedDict; the only thing that BUILD may name."""
+class _OrderedDict(dict[str, Any]):
+    """A dictionary made by the OrderedDict global: the one thing that may carry attributes."""
 
 
-_TENSORS = {_Global("torch._utils _rebuild_tensor"), _Global("torch._utils _rebuild_tensor_v2")}
-_PARAMETER = _Global("torch._utils _rebuild_parameter")
+_REBUILD_TENSOR = _Global("torch._utils _rebuild_tensor")  # in files of 2017
+_REBUILD_TENSOR_V2 = _Global("torch._utils _rebuild_tensor_v2")
+_REBUILD_PARAMETER = _Global("torch._utils _rebuild_parameter")
 _ORDERED_DICT = _Global("collections OrderedDict")
-_BFLOAT16 = _Global("torch BFloat16Storage")
-_DTYPES: Mapping[_Global, np.dtype[Any]] = {
-    _Global(f"torch {name}Storage"): np.dtype(code)
-    for name, code in {
-        "Double": "<f8", "Float": "<f4", "Half": "<f2", "BFloat16": "<u2", "Long": "<i8",
-        "Int": "<i4", "Short": "<i2", "Char": "i1", "Byte": "u1", "Bool": "?",
-    }.items()
-}  # fmt: skip
-_GLOBALS = {*_TENSORS, _PARAMETER, _ORDERED_DICT, *_DTYPES}
+_DTYPES: Mapping[_Global, tuple[np.dtype[Any], np.dtype[Any]]] = {
+    _Global(f"torch {name}Storage"): (np.dtype(stored), np.dtype(given))
+    for name, stored, given in (
+        ("Double", "<f8", "<f8"),
+        ("Float", "<f4", "<f4"),
+        ("Half", "<f2", "<f2"),
+        ("BFloat16", "<u2", "<f4"),
+        ("Long", "<i8", "<i8"),
+        ("Int", "<i4", "<i4"),
+        ("Short", "<i2", "<i2"),
+        ("Char", "i1", "i1"),
+        ("Byte", "u1", "u1"),
+        ("Bool", "u1", "?"),
+    )
+}
+_GLOBALS = {_REBUILD_TENSOR, _REBUILD_TENSOR_V2, _REBUILD_PARAMETER, _ORDERED_DICT, *_DTYPES}
 
 _CONSTANTS: dict[str, Any] = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False, "EMPTY_TUPLE": ()}
 
 
-def unpickle(stream: BinaryIO, storages: dict[str, Storage] | None = None) -> Any:
-    """Return what the pickle at the stream's position describes; tensors as `View`.
+def unpickle(stream: io.BufferedIOBase, storages: dict[str, Storage] | None = None) -> Any:
+    """Return what the pickle at the stream's position describes, a tensor as a `View`.
 
     Parameters
     ----------
     stream
-        Holds at most `MAX_BYTES`; is left behind the pickle's end.
+        Is left right behind the pickle.
     storages
         Notes the storages that the pickle refers to, by key. Without it, the pickle may refer to
         none and name no global.
@@ -128,13 +168,15 @@ def unpickle(stream: BinaryIO, storages: dict[str, Storage] | None = None) -> An
     Raises
     ------
     ModelError
-        If it uses an instruction or a global that no checkpoint of plain tensors needs.
+        If it uses an instruction or a global that no checkpoint of plain tensors needs, or is
+        absurdly long.
     Exception
         Of nearly any type, if it is damaged.
     """
     stack: list[Any] = []
     marks: list[int] = []
     memo: dict[int, Any] = {}
+    effort = 0
     argument: Any
 
     def since_mark() -> list[Any]:
@@ -143,7 +185,10 @@ def unpickle(stream: BinaryIO, storages: dict[str, Storage] | None = None) -> An
         del stack[start:]
         return items
 
-    for opcode, argument, _ in pickletools.genops(stream):
+    for opcode, argument, _ in pickletools.genops(cast(IO[bytes], _Bounded(stream))):
+        effort += 1
+        if effort > MAX_INSTRUCTIONS:
+            raise ModelError("expected a description of tensors, found an absurdly long one")
         match opcode.name:
             case "PROTO" | "FRAME":
                 pass
@@ -151,7 +196,7 @@ def unpickle(stream: BinaryIO, storages: dict[str, Storage] | None = None) -> An
                 stack.append(_CONSTANTS[opcode.name])
             case "BININT" | "BININT1" | "BININT2" | "LONG1" | "BINFLOAT":
                 stack.append(argument)
-            # The older two are Python 2's.
+            # The latter two are Python 2's.
             case "BINUNICODE" | "SHORT_BINUNICODE" | "BINSTRING" | "SHORT_BINSTRING":
                 stack.append(argument)
             case "EMPTY_LIST":
@@ -184,116 +229,193 @@ def unpickle(stream: BinaryIO, storages: dict[str, Storage] | None = None) -> An
                 stack.append(_global(argument, storages))
             case "STACK_GLOBAL":
                 name, module = stack.pop(), stack.pop()
-                stack.append(_global(f"{module} {name}", storages))
+                stack.append(_global(_joined(module, name), storages))
             case "BINPERSID" if storages is not None:
                 stack.append(_storage(stack.pop(), storages))
             case "REDUCE":
                 arguments, function = stack.pop(), stack.pop()
-                stack.append(_result(function, arguments))
-            case "BUILD" if isinstance(stack[-2], _OrderedDict):
-                # A state_dict's version numbers, kept as an attribute of the dictionary.
+                result = _result(function, arguments)
+                stack.append(result)
+                # Copying a list that the memo keeps would be much work for few instructions.
+                effort += len(result) if isinstance(result, dict) else 0
+            case "BUILD":
+                # A state_dict's `_metadata`, or whatever else: it is dropped.
                 stack.pop()
+                if not isinstance(stack[-1], _OrderedDict):
+                    raise ModelError("expected plain tensors, found one with attributes (BUILD)")
             case "STOP":
                 return stack.pop()
             case _:
-                raise ModelError(f"it uses the instruction {opcode.name}, which no weight needs")
+                raise ModelError(
+                    f"expected a dictionary of tensors, found the instruction {opcode.name}, which "
+                    f"none needs; {REMEDY}"
+                )
     return None  # not reached: without a STOP, genops raises
+
+
+class _Bounded:
+    """What genops reads from: so much in all, so much at once."""
+
+    def __init__(self, stream: io.BufferedIOBase) -> None:
+        self._stream = stream
+        self._left = MAX_BYTES
+
+    def read(self, count: int) -> bytes:
+        if count > MAX_TEXT:
+            raise ModelError(f"expected texts of at most {MAX_TEXT} bytes, found one of {count}")
+        return self._counted(self._stream.read(count))
+
+    def readline(self) -> bytes:
+        return self._counted(self._stream.readline(MAX_TEXT))
+
+    def _counted(self, data: bytes) -> bytes:
+        self._left -= len(data)
+        if self._left < 0:
+            raise ModelError(
+                f"expected a description of at most {MAX_BYTES} bytes, found a longer one"
+            )
+        return data
 
 
 def find_tensors(held: object) -> dict[str, View]:
     """Return the tensors in a dictionary, and in dictionaries in it, by dotted names.
 
+    Anything else, lists with what is in them too, is left alone.
+
     Raises
     ------
     ModelError
-        If it is no dictionary, or one of an absurd depth or size.
+        If it is no dictionary, two tensors come to one name, or there is no end to it: a
+        dictionary in itself, or one that is there twice a level.
     """
     if not isinstance(held, dict):
-        raise ModelError("expected a dictionary of tensors (a state_dict), found something else")
+        raise ModelError("expected a dictionary of tensors, found something else")
     tensors: dict[str, View] = {}
-    waiting: list[tuple[str, int, dict[str | int, Any]]] = [("", 0, held)]
     entries = 0
-    while waiting:
-        prefix, depth, dictionary = waiting.pop()
-        entries += len(dictionary)
-        if depth > MAX_DEPTH or entries > MAX_ENTRIES:
-            raise ModelError("expected a dictionary of tensors, found a labyrinth of dictionaries")
-        for key, value in dictionary.items():
-            if isinstance(value, View):
-                tensors[f"{prefix}{key}"] = value
-            elif isinstance(value, dict):
-                waiting.append((f"{prefix}{key}.", depth + 1, value))
+    open_: list[tuple[str, Iterator[tuple[str, Any]]]] = [("", iter(held.items()))]
+    while open_:
+        prefix, items = open_[-1]
+        key, value = next(items, (None, None))
+        if key is None:
+            open_.pop()
+            continue
+        entries += 1
+        if entries > MAX_ENTRIES:
+            raise ModelError(f"expected at most {MAX_ENTRIES} entries, found more")
+        if not isinstance(value, View | dict):
+            continue
+        # Each level makes names longer, so this ends a dictionary in itself too.
+        if len(prefix) + len(key) > MAX_NAME:
+            raise ModelError(f"expected names of at most {MAX_NAME} characters, found longer ones")
+        name = prefix + key
+        if isinstance(value, dict):
+            open_.append((f"{name}.", iter(value.items())))
+        elif name in tensors:
+            raise ModelError(f"expected one tensor called {shown(name)}, found two")
+        else:
+            tensors[name] = value
     return tensors
+
+
+def shown(text: str) -> str:
+    """Return a text out of a file as it may stand in an error: printable and short."""
+    return repr(text if len(text) <= SHOWN else text[:SHOWN] + "…")
+
+
+def _joined(module: Any, name: Any) -> str:
+    if not (isinstance(module, str) and isinstance(name, str)):
+        raise ModelError("expected the name of a global, found something else")
+    return f"{module} {name}"
 
 
 def _global(name: str, storages: dict[str, Storage] | None) -> _Global:
     if storages is None or _Global(name) not in _GLOBALS:
         raise ModelError(
-            f"it asks for {name.replace(' ', '.')[:MAX_KEY]!r}, which no weight needs; save "
-            "model.state_dict() alone, with plain tensors"
+            "expected a dictionary of tensors, found a pickle that asks for "
+            f"{shown(name.replace(' ', '.'))}; {REMEDY}"
         )
     return _Global(name)
 
 
 def _extend(stack: list[Any], items: list[Any]) -> None:
     if not isinstance(stack[-1], list):
-        raise ModelError("it appends to something else than a list")
+        raise ModelError("expected a list to append to, found something else")
     stack[-1].extend(items)
 
 
 def _update(stack: list[Any], items: list[Any]) -> None:
     if not isinstance(stack[-1], dict):
-        raise ModelError("it sets items of something else than a dictionary")
-    stack[-1].update(_items(zip(items[::2], items[1::2], strict=True)))
+        raise ModelError("expected a dictionary to set items of, found something else")
+    _put(stack[-1], zip(items[::2], items[1::2], strict=True))
 
 
-def _items(pairs: Any) -> dict[str | int, Any]:
-    """Return a dictionary of pairs, its keys short strings or whole numbers."""
-    items: dict[str | int, Any] = {}
-    for key, value in pairs:
-        if not isinstance(key, str | int) or len(str(key)) > MAX_KEY:
-            raise ModelError("it sets items of a dictionary under something else than names")
-        items[key] = value
-    return items
+def _put(target: dict[str, Any], items: Iterable[tuple[Any, Any]]) -> None:
+    for key, value in items:
+        # As text, because numbers can be chosen so that their hashes collide.
+        name = str(key) if isinstance(key, int) else key
+        if not isinstance(name, str):
+            raise ModelError("expected names or whole numbers for keys, found something else")
+        if name in target:
+            raise ModelError(f"expected every key once, found {shown(name)} twice")
+        target[name] = value
 
 
 def _storage(key: Any, storages: dict[str, Storage]) -> Storage:
-    """Note a storage: ("storage", type, key, device, number of elements[, view])."""
-    kind, storage_type, name, _device, size, *view = key
-    if kind != "storage" or not isinstance(storage_type, _Global) or view not in ([], [None]):
-        raise ModelError("it refers to a storage of an unknown kind")
-    if not isinstance(name, str) or storage_type not in _DTYPES:
-        raise ModelError("it refers to a storage of an unknown kind")
-    if not isinstance(size, int) or size < 0:
-        raise ModelError("it refers to a storage of an impossible size")
-    storage = Storage(name, _DTYPES[storage_type], storage_type == _BFLOAT16, size)
+    """Note a storage: ("storage", type, key, device, number of elements), in streams and None.
+
+    Instead of None, a stream may describe a part of the storage; no known file does.
+    """
+    if not isinstance(key, tuple) or len(key) not in (5, 6) or key[5:] not in ((), (None,)):
+        raise ModelError("expected a plain storage, found one of an unknown kind")
+    kind, storage_type, name, _device, size = key[:5]
+    if kind != "storage" or not isinstance(storage_type, _Global) or not isinstance(name, str):
+        raise ModelError("expected a plain storage, found one of an unknown kind")
+    if storage_type not in _DTYPES or not isinstance(size, int) or size < 0:
+        raise ModelError("expected a storage's type and size, found something else")
+    storage = Storage(name, *_DTYPES[storage_type], size)
     if storages.setdefault(name, storage) != storage:
-        raise ModelError("it describes one storage in two ways")
+        raise ModelError("expected one storage, found it described in two ways")
     return storage
 
 
 def _result(function: Any, arguments: Any) -> Any:
     """Return what the few calls that occur would give."""
-    if function == _ORDERED_DICT:
-        # Python 2 gives the items at once.
-        if arguments == () or (len(arguments) == 1 and isinstance(arguments[0], list)):
-            return _OrderedDict(_items(arguments[0] if arguments else ()))
-    elif function == _PARAMETER and isinstance(arguments, tuple):
-        if len(arguments) == 3 and isinstance(arguments[0], View):
-            return arguments[0]
-    elif function in _TENSORS and isinstance(arguments, tuple) and len(arguments) >= 4:
-        return _view(*arguments[:4])
-    raise ModelError("it calls something in an unknown way")
+    match function, arguments:
+        case _Global(), tuple() if function == _ORDERED_DICT:
+            return _ordered_dict(*arguments)
+        case _Global(), (View() as view, _grad, _hooks) if function == _REBUILD_PARAMETER:
+            return view
+        case _Global(), (storage, offset, shape, stride) if function == _REBUILD_TENSOR:
+            return _view(storage, offset, shape, stride)
+        case _Global(), (storage, offset, shape, stride, _, _, *rest) if (
+            function == _REBUILD_TENSOR_V2 and len(rest) <= 1
+        ):
+            if any(rest):
+                raise ModelError("expected plain tensors, found a negated or conjugated one")
+            return _view(storage, offset, shape, stride)
+    raise ModelError("expected a tensor or a dictionary, found it made in an unknown way")
+
+
+def _ordered_dict(pairs: Any = ()) -> _OrderedDict:
+    """Return a dictionary, of a list of pairs as Python 2 writes it."""
+    if not isinstance(pairs, list | tuple) or not all(
+        isinstance(pair, list | tuple) and len(pair) == 2 for pair in pairs
+    ):
+        raise ModelError("expected a dictionary's items, found something else")
+    result = _OrderedDict()
+    _put(result, pairs)
+    return result
 
 
 def _view(storage: Any, offset: Any, shape: Any, stride: Any) -> View:
     if not (isinstance(storage, Storage) and _is_sizes(shape) and _is_sizes(stride)):
-        raise ModelError("a tensor is described in an unknown way")
+        raise ModelError("expected a tensor, found it described in an unknown way")
     if not isinstance(offset, int) or offset < 0 or len(shape) != len(stride):
-        raise ModelError("a tensor is described in an unknown way")
-    view = View(storage, offset, shape, stride)
-    if prod(shape) > storage.size or offset + view.span > storage.size:
-        raise ModelError(f"a tensor of shape {shape} does not fit its storage of {storage.size}")
+        raise ModelError("expected a tensor, found it described in an unknown way")
+    steps = tuple(step if n > 1 else 0 for n, step in zip(shape, stride, strict=True))
+    view = View(storage, offset, shape, steps)
+    if prod(shape) > storage.size or (view.span and offset + view.span > storage.size):
+        raise ModelError("expected tensors as large as their storages, found one that does not fit")
     return view
 
 

@@ -1,6 +1,6 @@
 """safetensors files, through their own library. The only `import safetensors`, on first use."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,11 @@ from gramstyle.arrays import Array
 from gramstyle.errors import ModelError
 from gramstyle.model.sources.tensors import StoredTensor, Tensors
 
-DTYPES = {"F64": np.dtype("<f8"), "F32": np.dtype("<f4"), "F16": np.dtype("<f2")}
+DTYPES: Mapping[str, np.dtype[Any]] = {
+    "F64": np.dtype("<f8"),
+    "F32": np.dtype("<f4"),
+    "F16": np.dtype("<f2"),
+}
 
 
 @contextmanager

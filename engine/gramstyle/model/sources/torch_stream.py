@@ -1,32 +1,38 @@
 """torch's old serialisation stream.
 
 It is five pickles (a magic number, the protocol, facts about the machine, the object, the
-storages' keys) followed by every storage: an int64 length, then that many raw elements.
+storages' keys) followed by every storage: an int64 length, then that many raw elements, both
+little-endian whatever the machine.
 """
 
 import io
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 
 from gramstyle.arrays import Array
 from gramstyle.errors import ModelError
-from gramstyle.model.sources.pickles import MAX_BYTES, Storage, View, find_tensors, unpickle
+from gramstyle.model.sources.pickles import Storage, View, find_tensors, unpickle
 from gramstyle.model.sources.tensors import StoredTensor, Tensors
 
 MAGIC = 0x1950A86A20F9469CFC6C
 PROTOCOL = 1001
-# The magic number behind the instruction that holds it, whatever the pickle's protocol.
-MAGIC_BYTES = b"\x8a\x0a" + MAGIC.to_bytes(10, "little")
+LENGTH = struct.Struct("<q")
+
+# The magic number with the instructions around it. Before it stands the pickle's protocol, and
+# from 4 on the length of a frame.
+_MAGIC_PICKLE = b"\x8a\x0a" + MAGIC.to_bytes(10, "little") + b"."
+_PROTOCOL_BYTES, _FRAME_BYTES = 2, 9
 
 
 def is_torch_stream(head: bytes) -> bool:
-    """Say whether a file that begins so (16 bytes or more) is a torch stream."""
-    return head[:1] == b"\x80" and MAGIC_BYTES in head
+    """Say whether a file that begins so (with 24 bytes or more) is a torch stream."""
+    start = _PROTOCOL_BYTES + (_FRAME_BYTES if head[2:3] == b"\x95" else 0)
+    return head[:1] == b"\x80" and head[start:].startswith(_MAGIC_PICKLE)
 
 
 @contextmanager
@@ -43,45 +49,50 @@ def open_torch_stream(path: Path) -> Iterator[Tensors]:
         yield stream_tensors(stream)
 
 
-def stream_tensors(stream: BinaryIO) -> Tensors:
-    """Return the tensors of an open stream; takes and raises what `open_torch_stream` does."""
-    pickles = io.BytesIO(stream.read(MAX_BYTES))
-    magic, protocol, _machine = (unpickle(pickles) for _ in range(3))
+def stream_tensors(stream: io.BufferedIOBase) -> Tensors:
+    """Return the tensors of an open stream, none of them read yet.
+
+    Raises
+    ------
+    ModelError
+        As `open_torch_stream` does.
+    """
+    magic, protocol, _machine = (unpickle(stream) for _ in range(3))
     if magic != MAGIC or protocol != PROTOCOL:
-        raise ModelError("it is not torch's old stream format")
+        raise ModelError("expected torch's old stream format, found another number at its head")
     storages: dict[str, Storage] = {}
-    tensors = find_tensors(unpickle(pickles, storages))
-    keys = unpickle(pickles)
+    views = find_tensors(unpickle(stream, storages))
+    keys = unpickle(stream)
     if not (isinstance(keys, list) and all(isinstance(key, str) for key in keys)):
-        raise ModelError("it does not list its storages")
+        raise ModelError("expected a list of storages, found something else")
     if sorted(keys) != sorted(storages):
-        raise ModelError("it lists other storages than its tensors use")
-    starts = _starts(stream, pickles.tell(), [storages[key] for key in keys])
+        raise ModelError("expected the storages that the tensors use, found others listed")
+    starts = _starts(stream, [storages[key] for key in keys])
     return {
-        name: StoredTensor(view.shape, view.dtype, _loader(stream, view, starts[view.storage.key]))
-        for name, view in tensors.items()
+        name: StoredTensor(
+            view.shape, view.storage.dtype, partial(_load, stream, view, starts[view.storage.key])
+        )
+        for name, view in views.items()
     }
 
 
-def _starts(stream: BinaryIO, at: int, storages: list[Storage]) -> dict[str, int]:
+def _starts(stream: io.BufferedIOBase, storages: list[Storage]) -> dict[str, int]:
     """Return where each storage's elements begin, once all are known to be there."""
-    end = stream.seek(0, io.SEEK_END)
+    at, end = stream.tell(), stream.seek(0, io.SEEK_END)
     starts: dict[str, int] = {}
     for storage in storages:
         stream.seek(at)
-        (size,) = struct.unpack("<q", stream.read(8))
-        starts[storage.key] = at + 8
-        at += 8 + storage.nbytes
+        (size,) = LENGTH.unpack(stream.read(LENGTH.size))
+        starts[storage.key] = at + LENGTH.size
+        at += LENGTH.size + storage.nbytes
         if size != storage.size or at > end:
-            raise ModelError("a storage is cut short")
+            raise ModelError("expected whole storages, found one cut short or of another size")
     return starts
 
 
-def _loader(stream: BinaryIO, view: View, start: int) -> Callable[[], Array]:
-    def load() -> Array:
-        itemsize = view.storage.dtype.itemsize
-        stream.seek(start + view.offset * itemsize)
-        raw = stream.read(view.span * itemsize)
-        return view.array(np.frombuffer(raw, view.storage.dtype))
-
-    return load
+def _load(stream: io.BufferedIOBase, view: View, start: int) -> Array:
+    raw = np.empty(view.nbytes, np.uint8)
+    stream.seek(start + view.first_byte)
+    if stream.readinto(raw.data) != raw.size:
+        raise ModelError("expected whole storages, found one cut short")
+    return view.array(raw)

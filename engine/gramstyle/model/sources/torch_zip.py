@@ -1,62 +1,88 @@
 """torch's serialisation since version 1.6: a zip archive, nothing of which is unpacked to disk.
 
-NAME/data.pkl describes the tensors, NAME/data/KEY holds the raw elements of a storage.
+NAME/data.pkl describes the tensors, NAME/data/KEY holds a storage's raw elements, uncompressed.
 """
 
 import io
 import os
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path, PurePosixPath
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 
 from gramstyle.arrays import Array
 from gramstyle.errors import ModelError
-from gramstyle.model.sources.pickles import MAX_BYTES, Storage, View, find_tensors, unpickle
+from gramstyle.model.sources.pickles import MAX_BYTES, Storage, View, find_tensors, shown, unpickle
 from gramstyle.model.sources.tensors import StoredTensor, Tensors
 
-PICKLE, BYTE_ORDER = "data.pkl", "byteorder"
+PICKLE, BYTE_ORDER, VERSION = "data.pkl", "byteorder", "version"
+# torch itself reads versions up to this.
+MAX_VERSION = 10
+MAX_NOTE = 16
 CHUNK = 1024 * 1024
+LOCAL_HEADER = 30
 
 
-class _Sips(io.FileIO):
-    """A file that is read in sips: an archive's table of contents is read in one."""
+class _Sips(io.BufferedReader):
+    """A file of which only a little is read at once.
 
-    LIMIT = 4 * 1024 * 1024
+    zipfile reads an archive's table of contents whole, so this bounds the table: a member takes
+    46 bytes of it and its name's length, so there are fewer than 46,000.
+    """
+
+    LIMIT = 2 * 1024 * 1024
 
     def read(self, size: int | None = -1, /) -> bytes:
-        """Read as a file does, but refuse to read much at once."""
+        """Read as a file does, but refuse to read much."""
         if size is None or size < 0:
             size = os.fstat(self.fileno()).st_size - self.tell()
         if size > self.LIMIT:
-            raise ModelError("its table of contents is larger than any checkpoint's")
+            raise ModelError(
+                f"expected an archive's table of contents of at most {self.LIMIT} bytes, found "
+                "one that is larger"
+            )
         return super().read(size)
 
 
 @contextmanager
 def open_torch_zip(path: Path) -> Iterator[Tensors]:
-    """Open a checkpoint and give its tensors by dotted names.
+    """Open a checkpoint of the zip format and give its tensors by dotted names.
 
     Raises
     ------
     ModelError
         If it holds anything but a dictionary of tensors, names a global outside the allow-list,
-        is compressed, or its parts do not fit together.
+        is compressed or encrypted, or its parts do not fit together.
     """
     with open_archive(path) as archive:
         members = {info.filename: info for info in archive.infolist()}
         root = _root(members)
-        order = members.get(f"{root}/{BYTE_ORDER}")
-        if order is not None and _read(archive, order, limit=16) != b"little":
+        if _note(archive, members, f"{root}/{BYTE_ORDER}", "little") != "little":
             raise ModelError("expected little-endian elements, found another byte order")
+        version = _note(archive, members, f"{root}/{VERSION}", "1")
+        if not version.isdecimal() or int(version) > MAX_VERSION:
+            raise ModelError(
+                f"expected a format of version {MAX_VERSION} or less, found {shown(version)}"
+            )
         storages: dict[str, Storage] = {}
-        described = _read(archive, members[f"{root}/{PICKLE}"], limit=MAX_BYTES)
-        tensors = find_tensors(unpickle(io.BytesIO(described), storages))
+        described = _plain(members, f"{root}/{PICKLE}")
+        if described.file_size > MAX_BYTES:
+            raise ModelError(
+                f"expected a {PICKLE} of at most {MAX_BYTES} bytes, found a larger one"
+            )
+        pickled = _read(archive, described, 0, described.file_size)
+        views = find_tensors(unpickle(io.BytesIO(pickled.tobytes()), storages))
+        places = {key: _place(members, root, storage) for key, storage in storages.items()}
         yield {
-            name: StoredTensor(view.shape, view.dtype, _loader(archive, view, members, root))
-            for name, view in tensors.items()
+            name: StoredTensor(
+                view.shape,
+                view.storage.dtype,
+                partial(_load, archive, places[view.storage.key], view),
+            )
+            for name, view in views.items()
         }
 
 
@@ -67,50 +93,93 @@ def open_archive(path: Path) -> Iterator[zipfile.ZipFile]:
     Raises
     ------
     ModelError
-        If the table is absurdly large, a name leads out of the archive, or comes twice.
+        If the table is absurdly large, a name leads out of the archive or is there twice, or
+        members lie over each other: so all of them together are no larger than the file.
     """
-    with _Sips(path) as stream, zipfile.ZipFile(stream) as archive:
-        names = [info.filename for info in archive.infolist()]
-        for name in names:
-            if name.startswith("/") or "\\" in name or ".." in PurePosixPath(name).parts:
-                raise ModelError(f"it holds a member whose name leads elsewhere: {name!r}")
-        if len(set(names)) != len(names):
-            raise ModelError("it holds two members of the same name")
+    with _Sips(path.open("rb", buffering=0)) as stream, zipfile.ZipFile(stream) as archive:
+        _check_names(archive)
+        _check_places(archive)
         yield archive
 
 
-def _root(members: dict[str, zipfile.ZipInfo]) -> str:
-    roots = [name.removesuffix(f"/{PICKLE}") for name in members if name.endswith(f"/{PICKLE}")]
+def _check_names(archive: zipfile.ZipFile) -> None:
+    names = set[str]()
+    for info in archive.infolist():
+        # As it stands in the file: zipfile turns separators and cuts at a NUL.
+        name = info.orig_filename
+        if name.startswith("/") or "\\" in name or "\0" in name or ".." in name.split("/"):
+            raise ModelError(f"expected names inside the archive, found {shown(name)}")
+        if name in names:
+            raise ModelError(f"expected every name once, found {shown(name)} twice")
+        names.add(name)
+
+
+def _check_places(archive: zipfile.ZipFile) -> None:
+    end = 0
+    for info in sorted(archive.infolist(), key=lambda info: info.header_offset):
+        if info.header_offset < end:
+            raise ModelError("expected members one after the other, found some that overlap")
+        end = info.header_offset + LOCAL_HEADER + info.compress_size
+    if end > archive.start_dir:
+        raise ModelError("expected members one after the other, found one cut short")
+
+
+def _root(members: Mapping[str, zipfile.ZipInfo]) -> str:
+    roots = [root for root, _, name in (n.partition("/") for n in members) if name == PICKLE]
     if len(roots) != 1:
-        raise ModelError(f"expected one {PICKLE} of a torch checkpoint, found {len(roots)}")
+        raise ModelError(f"expected one NAME/{PICKLE}, as torch writes, found {len(roots)}")
     return roots[0]
 
 
-def _read(archive: zipfile.ZipFile, info: zipfile.ZipInfo, *, limit: int) -> bytes:
-    """Read a member whole, which checks its checksum, once its size is known to be harmless."""
-    if info.compress_type != zipfile.ZIP_STORED or info.flag_bits & 1:
-        raise ModelError(f"expected plain members, found {info.filename!r} compressed or encrypted")
-    if info.file_size > limit or info.compress_size != info.file_size:
-        raise ModelError(f"expected at most {limit} bytes in {info.filename!r}, found more")
-    parts = bytearray()
+def _plain(members: Mapping[str, zipfile.ZipInfo], name: str) -> zipfile.ZipInfo:
+    """Return a member that is there and can be read as it is."""
+    info = members.get(name)
+    if info is None:
+        raise ModelError(f"expected a member {shown(name)}, found none")
+    if info.flag_bits & 1:
+        raise ModelError(f"expected plain members, found {shown(name)} encrypted")
+    if info.compress_type != zipfile.ZIP_STORED or info.compress_size != info.file_size:
+        raise ModelError(f"expected plain members, found {shown(name)} compressed")
+    return info
+
+
+def _note(
+    archive: zipfile.ZipFile, members: Mapping[str, zipfile.ZipInfo], name: str, default: str
+) -> str:
+    """Return what a small member says; not every version of torch writes every one."""
+    if name not in members:
+        return default
+    info = _plain(members, name)
+    if info.file_size > MAX_NOTE:
+        raise ModelError(f"expected a word in {shown(name)}, found {info.file_size} bytes")
+    return _read(archive, info, 0, info.file_size).tobytes().decode("ascii").strip()
+
+
+def _place(members: Mapping[str, zipfile.ZipInfo], root: str, storage: Storage) -> zipfile.ZipInfo:
+    info = _plain(members, f"{root}/data/{storage.key}")
+    if info.file_size != storage.nbytes:
+        raise ModelError(
+            "expected storages as large as their tensors say, found one that is not: "
+            f"{shown(info.filename)} of {info.file_size} bytes"
+        )
+    return info
+
+
+def _load(archive: zipfile.ZipFile, info: zipfile.ZipInfo, view: View) -> Array:
+    return view.array(_read(archive, info, view.first_byte, view.nbytes))
+
+
+def _read(archive: zipfile.ZipFile, info: zipfile.ZipInfo, start: int, count: int) -> Array:
+    """Return a part of a member, uint8; all of it is read, because that checks its checksum."""
+    result = np.empty(count, np.uint8)
+    at = 0
     with archive.open(info) as member:
-        while part := member.read(CHUNK):
-            parts += part
-    return bytes(parts)
-
-
-def _loader(
-    archive: zipfile.ZipFile, view: View, members: dict[str, zipfile.ZipInfo], root: str
-) -> Callable[[], Array]:
-    """Return what reads a tensor, once its storage is known to be as large as described."""
-    storage = view.storage
-    name = f"{root}/data/{storage.key}"
-    found = members[name].file_size if name in members else 0
-    if found != storage.nbytes:
-        raise ModelError(f"expected {storage.nbytes} bytes in {name!r}, found {found}")
-
-    def load() -> Array:
-        raw = _read(archive, members[name], limit=storage.nbytes)
-        return view.array(np.frombuffer(raw, storage.dtype)[view.offset :])
-
-    return load
+        while chunk := member.read(CHUNK):
+            part = np.frombuffer(chunk, np.uint8)[max(start - at, 0) :]
+            place = max(at - start, 0)
+            target = result[place : place + part.size]
+            target[:] = part[: target.size]
+            at += len(chunk)
+    if at != info.file_size:
+        raise ModelError(f"expected {info.file_size} bytes in a member, found {at}")
+    return result

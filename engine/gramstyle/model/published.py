@@ -1,0 +1,174 @@
+"""The files in which VGG-19 was published: where they are, their hashes, whose they are.
+
+What a hash proves depends on it: MD5 and SHA-1 tell a damaged file, not one that was made to
+deceive, and eight digits are what torch's own download checks. What such a file turns into is
+known by the hash of its tensors, where that is known (`gramstyle.model.known`).
+"""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from gramstyle.model.known import LICENCE, OXFORD, Known
+from gramstyle.model.vgg19 import CAFFE, TORCHVISION
+
+Algorithm = Literal["md5", "sha1", "sha256"]
+CHUNK = 1024 * 1024
+
+
+@dataclass(frozen=True)
+class PublicFile:
+    """A file of weights that anyone may download.
+
+    Attributes
+    ----------
+    name
+        What it is called here.
+    file_name
+        What its publishers call it.
+    urls
+        Where it is, the best address first.
+    size
+        In bytes, where it is known.
+    algorithm, digest
+        Its hash, or the first digits of it if no more are published.
+    network
+        What is known of the network in it.
+    """
+
+    name: str
+    file_name: str
+    urls: tuple[str, ...]
+    size: int | None
+    algorithm: Algorithm
+    digest: str
+    network: Known
+
+    def is_digest(self, digest: str) -> bool:
+        """Say whether a hash is this file's."""
+        return digest.startswith(self.digest)
+
+
+_TORCHVISION = Known(
+    "VGG-19 of torchvision (IMAGENET1K_V1)",
+    TORCHVISION,
+    "BSD-3-Clause",
+    "VGG-19 (Simonyan, Zisserman, arXiv 1409.1556), trained anew by the authors of torchvision",
+)
+
+
+def _oxford(name: str) -> Known:
+    return Known(f"VGG-19 of Oxford (Caffe), {name}", CAFFE, LICENCE, OXFORD)
+
+
+_KERAS = "https://storage.googleapis.com/tensorflow/keras-applications/vgg19/"
+_ZOO = "https://github.com/onnx/models/raw/main/validated/vision/classification/vgg/model/"
+
+PUBLIC_FILES: Mapping[str, PublicFile] = {
+    file.name: file
+    for file in (
+        PublicFile(
+            "keras",
+            "vgg19_weights_tf_dim_ordering_tf_kernels_notop.h5",
+            (
+                f"{_KERAS}vgg19_weights_tf_dim_ordering_tf_kernels_notop.h5",
+                "https://github.com/fchollet/deep-learning-models/releases/download/v0.1/"
+                "vgg19_weights_tf_dim_ordering_tf_kernels_notop.h5",
+            ),
+            80_134_624,
+            "md5",
+            "253f8cb515780f3b799900260a226db6",
+            _oxford("as Keras publishes it"),
+        ),
+        PublicFile(
+            "keras-top",
+            "vgg19_weights_tf_dim_ordering_tf_kernels.h5",
+            (f"{_KERAS}vgg19_weights_tf_dim_ordering_tf_kernels.h5",),
+            None,
+            "md5",
+            "cbe5617147190e668d6c5d5026f83318",
+            _oxford("as Keras publishes it"),
+        ),
+        PublicFile(
+            "caffe",
+            "VGG_ILSVRC_19_layers.caffemodel",
+            (
+                "https://www.robots.ox.ac.uk/~vgg/software/very_deep/caffe/"
+                "VGG_ILSVRC_19_layers.caffemodel",
+            ),
+            574_671_192,
+            "sha1",
+            "239785e7862442717d831f682bb824055e51e9ba",
+            _oxford("as its authors publish it"),
+        ),
+        PublicFile(
+            "jcjohnson",
+            "vgg19-d01eb7cb.pth",
+            (
+                "https://web.eecs.umich.edu/~justincj/models/vgg19-d01eb7cb.pth",
+                "https://s3-us-west-2.amazonaws.com/jcjohns-models/vgg19-d01eb7cb.pth",
+            ),
+            None,
+            "sha256",
+            "d01eb7cb",
+            _oxford("converted to torch by Justin Johnson"),
+        ),
+        PublicFile(
+            "torchvision",
+            "vgg19-dcbb9e9d.pth",
+            ("https://download.pytorch.org/models/vgg19-dcbb9e9d.pth",),
+            574_673_361,
+            "sha256",
+            "dcbb9e9dad569fff7a846263a77324fc34978fea2bfb039c012d710e1776ae44",
+            _TORCHVISION,
+        ),
+        PublicFile(
+            "timm",
+            "vgg19.tv_in1k.safetensors",
+            ("https://huggingface.co/timm/vgg19.tv_in1k/resolve/main/model.safetensors",),
+            None,
+            "sha256",
+            "11aea017b543ff59233749d8f1cf544cda749378f5790d2fedab841fb86b7669",
+            _TORCHVISION,
+        ),
+        PublicFile(
+            "onnx-zoo",
+            "vgg19-7.onnx",
+            (f"{_ZOO}vgg19-7.onnx",),
+            574_677_321,
+            "sha256",
+            "692f9f927f1df1b89033787a77a73eac59fd9b3344f9ecdf0b13221e41c2046f",
+            Known(
+                "VGG-19 of the ONNX model zoo (vgg19-7, from MXNet)",
+                TORCHVISION,
+                "Apache-2.0",
+                "VGG-19 (Simonyan, Zisserman, arXiv 1409.1556), trained anew by the authors of "
+                "MXNet's model zoo",
+            ),
+        ),
+        PublicFile(
+            "onnx-zoo-caffe2",
+            "vgg19-caffe2-9.onnx",
+            (f"{_ZOO}vgg19-caffe2-9.onnx",),
+            574_674_712,
+            "sha256",
+            "cfb97260b303ad3963999662456571b89c5f73dbdd2fd9dffd19fed7a90f766b",
+            _oxford("of the ONNX model zoo (vgg19-caffe2-9)"),
+        ),
+    )
+}
+
+
+def published_as(path: Path) -> PublicFile | None:
+    """Return which of the public files a file is, by its hash."""
+    digests = {algorithm: hashlib.new(algorithm) for algorithm in ("md5", "sha1", "sha256")}
+    with path.open("rb") as stream:
+        while chunk := stream.read(CHUNK):
+            for digest in digests.values():
+                digest.update(chunk)
+    for file in PUBLIC_FILES.values():
+        if file.is_digest(digests[file.algorithm].hexdigest()):
+            return file
+    return None
