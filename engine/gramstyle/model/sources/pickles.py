@@ -319,7 +319,9 @@ def find_tensors(held: object) -> dict[str, View]:
 
 def shown(text: str) -> str:
     """Return a text out of a file as it may stand in an error: printable and short."""
-    return repr(text if len(text) <= SHOWN else text[:SHOWN] + "…")
+    quoted = repr(text[:SHOWN])
+    # What is not printable takes more room quoted.
+    return quoted if len(quoted) <= SHOWN else quoted[:SHOWN] + "…"
 
 
 def _joined(module: Any, name: Any) -> str:

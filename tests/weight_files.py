@@ -1,0 +1,165 @@
+"""A narrow VGG-19 in a file of every kind, written by others' libraries or by hand."""
+
+import zipfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import h5py
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+from safetensors.numpy import save_file
+
+from gramstyle.arrays import Array
+from pickle_writer import dictionary, pickled, storage, stream, tensor
+
+BLOCKS = ((2,) * 2, (3,) * 2, (4,) * 4, (5,) * 4, (6,) * 4)
+LAYERS = tuple(f"{b}_{k}" for b, n in enumerate(BLOCKS, 1) for k in range(1, len(n) + 1))
+# Where torchvision's VGG-19 has its convolutions, from its documentation.
+PLACES = (0, 2, 5, 7, 10, 12, 14, 16, 19, 21, 23, 25, 28, 30, 32, 34)
+
+Chain = list[tuple[Array, Array]]
+
+
+def chain(seed: int = 0) -> Chain:
+    """Weights and biases from the picture upwards."""
+    rng = np.random.default_rng(seed)
+    layers, channels = [], 3
+    for N in (n for block in BLOCKS for n in block):
+        W = rng.standard_normal((N, channels, 3, 3)).astype(np.float32)
+        layers.append((W, rng.standard_normal(N).astype(np.float32)))
+        channels = N
+    return layers
+
+
+def torchvision_names(layers: Chain) -> dict[str, Array]:
+    names = zip(PLACES, layers, strict=True)
+    return {
+        f"features.{place}.{part}": array
+        for place, arrays in names
+        for part, array in zip(("weight", "bias"), arrays, strict=True)
+    }
+
+
+def gatys_names(layers: Chain) -> dict[str, Array]:
+    return {
+        f"conv{name}.{part}": array
+        for name, arrays in zip(LAYERS, layers, strict=True)
+        for part, array in zip(("weight", "bias"), arrays, strict=True)
+    }
+
+
+def _described(arrays: Mapping[str, Array]) -> bytes:
+    return dictionary(
+        {
+            name: tensor(
+                storage(name, array.dtype.name, array.size),
+                0,
+                array.shape,
+                [step // array.itemsize for step in array.strides],
+            )
+            for name, array in arrays.items()
+        }
+    )
+
+
+def write_torch_stream(path: Path, arrays: Mapping[str, Array]) -> None:
+    path.write_bytes(stream(_described(arrays), arrays))
+
+
+def write_torch_zip(path: Path, arrays: Mapping[str, Array]) -> None:
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("archive/data.pkl", pickled(_described(arrays)))
+        archive.writestr("archive/byteorder", b"little")
+        for name, array in arrays.items():
+            archive.writestr(f"archive/data/{name}", array.tobytes())
+        archive.writestr("archive/version", b"3\n")
+
+
+def write_keras(path: Path, layers: Chain, *, old: bool = False, root: str = "") -> None:
+    with h5py.File(path, "w") as file:
+        for name, (W, b) in zip(LAYERS, layers, strict=True):
+            layer = "block{}_conv{}".format(*name.split("_"))
+            group = file.require_group(f"{root}/{layer}")
+            kernel, bias = (
+                (f"{layer}_W_1:0", f"{layer}_b_1:0")
+                if old
+                else (f"{layer}/kernel:0", f"{layer}/bias:0")
+            )
+            group[kernel] = W.transpose(2, 3, 1, 0)
+            group[bias] = b
+        file.require_group(f"{root}/predictions")["predictions/kernel:0"] = np.zeros((4, 2), "f4")
+
+
+def write_safetensors(path: Path, arrays: Mapping[str, Array]) -> None:
+    save_file(dict(arrays), path)
+
+
+def write_caffe(path: Path, layers: Chain, *, old: bool) -> None:
+    """A .caffemodel of the first format (V1LayerParameter) or the second (LayerParameter)."""
+    layer_number, name_number, blobs_number = (2, 4, 6) if old else (100, 1, 7)
+
+    def varint(value: int) -> bytes:
+        head, value = value & 0x7F, value >> 7
+        return bytes([head | 0x80]) + varint(value) if value else bytes([head])
+
+    def field(number: int, data: bytes) -> bytes:
+        return varint(number << 3 | 2) + varint(len(data)) + data
+
+    def blob(array: Array) -> bytes:
+        values = field(5, array.astype("<f4").tobytes())
+        if old:
+            dims = (1,) * (4 - array.ndim) + array.shape
+            return b"".join(varint(k << 3) + varint(n) for k, n in enumerate(dims, 1)) + values
+        return values + field(7, field(1, b"".join(map(varint, array.shape))))
+
+    message = field(1, b"VGG")
+    for name, (W, b) in zip(LAYERS, layers, strict=True):
+        blobs = field(blobs_number, blob(W)) + field(blobs_number, blob(b))
+        message += field(layer_number, field(name_number, f"conv{name}".encode()) + blobs)
+        message += field(layer_number, field(name_number, f"relu{name}".encode()))
+    path.write_bytes(message)
+
+
+def write_onnx(path: Path, layers: Chain) -> None:
+    """As the ONNX model zoo names things."""
+    nodes, tensors, at, block = [], [], "data", "1"
+    for k, (name, (W, b)) in enumerate(zip(LAYERS, layers, strict=True)):
+        if name[0] != block:
+            pool = helper.make_node(
+                "MaxPool", [at], [f"p{block}"], kernel_shape=[2, 2], strides=[2, 2]
+            )
+            nodes.append(pool)
+            at, block = f"p{block}", name[0]
+        keys = [f"vgg0_conv{k}_weight", f"vgg0_conv{k}_bias"]
+        tensors += [numpy_helper.from_array(x, key) for key, x in zip(keys, (W, b), strict=True)]
+        pads = {"kernel_shape": [3, 3], "pads": [1, 1, 1, 1]}
+        nodes.append(helper.make_node("Conv", [at, *keys], [f"c{k}"], **pads))
+        nodes.append(helper.make_node("Relu", [f"c{k}"], [f"r{k}"]))
+        at = f"r{k}"
+    value = helper.make_tensor_value_info
+    graph = helper.make_graph(
+        nodes,
+        "zoo",
+        [value("data", TensorProto.FLOAT, None)],
+        [value(at, TensorProto.FLOAT, None)],
+        tensors,
+    )
+    onnx.save(helper.make_model(graph), path)
+
+
+KINDS: Mapping[str, Callable[[Path, Chain], None]] = {
+    "torch.pth": lambda p, c: write_torch_zip(p, torchvision_names(c)),
+    "old.pth": lambda p, c: write_torch_stream(p, torchvision_names(c)),
+    "vgg_conv.pth": lambda p, c: write_torch_stream(p, gatys_names(c)),
+    "keras.h5": write_keras,
+    "keras1.h5": lambda p, c: write_keras(p, c, old=True),
+    "keras_whole.h5": lambda p, c: write_keras(p, c, root="model_weights"),
+    "timm.safetensors": lambda p, c: write_safetensors(p, torchvision_names(c)),
+    "v1.caffemodel": lambda p, c: write_caffe(p, c, old=True),
+    "v2.caffemodel": lambda p, c: write_caffe(p, c, old=False),
+    "zoo.onnx": write_onnx,
+}
+
+# Those from which it does not show how the network sees pictures.
+AMBIGUOUS = frozenset({"torch.pth", "old.pth", "timm.safetensors", "zoo.onnx"})
