@@ -374,24 +374,6 @@ def test_a_stopped_program_writes_the_picture_so_far(
         assert picture.size == (96, 72)
 
 
-def test_model_info_prints_layers_shapes_source_hash_and_licence(
-    tiny_model_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main(["model", "info", str(tiny_model_path)]) == 0
-    out = capsys.readouterr().out
-    for word in ("conv1_1", "4×3×3×3", "4×512×512", "pool5", "sha256", "licence", "BGR", "source"):
-        assert word in out
-
-
-def test_model_export_of_something_else_is_one_line_and_writes_nothing(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(folder)
-    assert main(["model", "export", "--from", "photo.png", "--to", "m.onnx"]) == 2
-    assert_one_line(capsys, "photo.png", "sha256")
-    assert "m.onnx" not in files(folder)
-
-
 def test_the_help_names_every_option_with_its_default(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
         main(["transfer", "--help"])

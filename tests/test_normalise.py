@@ -1,5 +1,6 @@
 """The normalised network: the same responses in other units, with a mean of 1 a filter."""
 
+import dataclasses
 import hashlib
 from pathlib import Path
 
@@ -197,10 +198,7 @@ def test_every_filter_of_the_normalised_network_has_mean_1_over_the_pictures(
     pictures = find_pictures([folder])
     options = PassOptions(pooling=pooling)
     means = mean_activations(tiny_model, pictures, options)
-    source = Pretrained(
-        tuple(convolutions(tiny_model.network)), tiny_model.preprocessing, {"weights.sha256": ""}
-    )
-    result = normalised(source, means)
+    result = normalised(Pretrained.of_model(tiny_model), means)
     write_model(
         tmp_path / "normalised.onnx",
         result.convolutions,
@@ -219,6 +217,12 @@ def test_every_filter_of_the_normalised_network_has_mean_1_over_the_pictures(
     assert model.metadata["normalised.size"] == "512"
     assert model.metadata["normalised.pooling"] == pooling
     assert model.metadata["weights.sha256"] == weights_hash(convolutions(model.network))
+
+
+def test_a_network_whose_poolings_are_elsewhere_is_refused(tiny_model: Model) -> None:
+    moved = Network((*tiny_model.network.layers[:2], *tiny_model.network.layers[3:]))
+    with pytest.raises(ModelError, match="with a poolB behind each, found conv1_1"):
+        Pretrained.of_model(dataclasses.replace(tiny_model, network=moved))
 
 
 def test_a_filter_that_never_responds_keeps_its_units(tiny_model: Model) -> None:

@@ -13,7 +13,7 @@ from gramstyle.cli.written import check_target, say_written
 from gramstyle.model import locate_model, read_model
 from gramstyle.model.export import write_pretrained
 from gramstyle.model.precision import PRECISIONS
-from gramstyle.model.weights import read_weights
+from gramstyle.model.pretrained import Pretrained
 from gramstyle.normalise import (
     Passed,
     PassOptions,
@@ -64,11 +64,11 @@ def run_normalise(arguments: argparse.Namespace) -> None:
     source = locate_model(arguments.model, notify=lambda s: say.print(s, markup=False))
     pictures = find_pictures(arguments.images)
     check_target(arguments.to, sources=[source, *pictures])
+    model = read_model(source)
+    pretrained = Pretrained.of_model(model)
     with _display(say, len(pictures)) as show:
-        means = mean_activations(read_model(source), pictures, options, callback=show)
-    write_pretrained(
-        arguments.to, normalised(read_weights(source), means), precision=arguments.precision
-    )
+        means = mean_activations(model, pictures, options, callback=show)
+    write_pretrained(arguments.to, normalised(pretrained, means), precision=arguments.precision)
     left_out = len(pictures) - means.pictures
     say_written(arguments.to)
     print(  # noqa: T201

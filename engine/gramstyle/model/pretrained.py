@@ -2,10 +2,17 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Self
 
+from gramstyle.errors import ModelError
 from gramstyle.model.known import DEFAULT, KNOWN
+from gramstyle.model.onnx_file import Model
 from gramstyle.network import Convolution
 from gramstyle.preprocessing import Preprocessing
+
+# What a model file says of itself that stays true when its network is written anew.
+LASTING = ("source", "source.sha256", "network", "licence", "attribution")
+NORMALISED = "normalised."
 
 
 @dataclass(frozen=True)
@@ -26,7 +33,41 @@ class Pretrained:
     preprocessing: Preprocessing
     metadata: Mapping[str, str]
 
+    @classmethod
+    def of_model(cls, model: Model) -> Self:
+        """Return what a model file holds.
+
+        Raises
+        ------
+        ModelError
+            If its poolings are not where VGG's are: one behind each block.
+        """
+        convolutions = tuple(c for c in model.network.layers if isinstance(c, Convolution))
+        blocks = [c.name.partition("_")[0].removeprefix("conv") for c in convolutions]
+        names = []
+        for convolution, block, following in zip(
+            convolutions, blocks, [*blocks[1:], ""], strict=True
+        ):
+            names.append(convolution.name)
+            if block != following:
+                names.append(f"pool{block}")
+        if tuple(names) != model.network.names:
+            raise ModelError(
+                f"expected {model.path} to hold convB_K, block by block, with a poolB behind each, "
+                f"found {', '.join(model.network.names)}"
+            )
+        return cls(convolutions, model.preprocessing, lasting(model.metadata))
+
     @property
     def is_default(self) -> bool:
         """Whether these are the default weights, as they were published."""
         return KNOWN.get(self.metadata["weights.sha256"]) is DEFAULT
+
+
+def lasting(metadata: Mapping[str, str]) -> dict[str, str]:
+    """Return what of a model file's record stays true when its network is written anew."""
+    return {
+        key: value
+        for key, value in metadata.items()
+        if key in LASTING or key.startswith(NORMALISED)
+    }

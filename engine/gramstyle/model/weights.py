@@ -6,15 +6,11 @@ from pathlib import Path
 from gramstyle.errors import ModelError, OptionError
 from gramstyle.model.known import DEFAULT, DEFAULT_HASH, UNKNOWN, Known, identify, weights_hash
 from gramstyle.model.naming import Scheme, find_convolutions
-from gramstyle.model.pretrained import Pretrained
+from gramstyle.model.pretrained import Pretrained, lasting
 from gramstyle.model.published import published_as
 from gramstyle.model.sources.opening import Opened, open_weights
 from gramstyle.model.vgg19 import CONVENTIONS
 from gramstyle.preprocessing import Preprocessing
-
-# What a file of this program's own says that stays true when it is written anew.
-LASTING = ("source", "source.sha256", "network", "licence", "attribution")
-NORMALISED = "normalised."
 
 
 def read_weights(path: Path, *, convention: str | None = None) -> Pretrained:
@@ -80,12 +76,7 @@ def _preprocessing(
 def _origin(path: Path, opened: Opened, known: Known | None) -> dict[str, str]:
     network = known.name if known else UNKNOWN
     if opened.metadata:
-        lasting = {
-            key: value
-            for key, value in opened.metadata.items()
-            if key in LASTING or key.startswith(NORMALISED)
-        }
-        return {"network": network, **lasting}
+        return {"network": network, **lasting(opened.metadata)}
     name = "".join(c if c.isprintable() else "?" for c in path.name)
     with path.open("rb") as stream:
         digest = hashlib.file_digest(stream, "sha256").hexdigest()
