@@ -15,6 +15,8 @@ import gramstyle
 from gramstyle import ImageError, ModelError, OptionError, Options, Progress, transfer
 from gramstyle.arrays import Array
 from gramstyle.kernels import Pooling
+from gramstyle.model.onnx_file import Model, write_model
+from gramstyle.model.pretrained import Pretrained
 from gramstyle.transfer import prepare
 
 
@@ -173,6 +175,22 @@ def test_the_default_alpha_shrinks_as_the_picture_grows_and_is_recorded(
     for size, pixels in ((48, 48 * 36), (96, 96 * 72)):
         record = transfer(photograph, painting, options(size=size, iterations=1)).record
         assert record.settings["alpha"] == pytest.approx(50 / pixels, rel=1e-12)
+
+
+def test_the_default_alpha_of_a_normalised_network_is_another(
+    photograph: Array, painting: Array, tiny_model: Model, tmp_path: Path
+) -> None:
+    held = Pretrained.of_model(tiny_model)
+    path = tmp_path / "normalised.onnx"
+    write_model(
+        path,
+        held.convolutions,
+        held.preprocessing,
+        precision="float32",
+        metadata={"normalised.pictures": "1"},
+    )
+    settings = prepare(photograph, painting, options(), model=path).settings
+    assert settings["alpha"] == pytest.approx(0.01 / (48 * 36), rel=1e-12)
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from gramstyle.errors import ImageError, OptionError
 from gramstyle.images import MAX_PIXELS, Picture, Source, fitted_size, read_picture, resize, to_pil
 from gramstyle.kernels import Pooling
 from gramstyle.machine import available_threads, physical_memory
-from gramstyle.model import locate_model, read_model
+from gramstyle.model import Model, is_normalised, locate_model, read_model
 from gramstyle.network import Network
 from gramstyle.objective import Evaluation, Objective, Weights, style_targets
 from gramstyle.optimise import Iterate, Minimum, minimise
@@ -34,6 +34,9 @@ STARTS = ("noise", "content", "style")
 # content loss is a sum over positions and their style loss is not, so that with one α the style
 # fades as pictures grow.
 ALPHA_PIXELS = 50.0
+# The same for a normalised network, whose responses are about 1: the content loss falls with
+# their square, the style loss with their fourth power. Found by eye, as the other was.
+ALPHA_PIXELS_NORMALISED = 0.01
 
 # What a run takes for each pixel of the result at the default layers: 1,280 bytes of responses,
 # 512 of derivatives, 600 of L-BFGS-B's memory, and what SciPy copies.
@@ -51,8 +54,8 @@ class Options:
     iterations
         How many iterations of L-BFGS-B at the most.
     alpha, beta
-        The weights α and β of equation 7; None for α gives 50 / (width · height) of the result,
-        which looks alike at every size.
+        The weights α and β of equation 7; None for α gives 50 / (width · height) of the result
+        (0.01 / (width · height) for a normalised network), which looks alike at every size.
     content_layer
         Where content is compared.
     style_layers
@@ -321,7 +324,7 @@ def prepare(
     preprocess = file.preprocessing.forward
     targets = style_targets(forward(preprocess(a)), options.style_layers, kernels=kernels)
     P = forward(preprocess(p))[options.content_layer].copy()
-    weights = Weights(_alpha(options, photograph), options.beta, options.w)
+    weights = Weights(_alpha(options, photograph, file), options.beta, options.w)
     return Prepared(
         weights=weights,
         objective=Objective(
@@ -426,10 +429,11 @@ def _check_size(network: Network, picture: Picture, name: str) -> None:
         raise ImageError(f"{name}: {error}") from None
 
 
-def _alpha(options: Options, photograph: Picture) -> float:
+def _alpha(options: Options, photograph: Picture, model: Model) -> float:
     if options.alpha is not None:
         return options.alpha
-    return ALPHA_PIXELS / (photograph.width * photograph.height)
+    share = ALPHA_PIXELS_NORMALISED if is_normalised(model.metadata) else ALPHA_PIXELS
+    return share / (photograph.width * photograph.height)
 
 
 def _start(

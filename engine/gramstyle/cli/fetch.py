@@ -1,19 +1,26 @@
 """`gramstyle model fetch NAME`."""
 
 import argparse
+import shlex
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn
-from rich.progress import TransferSpeedColumn as Speed
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
 
 from gramstyle.cli.parsing import Commands
 from gramstyle.model.fetch import Received, fetch
 from gramstyle.model.locate import cached_model, make_folder_of
-from gramstyle.model.published import PUBLIC_FILES
+from gramstyle.model.published import PUBLIC_FILES, PublicFile
 
 # Without a terminal, a line every so many seconds.
 LINE_SECONDS = 15.0
@@ -43,40 +50,78 @@ def run_fetch(arguments: argparse.Namespace) -> None:
     """Download, and say where it is and what to do with it."""
     file = PUBLIC_FILES[arguments.name]
     target = arguments.to or make_folder_of(cached_model().parent / "downloads" / file.file_name)
-    with _display(Console(stderr=True, quiet=arguments.quiet)) as show:
-        fetch(file, target, callback=show)
+    try:
+        with _display(Console(stderr=True, quiet=arguments.quiet)) as show:
+            fetch(file, target, callback=show)
+    except KeyboardInterrupt as stop:
+        raise type(stop)(
+            f"{str(stop) or 'stopped'}; what has arrived is kept, and the same command goes on "
+            "from there"
+        ) from None
     print(f"{target} is {file.file_name}, as published")  # noqa: T201
-    print(f"next: gramstyle model export --from {target} --to vgg19.onnx")  # noqa: T201
+    source = shlex.quote(str(target))
+    print(f"next: gramstyle model export --from {source} --to vgg19.onnx")  # noqa: T201
 
 
 def _list() -> str:
     width = max(map(len, PUBLIC_FILES))
-    lines = [
-        f"  {name:<{width}}  {file.network.name}\n"
-        f"  {'':<{width}}  {file.file_name}{_size(file.size)}"
-        for name, file in PUBLIC_FILES.items()
-    ]
-    return "files:\n" + "\n".join(lines)
+    return "\n".join(
+        ["files:", *(f"  {name:<{width}}  {_line(file)}" for name, file in PUBLIC_FILES.items())]
+    )
 
 
-def _size(size: int | None) -> str:
-    return f", {size / 1e6:.0f} MB" if size else ""
+def _line(file: PublicFile) -> str:
+    size = f", {file.size / 1e6:.0f} MB" if file.size else ""
+    return f"{file.file_name}{size}: {file.network.name}"
 
 
 @contextmanager
 def _display(console: Console) -> Iterator[Show]:
-    """Give a function to call after every block."""
-    columns = (BarColumn(bar_width=24), DownloadColumn(), Speed(), TimeRemainingColumn())
-    last = time.monotonic()
+    """Give a function to call for whatever arrives: a live bar, or plain lines now and then."""
+    columns = (
+        BarColumn(bar_width=24),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
         task = bar.add_task("", total=None)
+        lines = _lines(console)
 
         def show(received: Received) -> None:
-            nonlocal last
             bar.update(task, completed=received.done, total=received.total)
-            if not console.is_terminal and time.monotonic() - last > LINE_SECONDS:
-                last = time.monotonic()
-                of = f" of {received.total / 1e6:.0f}" if received.total else ""
-                console.print(f"{received.done / 1e6:.0f}{of} MB", highlight=False)
+            if received.problem is not None:
+                console.print(
+                    f"{received.problem}; trying again",
+                    soft_wrap=True,
+                    markup=False,
+                    highlight=False,
+                )
+            elif not console.is_terminal:
+                lines(received)
 
         yield show
+
+
+def _lines(console: Console) -> Show:
+    """Print a plain line now and then, for files and pipes."""
+    begun: tuple[float, int] | None = None
+    last = 0.0
+
+    def show(received: Received) -> None:
+        nonlocal begun, last
+        now, done, total = time.monotonic(), received.done, received.total
+        if begun is None:
+            begun = now, done
+        elif done != total and now - last < LINE_SECONDS:
+            return
+        last = now
+        of = f" of {total / 1e6:.1f}" if total else ""
+        speed = (done - begun[1]) / max(now - begun[0], 1e-9)
+        left = ""
+        if total and speed > 0:
+            left = f", {timedelta(seconds=round((total - done) / speed))} left"
+        pace = f", {speed / 1e6:.1f} MB/s{left}" if speed > 0 else ""
+        console.print(f"{done / 1e6:.1f}{of} MB{pace}", soft_wrap=True, highlight=False)
+
+    return show

@@ -4,5 +4,13 @@ from gramstyle.model.export import export_model
 from gramstyle.model.known import network_name
 from gramstyle.model.locate import locate_model
 from gramstyle.model.onnx_file import Model, read_model
+from gramstyle.model.pretrained import is_normalised
 
-__all__ = ["Model", "export_model", "locate_model", "network_name", "read_model"]
+__all__ = [
+    "Model",
+    "export_model",
+    "is_normalised",
+    "locate_model",
+    "network_name",
+    "read_model",
+]

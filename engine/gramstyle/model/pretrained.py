@@ -64,6 +64,11 @@ class Pretrained:
         return KNOWN.get(self.metadata["weights.sha256"]) is DEFAULT
 
 
+def is_normalised(metadata: Mapping[str, str]) -> bool:
+    """Say whether a model file's record tells of rescaled filters."""
+    return any(key.startswith(NORMALISED) for key in metadata)
+
+
 def lasting(metadata: Mapping[str, str]) -> dict[str, str]:
     """Return what of a model file's record stays true when its network is written anew."""
     return {
