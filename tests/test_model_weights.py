@@ -1,5 +1,6 @@
 """Every kind of file of weights becomes the same network; what is none of them is one line."""
 
+import dataclasses
 import hashlib
 import json
 import os
@@ -16,6 +17,7 @@ from gramstyle.model import known, published, vgg19
 from gramstyle.model.export import export_model
 from gramstyle.model.known import Known, weights_hash
 from gramstyle.model.onnx_file import read_model
+from gramstyle.model.pretrained import Pretrained
 from gramstyle.model.published import PublicFile
 from gramstyle.model.vgg19 import CAFFE, TORCHVISION
 from gramstyle.model.weights import read_weights
@@ -326,3 +328,14 @@ def test_a_file_with_terminal_codes_in_its_name_leaves_none_in_the_record(
     path = tmp_path / "red\x1b[31m.h5"
     path.write_bytes((folder / "keras.h5").read_bytes())
     assert json.dumps(read_weights(path).metadata["source"]) == '"red?[31m.h5 (Keras HDF5 file)"'
+
+
+def test_a_file_of_the_first_format_gets_the_name_that_its_weights_have(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    export_model(tmp_path / "model.onnx", source=folder / "keras.h5")
+    model = read_model(tmp_path / "model.onnx")
+    monkeypatch.setitem(known.KNOWN, model.metadata["weights.sha256"], recognised("a network"))
+    first = {k: v for k, v in model.metadata.items() if k in ("source", "licence")}
+    held = Pretrained.of_model(dataclasses.replace(model, metadata=first))
+    assert held.metadata == {"network": "a network", **first}

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from gramstyle.errors import ModelError
-from gramstyle.model.known import DEFAULT, KNOWN
+from gramstyle.model.known import DEFAULT, KNOWN, UNKNOWN, identify
 from gramstyle.model.onnx_file import Model
 from gramstyle.network import Convolution
 from gramstyle.preprocessing import Preprocessing
@@ -56,7 +56,11 @@ class Pretrained:
                 f"expected {model.path} to hold convB_K, block by block, with a poolB behind each, "
                 f"found {', '.join(model.network.names)}"
             )
-        return cls(convolutions, model.preprocessing, lasting(model.metadata))
+        known = identify(convolutions)
+        network = known.name if known else UNKNOWN
+        return cls(
+            convolutions, model.preprocessing, {"network": network, **lasting(model.metadata)}
+        )
 
     @property
     def is_default(self) -> bool:
