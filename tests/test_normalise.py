@@ -138,6 +138,14 @@ def test_options_that_make_no_sense_are_refused(options: dict[str, object]) -> N
         PassOptions(**options)
 
 
+def test_a_size_that_cannot_fit_is_refused(
+    tiny_model: Model, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.sysconf", lambda name: {"SC_PAGE_SIZE": 4096}.get(name, 1000))
+    with pytest.raises(OptionError, match=r"80×40 pixels takes about .* GB.*--size"):
+        mean_activations(tiny_model, [folder / "a.png"])
+
+
 # Which pictures
 
 

@@ -47,9 +47,7 @@ def main() -> None:
         pictures = {p: render(arguments, options, path) for p, path in files.items()}
         # How far apart two runs drift by themselves: a start that no eye can tell from the first.
         start = sample.pixels / 255 + np.random.default_rng(1).normal(0, 1e-4, sample.pixels.shape)
-        near = Options(
-            size=options.size, iterations=options.iterations, init=np.clip(start, 0, 1)
-        )
+        near = Options(size=options.size, iterations=options.iterations, init=np.clip(start, 0, 1))
         drift = render(arguments, near, files["float32"])
 
         print("| precision | file | weights | responses, conv4_2 | responses, most | picture |")
@@ -64,7 +62,9 @@ def main() -> None:
                 f"| {content:.1e} | {most.responses:.1e} ({most.name}) "
                 f"| {distance(pictures[precision], pictures['float32']):.2f} |"
             )
-        print(f"\ndrift of the start by 0.03 grey levels: {distance(drift, pictures['float32']):.2f}")
+        print(
+            f"\ndrift of the start by 0.03 grey levels: {distance(drift, pictures['float32']):.2f}"
+        )
         for precision, pixels in {**pictures, "drift": drift}.items():
             if arguments.save is not None:
                 save(arguments.save / f"{precision}.png", pixels)

@@ -2,6 +2,8 @@
 
 import os
 
+from gramstyle.errors import OptionError
+
 
 def available_threads() -> int:
     """Return how many processor cores this process may run on."""
@@ -16,3 +18,19 @@ def physical_memory() -> int | None:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):
         return None
+
+
+def check_memory(width: int, height: int, *, bytes_per_pixel: int) -> None:
+    """Refuse a size that could only end with the system killing the process.
+
+    Raises
+    ------
+    OptionError
+        If the machine has less memory than that.
+    """
+    needed, there = bytes_per_pixel * width * height, physical_memory()
+    if there is not None and needed > there:
+        raise OptionError(
+            f"a size of {width}×{height} pixels takes about {needed / 1e9:.0f} GB of memory and "
+            f"this machine has {there / 1e9:.0f}; choose a smaller --size"
+        )

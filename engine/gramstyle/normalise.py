@@ -17,12 +17,16 @@ from gramstyle.arrays import Array
 from gramstyle.errors import ImageError, ModelError, OptionError
 from gramstyle.images import SUFFIXES, Picture, fitted_size, read_picture, resize
 from gramstyle.kernels import Pooling
-from gramstyle.machine import available_threads
+from gramstyle.machine import available_threads, check_memory
 from gramstyle.model import Model
 from gramstyle.model.known import weights_hash
 from gramstyle.model.pretrained import Pretrained
 from gramstyle.network import Convolution
 from gramstyle.session import Session
+
+
+# What the responses of all convolutions take for each pixel of a picture, and what copies them.
+BYTES_PER_PIXEL = 1600
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -239,6 +243,7 @@ def _input(path: Path, model: Model, options: PassOptions) -> tuple[Array, bytes
     picture = read_picture(path)
     if max(picture.width, picture.height) > options.size:
         picture = resize(picture, *fitted_size(picture.width, picture.height, options.size))
+    check_memory(picture.width, picture.height, bytes_per_pixel=BYTES_PER_PIXEL)
     try:
         with path.open("rb") as stream:
             digest = hashlib.file_digest(stream, "sha256").digest()

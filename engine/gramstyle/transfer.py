@@ -17,7 +17,7 @@ from gramstyle.arrays import Array
 from gramstyle.errors import ImageError, OptionError
 from gramstyle.images import MAX_PIXELS, Picture, Source, fitted_size, read_picture, resize, to_pil
 from gramstyle.kernels import Pooling
-from gramstyle.machine import available_threads, physical_memory
+from gramstyle.machine import available_threads, check_memory
 from gramstyle.model import Model, is_normalised, locate_model, read_model
 from gramstyle.network import Network
 from gramstyle.objective import Evaluation, Objective, Weights, style_targets
@@ -408,18 +408,8 @@ def _read(
     if shape is not None:
         return resize(picture, shape[1], shape[0])
     width, height = fitted_size(picture.width, picture.height, options.size)
-    _check_memory(width, height)
+    check_memory(width, height, bytes_per_pixel=BYTES_PER_PIXEL)
     return resize(picture, width, height)
-
-
-def _check_memory(width: int, height: int) -> None:
-    """Refuse what could only end with the system killing the process."""
-    needed, there = BYTES_PER_PIXEL * width * height, physical_memory()
-    if there is not None and needed > there:
-        raise OptionError(
-            f"a size of {width}×{height} pixels takes about {needed / 1e9:.0f} GB of memory and "
-            f"this machine has {there / 1e9:.0f}; choose a smaller --size"
-        )
 
 
 def _check_size(network: Network, picture: Picture, name: str) -> None:
