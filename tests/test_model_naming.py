@@ -102,6 +102,10 @@ def holding(key: str, array: Array) -> Callable[[dict[str, Array]], dict[str, Ar
     return lambda held: held | {key: array}
 
 
+def glued(held: dict[str, Array]) -> dict[str, Array]:
+    return {f"my{name}": array for name, array in arrays(LAYERS).items()}
+
+
 def vgg16(held: dict[str, Array]) -> dict[str, Array]:
     """Three convolutions in the later blocks: torch's places shift."""
     places = (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28)
@@ -126,6 +130,7 @@ def two_networks(held: dict[str, Array]) -> dict[str, Array]:
             ["sixteen", "31 of their 32 tensors", "no 'features.34.weight'"],
         ),
         (without("features.0.bias"), ["31 of their 32 tensors", "no 'features.0.bias'"]),
+        (glued, ["'features.0.weight'", "found 'myconv1_1.weight'"]),
         (vgg16, ["sixteen", "found 10 of their 32", "another network"]),
         (batch_normalised, ["plain VGG-19", "batch normalisation"]),
         (two_networks, ["one VGG-19, found 2", "'student.'", "'teacher.'"]),

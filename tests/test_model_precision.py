@@ -26,8 +26,10 @@ def test_a_codebook_of_few_values_loses_nothing(count: int, rng: np.random.Gener
 
 
 def test_a_codebook_tells_neighbouring_floats_apart() -> None:
-    first = np.float32(1)
-    W = np.array([first, np.nextafter(first, np.float32(2)), 3], np.float32).reshape(1, 3, 1, 1)
+    one, two = np.float32(1), np.float32(2)
+    first = np.nextafter(one, two)
+    # In float32 the middle between neighbours is one of them: now the lower, now the upper.
+    W = np.array([one, first, np.nextafter(first, two), 3], np.float32).reshape(1, 4, 1, 1)
     index, table = codebook(W)
     np.testing.assert_array_equal(table[index], W)
 
@@ -58,6 +60,16 @@ def test_a_codebook_of_normal_weights_is_as_good_as_the_best_known() -> None:
     # A sample of 590,000 may be fitted slightly better than the distribution; 3 % is what stays
     # of Lloyd's slow last steps.
     assert 0.95 * NORMAL_256 < error < 1.03 * NORMAL_256
+
+
+def test_a_gap_between_weights_takes_no_values(rng: np.random.Generator) -> None:
+    W = rng.normal(rng.choice([-100, 100], (32, 32, 3, 3)), 0.01).astype(np.float32)
+    index, table = codebook(W)
+    assert (np.diff(table) > 0).all()
+    error = np.mean((table[index].astype(np.float64) - W) ** 2)
+    # Two clusters of 0.01 share 256 values: four times the error of one of them, were the start
+    # not coarse (its bins are 0.05 wide), and Lloyd's steps do the rest.
+    assert error < 0.01**2 / 100
 
 
 def test_outliers_do_not_cost_the_other_weights_their_precision() -> None:

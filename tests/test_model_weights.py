@@ -183,9 +183,16 @@ def test_weights_that_are_known_are_named_whatever_file_they_come_in(
         assert read.preprocessing == CAFFE
 
 
-@pytest.mark.parametrize(("turned", "is_known"), [(False, True), (True, False)])
+@pytest.mark.parametrize(
+    ("turned", "biased", "is_known"),
+    [(False, False, True), (True, False, False), (False, True, False)],
+)
 def test_the_original_network_is_known_by_its_biases_unless_its_first_layer_was_turned_round(
-    turned: bool, is_known: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    turned: bool,
+    biased: bool,
+    is_known: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     layers = chain()
     biases = b"".join(b.astype("<f4").tobytes() for _, b in layers)
@@ -196,6 +203,8 @@ def test_the_original_network_is_known_by_its_biases_unless_its_first_layer_was_
     path = tmp_path / "quantised.pth"
     # As if they had been quantised: the weights are a little off.
     held = [(W * np.float32(1.001), b) for W, b in layers]
+    if biased:
+        held[7] = (held[7][0], held[7][1] + np.float32(1))
     if turned:
         held[0] = (held[0][0][:, ::-1].copy(), held[0][1])
     write_torch_zip(path, torchvision_names(held))

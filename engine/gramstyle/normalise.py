@@ -24,7 +24,6 @@ from gramstyle.model.pretrained import Pretrained
 from gramstyle.network import Convolution
 from gramstyle.session import Session
 
-
 # What the responses of all convolutions take for each pixel of a picture, and what copies them.
 BYTES_PER_PIXEL = 1600
 
