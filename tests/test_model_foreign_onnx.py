@@ -208,6 +208,11 @@ def inserted(kind: str, before: str, domain: str = "") -> Callable[[Zoo], None]:
     return edit
 
 
+def unrectified(zoo: Zoo) -> None:
+    zoo.nodes.remove(zoo.node("relu4"))
+    zoo.node("conv5").input[0] = "conv4"
+
+
 def quantised(zoo: Zoo) -> None:
     zoo.nodes.insert(0, helper.make_node("DequantizeLinear", ["q", "s"], ["real"], name="dq"))
     zoo.node("conv4").input[1] = "real"
@@ -256,6 +261,7 @@ def second_input(zoo: Zoo) -> None:
         (inserted("Sub", "conv0"), "found 'Sub' after 0 convolutions of block 1"),
         (inserted("Relu", "conv3"), "found 'Relu'"),
         (inserted("Identity", "conv3", domain="evil"), "foreign domain 'evil'"),
+        (unrectified, "found 'Conv' after 1 convolutions of block 3"),
         (quantised, "none called 'real'; is the network quantised?"),
         (without_biases, "no biases"),
         (shaped("vgg0_conv1_weight", 2**31, 2**31, 3, 3), "expected (2147483648,"),
