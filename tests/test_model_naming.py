@@ -10,7 +10,6 @@ from gramstyle.errors import ModelError
 from gramstyle.model import vgg19
 from gramstyle.model.naming import find_convolutions
 from gramstyle.model.sources.tensors import StoredTensor
-from gramstyle.model.vgg19 import CAFFE
 
 LAYERS = [f"conv{b}_{k}" for b, n in enumerate((2, 2, 4, 4, 4), 1) for k in range(1, n + 1)]
 # Where torchvision's VGG-19 has its convolutions, from its documentation.
@@ -60,26 +59,23 @@ def refusal(held: dict[str, Array]) -> str:
 
 
 @pytest.mark.parametrize(
-    ("names", "preprocessing"),
+    "names",
     [
-        (torchvision(), None),
-        (torchvision("module."), None),
-        (torchvision("state_dict.model.vgg."), None),
-        ([str(index) for index in TORCHVISION], None),
-        ([f"chain.{layer}" for layer in LAYERS], None),
-        (LAYERS, CAFFE),
-        ([f"net.{layer}" for layer in LAYERS], CAFFE),
-        (keras(), CAFFE),
+        torchvision(),
+        torchvision("module."),
+        torchvision("state_dict.model.vgg."),
+        [str(index) for index in TORCHVISION],
+        [f"chain.{layer}" for layer in LAYERS],
+        LAYERS,
+        [f"net.{layer}" for layer in LAYERS],
+        keras(),
     ],
 )
-def test_every_family_of_names_gives_the_sixteen_layers(
-    names: Names, preprocessing: object
-) -> None:
+def test_every_family_of_names_gives_the_sixteen_layers(names: Names) -> None:
     held = arrays(names)
     extra = {"classifier.0.weight": np.zeros((9, 9)), "fc6.bias": np.zeros(4)}
-    found, scheme = find_convolutions(stored(held | extra))
+    found = find_convolutions(stored(held | extra))
     assert [c.name for c in found] == LAYERS
-    assert scheme.preprocessing == preprocessing
     for convolution, name in zip(found, names, strict=True):
         np.testing.assert_array_equal(convolution.W, held[f"{name}.weight"])
         np.testing.assert_array_equal(convolution.b, held[f"{name}.bias"])
@@ -88,7 +84,7 @@ def test_every_family_of_names_gives_the_sixteen_layers(
 @pytest.mark.parametrize("dtype", ["<f2", "<f8", ">f4"])
 def test_other_floats_become_float32(dtype: str) -> None:
     held = {name: array.astype(dtype) for name, array in arrays(LAYERS).items()}
-    for convolution in find_convolutions(stored(held))[0]:
+    for convolution in find_convolutions(stored(held)):
         assert (convolution.W.dtype, convolution.b.dtype) == (np.float32, np.float32)
         expected = held[f"{convolution.name}.weight"].astype(np.float32)
         np.testing.assert_array_equal(convolution.W, expected)

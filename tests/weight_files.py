@@ -162,4 +162,4 @@ KINDS: Mapping[str, Callable[[Path, Chain], None]] = {
 }
 
 # Those from which it does not show how the network sees pictures.
-AMBIGUOUS = frozenset({"torch.pth", "old.pth", "timm.safetensors", "zoo.onnx"})
+AMBIGUOUS = frozenset({"torch.pth", "old.pth", "vgg_conv.pth", "timm.safetensors", "zoo.onnx"})

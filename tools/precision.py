@@ -13,6 +13,7 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from gramstyle import Options, transfer
 from gramstyle.arrays import Array
@@ -65,8 +66,9 @@ def main() -> None:
         print(
             f"\ndrift of the start by 0.03 grey levels: {distance(drift, pictures['float32']):.2f}"
         )
-        for precision, pixels in {**pictures, "drift": drift}.items():
-            if arguments.save is not None:
+        if arguments.save is not None:
+            save(arguments.save / "drift.png", drift)
+            for precision, pixels in pictures.items():
                 save(arguments.save / f"{precision}.png", pixels)
 
 
@@ -95,8 +97,6 @@ def distance(a: Array, b: Array) -> float:
 
 
 def save(path: Path, pixels: Array) -> None:
-    from PIL import Image
-
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(pixels.astype(np.uint8)).save(path)
 

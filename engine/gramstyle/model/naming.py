@@ -10,9 +10,8 @@ import numpy as np
 from gramstyle.arrays import Array
 from gramstyle.errors import ModelError
 from gramstyle.model.sources.tensors import StoredTensor, Tensors
-from gramstyle.model.vgg19 import CAFFE, convolution_shapes
+from gramstyle.model.vgg19 import convolution_shapes
 from gramstyle.network import Convolution
-from gramstyle.preprocessing import Preprocessing
 
 MAX_PREFIX = 100
 
@@ -26,12 +25,9 @@ class Scheme:
     weight
         The weights' name with {block} and {number} for a layer of that place, or {index} for
         its place in torch's ``features``; the biases' ends in "bias" instead of "weight".
-    preprocessing
-        How the family's networks see pictures, if they all do alike.
     """
 
     weight: str
-    preprocessing: Preprocessing | None = None
 
     # A pooling and the ReLUs take places in torch's list of layers too.
     _STEP: ClassVar[int] = 2
@@ -47,19 +43,20 @@ class Scheme:
 
 
 SCHEMES = (
-    # torchvision, timm, and conversions of the Caffe network to torch: two ways to see pictures.
+    # torchvision, timm, and conversions of the Caffe network to torch.
     Scheme("features.{index}.weight"),
     Scheme("{index}.weight"),
     # Found by following an ONNX graph.
     Scheme("chain.conv{block}_{number}.weight"),
     # Caffe, and whoever kept its names: Gatys' files for torch, for example.
-    Scheme("conv{block}_{number}.weight", CAFFE),
-    Scheme("block{block}_conv{number}.weight", CAFFE),
+    Scheme("conv{block}_{number}.weight"),
+    # Keras.
+    Scheme("block{block}_conv{number}.weight"),
 )
 
 
-def find_convolutions(tensors: Tensors) -> tuple[list[Convolution], Scheme]:
-    """Return VGG-19's convolutions in float32, and the scheme by which they are named.
+def find_convolutions(tensors: Tensors) -> list[Convolution]:
+    """Return VGG-19's convolutions in float32.
 
     A common prefix such as "module." or "state_dict." is allowed; tensors of no convolution
     (a classifier's, say) are left alone. Names, shapes and types of all are judged before the
@@ -88,7 +85,7 @@ def find_convolutions(tensors: Tensors) -> tuple[list[Convolution], Scheme]:
         )
         for layer, shape, name in places
     ]
-    return [Convolution(layer, _load(W, layer), _load(b, layer)) for layer, W, b in chosen], scheme
+    return [Convolution(layer, _load(W, layer), _load(b, layer)) for layer, W, b in chosen]
 
 
 def _bias(weight: str) -> str:

@@ -86,7 +86,7 @@ PUBLIC_FILES: Mapping[str, PublicFile] = {
             "keras-top",
             "vgg19_weights_tf_dim_ordering_tf_kernels.h5",
             (f"{_KERAS}vgg19_weights_tf_dim_ordering_tf_kernels.h5",),
-            None,
+            574_710_816,
             "md5",
             "cbe5617147190e668d6c5d5026f83318",
             _oxford("as Keras publishes it"),
@@ -106,10 +106,7 @@ PUBLIC_FILES: Mapping[str, PublicFile] = {
         PublicFile(
             "jcjohnson",
             "vgg19-d01eb7cb.pth",
-            (
-                "https://web.eecs.umich.edu/~justincj/models/vgg19-d01eb7cb.pth",
-                "https://s3-us-west-2.amazonaws.com/jcjohns-models/vgg19-d01eb7cb.pth",
-            ),
+            ("https://web.eecs.umich.edu/~justincj/models/vgg19-d01eb7cb.pth",),
             None,
             "sha256",
             "d01eb7cb",

@@ -5,9 +5,10 @@ from pathlib import Path
 
 from gramstyle.errors import ModelError, OptionError
 from gramstyle.model.known import DEFAULT, DEFAULT_HASH, UNKNOWN, Known, identify, weights_hash
-from gramstyle.model.naming import Scheme, find_convolutions
+from gramstyle.model.naming import find_convolutions
 from gramstyle.model.pretrained import Pretrained, lasting
 from gramstyle.model.published import published_as
+from gramstyle.model.sources.codebooks import Unfolded
 from gramstyle.model.sources.opening import Opened, open_weights
 from gramstyle.model.vgg19 import CONVENTIONS
 from gramstyle.preprocessing import Preprocessing
@@ -38,9 +39,9 @@ def read_weights(path: Path, *, convention: str | None = None) -> Pretrained:
             f"preprocess must be {' or '.join(CONVENTIONS)}, not {convention!r}",
         )
     with open_weights(path) as opened:
-        convolutions, scheme = find_convolutions(opened.tensors)
+        convolutions = find_convolutions(opened.tensors)
         known = identify(convolutions)
-        if opened.only_default and known is not DEFAULT:
+        if isinstance(opened.tensors, Unfolded) and known is not DEFAULT:
             raise ModelError(
                 f"expected the default weights, whose hash is {DEFAULT_HASH[:12]}…, found "
                 f"{weights_hash(convolutions)[:12]}…; get a fresh copy"
@@ -49,7 +50,7 @@ def read_weights(path: Path, *, convention: str | None = None) -> Pretrained:
         known = file.network
     return Pretrained(
         convolutions=tuple(convolutions),
-        preprocessing=_preprocessing(path, opened, known, scheme, convention),
+        preprocessing=_preprocessing(path, opened, known, convention),
         metadata={
             **_origin(path, opened, known),
             "weights.sha256": weights_hash(convolutions),
@@ -58,13 +59,13 @@ def read_weights(path: Path, *, convention: str | None = None) -> Pretrained:
 
 
 def _preprocessing(
-    path: Path, opened: Opened, known: Known | None, scheme: Scheme, convention: str | None
+    path: Path, opened: Opened, known: Known | None, convention: str | None
 ) -> Preprocessing:
-    """Return what is told by the user, the file, its weights, its kind, or its tensors' names."""
+    """Return what is told by the user, one of our own files, the weights, or the kind of file."""
     if convention is not None:
         return CONVENTIONS[convention]
-    found = opened.preprocessing or (known.preprocessing if known else None)
-    if found := found or scheme.preprocessing:
+    told = known.preprocessing if known else None
+    if found := opened.preprocessing or told or opened.kind.preprocessing:
         return found
     raise ModelError(
         f"{path} does not say how its network sees pictures, and its weights are none of those "
@@ -81,7 +82,7 @@ def _origin(path: Path, opened: Opened, known: Known | None) -> dict[str, str]:
     with path.open("rb") as stream:
         digest = hashlib.file_digest(stream, "sha256").hexdigest()
     return {
-        "source": f"{name} ({opened.kind})",
+        "source": f"{name} ({opened.kind.name})",
         "source.sha256": digest,
         "network": network,
         "licence": known.licence if known else UNKNOWN,

@@ -22,7 +22,7 @@ CHUNK = 1024 * 1024
 
 
 class Unfolded(dict[str, StoredTensor]):
-    """Weights that codebooks stand for, by layer."""
+    """Weights that codebooks stand for, by layer; the default weights alone come so."""
 
 
 @contextmanager
