@@ -1,12 +1,14 @@
 """torch's old stream, assembled here instruction by instruction: what is read, what is refused.
 
-Nothing of torch and nothing of the reader is used to build a stream.
+Nothing of torch and nothing of the reader is used to build a stream. What the pickle in it may
+say is `test_model_pickles`' matter.
 """
 
+import io
 import pickle
 import struct
 import tracemalloc
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +18,11 @@ from hypothesis import strategies as st
 
 from gramstyle.arrays import Array
 from gramstyle.errors import ModelError
-from gramstyle.model.torch_stream import read_torch_stream
+from gramstyle.model.sources.tensors import StoredTensor
+from gramstyle.model.sources.torch_stream import is_torch_stream, open_torch_stream, stream_tensors
 
 MAGIC, PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
-TYPES = {"float32": "FloatStorage", "uint8": "ByteStorage"}
+TYPES = {"float32": "FloatStorage", "uint8": "ByteStorage", "float64": "DoubleStorage"}
 
 # A refusal builds a few lists of a few items; an array of an absurd size would be gigabytes.
 LITTLE_MEMORY = 2**20
@@ -128,14 +131,38 @@ def several_tensors() -> bytes:
     return stream(body, {"10": floats, "11": bytes_})
 
 
+def read(data: bytes) -> dict[str, Array]:
+    """Every tensor of a stream."""
+    tensors = stream_tensors(io.BytesIO(data))
+    return {name: tensor.load() for name, tensor in tensors.items()}
+
+
+def outcome(data: bytes) -> dict[str, Array] | Exception:
+    """The tensors, or whatever ordinary error; MemoryError and RecursionError are none."""
+    try:
+        return read(data)
+    except (MemoryError, RecursionError):
+        raise
+    except Exception as error:
+        return error
+
+
 def refusal(data: bytes) -> str:
-    """The one line with which a stream is refused, which says which file it was."""
+    """The one line with which a stream is refused before any tensor is read."""
     with pytest.raises(ModelError) as caught:
-        read_torch_stream(data, name="weights.bin")
+        stream_tensors(io.BytesIO(data))
     message = str(caught.value)
-    assert message.startswith("weights.bin ")
     assert message.isprintable()
     return message
+
+
+def peak_memory(action: Callable[[], object]) -> int:
+    tracemalloc.start()
+    try:
+        action()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
 
 
 # Reading
@@ -165,7 +192,7 @@ def test_views_of_one_storage_hold_the_elements_that_offset_and_strides_say(
     )
     used = {dtype: storages[dtype] for dtype in dict.fromkeys(dtype for dtype, *_ in described)}
 
-    tensors = read_torch_stream(stream(body, used), name="weights.bin")
+    tensors = read(stream(body, used))
 
     assert list(tensors) == [f"tensor{k}" for k in range(len(described))]
     for array, (dtype, offset, shape, stride) in zip(tensors.values(), described, strict=True):
@@ -201,7 +228,7 @@ def test_the_stream_that_torch_writes_with_a_memo_is_read() -> None:
     )
     data = stream(body, {"7": FOUR}, replaced={4: pickled(b"]" + text("7") + b"a")})
 
-    tensors = read_torch_stream(data, name="weights.bin")
+    tensors = read(data)
 
     assert {name: array.tolist() for name, array in tensors.items()} == {
         "a": [1, 2, 3],
@@ -217,8 +244,128 @@ def test_storages_are_read_in_the_order_of_their_list() -> None:
         }
     )
     data = stream(body, {"second": np.uint8([3, 4]), "first": np.uint8([1, 2])})
-    tensors = read_torch_stream(data, name="weights.bin")
+    tensors = read(data)
     assert {name: array.tolist() for name, array in tensors.items()} == {"a": [1, 2], "b": [3, 4]}
+
+
+def test_shape_and_type_are_those_of_the_tensor_that_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "weights.pth"
+    path.write_bytes(several_tensors())
+    with open_torch_stream(path) as tensors:
+        assert {name: (t.shape, t.dtype) for name, t in tensors.items()} == {
+            "W": ((2, 3, 4), np.float32),
+            "W.T": ((4, 3), np.float32),
+            "index": ((3, 2), np.uint8),
+        }
+        for stored in tensors.values():
+            array = stored.load()
+            assert (array.shape, array.dtype) == (stored.shape, stored.dtype)
+            assert array.flags.writeable
+
+
+def test_what_two_loads_give_is_not_shared() -> None:
+    tensors = stream_tensors(io.BytesIO(several_tensors()))
+    first, second = tensors["W"].load(), tensors["W"].load()
+    first[:] = 0
+    assert second.reshape(-1).tolist() == list(range(24))
+
+
+# Laziness
+
+
+class Watched(io.BytesIO):
+    """A stream that notes which bytes are read."""
+
+    def __init__(self, data: bytes) -> None:
+        super().__init__(data)
+        self.places: list[tuple[int, int]] = []
+
+    def readinto(self, buffer: memoryview, /) -> int:  # type: ignore[override]
+        self.places.append((self.tell(), len(buffer)))
+        return super().readinto(buffer)
+
+
+def test_only_what_a_tensor_spans_is_read() -> None:
+    elements = np.arange(100, dtype=np.float32)
+    described = tensor(storage("0", "float32", 100), 10, (3, 2), (20, 5))
+    data = stream(dictionary({"a": described}), {"0": elements})
+    start = len(data) - elements.nbytes
+    watched = Watched(data)
+
+    array = stream_tensors(watched)["a"].load()
+
+    assert array.tolist() == [[10, 15], [30, 35], [50, 55]]
+    assert watched.places == [(start + 4 * 10, 4 * (2 * 20 + 5 + 1))]
+
+
+def test_opening_reads_no_element_and_takes_no_memory(tmp_path: Path) -> None:
+    # 256 MiB that are never written either: a file of zeros costs nothing on most disks.
+    size = 2**26
+    body = dictionary(
+        {
+            "large": tensor(storage("0", "float32", size), 0, (size,), (1,)),
+            "small": tensor(storage("0", "float32", size), size - 3, (3,), (1,)),
+        }
+    )
+    head = stream(body, {"0": FOUR}).removesuffix(raw(FOUR))
+    path = tmp_path / "weights.pth"
+    with path.open("wb") as file:
+        file.write(head + struct.pack("<q", size))
+        file.truncate(len(head) + 8 + 4 * size)
+
+    def attempt() -> None:
+        with open_torch_stream(path) as tensors:
+            assert tensors["large"].shape == (size,)
+            assert tensors["small"].load().tolist() == [0, 0, 0]
+
+    assert peak_memory(attempt) < LITTLE_MEMORY
+
+
+def test_a_file_that_shrinks_while_it_is_open_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "weights.pth"
+    size = 2**18  # more than Python reads ahead
+    body = dictionary({"a": tensor(storage("0", "float32", size), 0, (size,), (1,))})
+    path.write_bytes(stream(body, {"0": np.zeros(size, np.float32)}))
+    with open_torch_stream(path) as tensors:
+        with path.open("r+b") as file:
+            file.truncate(4 * size)
+        with pytest.raises(ModelError, match="cut short"):
+            tensors["a"].load()
+
+
+def test_the_file_is_closed_afterwards(tmp_path: Path) -> None:
+    path = tmp_path / "weights.pth"
+    path.write_bytes(one_tensor())
+    with open_torch_stream(path) as tensors:
+        kept: StoredTensor = tensors["a"]
+    with pytest.raises(ValueError, match="closed"):
+        kept.load()
+
+
+# What kind of file it is
+
+
+@pytest.mark.parametrize("protocol", [2, 3, 4, 5])
+def test_a_stream_is_known_by_its_first_24_bytes(protocol: int) -> None:
+    data = stream(dictionary({}), replaced={0: pickle.dumps(MAGIC, protocol)})
+    assert is_torch_stream(data[:24])
+    assert is_torch_stream(data)
+    assert read(data) == {}
+    assert not is_torch_stream(data[:12])
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        *(b"", b"\x80", b"\x80\x02", b"PK\x03\x04" + bytes(20), bytes(24)),
+        *(pickle.dumps(MAGIC + 1, 2), pickle.dumps([MAGIC], 2), pickle.dumps({"a": 1}, 4)),
+        b"\0" + pickle.dumps(MAGIC, 2),
+        b"\0" + pickle.dumps(MAGIC, 2)[1:],
+        b"\0\0" + pickle.dumps(MAGIC, 2),
+    ],
+)
+def test_another_file_is_not_taken_for_a_stream(head: bytes) -> None:
+    assert not is_torch_stream(head.ljust(32, b"\0"))
 
 
 # What a pickle can be made to do
@@ -228,35 +375,23 @@ def executing(command: str) -> dict[str, bytes]:
     """Pickle bodies that run a shell command under Python's own unpickler."""
     system = name_of("os", "system")
     return {
-        "GLOBAL and REDUCE": system + tuple_of(text(command)) + b"R",
-        "inside a dictionary": dictionary({"a": system + text(command) + b"\x85R"}),
-        "STACK_GLOBAL": text("os") + text("system") + b"\x93" + tuple_of(text(command)) + b"R",
+        "REDUCE": system + text(command) + b"\x85R",
+        "STACK_GLOBAL": text("os") + text("system") + b"\x93" + text(command) + b"\x85R",
         "INST": b"(" + text(command) + b"ios\nsystem\n",
         "OBJ": b"(" + system + text(command) + b"o",
     }
 
 
-def sentinel_command(sentinel: Path) -> str:
-    return f'echo > "{sentinel}"'
-
-
+@pytest.mark.parametrize("position", range(5))
 @pytest.mark.parametrize("payload", executing(""))
-def test_a_command_in_the_object_does_not_run(payload: str, tmp_path: Path) -> None:
+def test_a_command_does_not_run_wherever_it_stands(
+    payload: str, position: int, tmp_path: Path
+) -> None:
     sentinel = tmp_path / "ran"
-    body = executing(sentinel_command(sentinel))[payload]
-    pickle.loads(pickled(body))  # noqa: S301 - the payload works: under pickle it does run
-    assert sentinel.exists()
-    sentinel.unlink()
-
-    message = refusal(stream(body))
-
+    body = executing(f'echo > "{sentinel}"')[payload]
+    message = refusal(stream(dictionary({}), replaced={position: pickled(body)}))
     assert not sentinel.exists()
-    assert "no weight needs" in message
-
-
-def test_the_refusal_names_the_global_that_was_asked_for() -> None:
-    assert "asks for 'os.system'" in refusal(stream(executing("true")["GLOBAL and REDUCE"]))
-    assert "asks for 'torch.DoubleStorage'" in refusal(stream(name_of("torch", "DoubleStorage")))
+    assert "save model.state_dict() instead" in message
 
 
 @pytest.mark.parametrize("position", [0, 1, 2, 4])
@@ -276,65 +411,19 @@ def test_the_pickles_around_the_object_may_refer_to_no_storage(position: int) ->
 
 
 @pytest.mark.parametrize(
-    "change",
-    [
-        dictionary({"shape": number(10**6) + b"\x85"}),
-        dictionary({"offset": number(-(10**6))}),
-        tuple_of(b"N", dictionary({"shape": number(10**6) + b"\x85"})),
-    ],
-    ids=["shape", "offset", "by setattr"],
-)
-def test_a_tensor_cannot_be_rewritten_after_it_was_checked(change: bytes) -> None:
-    # Behind an ordinary unpickler BUILD would set the attributes and the view would read
-    # memory that is not its storage's.
-    whole = tensor(storage("0", "float32", 4), 0, (4,), (1,))
-    data = stream(dictionary({"a": whole + change + b"b"}), {"0": FOUR})
-    assert "BUILD" in refusal(data)
-
-
-def test_a_class_of_the_reader_cannot_be_rewritten_for_the_streams_after() -> None:
-    change = tuple_of(b"N", dictionary({"dtype": text("u1")})) + b"b"
-    assert "BUILD" in refusal(stream(name_of("torch", "FloatStorage") + change))
-    assert read_torch_stream(one_tensor(), name="weights.bin")["a"].tolist() == [0, 1, 2, 3]
-
-
-def test_an_absurd_memo_index_takes_no_memory() -> None:
-    # Python's own unpickler would make room for every index below.
-    data = stream(dictionary({}) + b"r" + struct.pack("<I", 2**24))
-    tracemalloc.start()
-    try:
-        assert read_torch_stream(data, name="weights.bin") == {}
-        assert tracemalloc.get_traced_memory()[1] < LITTLE_MEMORY
-    finally:
-        tracemalloc.stop()
-
-
-@pytest.mark.parametrize(
     "nested",
     [
-        b")" + b"\x85" * 200_000,  # its hash would overflow the stack
-        b")" + b"q\x00h\x00\x86" * 64,  # its hash and its text would take until the sun is out
-        b"]" + b"](" * 5_000 + b"e" * 5_000,
+        b")" + b"\x85" * 20_000,
+        b")" + b"q\x00h\x00\x86" * 64,  # its hash and its text would take for ever
+        b"](" * 5_000 + b"e" * 5_000,
     ],
     ids=["deep", "doubling", "lists"],
 )
-@pytest.mark.parametrize(
-    "place", ["object", "value", "key", "storage key", "shape", "list", "magic"]
-)
-def test_nesting_without_end_is_refused_wherever_it_stands(nested: bytes, place: str) -> None:
-    key = tuple_of(text("storage"), name_of("torch", "FloatStorage"), nested, b"N", number(4), b"N")
-    rebuild = name_of("torch._utils", "_rebuild_tensor_v2")
-    four = storage("0", "float32", 4)
-    data = {
-        "object": stream(nested),
-        "value": stream(dictionary({"a": nested})),
-        "key": stream(b"}(" + nested + number(1) + b"u"),
-        "storage key": stream(key + b"Q"),
-        "shape": stream(rebuild + tuple_of(four, number(0), nested, number(1) + b"\x85") + b"R"),
-        "list": stream(dictionary({}), replaced={4: pickled(list_of(nested))}),
-        "magic": stream(dictionary({}), replaced={0: pickled(nested)}),
-    }
-    refusal(data[place])
+@pytest.mark.parametrize("position", [0, 1, 3, 4])
+def test_nesting_without_end_is_refused_in_every_pickle(nested: bytes, position: int) -> None:
+    refusal(stream(dictionary({}), replaced={position: pickled(nested)}))
+    if position == 4:
+        refusal(stream(dictionary({}), replaced={position: pickled(list_of(nested))}))
 
 
 # What a tensor may say of itself
@@ -352,12 +441,6 @@ def test_nesting_without_end_is_refused_wherever_it_stands(nested: bytes, place:
         ({"shape": (2,), "stride": (2**60,)}, "does not fit"),
         ({"shape": (2**31, 2**31, 2**31), "stride": (0, 0, 0)}, "does not fit"),
         ({"offset": 2**200}, "does not fit"),
-        ({"offset": -1}, "unknown way"),
-        ({"shape": (-4,)}, "unknown way"),
-        ({"stride": (-1,)}, "unknown way"),
-        ({"stride": (1, 1)}, "unknown way"),
-        ({"shape": (1,) * 100, "stride": (1,) * 100}, "unknown way"),
-        ({"size": -1}, "impossible size"),
         ({"size": 2**60}, "cut short"),
         ({"size": 2**60, "shape": (2**60,)}, "cut short"),
         ({"size": 3, "shape": (3,)}, "cut short"),
@@ -367,12 +450,8 @@ def test_a_tensor_that_its_storage_cannot_hold_is_refused_before_memory_is_taken
     described: dict[str, int | tuple[int, ...]], words: str
 ) -> None:
     data = one_tensor(**described)
-    tracemalloc.start()
-    try:
-        assert words in refusal(data)
-        assert tracemalloc.get_traced_memory()[1] < LITTLE_MEMORY
-    finally:
-        tracemalloc.stop()
+    assert words in refusal(data)
+    assert peak_memory(lambda: refusal(data)) < LITTLE_MEMORY
 
 
 def test_a_storage_larger_than_the_file_is_refused() -> None:
@@ -382,39 +461,16 @@ def test_a_storage_larger_than_the_file_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("body", "words"),
-    [
-        (number(1), "something else than a dictionary of tensors"),
-        (list_of(), "something else than a dictionary of tensors"),
-        (dictionary({"a": number(1)}), "something else than a dictionary of tensors"),
-        (dictionary({"a": dictionary({})}), "something else than a dictionary of tensors"),
-        (b"}(" + number(1) + number(1) + b"u", "dictionary with names"),
-        (b"}(" + text("a") + b"u", "damaged"),
-        (text("a") + text("b") + number(1) + b"s", "dictionary with names"),
-        (dictionary({}) + number(1) + b"a", "list"),
-        (name_of("torch", "FloatStorage") + b")R", "unknown way"),
-        (name_of("collections", "OrderedDict") + tuple_of(list_of()) + b"R", "unknown way"),
-        (name_of("torch._utils", "_rebuild_tensor_v2") + b")R", "unknown way"),
-        (tuple_of(text("storage")) + b"Q", "damaged"),
-        (b"0", "POP"),
-        (b"h\x07", "damaged"),
-        (b"t", "damaged"),
-    ],
-)
-def test_an_object_other_than_a_dictionary_of_tensors_is_refused(body: bytes, words: str) -> None:
-    assert words in refusal(stream(body))
-
-
-@pytest.mark.parametrize(
     ("position", "body", "words"),
     [
         (0, number(MAGIC + 1), "old stream format"),
         (1, number(PROTOCOL + 1), "old stream format"),
-        (4, list_of(), "other storages"),
-        (4, list_of(text("0"), text("0")), "other storages"),
-        (4, list_of(text("1")), "other storages"),
-        (4, list_of(number(0)), "does not list"),
-        (4, dictionary({"0": number(0)}), "does not list"),
+        (3, list_of(), "dictionary of tensors"),
+        (4, list_of(), "others listed"),
+        (4, list_of(text("0"), text("0")), "others listed"),
+        (4, list_of(text("1")), "others listed"),
+        (4, list_of(number(0)), "list of storages"),
+        (4, dictionary({"0": number(0)}), "list of storages"),
     ],
 )
 def test_the_pickles_around_the_object_must_be_those_of_the_format(
@@ -425,42 +481,37 @@ def test_the_pickles_around_the_object_must_be_those_of_the_format(
     assert words in refusal(data)
 
 
-@pytest.mark.parametrize(
-    ("key", "words"),
-    [
-        (
-            (text("module"), name_of("torch", "FloatStorage"), text("0"), b"N", b"K\x04", b"N"),
-            "kind",
-        ),
-        ((text("storage"), text("FloatStorage"), text("0"), b"N", b"K\x04", b"N"), "kind"),
-        (
-            (text("storage"), b"ccollections\nOrderedDict\n", text("0"), b"N", b"K\x04", b"N"),
-            "kind",
-        ),
-        (
-            (text("storage"), name_of("torch", "FloatStorage"), text("0"), b"N", b"K\x04", b")"),
-            "kind",
-        ),
-        (
-            (text("storage"), name_of("torch", "FloatStorage"), b"K\x00", b"N", b"K\x04", b"N"),
-            "kind",
-        ),
-        ((text("storage"), name_of("torch", "FloatStorage"), text("0"), b"N", b"N", b"N"), "size"),
-    ],
-    ids=["not a storage", "text for a type", "no type", "a view", "a number for a key", "no size"],
-)
-def test_a_storage_of_another_kind_is_refused(key: tuple[bytes, ...], words: str) -> None:
-    assert words in refusal(stream(tuple_of(*key) + b"Q"))
+def test_a_storage_of_another_length_than_described_is_refused() -> None:
+    body = dictionary({"a": tensor(storage("0", "uint8", 4), 0, (4,), (1,))})
+    for length in (3, 5, -1, 2**62):
+        head = stream(body, {"0": np.zeros(0, np.uint8)})[:-8]
+        assert "another size" in refusal(head + struct.pack("<q", length) + bytes(100))
 
 
-def test_a_storage_described_in_two_ways_is_refused() -> None:
+def test_a_storage_of_no_tensor_is_stepped_over() -> None:
+    unused, used = np.arange(9, dtype=np.float64), np.uint8([1, 2])
     body = dictionary(
         {
-            "a": tensor(storage("0", "float32", 4), 0, (4,), (1,)),
-            "b": tensor(storage("0", "uint8", 16), 0, (16,), (1,)),
+            "skipped": list_of(tensor(storage("0", "float64", 9), 0, (9,), (1,))),
+            "a": tensor(storage("1", "uint8", 2), 0, (2,), (1,)),
         }
     )
-    assert "two ways" in refusal(stream(body, {"0": FOUR}))
+    tensors = read(stream(body, {"0": unused, "1": used}))
+    assert {name: array.tolist() for name, array in tensors.items()} == {"a": [1, 2]}
+
+
+def test_tensors_of_no_element_and_of_one_are_read() -> None:
+    body = dictionary(
+        {
+            "none": tensor(storage("0", "float32", 0), 0, (3, 0), (1, 1)),
+            "one": tensor(storage("1", "float32", 1), 0, (), ()),
+        }
+    )
+    tensors = read(stream(body, {"0": FOUR[:0], "1": FOUR[3:]}))
+    assert {name: (array.shape, array.tolist()) for name, array in tensors.items()} == {
+        "none": ((3, 0), [[], [], []]),
+        "one": ((), 3),
+    }
 
 
 # Damage
@@ -468,25 +519,31 @@ def test_a_storage_described_in_two_ways_is_refused() -> None:
 
 def test_a_stream_cut_short_anywhere_is_refused() -> None:
     data = several_tensors()
-    assert sorted(read_torch_stream(data, name="weights.bin")) == ["W", "W.T", "index"]
+    assert sorted(read(data)) == ["W", "W.T", "index"]
     for length in range(len(data)):
-        refusal(data[:length])
+        assert isinstance(outcome(data[:length]), Exception)
 
 
 @given(st.lists(st.integers(0, 8 * len(several_tensors()) - 1), min_size=1, max_size=4))
 @settings(max_examples=300, deadline=None)
-def test_flipped_bits_give_arrays_or_one_refusal(bits: list[int]) -> None:
+def test_flipped_bits_give_arrays_or_an_error(bits: list[int]) -> None:
     data = bytearray(several_tensors())
     for bit in bits:
         data[bit // 8] ^= 1 << bit % 8
-    try:
-        tensors = read_torch_stream(bytes(data), name="weights.bin")
-    except ModelError as error:
-        assert str(error).startswith("weights.bin ")  # noqa: PT017 - the other outcome is fine too
+    result = outcome(bytes(data))
+    if isinstance(result, dict):
+        # No array is larger than the file, whatever it says.
+        assert all(array.nbytes <= 8 * len(data) for array in result.values())
     else:
-        assert all(isinstance(array, np.ndarray) for array in tensors.values())
+        assert not isinstance(result, ModelError) or str(result).isprintable()
+
+
+@given(st.binary(max_size=300), st.sampled_from([b"", several_tensors()[:21]]))
+@settings(max_examples=100, deadline=None)
+def test_random_bytes_give_an_error(data: bytes, head: bytes) -> None:
+    assert isinstance(outcome(head + data), Exception)
 
 
 @pytest.mark.parametrize("data", [b"", b"\0" * 64, b"PK\x03\x04" + b"\0" * 64, b"\x80\x04N."])
-def test_another_file_is_refused(data: bytes) -> None:
-    refusal(data)
+def test_another_file_gives_an_error(data: bytes) -> None:
+    assert isinstance(outcome(data), Exception)

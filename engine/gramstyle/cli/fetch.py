@@ -20,7 +20,7 @@ from rich.progress import (
 from gramstyle.cli.parsing import Commands
 from gramstyle.model.fetch import Received, fetch
 from gramstyle.model.locate import cached_model, make_folder_of
-from gramstyle.model.published import PUBLIC_FILES, PublicFile
+from gramstyle.model.published import PUBLIC_FILES
 
 # Without a terminal, a line every so many seconds.
 LINE_SECONDS = 15.0
@@ -65,14 +65,16 @@ def run_fetch(arguments: argparse.Namespace) -> None:
 
 def _list() -> str:
     width = max(map(len, PUBLIC_FILES))
-    return "\n".join(
-        ["files:", *(f"  {name:<{width}}  {_line(file)}" for name, file in PUBLIC_FILES.items())]
-    )
+    lines = [
+        f"  {name:<{width}}  {file.network.name}\n"
+        f"  {'':<{width}}  {file.file_name}{_size(file.size)}"
+        for name, file in PUBLIC_FILES.items()
+    ]
+    return "files:\n" + "\n".join(lines)
 
 
-def _line(file: PublicFile) -> str:
-    size = f", {file.size / 1e6:.0f} MB" if file.size else ""
-    return f"{file.file_name}{size}: {file.network.name}"
+def _size(size: int | None) -> str:
+    return f", {size / 1e6:.0f} MB" if size else ""
 
 
 @contextmanager
