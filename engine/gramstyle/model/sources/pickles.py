@@ -149,12 +149,23 @@ _DTYPES: Mapping[_Global, tuple[np.dtype[Any], np.dtype[Any]]] = {
         ("Bool", "u1", "?"),
     )
 }
-_GLOBALS = {_REBUILD_TENSOR, _REBUILD_TENSOR_V2, _REBUILD_PARAMETER, _ORDERED_DICT, *_DTYPES}
+# What the tar format calls its tensors' types: they are named, and never used.
+_TENSOR_TYPES = {_Global(kind.name.replace("Storage", "Tensor")) for kind in _DTYPES}
+_GLOBALS = {
+    *(_REBUILD_TENSOR, _REBUILD_TENSOR_V2, _REBUILD_PARAMETER, _ORDERED_DICT),
+    *_DTYPES,
+    *_TENSOR_TYPES,
+}
 
 _CONSTANTS: dict[str, Any] = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False, "EMPTY_TUPLE": ()}
 
 
-def unpickle(stream: io.BufferedIOBase, storages: dict[str, Storage] | None = None) -> Any:
+def unpickle(
+    stream: io.BufferedIOBase,
+    storages: dict[str, Storage] | None = None,
+    *,
+    tensors: Mapping[int, View] | None = None,
+) -> Any:
     """Return what the pickle at the stream's position describes, a tensor as a `View`.
 
     Parameters
@@ -164,6 +175,8 @@ def unpickle(stream: io.BufferedIOBase, storages: dict[str, Storage] | None = No
     storages
         Notes the storages that the pickle refers to, by key. Without it, the pickle may refer to
         none and name no global.
+    tensors
+        What the pickle refers to instead of storages, by key: in the tar format.
 
     Raises
     ------
@@ -177,6 +190,7 @@ def unpickle(stream: io.BufferedIOBase, storages: dict[str, Storage] | None = No
     marks: list[int] = []
     memo: dict[int, Any] = {}
     effort = 0
+    is_object = storages is not None or tensors is not None
     argument: Any
 
     def since_mark() -> list[Any]:
@@ -226,10 +240,12 @@ def unpickle(stream: io.BufferedIOBase, storages: dict[str, Storage] | None = No
             case "BINGET" | "LONG_BINGET":
                 stack.append(memo[argument])
             case "GLOBAL":
-                stack.append(_global(argument, storages))
+                stack.append(_global(argument, is_object))
             case "STACK_GLOBAL":
                 name, module = stack.pop(), stack.pop()
-                stack.append(_global(_joined(module, name), storages))
+                stack.append(_global(_joined(module, name), is_object))
+            case "BINPERSID" if tensors is not None:
+                stack.append(tensors[number_of(stack.pop())])
             case "BINPERSID" if storages is not None:
                 stack.append(_storage(stack.pop(), storages))
             case "REDUCE":
@@ -330,8 +346,8 @@ def _joined(module: Any, name: Any) -> str:
     return f"{module} {name}"
 
 
-def _global(name: str, storages: dict[str, Storage] | None) -> _Global:
-    if storages is None or _Global(name) not in _GLOBALS:
+def _global(name: str, allowed: bool) -> _Global:
+    if not allowed or _Global(name) not in _GLOBALS:
         raise ModelError(
             "expected a dictionary of tensors, found a pickle that asks for "
             f"{shown(name.replace(' ', '.'))}; {REMEDY}"
@@ -372,12 +388,38 @@ def _storage(key: Any, storages: dict[str, Storage]) -> Storage:
     kind, storage_type, name, _device, size = key[:5]
     if kind != "storage" or not isinstance(storage_type, _Global) or not isinstance(name, str):
         raise ModelError("expected a plain storage, found one of an unknown kind")
-    if storage_type not in _DTYPES or not isinstance(size, int) or size < 0:
-        raise ModelError("expected a storage's type and size, found something else")
-    storage = Storage(name, *_DTYPES[storage_type], size)
+    storage = storage_of(storage_type, name, size)
     if storages.setdefault(name, storage) != storage:
         raise ModelError("expected one storage, found it described in two ways")
     return storage
+
+
+def storage_of(kind: Any, key: str, size: Any) -> Storage:
+    """Return the description of a storage of the type that a pickle named.
+
+    Raises
+    ------
+    ModelError
+        If that is no type of a storage, or the size is impossible.
+    """
+    if not isinstance(kind, _Global) or kind not in _DTYPES or not isinstance(size, int):
+        raise ModelError("expected a storage's type and size, found something else")
+    if size < 0:
+        raise ModelError("expected a storage's type and size, found something else")
+    return Storage(key, *_DTYPES[kind], size)
+
+
+def number_of(key: Any) -> int:
+    """Return a key of the tar format: a number, or its digits.
+
+    Raises
+    ------
+    ModelError
+        If it is neither.
+    """
+    if not isinstance(key, int | str):
+        raise ModelError("expected a number for a tensor's key, found something else")
+    return int(key)
 
 
 def _result(function: Any, arguments: Any) -> Any:
@@ -388,13 +430,13 @@ def _result(function: Any, arguments: Any) -> Any:
         case _Global(), (View() as view, _grad, _hooks) if function == _REBUILD_PARAMETER:
             return view
         case _Global(), (storage, offset, shape, stride) if function == _REBUILD_TENSOR:
-            return _view(storage, offset, shape, stride)
+            return view_of(storage, offset, shape, stride)
         case _Global(), (storage, offset, shape, stride, _, _, *rest) if (
             function == _REBUILD_TENSOR_V2 and len(rest) <= 1
         ):
             if any(rest):
                 raise ModelError("expected plain tensors, found a negated or conjugated one")
-            return _view(storage, offset, shape, stride)
+            return view_of(storage, offset, shape, stride)
     raise ModelError("expected a tensor or a dictionary, found it made in an unknown way")
 
 
@@ -409,7 +451,14 @@ def _ordered_dict(pairs: Any = ()) -> _OrderedDict:
     return result
 
 
-def _view(storage: Any, offset: Any, shape: Any, stride: Any) -> View:
+def view_of(storage: Any, offset: Any, shape: Any, stride: Any) -> View:
+    """Return the description of a tensor that its storage can hold.
+
+    Raises
+    ------
+    ModelError
+        If it does not fit, or is no such description.
+    """
     if not (isinstance(storage, Storage) and _is_sizes(shape) and _is_sizes(stride)):
         raise ModelError("expected a tensor, found it described in an unknown way")
     if not isinstance(offset, int) or offset < 0 or len(shape) != len(stride):

@@ -4,7 +4,6 @@ NAME/data.pkl describes the tensors, NAME/data/KEY holds a storage's raw element
 """
 
 import io
-import os
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ import numpy as np
 from gramstyle.arrays import Array
 from gramstyle.errors import ModelError
 from gramstyle.model.sources.pickles import MAX_BYTES, Storage, View, find_tensors, shown, unpickle
+from gramstyle.model.sources.sips import Sips
 from gramstyle.model.sources.tensors import StoredTensor, Tensors
 
 PICKLE, BYTE_ORDER, VERSION = "data.pkl", "byteorder", "version"
@@ -24,27 +24,6 @@ MAX_VERSION = 10
 MAX_NOTE = 16
 CHUNK = 1024 * 1024
 LOCAL_HEADER = 30
-
-
-class _Sips(io.BufferedReader):
-    """A file of which only a little is read at once.
-
-    zipfile reads an archive's table of contents whole, so this bounds the table: a member takes
-    46 bytes of it and its name's length, so there are fewer than 46,000.
-    """
-
-    LIMIT = 2 * 1024 * 1024
-
-    def read(self, size: int | None = -1, /) -> bytes:
-        """Read as a file does, but refuse to read much."""
-        if size is None or size < 0:
-            size = os.fstat(self.fileno()).st_size - self.tell()
-        if size > self.LIMIT:
-            raise ModelError(
-                f"expected an archive's table of contents of at most {self.LIMIT} bytes, found "
-                "one that is larger"
-            )
-        return super().read(size)
 
 
 @contextmanager
@@ -94,7 +73,7 @@ def open_archive(path: Path) -> Iterator[zipfile.ZipFile]:
         If the table is absurdly large, a name leads out of the archive or is there twice, or
         members lie over each other: so all of them together are no larger than the file.
     """
-    with _Sips(path.open("rb", buffering=0)) as stream, zipfile.ZipFile(stream) as archive:
+    with Sips(path.open("rb", buffering=0)) as stream, zipfile.ZipFile(stream) as archive:
         _check_names(archive)
         _check_places(archive)
         yield archive
