@@ -347,6 +347,16 @@ def test_what_is_not_a_plain_file_is_neither_opened_nor_followed(
     assert server.requests == []
 
 
+@pytest.mark.parametrize("name", ["x" * 255, f"{'x' * 300}/weights.bin"])
+def test_a_name_that_the_disk_cannot_hold_is_one_line(
+    name: str, server: Server, file: PublicFile, target: Path
+) -> None:
+    with pytest.raises(ModelError, match=os.strerror(errno.ENAMETOOLONG)):
+        fetch(file, target.parent / name)
+    assert names(target) == set()
+    assert server.requests == []
+
+
 def test_a_missing_folder_is_refused_before_anything_is_asked(
     server: Server, file: PublicFile, tmp_path: Path
 ) -> None:

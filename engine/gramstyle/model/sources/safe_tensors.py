@@ -15,12 +15,13 @@ DTYPES: Mapping[str, np.dtype[Any]] = {
     "F64": np.dtype("<f8"),
     "F32": np.dtype("<f4"),
     "F16": np.dtype("<f2"),
+    "BF16": np.dtype("<f4"),  # which NumPy lacks, and holds what it can
 }
 
 
 @contextmanager
 def open_safe_tensors(path: Path) -> Iterator[Tensors]:
-    """Open a safetensors file and give its tensors of float64, float32 and float16.
+    """Open a safetensors file and give its tensors of floats, bfloat16 widened to float32.
 
     Raises
     ------
@@ -30,6 +31,7 @@ def open_safe_tensors(path: Path) -> Iterator[Tensors]:
         The library's own, if the file is damaged.
     """
     try:
+        import ml_dtypes  # noqa: F401 - gives NumPy the type that the library makes of BF16
         from safetensors import safe_open
     except ImportError:
         raise ModelError(
@@ -41,13 +43,13 @@ def open_safe_tensors(path: Path) -> Iterator[Tensors]:
             part = file.get_slice(name)
             if dtype := DTYPES.get(part.get_dtype()):
                 shape = tuple(part.get_shape())
-                tensors[name] = StoredTensor(shape, dtype, _loader(file, name))
+                tensors[name] = StoredTensor(shape, dtype, _loader(file, name, dtype))
         yield tensors
 
 
-def _loader(file: Any, name: str) -> Callable[[], Array]:
+def _loader(file: Any, name: str, dtype: np.dtype[Any]) -> Callable[[], Array]:
     def load() -> Array:
-        tensor: Array = file.get_tensor(name)
+        tensor: Array = file.get_tensor(name).astype(dtype, copy=False)
         return tensor
 
     return load
