@@ -290,11 +290,6 @@ def test_a_digest_of_each_kind_is_believed_as_far_as_it_is_published(
     assert names(target) == set()
 
 
-def test_no_published_address_is_without_encryption() -> None:
-    urls = [url for file in PUBLIC_FILES.values() for url in file.urls]
-    assert {url.partition("://")[0] for url in urls} == {"https"}
-
-
 # What is there already
 
 
@@ -1080,6 +1075,30 @@ def test_a_second_download_of_the_same_file_is_refused_and_harms_nothing(
     (message,) = messages
     assert f"another process (number {os.getpid()}) is downloading {target}" in message
     assert len(server.requests) == 1
+
+
+def test_many_at_once_make_one_file_and_the_others_are_told(
+    server: Server, file: PublicFile, target: Path
+) -> None:
+    problems: list[str] = []
+
+    def one() -> None:
+        try:
+            fetch(file, target)
+        except ModelError as error:
+            problems.append(str(error))
+
+    server.gives(whole())
+    for _ in range(5):
+        threads = [threading.Thread(target=one) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert_fetched(target)
+        target.unlink()
+    assert len(server.requests) == 5
+    assert {"is downloading" in problem for problem in problems} <= {True}
 
 
 def test_what_another_process_has_just_finished_is_not_fetched_again(

@@ -1,6 +1,7 @@
 """torch's first format: what is read, what is refused before memory is taken."""
 
 import struct
+import tarfile
 import tracemalloc
 from pathlib import Path
 
@@ -197,6 +198,38 @@ def test_a_member_whose_name_leads_elsewhere_is_not_followed(tmp_path: Path) -> 
     path = written(tmp_path, **{"../storages": b"elsewhere", "/etc/x": b"elsewhere"})
     assert read(path)["a"].tolist() == NINE.tolist()
     assert sorted(p.name for p in tmp_path.iterdir()) == ["old.tar"]
+
+
+def test_only_the_first_members_are_looked_at(tmp_path: Path) -> None:
+    whole = {
+        "storages": storages_member({7: NINE}),
+        "tensors": tensors_member([tensor_entry(8, 7, 0, (9,), (1,))]),
+        "pickle": pickle_member({"a": 8}),
+    }
+    path = tmp_path / "old.tar"
+    path.write_bytes(archive({f"m{k}": b"" for k in range(97)} | whole))
+    assert list(read(path)) == ["a"]
+    path.write_bytes(archive({f"m{k}": b"" for k in range(98)} | whole))
+    assert "expected a member 'pickle'" in refusal(path)
+
+
+@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.DIRTYPE])
+def test_a_member_that_is_no_file_is_none(kind: bytes, tmp_path: Path) -> None:
+    path = written(tmp_path)
+    with tarfile.open(path, "a") as tar:
+        link = tarfile.TarInfo("storages")
+        link.type, link.linkname = kind, "/etc/passwd"
+        tar.addfile(link)
+    assert read(path)["a"].tolist() == NINE.tolist()
+
+
+def test_a_header_of_megabytes_is_refused_unread(tmp_path: Path) -> None:
+    path = tmp_path / "old.tar"
+    with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as tar:
+        info = tarfile.TarInfo("storages")
+        info.pax_headers = {"comment": "x" * 3_000_000}
+        tar.addfile(info)
+    assert "table of contents" in refusal(path)
 
 
 def test_an_archive_cut_short_anywhere_is_refused(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import hashlib
 import os
 import re
 import ssl
+import stat
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -159,11 +160,11 @@ def _is_there(file: PublicFile, target: Path) -> bool:
 def _beside(target: Path, suffix: str) -> Path:
     """Return the name of a passing file; raises ModelError where that is not for a plain file."""
     path = target.with_name(target.name + suffix)
-    with _on_disk(path):
-        # What a link leads to would be overwritten, and a pipe would be waited for.
-        is_plain = not path.is_symlink() and (path.is_file() or not path.exists())
-    if not is_plain:
-        raise ModelError(f"{path} is there and is not a plain file; move it away")
+    # What a link leads to would be overwritten, and a pipe would be waited for. It is looked at
+    # once, because another process may remove it between two looks.
+    with _on_disk(path), suppress(FileNotFoundError):
+        if not stat.S_ISREG(path.lstat().st_mode):
+            raise ModelError(f"{path} is there and is not a plain file; move it away")
     return path
 
 

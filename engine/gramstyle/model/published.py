@@ -64,7 +64,12 @@ def _oxford(name: str) -> Known:
 
 
 _KERAS = "https://storage.googleapis.com/tensorflow/keras-applications/vgg19/"
-_ZOO = "https://github.com/onnx/models/raw/main/validated/vision/classification/vgg/model/"
+# The second is where they were until 2025.
+_ZOO = (
+    "https://huggingface.co/onnxmodelzoo/legacy_models/resolve/main/validated/vision/"
+    "classification/vgg/model/",
+    "https://github.com/onnx/models/raw/main/validated/vision/classification/vgg/model/",
+)
 
 PUBLIC_FILES: Mapping[str, PublicFile] = {
     file.name: file
@@ -94,9 +99,11 @@ PUBLIC_FILES: Mapping[str, PublicFile] = {
         PublicFile(
             "caffe",
             "VGG_ILSVRC_19_layers.caffemodel",
-            (
-                "https://www.robots.ox.ac.uk/~vgg/software/very_deep/caffe/"
-                "VGG_ILSVRC_19_layers.caffemodel",
+            # The second as it was published; what comes by it is checked like any other.
+            tuple(
+                f"{scheme}://www.robots.ox.ac.uk/~vgg/software/very_deep/caffe/"
+                "VGG_ILSVRC_19_layers.caffemodel"
+                for scheme in ("https", "http")
             ),
             574_671_192,
             "sha1",
@@ -133,7 +140,7 @@ PUBLIC_FILES: Mapping[str, PublicFile] = {
         PublicFile(
             "onnx-zoo",
             "vgg19-7.onnx",
-            (f"{_ZOO}vgg19-7.onnx",),
+            tuple(f"{base}vgg19-7.onnx" for base in _ZOO),
             574_677_321,
             "sha256",
             "692f9f927f1df1b89033787a77a73eac59fd9b3344f9ecdf0b13221e41c2046f",
@@ -148,7 +155,7 @@ PUBLIC_FILES: Mapping[str, PublicFile] = {
         PublicFile(
             "onnx-zoo-caffe2",
             "vgg19-caffe2-9.onnx",
-            (f"{_ZOO}vgg19-caffe2-9.onnx",),
+            tuple(f"{base}vgg19-caffe2-9.onnx" for base in _ZOO),
             574_674_712,
             "sha256",
             "cfb97260b303ad3963999662456571b89c5f73dbdd2fd9dffd19fed7a90f766b",

@@ -72,6 +72,7 @@ def _tensors(data: mmap.mmap) -> dict[str, StoredTensor]:
         if layers > MAX_LAYERS:
             raise ModelError(f"expected at most {MAX_LAYERS} layers, found more")
         name, blobs = _layer(data, layer)
+        # What some layers keep beside weights and biases is left alone.
         for key, blob in zip((f"{name}.weight", f"{name}.bias"), blobs, strict=False):
             if key in tensors:
                 raise ModelError(f"expected one layer called {name!r}, found two")
@@ -89,8 +90,7 @@ def _layer(data: mmap.mmap, layer: _Field) -> tuple[str, list[_Blob]]:
             name = data[field.start : field.end].decode()
         elif field.number == blobs_number and field.encoding == BYTES:
             blobs.append(field)
-    # Weights and biases; what some layers keep beside them is not looked at.
-    return name, [_blob(data, blob, name) for blob in blobs[:2]]
+    return name, [_blob(data, blob, name) for blob in blobs]
 
 
 def _blob(data: mmap.mmap, blob: _Field, name: str) -> _Blob:
@@ -110,7 +110,7 @@ def _blob(data: mmap.mmap, blob: _Field, name: str) -> _Blob:
     found = pieces[DATA if single else DOUBLE_DATA]
     shape = new if new is not None else _without_ones(tuple(old.values()))
     size = sum(end - start for start, end in found)
-    if not all(0 < n < 2**31 for n in shape) or prod(shape) * dtype.itemsize != size:
+    if prod(shape) * dtype.itemsize != size:
         raise ModelError(
             f"expected the {shape} values that layer {name!r} announces, found {size} bytes"
         )
