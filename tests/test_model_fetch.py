@@ -26,8 +26,8 @@ from typing import Any
 import pytest
 
 from gramstyle.errors import ModelError
-from gramstyle.model import fetch as module
-from gramstyle.model.fetch import Received, fetch
+from gramstyle.model.fetch import Received, download, fetch
+from gramstyle.model.fetch import part as part_module
 from gramstyle.model.published import PUBLIC_FILES, PublicFile
 
 DATA = random.Random(1508_06576).randbytes(300_000)  # noqa: S311
@@ -183,7 +183,7 @@ def _alone_and_quick(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy", "request_method"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.upper(), raising=False)
-    monkeypatch.setattr(module, "FIRST_WAIT", 0.0)
+    monkeypatch.setattr(download, "FIRST_WAIT", 0.0)
 
 
 @pytest.fixture
@@ -502,8 +502,8 @@ def test_the_waits_grow_while_nothing_comes_and_begin_anew_after_progress(
     server: Server, file: PublicFile, target: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     waits: list[float] = []
-    monkeypatch.setattr(module, "FIRST_WAIT", 0.5)
-    monkeypatch.setattr(module, "LONGEST_WAIT", 3.0)
+    monkeypatch.setattr(download, "FIRST_WAIT", 0.5)
+    monkeypatch.setattr(download, "LONGEST_WAIT", 3.0)
     monkeypatch.setattr(time, "sleep", waits.append)
     server.gives(*[saying(500)] * 4, whole(until=HALF), saying(500), whole())
     fetch(file, target)
@@ -720,7 +720,7 @@ def test_no_more_is_taken_than_the_published_size(
 def test_no_more_is_taken_than_a_limit_where_no_size_is_published(
     server: Server, unsized: PublicFile, target: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "LIMIT", len(DATA) + 1)
+    monkeypatch.setattr(download, "LIMIT", len(DATA) + 1)
     told: list[Received] = []
     server.gives(endless)
     assert "has another file" in refusal(unsized, target, callback=told.append)
@@ -1104,13 +1104,13 @@ def test_many_at_once_make_one_file_and_the_others_are_told(
 def test_what_another_process_has_just_finished_is_not_fetched_again(
     server: Server, file: PublicFile, target: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lock = module._lock
+    lock = part_module._lock
 
     def last_moment(stream: io.FileIO) -> None:
         target.write_bytes(DATA)
         lock(stream)
 
-    monkeypatch.setattr(module, "_lock", last_moment)
+    monkeypatch.setattr(part_module, "_lock", last_moment)
     fetch(file, target)
     assert_fetched(target)
     assert server.requests == []
@@ -1119,13 +1119,13 @@ def test_what_another_process_has_just_finished_is_not_fetched_again(
 def test_a_lock_that_was_removed_since_it_was_opened_keeps_this_process_out(
     file: PublicFile, target: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lock = module._lock
+    lock = part_module._lock
 
     def last_moment(stream: io.FileIO) -> None:
         Path(str(stream.name)).unlink()
         lock(stream)
 
-    monkeypatch.setattr(module, "_lock", last_moment)
+    monkeypatch.setattr(part_module, "_lock", last_moment)
     assert "another process is downloading" in refusal(file, target)
 
 
@@ -1153,7 +1153,7 @@ def test_a_killed_download_holds_its_place_while_it_lives_and_is_continued_after
     server.gives(stalling(server, at=beginning), whole())
     program = textwrap.dedent(DOWNLOADER)
     command = [sys.executable, "-c", program, server.url, file.digest, str(target), str(beginning)]
-    path = str(Path(module.__file__).parents[2])
+    path = str(Path(part_module.__file__).parents[3])
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": path}
     ) as child:

@@ -1,39 +1,21 @@
-"""Fetch a published file of weights: resumed where it stopped, believed only by its digest.
+"""A download over the network: connections, answers, and which of them to believe."""
 
-A file grows as TARGET.part beside its place and gets its name once its digest is right. There is
-no record of which version on the server a part was begun from (ETag, If-Range): whatever the
-server did in between, a part that was completed wrongly shows in the digest, and is fetched
-afresh once.
-"""
-
-import hashlib
-import os
 import re
 import ssl
-import stat
-import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import partial
 from http import HTTPStatus
 from http.client import HTTPException, HTTPMessage, HTTPResponse, IncompleteRead
 from importlib.metadata import version
-from io import FileIO
-from pathlib import Path
-from typing import IO, Never, Self
+from typing import IO, Never
 from urllib import request
 from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
 
 from gramstyle.errors import ModelError
+from gramstyle.model.fetch.part import NUMBER, Part, expected_digest
 from gramstyle.model.published import PublicFile
-
-if sys.platform == "win32":
-    import msvcrt
-else:
-    import fcntl
 
 BLOCK = 2**20
 # The most that is taken of a file whose size is not known.
@@ -43,7 +25,6 @@ FIRST_WAIT, LONGEST_WAIT = 0.5, 30.0
 
 # Answers that may be another a little later; so may every 5xx.
 PASSING = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS)
-NUMBER = re.compile(r"[0-9]{1,18}")
 CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-[0-9]{1,18}/([0-9]{1,18}|\*)")
 # How a connection that broke shows itself.
 ENDED = (
@@ -78,245 +59,6 @@ class Received:
     problem: str | None = None
 
 
-def fetch(
-    file: PublicFile,
-    target: Path,
-    *,
-    callback: Callable[[Received], None] | None = None,
-    patience: float = 30.0,
-    attempts: int = 5,
-) -> Path:
-    """Download a file, going on with what an earlier call has left in TARGET.part.
-
-    Where the file is there already, nothing is downloaded. Whatever stops the download, Ctrl-C
-    too, leaves what has arrived for the next call. The environment's proxies are used, and the
-    system's certificates.
-
-    Parameters
-    ----------
-    file
-        What to fetch.
-    target
-        Where to put it.
-    callback
-        Told of everything that arrives, and of every connection that is made again.
-    patience
-        Seconds without a byte after which a connection is given up.
-    attempts
-        How many connections in a row may bring nothing before an address is given up.
-
-    Returns
-    -------
-    Path
-        The target.
-
-    Raises
-    ------
-    ModelError
-        If the file cannot be had or cannot be written, is not the one that was published, or
-        another one is in its place.
-    """
-    with _on_disk(target):
-        has_folder = target.parent.is_dir()
-    if not has_folder:
-        raise ModelError(
-            f"cannot write {target}: there is no folder {target.parent}; make it first"
-        )
-    if _is_there(file, target):
-        return target
-    with _alone(target):
-        # The process that was here before may just have finished it.
-        if not _is_there(file, target):
-            path = _beside(target, ".part")
-            with _Part(path, file) as part:
-                _Download(file, part, callback, patience, attempts).run()
-            _is_there(file, target)  # refuses to overwrite what has come there meanwhile
-            with _on_disk(target):
-                path.replace(target)
-    return target
-
-
-# On disk
-
-
-def _is_there(file: PublicFile, target: Path) -> bool:
-    """Say whether the file is there; raises ModelError if anything else is."""
-    if not os.path.lexists(target):
-        return False
-    with _on_disk(target, "read"):
-        is_file = target.is_file()
-    if not is_file:
-        raise ModelError(f"{target} is there and is not a file; move it away")
-    with _on_disk(target, "read"), target.open("rb") as stream:
-        found = hashlib.file_digest(stream, _hash_of(file)).hexdigest()
-    if not file.is_digest(found):
-        raise ModelError(
-            f"{target} is there and is not the published file: expected {_expected(file)}, found "
-            f"{found}; move it away, or choose another name"
-        )
-    return True
-
-
-def _beside(target: Path, suffix: str) -> Path:
-    """Return the name of a passing file; raises ModelError where that is not for a plain file."""
-    path = target.with_name(target.name + suffix)
-    # What a link leads to would be overwritten, and a pipe would be waited for. It is looked at
-    # once, because another process may remove it between two looks.
-    with _on_disk(path), suppress(FileNotFoundError):
-        if not stat.S_ISREG(path.lstat().st_mode):
-            raise ModelError(f"{path} is there and is not a plain file; move it away")
-    return path
-
-
-def _hash_of(file: PublicFile) -> "Callable[[], hashlib._Hash]":
-    """Return what begins a hash of the kind that is published."""
-    return partial(hashlib.new, file.algorithm, usedforsecurity=False)
-
-
-def _expected(file: PublicFile) -> str:
-    """Return the published digest as text, with an ellipsis where not all of it is published."""
-    whole = len(file.digest) == 2 * _hash_of(file)().digest_size
-    return f"{file.algorithm} {file.digest}{'' if whole else '…'}"
-
-
-@contextmanager
-def _on_disk(path: Path, what: str = "write", then: str = "") -> Iterator[None]:
-    """Say in one line what the disk refused, and what then."""
-    try:
-        yield
-    except OSError as error:
-        raise ModelError(f"cannot {what} {path}: {error.strerror}{then}") from None
-
-
-@contextmanager
-def _alone(target: Path) -> Iterator[None]:
-    """Keep every other process from fetching the same file meanwhile.
-
-    The lock is the system's, on a file that holds this process's number: it ends with the
-    process, however that ends.
-
-    Raises
-    ------
-    ModelError
-        If another process is at it.
-    """
-    path = _beside(target, ".lock")
-    with _on_disk(path):
-        stream = path.open("a+b", buffering=0)
-    with stream:
-        try:
-            _lock(stream)
-            # One that another process has removed since it was opened keeps nobody away.
-            held = os.path.samestat(os.fstat(stream.fileno()), path.stat())
-        except (BlockingIOError, PermissionError, FileNotFoundError):
-            held = False
-        except OSError as error:
-            raise ModelError(f"cannot lock {path}: {error.strerror}") from None
-        if not held:
-            stream.seek(0)
-            holder = stream.read(20).decode("ascii", "replace")
-            number = f" (number {holder})" if NUMBER.fullmatch(holder) else ""
-            raise ModelError(
-                f"another process{number} is downloading {target}; wait until it is done, or "
-                "choose another name"
-            )
-        with _on_disk(path):
-            stream.truncate(0)
-            stream.write(str(os.getpid()).encode())
-        try:
-            yield
-        finally:
-            with suppress(OSError):  # Windows does not remove what is open
-                path.unlink()
-
-
-def _lock(stream: FileIO) -> None:
-    """Lock a file without waiting; raises BlockingIOError or PermissionError if another has."""
-    if sys.platform == "win32":
-        # A byte far behind the text, which stays readable so.
-        stream.seek(LIMIT)
-        msvcrt.locking(stream.fileno(), msvcrt.LK_NBLCK, 1)
-    else:
-        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-
-
-class _Part:
-    """What has arrived of a file, on disk, and its hash.
-
-    Attributes
-    ----------
-    size
-        How many bytes are there.
-    joined
-        Whether they came over more than one connection.
-    """
-
-    def __init__(self, path: Path, file: PublicFile) -> None:
-        self._path, self._file = path, file
-        with _on_disk(path):
-            # Without a buffer, what has arrived is with the system however this process ends,
-            # and nothing is left to write, and to fail, when the file is closed.
-            self._stream = path.open("a+b", buffering=0)
-            self._stream.seek(0)
-            self._hash = hashlib.file_digest(self._stream, _hash_of(file))
-            self.size = self._stream.tell()
-        self.joined = self.size > 0
-
-    def __enter__(self) -> Self:
-        """Return itself."""
-        return self
-
-    def __exit__(self, *_exception: object) -> None:
-        """Close the file, and remove it where it holds nothing."""
-        self._stream.close()
-        if not self.size:
-            with suppress(OSError):
-                self._path.unlink()
-
-    def append(self, data: bytes) -> None:
-        """Write what has arrived."""
-        with _on_disk(self._path, then=f"; {self.kept()}"):
-            written = 0
-            while written < len(data):
-                written += self._stream.write(memoryview(data)[written:])
-        self._hash.update(data)
-        self.size += len(data)
-
-    def restart(self) -> None:
-        """Forget everything."""
-        with _on_disk(self._path):
-            self._stream.truncate(0)
-        self._hash, self.size, self.joined = _hash_of(self._file)(), 0, False
-
-    def is_whole(self) -> bool:
-        """Say whether the published file is there, and if so see it safely on disk."""
-        if not self._file.is_digest(self.hexdigest()):
-            return False
-        with _on_disk(self._path, then=f"; {self.kept()}"):
-            os.fsync(self._stream.fileno())
-        return True
-
-    def hexdigest(self) -> str:
-        """Return the digest of what is there."""
-        return self._hash.hexdigest()
-
-    def kept(self) -> str:
-        """Return how far it got, and how to go on."""
-        if not self.size:
-            return (
-                "nothing is kept; try again later, or get it in another way and give it as: "
-                "gramstyle model export --from FILE"
-            )
-        of = f" of {self._file.size:,}" if self._file.size else ""
-        return (
-            f"{self.size:,}{of} bytes are kept in {self._path}, and the same command goes on "
-            "from there"
-        )
-
-
-# Over the network
-
-
 class _BrokenError(Exception):
     """A connection ended before the file did; another one may bring the rest."""
 
@@ -325,7 +67,7 @@ class _ElsewhereError(Exception):
     """An address does not have the file; another one may."""
 
 
-class _Download:
+class Download:
     """A download under way.
 
     Attributes
@@ -337,7 +79,7 @@ class _Download:
     def __init__(
         self,
         file: PublicFile,
-        part: _Part,
+        part: Part,
         callback: Callable[[Received], None] | None,
         patience: float,
         attempts: int,
@@ -392,7 +134,7 @@ class _Download:
             if afresh or not joined:
                 raise _ElsewhereError(
                     "has another file than the published one: expected "
-                    f"{_expected(self._file)}, found {found}"
+                    f"{expected_digest(self._file)}, found {found}"
                 )
             # What came over several connections may be two versions of the file, or damaged
             # since.
