@@ -18,9 +18,10 @@ from onnx import TensorProto, helper, numpy_helper
 from gramstyle.arrays import Array
 from gramstyle.errors import ModelError, OptionError
 from gramstyle.model.onnx_file import Model, graph, read_model, reading, write_model
-from gramstyle.model.precision import Precision
+from gramstyle.model.precision import PRECISIONS, Precision
 from gramstyle.network import Convolution, Pool
 from gramstyle.preprocessing import Preprocessing
+from gramstyle.session import Session
 
 PREPROCESSING = Preprocessing(channels="RGB", mean=(123.675, 116.28, 1 / 3), scale=(0.1, -2.0, 1e3))
 LAYERS = ("conv1_1", "conv1_2", "pool1", "conv2_1", "pool2")
@@ -131,6 +132,21 @@ def test_weights_are_read_back_as_the_precision_keeps_them(
         np.testing.assert_allclose(layer.W, written.W, rtol=rtol, atol=0)
         np.testing.assert_array_equal(layer.b, written.b)
     assert read_model(file).metadata["precision"] == precision
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_the_runtime_unpacks_every_precision_as_the_reader_does(
+    precision: Precision, tmp_path: Path, rng: np.random.Generator
+) -> None:
+    write(tmp_path / "model.onnx", precision=precision)
+    model = read_model(tmp_path / "model.onnx")
+    network = model.network.until(["conv2_1"])
+    v = rng.standard_normal((3, 12, 14)).astype(np.float32)
+    responses = Session(model.runnable(["conv2_1"], "max"), network.shapes, threads=1)(v)
+    expected = network.astype(np.float64).forward(v.astype(np.float64))
+    for name, F in responses.items():
+        # float32 sums of 36 products, three layers deep.
+        np.testing.assert_allclose(F, expected[name], rtol=1e-4, atol=1e-5 * expected[name].max())
 
 
 def test_float16_weights_are_rounded_to_the_nearest(tmp_path: Path) -> None:

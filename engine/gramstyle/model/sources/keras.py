@@ -57,7 +57,7 @@ def open_keras(path: Path) -> Iterator[Tensors]:
 
 
 def _datasets(h5py: Any, file: Any) -> Iterator[tuple[str, Any]]:
-    """Walk through groups by hard links alone, each once; others could lead to other files."""
+    """Walk through groups by hard links alone; others could lead to other files."""
     waiting = [("", 0, file)]
     seen = 0
     while waiting:
