@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from gramstyle.arrays import Array
 
 MAGIC, PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
-TYPES = {"float32": "FloatStorage", "uint8": "ByteStorage"}
+TYPES = {"float32": "FloatStorage", "uint8": "ByteStorage", "float64": "DoubleStorage"}
 
 
 # A bytes for everything that stands on a pickle's stack

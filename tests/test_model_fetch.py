@@ -430,7 +430,7 @@ def test_a_server_that_goes_still_is_given_up_and_asked_again(
     told: list[Received] = []
     begun = time.monotonic()
     fetch(file, target, patience=PATIENCE, callback=told.append)
-    assert PATIENCE <= time.monotonic() - begun < 10 * PATIENCE
+    assert time.monotonic() - begun >= PATIENCE
     assert_fetched(target)
     assert "127.0.0.1 sends nothing any more" in {received.problem for received in told}
     assert server.ranges == [None, f"bytes={HALF}-"]

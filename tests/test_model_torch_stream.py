@@ -8,7 +8,7 @@ import io
 import pickle
 import struct
 import tracemalloc
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -20,91 +20,25 @@ from gramstyle.arrays import Array
 from gramstyle.errors import ModelError
 from gramstyle.model.sources.tensors import StoredTensor
 from gramstyle.model.sources.torch_stream import is_torch_stream, open_torch_stream, stream_tensors
-
-MAGIC, PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
-TYPES = {"float32": "FloatStorage", "uint8": "ByteStorage", "float64": "DoubleStorage"}
+from pickle_writer import (
+    MAGIC,
+    PROTOCOL,
+    TYPES,
+    dictionary,
+    list_of,
+    name_of,
+    number,
+    pickled,
+    raw,
+    storage,
+    stream,
+    tensor,
+    text,
+    tuple_of,
+)
 
 # A refusal builds a few lists of a few items; an array of an absurd size would be gigabytes.
 LITTLE_MEMORY = 2**20
-
-
-# The writer: a bytes for everything that stands on a pickle's stack
-
-
-def text(string: str) -> bytes:
-    encoded = string.encode()
-    return b"X" + struct.pack("<I", len(encoded)) + encoded
-
-
-def number(value: int) -> bytes:
-    if -(2**31) <= value < 2**31:
-        return b"J" + struct.pack("<i", value)
-    encoded = pickle.encode_long(value)
-    return b"\x8a" + struct.pack("<B", len(encoded)) + encoded
-
-
-def tuple_of(*items: bytes) -> bytes:
-    return b"(" + b"".join(items) + b"t"
-
-
-def list_of(*items: bytes) -> bytes:
-    return b"](" + b"".join(items) + b"e"
-
-
-def dictionary(items: Mapping[str, bytes]) -> bytes:
-    return b"}(" + b"".join(text(key) + value for key, value in items.items()) + b"u"
-
-
-def name_of(module: str, name: str) -> bytes:
-    return f"c{module}\n{name}\n".encode()
-
-
-def storage(key: str, dtype: str, size: int) -> bytes:
-    kind = name_of("torch", TYPES[dtype])
-    return tuple_of(text("storage"), kind, text(key), text("cpu"), number(size), b"N") + b"Q"
-
-
-def tensor(stored: bytes, offset: int, shape: Iterable[int], stride: Iterable[int]) -> bytes:
-    no_hooks = name_of("collections", "OrderedDict") + b")R"
-    return (
-        name_of("torch._utils", "_rebuild_tensor_v2")
-        + tuple_of(
-            stored,
-            number(offset),
-            tuple_of(*map(number, shape)),
-            tuple_of(*map(number, stride)),
-            b"\x89",
-            no_hooks,
-        )
-        + b"R"
-    )
-
-
-def pickled(body: bytes) -> bytes:
-    return b"\x80\x02" + body + b"."
-
-
-def raw(elements: Array) -> bytes:
-    return struct.pack("<q", elements.size) + elements.tobytes()
-
-
-def stream(
-    body: bytes,
-    storages: Mapping[str, Array] | None = None,
-    *,
-    replaced: Mapping[int, bytes] | None = None,
-) -> bytes:
-    """The five pickles around an object, some of them replaced, and the storages."""
-    storages = {} if storages is None else storages
-    pickles = {
-        0: pickled(number(MAGIC)),
-        1: pickled(number(PROTOCOL)),
-        2: pickled(dictionary({"little_endian": b"\x88", "type_sizes": dictionary({})})),
-        3: pickled(body),
-        4: pickled(list_of(*map(text, storages))),
-        **({} if replaced is None else replaced),
-    }
-    return b"".join(pickles[k] for k in range(5)) + b"".join(map(raw, storages.values()))
 
 
 FOUR = np.arange(4, dtype=np.float32)
