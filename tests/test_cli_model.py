@@ -194,7 +194,10 @@ def test_compare_looks_at_the_picture_given(
 def test_compare_of_another_kind_of_file_is_one_line(folder: Path, capsys: Capture) -> None:
     write_keras(Path("keras.h5"), chain())
     assert main(["model", "compare", "keras.h5", "keras.h5"]) == 2
-    one_line(capsys, "keras.h5", "not an ONNX file")
+    one_line(capsys, "keras.h5", "not an ONNX file", "which takes weights of any kind")
+    KINDS["zoo.onnx"](Path("zoo.onnx"), chain())
+    assert main(["model", "compare", "zoo.onnx", "zoo.onnx"]) == 2
+    one_line(capsys, "zoo.onnx is another program's ONNX file", "export --from FILE --to MODEL")
 
 
 # normalise

@@ -318,6 +318,14 @@ def test_flipped_bits_give_numbers_or_one_line(
         assert all(np.isfinite(c.W).all() for c in read.convolutions)
 
 
+def test_a_zip_archive_cut_short_is_called_that(folder: Path, tmp_path: Path) -> None:
+    path = tmp_path / "torch.pth"
+    path.write_bytes((folder / "torch.pth").read_bytes()[:-100])
+    assert "expected a whole zip archive, as torch writes, found one that is damaged" in refusal(
+        path
+    )
+
+
 @pytest.mark.parametrize("name", ["torch.pth", "keras.h5", "zoo.onnx"])
 def test_a_weight_that_is_no_number_is_refused_with_its_layer(name: str, tmp_path: Path) -> None:
     layers = chain()

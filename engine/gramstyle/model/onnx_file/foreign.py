@@ -17,6 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from gramstyle.arrays import Array
 from gramstyle.errors import ModelError
+from gramstyle.model.onnx_file.graph import FORMAT_KEY
 from gramstyle.model.onnx_file.reading import read_model
 from gramstyle.model.sources.tensors import StoredTensor, Tensors
 from gramstyle.network import Convolution
@@ -77,7 +78,7 @@ def open_onnx(path: Path) -> Iterator[OnnxWeights]:
     if size > MAX_BYTES:
         raise ModelError(f"expected at most {MAX_BYTES} bytes, found {size}")
     proto = onnx.load_model_from_string(path.read_bytes())
-    if any(p.key == "gramstyle.format" for p in proto.metadata_props):
+    if any(p.key == FORMAT_KEY for p in proto.metadata_props):
         del proto
         yield _own(path)
     else:

@@ -12,7 +12,7 @@ from gramstyle.kernels import Pooling
 IR_VERSION, OPSET = 10, 17
 INPUT = "input"
 
-TENSORS_HASH, METADATA_HASH = "tensors.sha256", "metadata.sha256"
+FORMAT_KEY, TENSORS_HASH, METADATA_HASH = "gramstyle.format", "tensors.sha256", "metadata.sha256"
 
 POOL_OPERATORS: Mapping[Pooling, str] = {"max": "MaxPool", "avg": "AveragePool"}
 

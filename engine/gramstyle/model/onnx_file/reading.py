@@ -17,6 +17,7 @@ from gramstyle.arrays import Array
 from gramstyle.errors import ModelError
 from gramstyle.kernels import Pooling
 from gramstyle.model.onnx_file.graph import (
+    FORMAT_KEY,
     INPUT,
     METADATA_HASH,
     POOL_OPERATORS,
@@ -164,11 +165,16 @@ def _parse(data: bytes, path: Path) -> onnx.ModelProto:
         proto = onnx.load_model_from_string(data)
     except Exception:  # protobuf's own DecodeError, which is not onnx's to name
         raise ModelError(
-            f"model {path} is truncated or not an ONNX file; build it anew with: "
-            "gramstyle model export"
+            f"model {path} is truncated or not an ONNX file; build one with: gramstyle model "
+            "export, which takes weights of any kind"
         ) from None
     if not proto.graph.node:
         raise ModelError(f"model {path} holds no network; build one with: gramstyle model export")
+    if all(p.key != FORMAT_KEY for p in proto.metadata_props):
+        raise ModelError(
+            f"model {path} is another program's ONNX file; make a model of it with: gramstyle "
+            "model export --from FILE --to MODEL"
+        )
     return proto
 
 

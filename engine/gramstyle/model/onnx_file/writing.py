@@ -12,6 +12,7 @@ from gramstyle.arrays import Array
 from gramstyle.errors import ModelError
 from gramstyle.files import write_atomically
 from gramstyle.model.onnx_file.graph import (
+    FORMAT_KEY,
     INPUT,
     METADATA_HASH,
     TENSORS_HASH,
@@ -79,7 +80,7 @@ def write_model(
     model = model_of(graph)
     properties = {
         **metadata,
-        "gramstyle.format": FORMAT,
+        FORMAT_KEY: FORMAT,
         "precision": precision,
         "preprocessing.channels": preprocessing.channels,
         "preprocessing.mean": json.dumps(preprocessing.mean),

@@ -1,5 +1,6 @@
 """Which kind of file this is, told by its first bytes, and its tensors."""
 
+import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
@@ -121,7 +122,13 @@ def _head(path: Path) -> bytes:
 
 def _kind(path: Path, head: bytes) -> Kind:
     if head.startswith(ZIP_HEAD):
-        return WHEEL if is_wheel(path) else TORCH_ZIP
+        try:
+            return WHEEL if is_wheel(path) else TORCH_ZIP
+        except zipfile.BadZipFile:
+            raise ModelError(
+                "expected a whole zip archive, as torch writes, found one that is damaged or cut "
+                "short; get a fresh copy"
+            ) from None
     if is_torch_stream(head):
         return TORCH_STREAM
     if is_tar(head):
