@@ -36,7 +36,7 @@ HEAD = 20
 # Fields of one value each are looked through so many at a time.
 MAX_STEP = 2**14
 
-# VGG-19 has a few hundred fields, the largest networks some ten thousand.
+# VGG-19 has a few hundred fields.
 MAX_LAYERS, MAX_FIELDS, MAX_DIMENSIONS, MAX_NAME = 10_000, 100_000, 8, 200
 MAX_EDGE = 2**31 - 1
 
