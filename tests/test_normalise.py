@@ -128,6 +128,8 @@ def test_no_usable_picture_is_one_line(tiny_model: Model, tmp_path: Path) -> Non
     (tmp_path / "x.png").write_bytes(b"no picture")
     with pytest.raises(ImageError, match=r"none of 1 pictures can be used.*x\.png"):
         mean_activations(tiny_model, [tmp_path / "x.png"])
+    with pytest.raises(ImageError, match="none of 0 pictures can be used"):
+        mean_activations(tiny_model, [])
 
 
 @pytest.mark.parametrize(

@@ -85,8 +85,8 @@ def compare_models(
         If the picture is too small for them.
     """
     picture = sample_picture() if picture is None else picture
-    pairs = list(zip(_convolutions(a), _convolutions(b), strict=False))
     _check_alike(a, b)
+    pairs = list(zip(_convolutions(a), _convolutions(b), strict=True))
     of_a, of_b = (_responses(model, picture, threads) for model in (a, b))
     layers = tuple(
         LayerDifference(

@@ -50,3 +50,15 @@ def write_atomically(path: Path, data: bytes, *, error: type[GramstyleError]) ->
         replace_file(path, data)
     except OSError as reason:
         raise error(f"cannot write {path}: {reason.strerror}; nothing was written") from None
+
+
+def check_folder(path: Path, *, error: type[GramstyleError]) -> None:
+    """Refuse to start on a file that could not be written in the end.
+
+    Raises
+    ------
+    GramstyleError
+        Of the type given, if there is no folder for it.
+    """
+    if not path.parent.is_dir():
+        raise error(f"cannot write {path}: there is no folder {path.parent}; make it first")

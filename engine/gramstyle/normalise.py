@@ -156,6 +156,7 @@ def mean_activations(
     sums = {c.name: np.zeros(len(c.b)) for c in convolutions}
     positions = dict.fromkeys(sums, 0)
     digests: list[bytes] = []
+    problem: str | None = "there is none"
     for done, path in enumerate(pictures, start=1):
         problem = None
         try:

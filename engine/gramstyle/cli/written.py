@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from gramstyle.errors import ModelError
+from gramstyle.files import check_folder
 from gramstyle.model import network_name, read_model
 
 
@@ -15,10 +16,7 @@ def check_target(target: Path, *, sources: Iterable[Path | None]) -> None:
     ModelError
         If there is no such folder, or the target is one of the sources.
     """
-    if not target.parent.is_dir():
-        raise ModelError(
-            f"cannot write {target}: there is no folder {target.parent}; make it first"
-        )
+    check_folder(target, error=ModelError)
     if target.resolve() in {source.resolve() for source in sources if source is not None}:
         raise ModelError(f"{target} would overwrite what it is made from; choose another --to")
 

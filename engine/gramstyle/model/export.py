@@ -4,6 +4,7 @@ import tempfile
 from pathlib import Path
 
 from gramstyle.errors import ModelError
+from gramstyle.files import check_folder
 from gramstyle.model.download import download_wheel
 from gramstyle.model.onnx_file import write_model
 from gramstyle.model.precision import Precision, lossless
@@ -39,8 +40,7 @@ def export_model(
     OptionError
         If an option is not one of those named.
     """
-    if not path.parent.is_dir():
-        raise ModelError(f"cannot write {path}: there is no folder {path.parent}; make it first")
+    check_folder(path, error=ModelError)
     write_pretrained(path, read_source(source, convention=convention), precision=precision)
 
 

@@ -86,15 +86,15 @@ def network_name(network: Network, metadata: Mapping[str, str]) -> str:
     """Return what to call a model file's network: by its tensors, or by what its record says."""
     convolutions = [layer for layer in network.layers if isinstance(layer, Convolution)]
     recorded = metadata.get("network", UNKNOWN)
-    if exact := KNOWN.get(weights_hash(convolutions)):
-        return exact.name
+    known = identify(convolutions)
+    if known is not None and known is not FULL:
+        return known.name
     if recorded != UNKNOWN:
         changed = [
             f"held as {metadata['precision']}" if metadata.get("precision") != "float32" else "",
             f"filters rescaled on {metadata[PICTURES]} pictures" if PICTURES in metadata else "",
         ]
         return ", ".join([f"{recorded} (by its record)", *filter(None, changed)])
-    known = identify(convolutions)
     return known.name if known else f"{UNKNOWN}: its weights are none of those known here"
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from gramstyle.errors import ModelError
+from gramstyle.files import check_folder
 from gramstyle.model.fetch.download import Download, Received
 from gramstyle.model.fetch.part import Part, alone, beside, is_there, on_disk
 from gramstyle.model.published import PublicFile
@@ -56,11 +57,7 @@ def fetch(
         another one is in its place.
     """
     with on_disk(target):
-        has_folder = target.parent.is_dir()
-    if not has_folder:
-        raise ModelError(
-            f"cannot write {target}: there is no folder {target.parent}; make it first"
-        )
+        check_folder(target, error=ModelError)
     if is_there(file, target):
         return target
     with alone(target):
