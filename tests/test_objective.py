@@ -10,7 +10,14 @@ from gramstyle.errors import NonFiniteError
 from gramstyle.kernels import Pooling
 from gramstyle.model import Model
 from gramstyle.network import Network
-from gramstyle.objective import Evaluation, Objective, StyleTarget, Weights, style_targets
+from gramstyle.objective import (
+    ContentTarget,
+    Evaluation,
+    Objective,
+    StyleTarget,
+    Weights,
+    style_targets,
+)
 from gramstyle.session import Session
 from gramstyle.strips import StripKernels
 
@@ -36,10 +43,9 @@ def plain_objective(
     network = model.network.until([CONTENT, *STYLE]).pooled_by(pooling).astype(np.float64)
     preprocess = model.preprocessing.forward
     return Objective(
-        network,
-        model.preprocessing,
-        content_layer=CONTENT,
-        P=network.forward(preprocess(p))[CONTENT],
+        network=network,
+        preprocessing=model.preprocessing,
+        content=ContentTarget(CONTENT, network.forward(preprocess(p))[CONTENT]),
         style=style_targets(network.forward(preprocess(a)), STYLE),
         weights=weights,
     )
@@ -53,10 +59,9 @@ def fast_objective(model: Model, p: Array, a: Array, pooling: Pooling = "max") -
     kernels = StripKernels(2)
     preprocess = model.preprocessing.forward
     return Objective(
-        network,
-        model.preprocessing,
-        content_layer=CONTENT,
-        P=forward(preprocess(p))[CONTENT].copy(),
+        network=network,
+        preprocessing=model.preprocessing,
+        content=ContentTarget(CONTENT, forward(preprocess(p))[CONTENT].copy()),
         style=style_targets(forward(preprocess(a)), STYLE, kernels=kernels),
         weights=WEIGHTS,
         forward=forward,
@@ -208,10 +213,9 @@ def test_a_loss_that_is_not_finite_names_the_first_layer_to_blame(
         return responses
 
     objective = Objective(
-        network,
-        tiny_model.preprocessing,
-        content_layer=CONTENT,
-        P=network.forward(p)[CONTENT],
+        network=network,
+        preprocessing=tiny_model.preprocessing,
+        content=ContentTarget(CONTENT, network.forward(p)[CONTENT]),
         style={
             name: StyleTarget(np.zeros((n, n)), 1)
             for name, n in zip(STYLE, (4, 5, 6, 7, 8), strict=True)

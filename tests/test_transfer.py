@@ -1,5 +1,6 @@
 """The parts composed, on the tiny network."""
 
+import hashlib
 import json
 import os
 import subprocess
@@ -17,7 +18,7 @@ from gramstyle.arrays import Array
 from gramstyle.kernels import Pooling
 from gramstyle.model.onnx_file import Model, write_model
 from gramstyle.model.pretrained import Pretrained
-from gramstyle.transfer import prepare
+from gramstyle.prepare import prepare
 
 
 @pytest.fixture
@@ -131,8 +132,12 @@ def test_the_record_says_what_was_done_and_is_json(photograph: Array, painting: 
     settings = json.loads(json.dumps({**record.settings, **record.summary}))
     assert settings["style_layers"] == ["conv1_1", "conv2_1"]
     assert settings["style_weights"] == [0.5, 0.5]
-    assert settings["content"] == {"name": "(content)", "width": 48, "height": 36}
-    assert settings["style"] == {"name": "(style)", "width": 36, "height": 48}
+    digest = hashlib.sha256(photograph.astype(np.float32).tobytes()).hexdigest()
+    assert settings["content"] == {
+        "name": "(content)", "width": 48, "height": 36, "pixels": digest
+    }  # fmt: skip
+    assert settings["style"]["name"] == "(style)"
+    assert (settings["style"]["width"], settings["style"]["height"]) == (36, 48)
     assert settings["model"]["licence"] == "none"
     assert settings["versions"]["numpy"] == np.__version__
     assert settings["iterations"] == 4

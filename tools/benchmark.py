@@ -115,7 +115,8 @@ def measure(name: str, size: int, threads: int) -> dict[str, Any]:
 
 def gramstyle_evaluation(p: NDArray[np.float64], a: NDArray[np.float64], threads: int) -> Evaluate:
     """The evaluation as `gramstyle transfer` does it."""
-    from gramstyle.transfer import Options, prepare
+    from gramstyle.options import Options
+    from gramstyle.prepare import prepare
 
     content, style = (image.transpose(1, 2, 0) / 255 for image in (p, a))
     options = Options(size=p.shape[1], alpha=ALPHA, beta=BETA, pooling="max", threads=threads)

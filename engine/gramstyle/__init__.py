@@ -13,7 +13,8 @@ from gramstyle.errors import (
     OptionError,
     RuntimeMissingError,
 )
-from gramstyle.transfer import Losses, Options, Progress, Record, Result, transfer
+from gramstyle.options import Options
+from gramstyle.transfer import Losses, Progress, Record, Result, transfer
 
 __all__ = [
     "GramstyleError",

@@ -112,6 +112,32 @@ class Network:
             result[layer.name] = (channels, h, v)
         return result
 
+    def operations(self, height: int, width: int) -> dict[str, int]:
+        """Return how many floating-point operations each layer takes in one direction.
+
+        Counted are multiplications, additions and divisions, as `layers` does them. The numbers
+        hold for the forward and for the backward, which take equally many:
+
+        - A convolution takes 2 · 9 · N · C · M, half of them multiplications. Each of its N · M
+          sums starts at its bias and adds 9 · C products; backward each of the C · M sums starts
+          at 0 and adds 9 · N. Products with the zeros of the padding are done, so they count.
+        - An average pooling takes 4 for each window: three additions and a division, backward
+          a division for each of the four positions.
+        - A ReLU and a max pooling only compare and choose: 0.
+
+        Raises
+        ------
+        ImageError
+            If the picture is so small that a pooling has nothing left to pool.
+        """
+        result: dict[str, int] = {}
+        for layer, (N, H, V) in zip(self.layers, self.shapes(height, width).values(), strict=True):
+            if isinstance(layer, Convolution):
+                result[layer.name] = 2 * 9 * N * int(layer.W.shape[1]) * H * V
+            else:
+                result[layer.name] = 4 * N * H * V if layer.kind == "avg" else 0
+        return result
+
     def forward(self, v: Array) -> dict[str, Array]:
         """Return the responses of every layer to the input v (3, H, V), in v's float type."""
         responses: dict[str, Array] = {}

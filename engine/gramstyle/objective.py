@@ -2,11 +2,12 @@
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from gramstyle import losses
 from gramstyle.arrays import Array, namespace
-from gramstyle.errors import NonFiniteError
+from gramstyle.conventions import PAPER, Convention
+from gramstyle.errors import NonFiniteError, OptionError
 from gramstyle.kernels import Kernels, PlainKernels
 from gramstyle.network import Network, Responses
 from gramstyle.preprocessing import Preprocessing
@@ -24,9 +25,9 @@ class Evaluation:
     loss
         L_total = α L_content + β L_style (equation 7).
     content
-        L_content (equation 1), without α.
+        L_content (equation 1, as the convention scales it), without α; 0 without a photograph.
     style
-        E_l by layer (equation 4), without w_l and β.
+        E_l by layer (equation 4, likewise), without w_l and β.
     style_loss
         L_style = Σ w_l E_l (equation 5), without β.
     gradient
@@ -38,6 +39,14 @@ class Evaluation:
     style: Mapping[str, float]
     style_loss: float
     gradient: Array
+
+
+@dataclass(frozen=True)
+class ContentTarget:
+    """The layer at which content is compared, and the photograph's responses P (N, H, V) there."""
+
+    layer: str
+    P: Array
 
 
 @dataclass(frozen=True)
@@ -76,47 +85,60 @@ def style_targets(
     }
 
 
+@dataclass(frozen=True, kw_only=True)
 class Objective:
     """L_total and its gradient for one photograph, one artwork and one choice of weights.
 
-    Parameters
+    Attributes
     ----------
     network
-        The network down which the gradient is carried, cut off at the deepest layer in use.
+        The network down which the gradient is carried; at least up to the deepest layer in use.
     preprocessing
         The step from pixels to the network's input.
-    content_layer, P
-        The layer at which content is compared, and the photograph's responses there (N, H, V).
+    content
+        What the content is compared with; None leaves L_content out.
     style
-        The artwork's Gram matrices by layer.
+        The artwork's Gram matrices by layer; with none L_style is left out.
     weights
         α, β and w_l.
+    convention
+        What equations 1 and 4 are multiplied by; the paper's have 1.
     forward
         What computes the responses, `network.forward` by default. It must run this network.
     kernels
         How to compute the heavy steps; plainly by default.
+
+    Raises
+    ------
+    OptionError
+        If there is neither content nor style.
     """
 
-    def __init__(
-        self,
-        network: Network,
-        preprocessing: Preprocessing,
-        *,
-        content_layer: str,
-        P: Array,
-        style: Mapping[str, StyleTarget],
-        weights: Weights,
-        forward: Forward | None = None,
-        kernels: Kernels | None = None,
-    ) -> None:
-        self._network = network
-        self._preprocessing = preprocessing
-        self._content_layer = content_layer
-        self._P = P
-        self._style = style
-        self._weights = weights
-        self._forward = network.forward if forward is None else forward
-        self._kernels = PlainKernels() if kernels is None else kernels
+    network: Network
+    preprocessing: Preprocessing
+    content: ContentTarget | None
+    style: Mapping[str, StyleTarget]
+    weights: Weights
+    convention: Convention = PAPER
+    forward: Forward | None = None
+    kernels: Kernels = field(default_factory=PlainKernels)
+
+    def __post_init__(self) -> None:
+        """Check that there is something to compare."""
+        if not self.layers:
+            raise OptionError("there is nothing to compare with; give a photograph or an artwork")
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """The layers that a loss term looks at."""
+        content = () if self.content is None else (self.content.layer,)
+        return (*content, *self.style)
+
+    def alone(self, layer: str | None) -> "Objective":
+        """Return the objective with one term left, weighted as before: E_l, or None for content."""
+        if layer is None:
+            return replace(self, style={})
+        return replace(self, content=None, style={layer: self.style[layer]})
 
     def loss_and_gradient(self, x: Array) -> Evaluation:
         """Evaluate equation 7 and its derivative at the pixels x (3, H, W), RGB, 0..255.
@@ -126,16 +148,24 @@ class Objective:
         NonFiniteError
             If a loss is NaN or infinite, naming the first layer whose responses are.
         """
-        alpha, beta, w = self._weights.alpha, self._weights.beta, self._weights.w
-        responses = self._forward(self._preprocessing.forward(x))
+        alpha, beta, w = self.weights.alpha, self.weights.beta, self.weights.w
+        network = self.network.until(self.layers)
+        forward = network.forward if self.forward is None else self.forward
+        responses = forward(self.preprocessing.forward(x))
 
-        content = losses.content_loss(responses[self._content_layer], self._P)  # eq. 1
-        G = {name: self._kernels.gram(responses[name]) for name in self._style}  # eq. 3
+        content, content_factor = 0.0, 0.0
+        if self.content is not None:
+            F = responses[self.content.layer]
+            content_factor = self.convention.content_factor(len(F), _positions(F))
+            content = content_factor * losses.content_loss(F, self.content.P)  # eq. 1
+        style_factor = self.convention.style_factor
+        G = {name: self.kernels.gram(responses[name]) for name in self.style}  # eq. 3
         A, M = self._gram_targets(responses)
         E = {
-            name: losses.style_loss(G[name], A[name], len(A[name]), M[name]) for name in G
+            name: style_factor * losses.style_loss(G[name], A[name], len(A[name]), M[name])
+            for name in G
         }  # eq. 4
-        style = losses.total_style_loss(E, w)  # eq. 5
+        style = losses.total_style_loss(E, {name: w[name] for name in E})  # eq. 5
         loss = losses.total_loss(content, style, alpha, beta)  # eq. 7
         if not math.isfinite(loss):
             raise NonFiniteError(self._where_not_finite(responses))
@@ -143,17 +173,19 @@ class Objective:
         def add_seed(name: str, dF: Array | None) -> Array:
             """Add what the loss terms that look at this layer want of its responses."""
             F = responses[name]
-            if name in w:
-                dF = self._kernels.add_style_gradient(
-                    dF, F, G[name], A[name], M[name], beta * w[name]
+            if name in self.style:
+                dF = self.kernels.add_style_gradient(
+                    dF, F, G[name], A[name], M[name], beta * w[name] * style_factor
                 )
-            if name == self._content_layer:
-                dF = self._kernels.add_content_gradient(dF, F, self._P, alpha)
+            if self.content is not None and name == self.content.layer:
+                dF = self.kernels.add_content_gradient(
+                    dF, F, self.content.P, alpha * content_factor
+                )
             assert dF is not None  # noqa: S101 - the network ends at a layer that is looked at
             return dF
 
-        dv = self._network.backward(responses, add_seed, kernels=self._kernels)
-        return Evaluation(loss, content, E, style, self._preprocessing.backward(dv))
+        dv = network.backward(responses, add_seed, kernels=self.kernels)
+        return Evaluation(loss, content, E, style, self.preprocessing.backward(dv))
 
     def _gram_targets(self, responses: Responses) -> tuple[dict[str, Array], dict[str, int]]:
         """Return A and M by layer, A rescaled to as many positions as the generated image has.
@@ -161,13 +193,12 @@ class Objective:
         Differs from Gatys et al. (2015) where the artwork and the photograph differ in size:
         equation 4 has one M. Here each Gram matrix is divided by its own.
         """
-        M = {name: _positions(responses[name]) for name in self._style}
-        A = {name: target.A * (M[name] / target.M) for name, target in self._style.items()}
+        M = {name: _positions(responses[name]) for name in self.style}
+        A = {name: target.A * (M[name] / target.M) for name, target in self.style.items()}
         return A, M
 
     def _where_not_finite(self, responses: Responses) -> str:
-        for name in self._network.names:
-            F = responses[name]
+        for name, F in responses.items():
             if not namespace(F).isfinite(F).all():
                 return f"the responses of layer {name} are not finite; is the model file sound?"
         return "the loss is not finite; choose smaller --alpha, --beta or --style-weights"

@@ -15,7 +15,9 @@ from gramstyle.cli.parsing import Commands
 from gramstyle.cli.progress import display
 from gramstyle.errors import GramstyleError, ImageError, OptionError
 from gramstyle.images import Picture, check_output, read_picture, write_picture
-from gramstyle.transfer import STARTS, Options, Progress, Result, prepare, run
+from gramstyle.options import STARTS, Options
+from gramstyle.prepare import prepare
+from gramstyle.transfer import Progress, Result, run
 
 DEFAULTS = Options()
 

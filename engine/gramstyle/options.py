@@ -1,0 +1,125 @@
+"""How a transfer is done: every option, its default, and what values make sense."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from gramstyle.conventions import CONVENTIONS, Convention
+from gramstyle.errors import OptionError
+from gramstyle.images import MAX_PIXELS, Source
+from gramstyle.kernels import Pooling
+
+STYLE_LAYERS = ("conv1_1", "conv2_1", "conv3_1", "conv4_1", "conv5_1")
+
+STARTS = ("noise", "content", "style")
+
+# The default α times the number of pixels. Differs from Gatys et al. (2015), who keep α/β: their
+# content loss is a sum over positions and their style loss is not, so that with one α the style
+# fades as pictures grow.
+ALPHA_PIXELS = 50.0
+# The same for a normalised network, whose responses are about 1: the content loss falls with
+# their square, the style loss with their fourth power. Found by eye, as the other was.
+ALPHA_PIXELS_NORMALISED = 0.01
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """How a transfer is done. All defaults of the program stand here and nowhere else.
+
+    Attributes
+    ----------
+    size
+        The longer edge of the result, in pixels; the shorter one follows from the content.
+    iterations
+        How many iterations of L-BFGS-B at the most.
+    convention
+        The formulas and what goes with them: "paper", the text's, with its start from noise;
+        "author", those of its authors' released code, with its weights, start and pooling; None
+        is the paper's formulas and a start from the photograph.
+    alpha, beta
+        The weights α and β of equation 7. None for α is the convention's, which is 1 for
+        "author" and else 50 / (width · height) of the result (0.01 / (width · height) for a
+        normalised network), which looks alike at every size.
+    content_layer
+        Where content is compared.
+    style_layers
+        Where style is compared.
+    style_weights
+        One w_l for each style layer; None is the convention's: 1 / (number of layers), or
+        1000 / N² for "author".
+    init
+        The start: "content", "style", "noise" (white noise, from `seed`), or a picture; None
+        is the convention's.
+    seed
+        Of the noise.
+    pooling
+        "avg", which the paper prefers, or "max", as the network was trained; None is the
+        convention's.
+    tolerance
+        End early once the loss has fallen by less than this share in ten iterations; 0 never.
+    memory
+        How many past steps L-BFGS-B learns from.
+    threads
+        How many processor cores to use; None takes all that this process may run on.
+    max_pixels
+        Larger pictures are refused before they are decoded.
+    """
+
+    size: int = 512
+    iterations: int = 100
+    convention: str | None = None
+    alpha: float | None = None
+    beta: float = 1.0
+    content_layer: str = "conv4_2"
+    style_layers: tuple[str, ...] = STYLE_LAYERS
+    style_weights: tuple[float, ...] | None = None
+    init: Source | None = None
+    seed: int = 0
+    pooling: Pooling | None = None
+    tolerance: float = 0.0
+    memory: int = 10
+    threads: int | None = None
+    max_pixels: int = MAX_PIXELS
+
+    def __post_init__(self) -> None:
+        """Check what can be checked without pictures and network; raises OptionError."""
+        for name in ("size", "iterations", "memory", "max_pixels"):
+            if getattr(self, name) < 1:
+                raise OptionError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if self.threads is not None and self.threads < 1:
+            raise OptionError(f"threads must be at least 1, not {self.threads}")
+        if self.seed < 0:
+            raise OptionError(f"seed must not be negative, as {self.seed} is")
+        for name in ("alpha", "beta", "tolerance"):
+            value = getattr(self, name)
+            if value is not None and not (np.isfinite(value) and value >= 0):
+                raise OptionError(f"{name} must be a number from 0 upwards, not {value}")
+        if not self.style_layers or len(set(self.style_layers)) != len(self.style_layers):
+            raise OptionError("style_layers must name at least one layer, and none twice")
+        weights = self.style_weights
+        if weights is not None and len(weights) != len(self.style_layers):
+            raise OptionError(
+                f"there are {len(weights)} style_weights for "
+                f"{len(self.style_layers)} style_layers; give one each"
+            )
+        if not all(np.isfinite(weight) and weight >= 0 for weight in weights or ()):
+            raise OptionError("each of style_weights must be a number from 0 upwards")
+        if self.pooling not in ("max", "avg", None):
+            raise OptionError(f"pooling must be max or avg, not {self.pooling!r}")
+        if self.convention not in CONVENTIONS:
+            raise OptionError(f"convention must be paper or author, not {self.convention!r}")
+
+    @property
+    def formulas(self) -> Convention:
+        """The convention, as formulas and defaults."""
+        return CONVENTIONS[self.convention]
+
+    @property
+    def start(self) -> Source:
+        """The start: the one given, or the convention's."""
+        return self.formulas.init if self.init is None else self.init
+
+    @property
+    def pools(self) -> Pooling:
+        """The pooling: the one given, or the convention's."""
+        return self.formulas.pooling if self.pooling is None else self.pooling
