@@ -383,8 +383,9 @@ def test_the_help_names_every_option_with_its_default(capsys: pytest.CaptureFixt
         *("--output", "--size", "--iterations", "--alpha", "--beta", "--content-layer"),
         *("--style-layers", "--style-weights", "--init", "--seed", "--pooling", "--model"),
         *("--threads", "--save-every", "--quiet", "--log", "--max-pixels", "--tolerance"),
+        "--convention",
     ):
         assert option in text
     defaults = gramstyle.Options()
-    for value in (defaults.size, defaults.iterations, f"{defaults.beta:g}", defaults.pooling):
-        assert f"(default {value})" in text
+    for value in (defaults.size, defaults.iterations, f"{defaults.beta:g}", defaults.pools):
+        assert f"(default {value}" in text

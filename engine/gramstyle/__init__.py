@@ -14,6 +14,7 @@ from gramstyle.errors import (
     RuntimeMissingError,
 )
 from gramstyle.options import Options
+from gramstyle.reconstruct import reconstruct_content, reconstruct_style
 from gramstyle.transfer import Losses, Progress, Record, Result, transfer
 
 __all__ = [
@@ -28,5 +29,7 @@ __all__ = [
     "Record",
     "Result",
     "RuntimeMissingError",
+    "reconstruct_content",
+    "reconstruct_style",
     "transfer",
 ]

@@ -143,8 +143,8 @@ def plan(
             _check_size(network, picture, _name(source, role))
     filters = {name: N for name, (N, _, _) in network.shapes(canvas.height, canvas.width).items()}
     weights = Weights(
-        alpha=_alpha(options, canvas, file),
-        beta=options.beta,
+        alpha=0.0 if photograph is None else _alpha(options, canvas, file),
+        beta=0.0 if artwork is None else options.beta,
         w={} if artwork is None else _layer_weights(options, filters),
     )
     return Plan(
@@ -159,6 +159,7 @@ def plan(
             "program": f"gramstyle {_version('gramstyle')}",
             **_plain(options),
             "alpha": weights.alpha,
+            "beta": weights.beta,
             "style_weights": list(weights.w.values()),
             "threads": _threads(options),
             "content": _described(content, "content", photograph),

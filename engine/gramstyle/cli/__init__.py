@@ -11,7 +11,7 @@ from importlib.metadata import version
 from types import FrameType
 from typing import Never
 
-from gramstyle.cli import model, transfer
+from gramstyle.cli import model, reconstruct, transfer
 from gramstyle.cli.parsing import Commands, Parser
 from gramstyle.errors import GramstyleError
 
@@ -51,6 +51,7 @@ def _parser() -> Parser:
         title="commands", required=True, metavar="COMMAND", parser_class=Parser
     )
     transfer.add_parser(commands)
+    reconstruct.add_parser(commands)
     model.add_parser(commands)
     return parser
 

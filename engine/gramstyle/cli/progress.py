@@ -18,6 +18,17 @@ LINE_EVERY, LINE_SECONDS = 10, 15.0
 Show = Callable[[Progress], None]
 
 
+class Speaker(Console):
+    """Where a command says what it is doing: on stderr, unless it was told to be quiet."""
+
+    def __init__(self, *, quiet: bool) -> None:
+        super().__init__(stderr=True, quiet=quiet)
+
+    def tell(self, sentence: str) -> None:
+        """Print a sentence as it is."""
+        self.print(sentence, soft_wrap=True, markup=False, highlight=False)
+
+
 @contextmanager
 def display(weights: Weights, console: Console, *, quiet: bool) -> Iterator[Show]:
     """Give a function to call after every iteration; leave the terminal as it was in the end."""
@@ -83,4 +94,6 @@ def loss_text(progress: Progress, weights: Weights) -> str:
     """Return the total loss and what content and style contribute to it."""
     losses = progress.losses
     content, style = weights.alpha * losses.content, weights.beta * losses.style_loss
+    if weights.alpha == 0 or weights.beta == 0:
+        return f"loss {losses.loss:.3e}"
     return f"loss {losses.loss:.3e} = content {content:.3e} + style {style:.3e}"

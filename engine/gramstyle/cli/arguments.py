@@ -1,0 +1,117 @@
+"""Arguments that several commands share; every default is the one in `Options`."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from gramstyle.cli.parsing import Parser
+from gramstyle.conventions import CONVENTIONS
+from gramstyle.options import STARTS, Options
+
+DEFAULTS = Options()
+
+
+def add_output(parser: Parser) -> None:
+    """Add the picture to write."""
+    parser.add_argument(
+        "-o", "--output", type=Path, required=True, metavar="OUT",
+        help="the picture to write: .png, .jpg, .webp, .tif or .avif",
+    )  # fmt: skip
+
+
+def add_run(group: argparse._ArgumentGroup, defaults: Options = DEFAULTS) -> None:
+    """Add what every optimisation has: how large, how long, from which noise."""
+    group.add_argument("--size", type=int, metavar="PIXELS",
+        help=f"the longer edge of the result (default {defaults.size})")  # fmt: skip
+    group.add_argument("--iterations", type=int, metavar="N",
+        help=f"how long to work on it at the most (default {defaults.iterations})")  # fmt: skip
+    group.add_argument("--tolerance", type=float, metavar="SHARE",
+        help="end early once the loss has fallen by less than this share of itself in ten "
+        f"iterations (default {defaults.tolerance:g})")  # fmt: skip
+    group.add_argument("--seed", type=int, metavar="N",
+        help=f"of the noise that a run may start from (default {defaults.seed})")  # fmt: skip
+
+
+def add_start(group: argparse._ArgumentGroup) -> None:
+    """Add the start of a transfer."""
+    group.add_argument("--init", metavar="|".join((*STARTS, "PATH")),
+        help=f"the picture to start from (default {DEFAULTS.start}; noise with --convention "
+        "paper)")  # fmt: skip
+
+
+def add_loss(parser: Parser) -> None:
+    """Add the terms of equation 7 and their weights."""
+    loss = parser.add_argument_group("the loss: alpha · content + beta · style")
+    loss.add_argument("--convention", choices=[name for name in CONVENTIONS if name],
+        help="paper: the text's formulas, and a start from noise; author: the formulas of its "
+        "authors' released code, its weights, and max pooling (default: the text's formulas, "
+        "and a start from the photograph)")  # fmt: skip
+    loss.add_argument("--alpha", type=float, metavar="A",
+        help="the weight of the content; more keeps more of the photograph "
+        "(default 50 / (width · height), alike at every size; 0.01 instead of 50 for a "
+        "normalised network; 1 with --convention author)")  # fmt: skip
+    loss.add_argument("--beta", type=float, metavar="B",
+        help=f"the weight of the style (default {DEFAULTS.beta:g})")  # fmt: skip
+    loss.add_argument("--content-layer", metavar="LAYER",
+        help=f"where content is compared (default {DEFAULTS.content_layer})")  # fmt: skip
+    loss.add_argument("--style-layers", type=names, metavar="LAYER,…",
+        help=f"where style is compared (default {','.join(DEFAULTS.style_layers)})")  # fmt: skip
+    add_style_weights(loss, but="; 1000 / filters² with --convention author")
+    add_pooling(loss, but="; max with --convention author")
+
+
+def add_style_weights(group: argparse._ArgumentGroup, *, but: str = "") -> None:
+    """Add the weights w_l; `but` names an exception from the default."""
+    group.add_argument("--style-weights", type=numbers, metavar="W,…",
+        help=f"a weight for each style layer (default: all the same, 1 in sum{but})")  # fmt: skip
+
+
+def add_pooling(group: argparse._ArgumentGroup, *, but: str = "") -> None:
+    """Add the network's pooling; `but` names an exception from the default."""
+    group.add_argument("--pooling", choices=("max", "avg"),
+        help=f"max or average pooling in the network (default {DEFAULTS.pools}{but})")  # fmt: skip
+
+
+def add_machine(group: argparse._ArgumentGroup) -> None:
+    """Add the network's file and what the machine may be used for."""
+    group.add_argument("--model", type=Path, metavar="FILE",
+        help="the network (default: GRAMSTYLE_MODEL, the checkout's models/, the user's "
+        "cache, where it is built if need be)")  # fmt: skip
+    group.add_argument("--threads", type=int, metavar="N",
+        help="processor cores to use (default: all)")  # fmt: skip
+    group.add_argument("--max-pixels", type=int, metavar="N",
+        help="refuse pictures with more pixels than this, unread "
+        f"(default {DEFAULTS.max_pixels})")  # fmt: skip
+
+
+def add_files(group: argparse._ArgumentGroup) -> None:
+    """Add what one run may write besides its picture."""
+    group.add_argument("--save-every", type=int, metavar="N",
+        help="also write the picture of every N-th iteration, as OUT-0010.png, …")  # fmt: skip
+    group.add_argument("--log", type=Path, metavar="FILE.jsonl",
+        help="write settings and losses as JSON lines")  # fmt: skip
+
+
+def add_quiet(group: argparse._ArgumentGroup) -> None:
+    """Add silence."""
+    group.add_argument("--quiet", action="store_true", help="print nothing but errors")
+
+
+def options_of(arguments: argparse.Namespace, **defaults: Any) -> Options:
+    """Return the options that were given, over the defaults of a command and of `Options`."""
+    known = Options.__dataclass_fields__
+    given = {k: v for k, v in vars(arguments).items() if k in known and v is not None}
+    return Options(**{**defaults, **given})
+
+
+def names(text: str) -> tuple[str, ...]:
+    """Return the names of a list like conv1_1,conv2_1."""
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def numbers(text: str) -> tuple[float, ...]:
+    """Return the numbers of a list like 0.2,0.2,0.6."""
+    try:
+        return tuple(float(number) for number in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list like 0.2,0.2,0.6") from None

@@ -1,0 +1,84 @@
+"""`gramstyle reconstruct content|style IMAGE -o OUT`."""
+
+import argparse
+from pathlib import Path
+
+from gramstyle.cli import arguments as add
+from gramstyle.cli.parsing import Commands, Parser
+from gramstyle.cli.progress import Speaker
+from gramstyle.cli.running import check_files, perform
+from gramstyle.reconstruct import prepare_content, prepare_style
+
+
+def add_parser(commands: Commands) -> None:
+    """Describe the command and its options."""
+    parser = commands.add_parser(
+        "reconstruct",
+        help="show what a layer knows of a picture, as in the paper's figure 1",
+        description="From white noise, find a picture that a layer cannot tell from IMAGE.",
+    )
+    kinds = parser.add_subparsers(title="what to keep", required=True, metavar="content|style")
+
+    content = kinds.add_parser(
+        "content",
+        help="the responses themselves: what is where",
+        description="From white noise, find a picture with the responses of IMAGE at one layer "
+        "(equations 1 and 2).",
+        epilog="example: gramstyle reconstruct content photo.jpg --layer conv4_2 -o content.png",
+    )
+    _add_common(content)
+    content.add_argument("--layer", default=add.DEFAULTS.content_layer, metavar="LAYER",
+        help="where responses are compared (default %(default)s)")  # fmt: skip
+    content.set_defaults(run=run_content)
+
+    style = kinds.add_parser(
+        "style",
+        help="their Gram matrices: which go together, wherever",
+        description="From white noise, find a picture with the Gram matrices of IMAGE at some "
+        "layers (equations 3 to 6).",
+        epilog="example: gramstyle reconstruct style painting.jpg --layers conv1_1,conv2_1 "
+        "-o style.png",
+    )
+    loss = _add_common(style)
+    style.add_argument("--layers", type=add.names, default=add.DEFAULTS.style_layers,
+        metavar="LAYER,…", help="where Gram matrices are compared (default "
+        f"{','.join(add.DEFAULTS.style_layers)})")  # fmt: skip
+    add.add_style_weights(loss)
+    style.set_defaults(run=run_style)
+
+
+def _add_common(parser: Parser) -> argparse._ArgumentGroup:
+    """Add the picture and what every run has; return the group of the loss."""
+    parser.add_argument("image", type=Path, metavar="IMAGE", help="the picture to reconstruct")
+    add.add_output(parser)
+    result = parser.add_argument_group("the picture")
+    add.add_run(result)
+    loss = parser.add_argument_group("the loss")
+    add.add_pooling(loss)
+    machine = parser.add_argument_group("files and the machine")
+    add.add_machine(machine)
+    add.add_files(machine)
+    add.add_quiet(machine)
+    return loss
+
+
+def run_content(arguments: argparse.Namespace) -> None:
+    """Reconstruct content."""
+    options = add.options_of(arguments)
+    check_files(arguments, [arguments.image])
+    say = Speaker(quiet=arguments.quiet)
+    prepared = prepare_content(
+        arguments.image, arguments.layer, options, model=arguments.model, notify=say.tell
+    )
+    perform(prepared, arguments, say)
+
+
+def run_style(arguments: argparse.Namespace) -> None:
+    """Reconstruct style."""
+    options = add.options_of(arguments, style_layers=arguments.layers)
+    check_files(arguments, [arguments.image])
+    say = Speaker(quiet=arguments.quiet)
+    prepared = prepare_style(
+        arguments.image, arguments.layers, options, model=arguments.model, notify=say.tell
+    )
+    perform(prepared, arguments, say)

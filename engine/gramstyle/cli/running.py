@@ -1,0 +1,116 @@
+"""One optimisation run by a command: its progress, its files, and what a stopped one leaves."""
+
+import argparse
+import secrets
+import tempfile
+from collections.abc import Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import PIL.Image
+from rich.console import Console
+
+from gramstyle.cli.progress import display
+from gramstyle.errors import GramstyleError, ImageError, OptionError
+from gramstyle.images import Picture, check_output, read_picture, write_picture
+from gramstyle.log import RunLog
+from gramstyle.prepare import Prepared
+from gramstyle.transfer import Progress, Result, run
+
+
+def perform(prepared: Prepared, arguments: argparse.Namespace, say: Console) -> None:
+    """Run, show progress, write the picture and the log, and say so."""
+    output: Path = arguments.output
+    latest: Progress | None = None
+
+    with (
+        RunLog(arguments.log) as log,
+        display(prepared.weights, say, quiet=arguments.quiet) as show,
+    ):
+        log.start(prepared.settings)
+
+        def after_iteration(progress: Progress) -> None:
+            nonlocal latest
+            latest = progress
+            show(progress)
+            log.iteration(progress.losses)
+            iteration = progress.losses.iteration
+            if arguments.save_every and iteration % arguments.save_every == 0:
+                _write(_numbered(output, iteration), progress.picture(), dict(prepared.settings))
+
+        try:
+            result = run(prepared, callback=after_iteration)
+        except (GramstyleError, KeyboardInterrupt) as stop:
+            raise _stopped(stop, latest, output, dict(prepared.settings)) from None
+        log.end(result.record.summary)
+    _save(output, result.picture, {**result.record.settings, "result": result.record.summary})
+    if not arguments.quiet:
+        _report(output, result)
+
+
+def check_files(arguments: argparse.Namespace, inputs: Sequence[Path]) -> None:
+    """Refuse to start on what could not be written at the end, or would overwrite an input."""
+    check_output(arguments.output, inputs)
+    if arguments.save_every is not None:
+        if arguments.save_every < 1:
+            raise OptionError(f"--save-every must be at least 1, not {arguments.save_every}")
+        # The numbered pictures can meet an input only where one is called like them.
+        stem = arguments.output.stem
+        for existing in arguments.output.parent.glob(f"*{arguments.output.suffix}"):
+            if existing.name.startswith(f"{stem}-"):
+                check_output(existing, inputs)
+    if arguments.log is not None:
+        used = [*inputs, arguments.output, *([arguments.model] if arguments.model else [])]
+        if arguments.log.resolve() in {path.resolve() for path in used}:
+            raise OptionError(
+                f"--log {arguments.log} is one of the pictures or the model; choose another name"
+            )
+
+
+def _numbered(output: Path, iteration: int) -> Path:
+    return output.with_name(f"{output.stem}-{iteration:04d}{output.suffix}")
+
+
+def _write(path: Path, picture: PIL.Image.Image, settings: dict[str, Any]) -> None:
+    write_picture(path, _pixels(picture), settings=settings)
+
+
+def _pixels(picture: PIL.Image.Image) -> Picture:
+    return read_picture(picture, max_pixels=picture.width * picture.height)
+
+
+def _save(output: Path, picture: PIL.Image.Image, settings: dict[str, Any]) -> None:
+    """Write a picture that must not be lost; where that fails, to the folder for passing files."""
+    try:
+        _write(output, picture, settings)
+    except ImageError as error:
+        spare = Path(tempfile.gettempdir()) / f"{output.stem}-{secrets.token_hex(4)}{output.suffix}"
+        try:
+            _write(spare, picture, settings)
+        except ImageError:
+            raise error from None
+        raise ImageError(f"{error} (the picture is kept as {spare})") from None
+
+
+def _stopped(
+    stop: BaseException, latest: Progress | None, output: Path, settings: dict[str, Any]
+) -> BaseException:
+    """Save the picture so far and return the same interruption, saying what became of it."""
+    reason = str(stop) or "stopped"
+    if latest is None:
+        return type(stop)(f"{reason} before the first iteration; nothing was written")
+    iteration = latest.losses.iteration
+    settings["result"] = {"iterations": iteration, "loss": latest.losses.loss, "reason": reason}
+    _save(output, latest.picture(), settings)
+    return type(stop)(f"{reason}; the picture of iteration {iteration} is in {output}")
+
+
+def _report(output: Path, result: Result) -> None:
+    took = timedelta(seconds=round(result.record.seconds))
+    done = result.record.losses[-1].iteration
+    width, height = result.picture.size
+    print(  # noqa: T201 - the program's one line of output
+        f"wrote {output} ({width}×{height}) after {done} iterations in {took}: "
+        f"{result.record.reason}"
+    )
