@@ -1,0 +1,170 @@
+"""`gramstyle figure reconstructions|tradeoff|styles … -o OUT`."""
+
+import argparse
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from time import monotonic
+
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
+
+from gramstyle.cli import arguments as add
+from gramstyle.cli.parsing import Commands, Parser
+from gramstyle.cli.progress import Speaker
+from gramstyle.errors import GramstyleError
+from gramstyle.figures import Figure, Made, draw, reconstructions, styles, tradeoff
+from gramstyle.figures.layouts import RATIOS, RATIOS_NORMALISED
+from gramstyle.images import check_output, read_picture, write_picture
+from gramstyle.model import is_normalised, locate_model, read_model
+from gramstyle.options import Options
+
+# The paper's setting, at a size that two cores can do in one sitting.
+DEFAULTS = Options(size=256, iterations=150, convention="paper")
+
+
+def add_parser(commands: Commands) -> None:
+    """Describe the commands and their options."""
+    parser = commands.add_parser(
+        "figure",
+        help="draw the figures of the paper with pictures of your own",
+        description="Draw figure 1, 2 or 3 of the paper. Its pictures are kept one by one with "
+        "their records; a figure that was stopped goes on with those that are missing.",
+    )
+    kinds = parser.add_subparsers(title="figures", required=True, metavar="FIGURE")
+
+    first = kinds.add_parser(
+        "reconstructions",
+        help="figure 1: what each layer knows of content and of style",
+        description="Figure 1: STYLE from the Gram matrices of growing sets of layers, CONTENT "
+        "from the responses of single layers, all from noise.",
+        epilog="example: gramstyle figure reconstructions photo.jpg painting.jpg -o fig1.png",
+    )
+    _add_pair(first)
+    _add_common(first)
+    first.set_defaults(run=run_reconstructions)
+
+    second = kinds.add_parser(
+        "styles",
+        help="figure 2: one photograph in several styles",
+        description="Figure 2: CONTENT in each STYLE, the painting in the picture's corner.",
+        epilog="example: gramstyle figure styles photo.jpg night.jpg meadow.jpg -o fig2.png",
+    )
+    second.add_argument("content", type=Path, metavar="CONTENT", help="the photograph")
+    second.add_argument("styles", type=Path, nargs="+", metavar="STYLE", help="paintings")
+    _add_common(second)
+    second.set_defaults(run=run_styles)
+
+    third = kinds.add_parser(
+        "tradeoff",
+        help="figure 3: content against style, layers against weights",
+        description="Figure 3: rows of growing sets of style layers, columns of alpha/beta.",
+        epilog="example: gramstyle figure tradeoff photo.jpg painting.jpg -o fig3.png",
+    )
+    _add_pair(third)
+    shown = ",".join(f"{ratio:.0e}" for ratio in RATIOS)
+    normalised = ",".join(f"{ratio:.0e}" for ratio in RATIOS_NORMALISED)
+    third.add_argument("--ratios", type=add.numbers, metavar="R,…",
+        help=f"alpha/beta of each column (default {shown}; for a normalised network "
+        f"{normalised})")  # fmt: skip
+    _add_common(third)
+    third.set_defaults(run=run_tradeoff)
+
+
+def _add_pair(parser: Parser) -> None:
+    parser.add_argument("content", type=Path, metavar="CONTENT", help="the photograph")
+    parser.add_argument("style", type=Path, metavar="STYLE", help="the painting")
+
+
+def _add_common(parser: Parser) -> None:
+    add.add_output(parser)
+    parser.add_argument("--cells", type=Path, metavar="DIR",
+        help="where the single pictures and their records are kept (default: "
+        "OUT-cells)")  # fmt: skip
+    every = parser.add_argument_group("every picture of it")
+    add.add_run(every, DEFAULTS)
+    add.add_pooling(every)
+    machine = parser.add_argument_group("the machine")
+    add.add_machine(machine)
+    machine.add_argument("--jobs", type=int, default=1, metavar="N",
+        help="pictures to make at once, each with its share of the cores "
+        "(default %(default)s)")  # fmt: skip
+    add.add_quiet(machine)
+
+
+def run_reconstructions(arguments: argparse.Namespace) -> None:
+    """Draw figure 1."""
+    options = _options(arguments)
+    figure = reconstructions(arguments.content, arguments.style, options)
+    _draw(figure, arguments, [arguments.content, arguments.style])
+
+
+def run_styles(arguments: argparse.Namespace) -> None:
+    """Draw figure 2."""
+    figure = styles(arguments.content, arguments.styles, _options(arguments))
+    _draw(figure, arguments, [arguments.content, *arguments.styles])
+
+
+def run_tradeoff(arguments: argparse.Namespace) -> None:
+    """Draw figure 3."""
+    ratios = arguments.ratios
+    if ratios is None:
+        model = read_model(locate_model(arguments.model))
+        ratios = RATIOS_NORMALISED if is_normalised(model.metadata) else RATIOS
+    figure = tradeoff(arguments.content, arguments.style, ratios, _options(arguments))
+    _draw(figure, arguments, [arguments.content, arguments.style])
+
+
+def _options(arguments: argparse.Namespace) -> Options:
+    defaults = {name: getattr(DEFAULTS, name) for name in ("size", "iterations", "convention")}
+    return add.options_of(arguments, **defaults)
+
+
+def _draw(figure: Figure, arguments: argparse.Namespace, inputs: list[Path]) -> None:
+    """Draw the figure, show progress, write it and say so."""
+    output: Path = arguments.output
+    folder = arguments.cells or output.with_name(f"{output.stem}-cells")
+    check_output(output, inputs)
+    if any(_is_inside(path, folder) for path in [output, *inputs]):
+        raise GramstyleError(f"--cells {folder} holds other pictures; choose a folder of its own")
+    began = monotonic()
+    try:
+        with _display(figure, Speaker(quiet=arguments.quiet)) as show:
+            sheet = draw(figure, folder, model=arguments.model, jobs=arguments.jobs, made=show)
+    except (GramstyleError, KeyboardInterrupt) as stop:
+        done = sum((folder / f"{cell.name}.png").exists() for cell in figure.cells)
+        reason = str(stop) or "stopped"
+        kept = (
+            f"{done} of {len(figure.cells)} pictures are in {folder}; repeat the command to go on"
+        )
+        raise type(stop)(f"{reason}; {kept}" if done else reason) from None
+    write_picture(output, read_picture(sheet))
+    took = timedelta(seconds=round(monotonic() - began))
+    if not arguments.quiet:
+        print(f"wrote {output} ({sheet.width}×{sheet.height}) after {took}; cells in {folder}")  # noqa: T201
+
+
+def _is_inside(path: Path, folder: Path) -> bool:
+    return path.resolve().parent == folder.resolve()
+
+
+@contextmanager
+def _display(figure: Figure, say: Speaker) -> Iterator[Callable[[Made], None]]:
+    """Give a function to call after every cell."""
+    columns = (
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TextColumn("pictures"),
+        TimeRemainingColumn(),
+    )
+    with Bar(*columns, console=say, disable=not say.is_terminal or say.quiet) as bar:
+        task = bar.add_task("", total=len(figure.cells))
+
+        def show(made: Made) -> None:
+            bar.update(task, completed=made.done)
+            if not say.is_terminal:
+                state = "was there" if made.kept else "done"
+                say.tell(f"{made.done}/{made.cells} {made.name}: {state}")
+
+        yield show
