@@ -5,6 +5,7 @@
 #     make test-frameworks   the tests that need PyTorch (downloads it)
 #     make lint     ruff, mypy --strict, import-linter
 #     make bench    time an evaluation against PyTorch (downloads PyTorch)
+#     make docs     the pages under docs/ as a site, in build/site
 #     make clean    remove everything that was built
 
 PYTHON ?= python3
@@ -12,7 +13,7 @@ BIN := .venv/bin
 PACKAGE := $(shell find engine -name '*.py')
 MODEL := models/vgg19.onnx
 
-.PHONY: demo test test-frameworks lint bench clean
+.PHONY: demo test test-frameworks lint bench docs clean
 .DELETE_ON_ERROR:
 
 demo: demo/chelsea.png
@@ -32,6 +33,10 @@ lint: .venv/.lint
 
 bench: .venv/.bench $(MODEL)
 	$(BIN)/python tools/benchmark.py
+
+docs: .venv/.docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+	@echo "The site is build/site/index.html"
 
 clean:
 	rm -rf .venv demo build dist $(MODEL)

@@ -1,6 +1,7 @@
 """The paper's formulas and the released code's, each written out again term by term."""
 
 import itertools
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -133,6 +134,44 @@ def test_the_authors_layer_weights_are_a_thousand_over_the_square_of_the_filters
     assert (weights.alpha, weights.beta) == (1.0, 1.0)
     # The tiny network has 4, 5, 6, 7 and 8 filters at the five style layers.
     assert list(weights.w.values()) == [1000 / n**2 for n in (4, 5, 6, 7, 8)]
+
+
+def test_the_relation_of_the_two_conventions_on_the_page_holds(
+    tiny_model: Model, rng: np.random.Generator
+) -> None:
+    """docs/derivations.md: α = 2 / (N_c M_c) and β w_l = 4000 / N_l² give the author's total."""
+    network = tiny_model.network.until([CONTENT, *STYLE]).astype(np.float64)
+    preprocess = tiny_model.preprocessing.forward
+    x, p, a = (rng.uniform(0, 255, (3, *size)) for size in ((8, 10), (8, 10), (12, 10)))
+    P, A = (network.forward(preprocess(picture)) for picture in (p, a))
+    N = {name: len(P[name]) for name in STYLE}
+    author = Objective(
+        network=network,
+        preprocessing=tiny_model.preprocessing,
+        content=ContentTarget(CONTENT, P[CONTENT]),
+        style=style_targets(A, STYLE),
+        weights=Weights(1.0, 1.0, {name: 1000 / n**2 for name, n in N.items()}),
+        convention=AUTHOR,
+    )
+    beta = sum(4000 / n**2 for n in N.values())
+    weights = Weights(2 / P[CONTENT].size, beta, {n: 4000 / N[n] ** 2 / beta for n in STYLE})
+    paper = replace(author, weights=weights, convention=PAPER)
+    found, expected = (each.loss_and_gradient(x) for each in (author, paper))
+    assert found.loss == pytest.approx(expected.loss, rel=ROUNDING)
+    np.testing.assert_allclose(
+        found.gradient, expected.gradient, rtol=0, atol=ROUNDING * np.abs(expected.gradient).max()
+    )
+
+
+def test_the_authors_weights_on_vgg19_are_those_of_the_page() -> None:
+    filters = (64, 128, 256, 512, 512)
+    shares = [4 * AUTHOR.layer_weight(N, 5) for N in filters]
+    assert sum(shares) == pytest.approx(1.3123, abs=5e-5)
+    assert [share / sum(shares) for share in shares] == pytest.approx(
+        [0.744, 0.186, 0.047, 0.012, 0.012], abs=5e-4
+    )
+    ratio = AUTHOR.content_factor(512, 32 * 24) / sum(shares)
+    assert ratio == pytest.approx(3.9e-6, abs=5e-8)
 
 
 @pytest.mark.parametrize(

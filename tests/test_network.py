@@ -41,6 +41,89 @@ def test_a_picture_too_small_to_pool_is_refused_with_the_smallest_size(tiny_mode
         until_conv5_1.shapes(16, 15)
 
 
+class Counter:
+    """Does arithmetic and counts it."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def plus(self, a: float, b: float) -> float:
+        self.count += 1
+        return a + b
+
+    def times(self, a: float, b: float) -> float:
+        self.count += 1
+        return a * b
+
+    def over(self, a: float, b: float) -> float:
+        self.count += 1
+        return a / b
+
+
+def counted_convolution(X: Array, W: Array, b: Array) -> tuple[Array, int]:
+    """The definition of a 3×3 convolution over zero-padded X, one operation at a time."""
+    do, padded = Counter(), np.pad(X, ((0, 0), (1, 1), (1, 1)))
+    Z = np.zeros((len(W), *X.shape[1:]))
+    for n, y, x in np.ndindex(Z.shape):
+        total = b[n]
+        for c, i, j in np.ndindex(W.shape[1:]):
+            total = do.plus(total, do.times(W[n, c, i, j], padded[c, y + i, x + j]))
+        Z[n, y, x] = total
+    return Z, do.count
+
+
+def counted_mean(X: Array) -> tuple[Array, int]:
+    """The mean of each 2×2 window, one operation at a time."""
+    do, Y = Counter(), np.zeros((len(X), X.shape[1] // 2, X.shape[2] // 2))
+    for c, y, x in np.ndindex(Y.shape):
+        a, b, d, e = X[c, 2 * y : 2 * y + 2, 2 * x : 2 * x + 2].ravel()
+        Y[c, y, x] = do.over(do.plus(do.plus(do.plus(a, b), d), e), 4)
+    return Y, do.count
+
+
+def counted_mean_backward(dY: Array) -> int:
+    """How many divisions give each position of each window its quarter."""
+    do = Counter()
+    for c, y, x in np.ndindex(dY.shape):
+        for _position in range(4):
+            do.over(dY[c, y, x], 4)
+    return do.count
+
+
+def test_operations_are_those_that_a_naive_loop_counts_in_either_direction(
+    tiny_model: Model, rng: np.random.Generator
+) -> None:
+    network = tiny_model.network.until(["conv2_1"]).pooled_by("avg").astype(np.float64)
+    v = rng.normal(size=(3, 5, 6))
+    responses = network.forward(v)
+    forward, backward, F = {}, {}, v
+    for layer in network.layers:
+        if isinstance(layer, Convolution):
+            Z, forward[layer.name] = counted_convolution(F, layer.W, layer.b)
+            flipped = layer.W[:, :, ::-1, ::-1].transpose(1, 0, 2, 3)
+            _, backward[layer.name] = counted_convolution(Z, flipped, np.zeros(len(F)))
+            F = np.maximum(Z, 0)
+        else:
+            F, forward[layer.name] = counted_mean(F)
+            backward[layer.name] = counted_mean_backward(F)
+        # The loop did the layer's work; a few units of float64 rounding in sums of 50 terms.
+        np.testing.assert_allclose(F, responses[layer.name], rtol=0, atol=1e-12)
+    assert network.operations(5, 6) == forward == backward
+    assert set(forward) == {"conv1_1", "conv1_2", "pool1", "conv2_1"}
+
+
+def test_a_max_pooling_takes_no_arithmetic(tiny_model: Model) -> None:
+    network = tiny_model.network.pooled_by("max")
+    operations = network.operations(32, 48)
+    assert {name for name, count in operations.items() if count == 0} == {
+        "pool1",
+        "pool2",
+        "pool3",
+        "pool4",
+        "pool5",
+    }
+
+
 def test_responses_are_never_negative_and_some_are_zero(
     tiny_model: Model, rng: np.random.Generator
 ) -> None:

@@ -6,34 +6,25 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+from documented import ROOT, Row, assert_function_exists, assert_test_exists, rows_of, text_of
 
-# | equation | `module.function` | `test_file.py::test_name` |
-ROW = re.compile(r"^\|(?P<what>[^|]+)\|(?P<functions>[^|]+)\|(?P<tests>[^|]+)\|$", re.MULTILINE)
-ROWS = [row for row in ROW.finditer(README) if "test_" in row["tests"]]
+README = text_of("README.md")
+ROWS = rows_of(README)
 
 
 @pytest.mark.parametrize("number", range(1, 8))
 def test_every_equation_of_the_paper_has_a_row(number: int) -> None:
-    assert any(re.search(rf"\b{number}\b", row["what"]) for row in ROWS)
+    assert any(re.search(rf"\b{number}\b", row.what) for row in ROWS)
 
 
-@pytest.mark.parametrize("row", ROWS, ids=lambda row: row["what"].strip())
-def test_every_function_and_test_in_the_table_exists(row: re.Match[str]) -> None:
-    functions = re.findall(r"`([\w.]+)`", row["functions"])
-    tests = re.findall(r"`([\w.]+)::(\w+)`", row["tests"])
-    assert functions
-    assert tests
-    for name in functions:
-        module, *attributes = name.split(".")
-        found: object = importlib.import_module(f"gramstyle.{module}")
-        for attribute in attributes:
-            found = getattr(found, attribute)
-    for file, test in tests:
-        assert re.search(
-            rf"^def {test}\(", (ROOT / "tests" / file).read_text("utf-8"), re.MULTILINE
-        )
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.what)
+def test_every_function_and_test_in_the_table_exists(row: Row) -> None:
+    assert row.functions
+    assert row.tests
+    for name in row.functions:
+        assert_function_exists(name)
+    for name in row.tests:
+        assert_test_exists(name)
 
 
 def test_every_local_link_and_picture_leads_somewhere() -> None:
