@@ -11,7 +11,7 @@ from importlib.metadata import version
 from types import FrameType
 from typing import Never
 
-from gramstyle.cli import figure, model, reconstruct, transfer
+from gramstyle.cli import figure, model, plot, reconstruct, trace, transfer
 from gramstyle.cli.parsing import Commands, Parser
 from gramstyle.errors import GramstyleError
 
@@ -52,6 +52,8 @@ def _parser() -> Parser:
     )
     transfer.add_parser(commands)
     reconstruct.add_parser(commands)
+    trace.add_parser(commands)
+    plot.add_parser(commands)
     figure.add_parser(commands)
     model.add_parser(commands)
     return parser

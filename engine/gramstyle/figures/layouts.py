@@ -20,7 +20,7 @@ CONTENT_LAYERS = STYLE_LAYERS
 # The columns of figure 3, α/β, as the paper prints them. They hold on the plain weights.
 RATIOS = (1e-5, 1e-4, 1e-3, 1e-2)
 # The same columns for a network whose filters have a mean activation of 1.
-RATIOS_NORMALISED = (1e-9, 1e-8, 1e-7, 1e-6)
+RATIOS_NORMALISED = (1e-8, 1e-7, 1e-6, 1e-5)
 
 # Paintings are lettered as in figure 2, where A is the photograph.
 _LETTERS = "BCDEFGHIJKLMNOPQRSTUVWXYZ"

@@ -1,0 +1,71 @@
+"""`gramstyle plot RECORD… -o OUT`."""
+
+import argparse
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from gramstyle.cli.parsing import Commands
+from gramstyle.errors import OptionError
+from gramstyle.files import check_folder, write_atomically
+from gramstyle.plotting import FORMATS, load_matplotlib, loss_curves
+from gramstyle.records import read_record
+
+
+def add_parser(commands: Commands) -> None:
+    """Describe the command and its options."""
+    parser = commands.add_parser(
+        "plot",
+        help="draw the losses of runs that were logged",
+        description="Draw how the losses of runs fell: the total, and what content, style and "
+        "each style layer add to it, weights included, on a logarithmic scale. Of a run that "
+        "was stopped, what is there. Needs gramstyle[plots].",
+        epilog="example: gramstyle plot max.jsonl avg.jsonl -o pooling.svg",
+    )
+    parser.set_defaults(run=run_command)
+    parser.add_argument("records", type=Path, nargs="+", metavar="RECORD",
+        help="what --log wrote; several are drawn over each other")  # fmt: skip
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="OUT",
+        help=f"the picture to write: {_suffixes()}")  # fmt: skip
+    parser.add_argument("--by", choices=("iterations", "seconds"), default="iterations",
+        help="what to draw the losses over (default %(default)s)")  # fmt: skip
+
+
+def run_command(arguments: argparse.Namespace) -> None:
+    """Read, draw, write, and say so."""
+    output: Path = arguments.output
+    suffix = output.suffix.lower()
+    if suffix not in FORMATS:
+        raise OptionError(f"cannot write {output}: choose a name that ends in {_suffixes()}")
+    check_folder(output, error=OptionError)
+    load_matplotlib()
+    runs = {name: read_record(path) for name, path in _names(arguments.records).items()}
+    if any(_is_same(output, path) for path in arguments.records):
+        raise OptionError(f"{output} would overwrite a record; choose another name")
+    data = loss_curves(runs, by=arguments.by, suffix=suffix)
+    write_atomically(output, data, error=OptionError)
+    print(f"wrote {output} with {_count(runs)}")  # noqa: T201 - the program's one line of output
+
+
+def _suffixes() -> str:
+    *others, last = FORMATS
+    return f"{', '.join(others)} or {last}"
+
+
+def _names(paths: Sequence[Path]) -> dict[str, Path]:
+    """Return the records by what a legend calls them: their names, in full where two are alike."""
+    names = [path.name for path in paths]
+    return {
+        name if names.count(name) == 1 else str(path): path
+        for name, path in zip(names, paths, strict=True)
+    }
+
+
+def _is_same(output: Path, record: Path) -> bool:
+    try:
+        return output.samefile(record)  # follows links and knows hard ones
+    except OSError:  # one of the two is not there
+        return False
+
+
+def _count(runs: Mapping[str, object]) -> str:
+    return "1 run" if len(runs) == 1 else f"{len(runs)} runs"
