@@ -15,6 +15,7 @@ from gramstyle.cli.parsing import Commands, Parser
 from gramstyle.cli.progress import Speaker
 from gramstyle.errors import GramstyleError
 from gramstyle.figures import Figure, Made, draw, reconstructions, styles, tradeoff
+from gramstyle.figures.cells import picture_path
 from gramstyle.figures.layouts import RATIOS, RATIOS_NORMALISED
 from gramstyle.images import check_output, read_picture, write_picture
 from gramstyle.model import is_normalised, locate_model, read_model
@@ -95,8 +96,7 @@ def _add_common(parser: Parser) -> None:
 
 def run_reconstructions(arguments: argparse.Namespace) -> None:
     """Draw figure 1."""
-    options = _options(arguments)
-    figure = reconstructions(arguments.content, arguments.style, options)
+    figure = reconstructions(arguments.content, arguments.style, _options(arguments))
     _draw(figure, arguments, [arguments.content, arguments.style])
 
 
@@ -108,17 +108,23 @@ def run_styles(arguments: argparse.Namespace) -> None:
 
 def run_tradeoff(arguments: argparse.Namespace) -> None:
     """Draw figure 3."""
-    ratios = arguments.ratios
+    options, ratios = _options(arguments), arguments.ratios
     if ratios is None:
-        model = read_model(locate_model(arguments.model))
-        ratios = RATIOS_NORMALISED if is_normalised(model.metadata) else RATIOS
-    figure = tradeoff(arguments.content, arguments.style, ratios, _options(arguments))
+        arguments.model = _model(arguments)
+        ratios = RATIOS
+        if is_normalised(read_model(arguments.model).metadata):
+            ratios = RATIOS_NORMALISED
+    figure = tradeoff(arguments.content, arguments.style, ratios, options)
     _draw(figure, arguments, [arguments.content, arguments.style])
 
 
 def _options(arguments: argparse.Namespace) -> Options:
     defaults = {name: getattr(DEFAULTS, name) for name in ("size", "iterations", "convention")}
     return add.options_of(arguments, **defaults)
+
+
+def _model(arguments: argparse.Namespace) -> Path:
+    return locate_model(arguments.model, notify=Speaker(quiet=arguments.quiet).tell)
 
 
 def _draw(figure: Figure, arguments: argparse.Namespace, inputs: list[Path]) -> None:
@@ -128,17 +134,16 @@ def _draw(figure: Figure, arguments: argparse.Namespace, inputs: list[Path]) -> 
     check_output(output, inputs)
     if any(_is_inside(path, folder) for path in [output, *inputs]):
         raise GramstyleError(f"--cells {folder} holds other pictures; choose a folder of its own")
+    model = _model(arguments)
     began = monotonic()
     try:
         with _display(figure, Speaker(quiet=arguments.quiet)) as show:
-            sheet = draw(figure, folder, model=arguments.model, jobs=arguments.jobs, made=show)
+            sheet = draw(figure, folder, model=model, jobs=arguments.jobs, made=show)
     except (GramstyleError, KeyboardInterrupt) as stop:
-        done = sum((folder / f"{cell.name}.png").exists() for cell in figure.cells)
+        done = sum(picture_path(folder, cell).exists() for cell in figure.cells)
+        kept = f"{done} of {len(figure.cells)} pictures are in {folder}, to go on from"
         reason = str(stop) or "stopped"
-        kept = (
-            f"{done} of {len(figure.cells)} pictures are in {folder}; repeat the command to go on"
-        )
-        raise type(stop)(f"{reason}; {kept}" if done else reason) from None
+        raise type(stop)(f"{reason} ({kept})" if done else reason) from None
     write_picture(output, read_picture(sheet))
     took = timedelta(seconds=round(monotonic() - began))
     if not arguments.quiet:
