@@ -11,6 +11,7 @@ from gramstyle.plotting.canvas import drawn, load_matplotlib
 from gramstyle.trace import CONTENT, Row, terms
 
 CHANNELS_SHOWN, CHANNELS_IN_A_ROW = 16, 4
+WISHES_IN_A_ROW = 4
 # How far a picture is moved to show a wish, root mean square, of 255.
 GREY_LEVELS = 20.0
 # The largest values, this share of them, would leave all others dark.
@@ -157,28 +158,29 @@ def wish_of_a_term(title: str, x: Array, gradient: Array) -> bytes:
 
 def wishes(x: Array, gradients: Mapping[str, Array]) -> bytes:
     """Draw x (3, H, W) and, for each term by its title, where it looks and one step its way."""
-    rows = len(gradients)
-    columns = 1 + rows
+    columns = min(WISHES_IN_A_ROW, 1 + len(gradients))
+    rows = -(-(1 + len(gradients)) // columns)
 
     def fill(figure: Any) -> None:
         figure.suptitle(
             "what each term wants of the picture: length of −∂L/∂x (above), "
             f"one step of {GREY_LEVELS:g} grey levels RMS along it (below)"
         )
-        above, below = figure.subplots(2, columns, squeeze=False)
-        for place in (*above, *below):
+        places = figure.subplots(2 * rows, columns, squeeze=False)
+        for place in places.flat:
             _bare(place)
-        below[0].imshow(_visible(x))
-        below[0].set_title("the picture", fontsize=9)
-        for upper, lower, (title, gradient) in zip(
-            above[1:], below[1:], gradients.items(), strict=True
-        ):
+        places[1, 0].imshow(_visible(x))
+        places[1, 0].set_title("the picture", fontsize=9)
+        for at, (title, gradient) in enumerate(gradients.items(), start=1):
+            row, column = divmod(at, columns)
+            upper, lower = places[2 * row : 2 * row + 2, column]
             _show_lengths(upper, gradient)
             upper.set_title(f"{title}\n{_length_text(gradient)}", fontsize=9)
             lower.imshow(_moved(x, gradient))
 
     side = 2.6
-    return drawn(fill, width=side * columns, height=2 * side * _aspect(x) + 0.9)
+    height = rows * (2 * side * _aspect(x) + 0.5) + 0.4
+    return drawn(fill, width=max(8.0, side * columns), height=height)
 
 
 def sweep(rows: Sequence[Row]) -> bytes:
