@@ -133,6 +133,16 @@ def test_the_columns_are_the_papers_on_the_plain_network(folder: Path) -> None:
     assert {float(ratio) for ratio in found} == {1e-5, 1e-4, 1e-3, 1e-2}
 
 
+def test_the_columns_are_others_on_a_normalised_network(folder: Path) -> None:
+    # Two pictures, since a filter that one leaves at 0 everywhere cannot be rescaled.
+    photographs = ("photo.png", "painting.jpg")
+    command = ["model", "normalise", *photographs, "--to", "norm.onnx", "--size", "32", "--quiet"]
+    assert main(command) == 0
+    assert figure("tradeoff", "--quiet", "--model", "norm.onnx") == 0
+    found = {path.stem.split("-", 1)[1] for path in (folder / "fig-cells").glob("conv3_1-*.png")}
+    assert {float(ratio) for ratio in found} == {1e-8, 1e-7, 1e-6, 1e-5}
+
+
 def test_quiet_is_quiet(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert figure("styles", "--quiet") == 0
     assert capsys.readouterr() == ("", "")
