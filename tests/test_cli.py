@@ -134,7 +134,7 @@ def test_all_the_other_options_are_understood(run: Run, folder: Path) -> None:
         (("-o", "out.png", "--size", "0"), ("size",)),
         (("-o", "out.png", "--max-pixels", "99"), ("photo.png", "--max-pixels")),
         (("-o", "out.png", "--save-every", "0"), ("--save-every",)),
-        (("-o", "out.png", "--log", "nowhere/log"), ("nowhere/log", "--log")),
+        (("-o", "out.png", "--log", "nowhere/log"), ("the log nowhere/log", "another place")),
         (("-o", "out.png", "--log", "photo.png"), ("photo.png", "--log")),
         (("-o", "out.png", "--style-weights", "1,2"), ("style_weights",)),
         (("-o", "out.png", "--alpha", "nan"), ("alpha",)),

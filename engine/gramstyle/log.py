@@ -25,7 +25,7 @@ class RunLog:
                 self._stream = path.open("wb", buffering=0)
             except OSError as error:
                 raise GramstyleError(
-                    f"cannot write the log {path}: {error.strerror}; choose another --log"
+                    f"cannot write the log {path}: {error.strerror}; choose another place for it"
                 ) from None
 
     def __enter__(self) -> Self:

@@ -94,6 +94,8 @@ class Options:
             value = getattr(self, name)
             if value is not None and not (np.isfinite(value) and value >= 0):
                 raise OptionError(f"{name} must be a number from 0 upwards, not {value}")
+        if isinstance(self.style_layers, str):
+            raise OptionError(f"style_layers must be a tuple of names, not {self.style_layers!r}")
         if not self.style_layers or len(set(self.style_layers)) != len(self.style_layers):
             raise OptionError("style_layers must name at least one layer, and none twice")
         weights = self.style_weights

@@ -164,7 +164,8 @@ def plan(
             "threads": _threads(options),
             "content": _described(content, "content", photograph),
             "style": _described(style, "style", artwork),
-            "model": {"sha256": file.sha256, **file.metadata},
+            "start": _described(options.start, "init", custom),
+            "model": {**file.metadata, "sha256": file.sha256},
             "versions": _versions(),
         },
     )
@@ -296,8 +297,14 @@ def _described(source: Source | None, role: str, picture: Picture | None) -> dic
         "name": _name(source, role),
         "width": picture.width,
         "height": picture.height,
-        "pixels": hashlib.sha256(picture.pixels.tobytes()).hexdigest(),
+        "pixels": _digest(picture),
     }
+
+
+def _digest(picture: Picture) -> str:
+    """Return the SHA-256 of the pixels as float32, and of the transparency behind them."""
+    alpha = b"" if picture.alpha is None else picture.alpha.tobytes()
+    return hashlib.sha256(picture.pixels.tobytes() + alpha).hexdigest()
 
 
 def _plain(options: Options) -> dict[str, Any]:

@@ -15,7 +15,6 @@ from gramstyle.cli.parsing import Commands, Parser
 from gramstyle.cli.progress import Speaker
 from gramstyle.errors import GramstyleError
 from gramstyle.figures import Figure, Made, draw, reconstructions, styles, tradeoff
-from gramstyle.figures.cells import picture_path
 from gramstyle.figures.layouts import RATIOS, RATIOS_NORMALISED
 from gramstyle.images import check_output, read_picture, write_picture
 from gramstyle.model import is_normalised, locate_model, read_model
@@ -130,28 +129,40 @@ def _model(arguments: argparse.Namespace) -> Path:
 def _draw(figure: Figure, arguments: argparse.Namespace, inputs: list[Path]) -> None:
     """Draw the figure, show progress, write it and say so."""
     output: Path = arguments.output
-    folder = arguments.cells or output.with_name(f"{output.stem}-cells")
     check_output(output, inputs)
-    if any(_is_inside(path, folder) for path in [output, *inputs]):
-        raise GramstyleError(f"--cells {folder} holds other pictures; choose a folder of its own")
+    folder = arguments.cells or output.with_name(f"{output.stem}-cells")
+    _check_cells(folder, output, inputs)
     model = _model(arguments)
-    began = monotonic()
+    began, done = monotonic(), 0
     try:
         with _display(figure, Speaker(quiet=arguments.quiet)) as show:
-            sheet = draw(figure, folder, model=model, jobs=arguments.jobs, made=show)
+
+            def after_cell(made: Made) -> None:
+                nonlocal done
+                done = made.done
+                show(made)
+
+            sheet = draw(figure, folder, model=model, jobs=arguments.jobs, made=after_cell)
     except (GramstyleError, KeyboardInterrupt) as stop:
-        done = sum(picture_path(folder, cell).exists() for cell in figure.cells)
         kept = f"{done} of {len(figure.cells)} pictures are in {folder}, to go on from"
         reason = str(stop) or "stopped"
         raise type(stop)(f"{reason} ({kept})" if done else reason) from None
-    write_picture(output, read_picture(sheet))
+    write_picture(output, read_picture(sheet, max_pixels=sheet.width * sheet.height))
     took = timedelta(seconds=round(monotonic() - began))
     if not arguments.quiet:
         print(f"wrote {output} ({sheet.width}×{sheet.height}) after {took}; cells in {folder}")  # noqa: T201
 
 
-def _is_inside(path: Path, folder: Path) -> bool:
-    return path.resolve().parent == folder.resolve()
+def _check_cells(folder: Path, output: Path, inputs: list[Path]) -> None:
+    """Refuse a folder for cells that is none, or holds the pictures that are read or written."""
+    try:
+        place = folder.resolve()
+    except (OSError, RuntimeError):  # a loop of links
+        raise GramstyleError(f"cannot use the folder {folder}; choose other --cells") from None
+    if place == output.resolve():
+        raise GramstyleError(f"--cells {folder} is the figure itself; choose another name")
+    if any(path.resolve().parent == place for path in [output, *inputs]):
+        raise GramstyleError(f"--cells {folder} holds other pictures; choose a folder of its own")
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from typing import Any
 
 import PIL.Image
 
-from gramstyle.errors import ImageError
+from gramstyle.errors import GramstyleError, ImageError
 from gramstyle.images import read_picture, read_settings, to_pil, write_picture
 from gramstyle.log import RunLog
 from gramstyle.options import Options
@@ -16,7 +16,9 @@ from gramstyle.prepare import plan, prepare
 from gramstyle.transfer import Progress, run
 
 # What a record says that does not change the picture.
-ASIDE = ("program", "threads", "versions", "result")
+ASIDE = ("program", "threads", "max_pixels", "versions", "result")
+# Where it describes pictures: their pixels count, not what their files are called.
+PICTURES = ("content", "style", "start")
 
 
 @dataclass(frozen=True)
@@ -60,13 +62,31 @@ def is_made(cell: Cell, folder: Path, model: Path) -> bool:
     Raises
     ------
     ImageError
-        If a picture of that name is none of this program's; it is left alone.
+        If a picture of that name is no cell of this name; it is left alone.
     GramstyleError
-        As `transfer` does.
+        As `transfer` does, and if the cell could not be kept in the folder.
     """
     planned = plan(cell.content, cell.style, cell.options, model=model)
     path = picture_path(folder, cell)
-    return path.exists() and _same(_settings(path), planned.settings)
+    try:
+        if _record_path(path).is_dir():
+            raise GramstyleError(f"{_record_path(path)} is a folder; move it away")
+        if not path.exists():
+            return False
+    except OSError as error:
+        raise GramstyleError(f"cannot use {path}: {error.strerror}") from None
+    settings = read_settings(path)
+    if settings is None or settings.get("cell") != cell.name:
+        raise ImageError(
+            f"{path} is none of this figure's pictures and would be overwritten; move it away"
+        )
+    if not _same(settings, {**planned.settings, "cell": cell.name}):
+        return False
+    try:
+        load(folder, cell)
+    except ImageError:  # torn, by a disk or a copy
+        return False
+    return True
 
 
 def make(
@@ -74,8 +94,8 @@ def make(
 ) -> None:
     """Make a cell and keep it in the folder.
 
-    The record is written as the run goes, the picture whole at its end: where the picture is,
-    the cell is finished.
+    The record is written as the run goes, under a passing name, and both have their places at its
+    end, the picture last: where the picture is, the cell is finished.
 
     Raises
     ------
@@ -83,9 +103,11 @@ def make(
         As `transfer` does, and if the files cannot be written.
     """
     prepared = prepare(cell.content, cell.style, cell.options, model=model)
+    settings = {**prepared.settings, "cell": cell.name}
     path = picture_path(folder, cell)
-    with RunLog(path.with_suffix(".jsonl")) as log:
-        log.start(prepared.settings)
+    passing = path.with_name(f"{cell.name}.part.jsonl")
+    with RunLog(passing) as log:
+        log.start(settings)
 
         def after_iteration(progress: Progress) -> None:
             log.iteration(progress.losses)
@@ -94,26 +116,35 @@ def make(
 
         picture, record = run(prepared, callback=after_iteration)
         log.end(record.summary)
-    settings = {**record.settings, "result": record.summary}
-    write_picture(path, read_picture(picture), settings=settings)
+    try:
+        passing.replace(_record_path(path))
+    except OSError as error:
+        raise GramstyleError(f"cannot write {_record_path(path)}: {error.strerror}") from None
+    pixels = read_picture(picture, max_pixels=picture.width * picture.height)
+    write_picture(path, pixels, settings={**settings, "result": record.summary})
 
 
 def load(folder: Path, cell: Cell) -> PIL.Image.Image:
     """Return a finished cell's picture."""
-    return to_pil(read_picture(picture_path(folder, cell)))
+    most = max(cell.options.max_pixels, cell.options.size**2)
+    return to_pil(read_picture(picture_path(folder, cell), max_pixels=most))
 
 
-def _settings(path: Path) -> dict[str, Any]:
-    settings = read_settings(path)
-    if settings is None:
-        raise ImageError(
-            f"{path} is none of this figure's pictures and would be overwritten; move it away"
-        )
-    return settings
+def _record_path(picture: Path) -> Path:
+    return picture.with_suffix(".jsonl")
 
 
 def _same(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
     """Say whether two records describe the same run, as far as its picture depends on it."""
-    plain = json.loads(json.dumps(dict(wanted)))
-    names = (found.keys() | plain.keys()) - set(ASIDE)
-    return all(name in found and name in plain and found[name] == plain[name] for name in names)
+    return _essence(found) == _essence(json.loads(json.dumps(dict(wanted))))
+
+
+def _essence(settings: Mapping[str, Any]) -> dict[str, Any]:
+    essence = {name: value for name, value in settings.items() if name not in ASIDE}
+    for name in PICTURES:
+        described = essence.get(name)
+        if isinstance(described, dict):
+            essence[name] = {key: value for key, value in described.items() if key != "name"}
+    if essence.get("start") is not None:
+        essence.pop("init", None)  # the name of the picture to start from
+    return essence

@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -147,6 +148,7 @@ def _work(result: Connection, cell: Cell, folder: Path, model: Path) -> None:
     """Make one cell in a process of its own; send back None, or what went wrong."""
     # Ctrl-C reaches the whole group; the parent decides, and ends its children.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
         make(cell, folder, model)
     except GramstyleError as error:
@@ -155,6 +157,14 @@ def _work(result: Connection, cell: Cell, folder: Path, model: Path) -> None:
         result.send((GramstyleError, "there is not enough memory; choose fewer --jobs"))
     else:
         result.send(None)
+
+
+def _end_with_parent() -> None:
+    """End this process when its parent is gone, killed or not."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _finish(pipe: Connection, process: SpawnProcess) -> None:

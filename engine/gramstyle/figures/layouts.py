@@ -103,7 +103,7 @@ def tradeoff(content: Path, style: Path, ratios: Sequence[float], options: Optio
     rows = [
         [
             Cell(
-                f"{layers[-1]}-{ratio:.6g}",
+                f"{layers[-1]}-{float(ratio)!r}",
                 content,
                 style,
                 replace(options, style_layers=layers, alpha=ratio * options.beta),

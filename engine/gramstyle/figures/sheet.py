@@ -77,7 +77,7 @@ def compose(rows: Sequence[Row], *, title: str = "") -> PIL.Image.Image:
 
 def with_inset(picture: PIL.Image.Image, inset: PIL.Image.Image) -> PIL.Image.Image:
     """Return a picture with a small one in its lower left corner, as figure 2 shows a painting."""
-    result = picture.convert("RGB")
+    result = _on_white(picture)
     small = _at_height(inset, max(1, round(picture.height * 0.3)))
     if small.width > picture.width // 2:
         half = picture.width // 2
@@ -90,11 +90,20 @@ def with_inset(picture: PIL.Image.Image, inset: PIL.Image.Image) -> PIL.Image.Im
 
 
 def _at_height(picture: PIL.Image.Image, height: int) -> PIL.Image.Image:
-    picture = picture.convert("RGB")
+    picture = _on_white(picture)
     if picture.height == height:
         return picture
     width = max(1, round(picture.width * height / picture.height))
     return picture.resize((width, height), PIL.Image.Resampling.LANCZOS)
+
+
+def _on_white(picture: PIL.Image.Image) -> PIL.Image.Image:
+    """Return a picture in RGB, what is transparent in it as it looks on the sheet."""
+    if not picture.has_transparency_data:
+        return picture.convert("RGB")
+    picture = picture.convert("RGBA")
+    white = PIL.Image.new("RGBA", picture.size, "white")
+    return PIL.Image.alpha_composite(white, picture).convert("RGB")
 
 
 class _Text:
