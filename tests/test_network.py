@@ -158,6 +158,56 @@ def test_the_reverse_sweep_is_the_derivative_of_the_forward_sweep(
     assert np.vdot(gradient, u) == pytest.approx(difference, rel=DIFFERENCE)
 
 
+def test_choices_are_open_relus_and_the_first_largest_of_each_window(
+    tiny_model: Model, rng: np.random.Generator
+) -> None:
+    network = tiny_model.network.until(["conv2_1"]).pooled_by("max").astype(np.float64)
+    responses = network.forward(rng.normal(size=(3, 5, 6)))
+    # A window of equal values, as behind a closed ReLU: the first counts.
+    responses["conv1_2"][1, :2, :2] = 0
+    choices = network.choices(responses)
+    assert list(choices) == ["conv1_1", "conv1_2", "pool1", "conv2_1"]
+    for name in ("conv1_1", "conv1_2", "conv2_1"):
+        assert choices[name].dtype == bool
+        assert 0 < choices[name].mean() < 1
+        for at in np.ndindex(responses[name].shape):
+            assert choices[name][at] == (responses[name][at] > 0)
+    F = responses["conv1_2"]
+    assert choices["pool1"].shape == (len(F), 2, 3)
+    for c, y, x in np.ndindex(choices["pool1"].shape):
+        window = F[c, 2 * y : 2 * y + 2, 2 * x : 2 * x + 2].ravel().tolist()
+        assert choices["pool1"][c, y, x] == window.index(max(window))
+    assert choices["pool1"][1, 0, 0] == 0
+
+
+def test_an_average_pooling_chooses_nothing(tiny_model: Model, rng: np.random.Generator) -> None:
+    network = tiny_model.network.until(["conv2_1"]).pooled_by("avg").astype(np.float64)
+    assert "pool1" not in network.choices(network.forward(rng.normal(size=(3, 4, 4))))
+
+
+def test_where_no_choice_changes_the_responses_are_affine(
+    tiny_model: Model, rng: np.random.Generator
+) -> None:
+    network = tiny_model.network.until(["conv3_1"]).pooled_by("max").astype(np.float64)
+    v, u = rng.normal(scale=3, size=(2, 3, 9, 8))
+
+    def at(t: float) -> tuple[dict[str, Array], dict[str, Array]]:
+        responses = network.forward(v + t * u)
+        return responses, network.choices(responses)
+
+    def same(t: float) -> bool:
+        (_, one), (_, other) = at(t), at(-t)
+        return all(np.array_equal(one[name], other[name]) for name in one)
+
+    # Some step is small enough, some is not.
+    assert same(1e-6)
+    assert not same(1.0)
+    (plus, _), (middle, _), (minus, _) = at(1e-6), at(0.0), at(-1e-6)
+    for name, F in middle.items():
+        # The second difference is 0 but for the rounding of values near 10.
+        np.testing.assert_allclose(plus[name] + minus[name], 2 * F, rtol=0, atol=1e-12)
+
+
 def test_another_pooling_changes_the_pools_and_nothing_else(tiny_model: Model) -> None:
     network = tiny_model.network
     averaged = network.pooled_by("avg")

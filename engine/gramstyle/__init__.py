@@ -13,11 +13,21 @@ from gramstyle.errors import (
     OptionError,
     RuntimeMissingError,
 )
+from gramstyle.gradcheck import (
+    Checked,
+    GradientCheckError,
+    GradientMismatchError,
+    check_gradient,
+    check_vjp,
+)
 from gramstyle.options import Options
 from gramstyle.reconstruct import reconstruct_content, reconstruct_style
 from gramstyle.transfer import Losses, Progress, Record, Result, transfer
 
 __all__ = [
+    "Checked",
+    "GradientCheckError",
+    "GradientMismatchError",
     "GramstyleError",
     "ImageError",
     "Losses",
@@ -29,6 +39,8 @@ __all__ = [
     "Record",
     "Result",
     "RuntimeMissingError",
+    "check_gradient",
+    "check_vjp",
     "reconstruct_content",
     "reconstruct_style",
     "transfer",

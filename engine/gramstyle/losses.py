@@ -6,6 +6,8 @@ differ. Losses are summed in float64 whatever the float type of the responses.
 """
 
 from collections.abc import Mapping
+from functools import reduce
+from operator import add
 
 from gramstyle.arrays import Array, namespace
 
@@ -34,7 +36,8 @@ def style_loss(G: Array, A: Array, N: int, M: int) -> float:
 
 def total_style_loss(E: Mapping[str, float], w: Mapping[str, float]) -> float:
     """L_style = Σ_l w_l E_l  (equation 5)."""
-    return sum(w[layer] * E[layer] for layer in w)
+    # One addition after the other: what `sum` does with floats changed in Python 3.12.
+    return reduce(add, (w[layer] * E[layer] for layer in w), 0.0)
 
 
 def style_gradient(F: Array, G: Array, A: Array, N: int, M: int) -> Array:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from gramstyle import layers
-from gramstyle.arrays import Array
+from gramstyle.arrays import Array, namespace
 from gramstyle.errors import ImageError, OptionError
 from gramstyle.kernels import Kernels, PlainKernels, Pooling
 
@@ -151,6 +151,36 @@ class Network:
                 F = layers.avg_pool_forward(F)
             responses[layer.name] = F
         return responses
+
+    def choices(self, responses: Responses) -> dict[str, Array]:
+        """Return what the network chose for one picture, by layer.
+
+        As long as none of it changes, the responses are an affine function of the input. Where
+        one does is a kink, and no difference across it is a derivative.
+
+        Parameters
+        ----------
+        responses
+            Of every layer, as `forward` gives them.
+
+        Returns
+        -------
+        dict
+            For a convolution, which of its ReLUs are open: F > 0, bool, (N, H, V). For a max
+            pooling, which of each window's four is the largest: 0 to 3 in reading order, the
+            first of several, (C, H // 2, V // 2). An average pooling chooses nothing.
+        """
+        result: dict[str, Array] = {}
+        for name_below, layer in zip((None, *self.names[:-1]), self.layers, strict=True):
+            if isinstance(layer, Convolution):
+                result[layer.name] = responses[layer.name] > 0
+            elif layer.kind == "max":
+                assert name_below is not None  # noqa: S101 - a network starts with a convolution
+                X = responses[name_below]
+                xp = namespace(X)
+                members = xp.stack([X[window] for window in layers.windows(X)])
+                result[layer.name] = xp.argmax(members, axis=0)
+        return result
 
     def backward(
         self,
