@@ -1,7 +1,7 @@
 """The program `gramstyle`: arguments in, progress and files out, an exit code at the end.
 
-0 done; 2 something given cannot be used (one line on stderr says what and what to do);
-130 stopped by Ctrl-C, 143 by SIGTERM.
+0 done; 1 a conformance run has failed cases; 2 something given cannot be used (one line on stderr
+says what and what to do); 130 stopped by Ctrl-C, 143 by SIGTERM.
 """
 
 import signal
@@ -11,7 +11,7 @@ from importlib.metadata import version
 from types import FrameType
 from typing import Never
 
-from gramstyle.cli import figure, model, plot, reconstruct, trace, transfer
+from gramstyle.cli import conformance, figure, model, plot, reconstruct, trace, transfer
 from gramstyle.cli.parsing import Commands, Parser
 from gramstyle.errors import GramstyleError
 
@@ -27,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, _terminate)
     options = _parser().parse_args(arguments)
     try:
-        options.run(options)
+        code: int | None = options.run(options)
     except GramstyleError as error:
         return _fail(str(error), 2)
     except _Terminated as stop:
@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(str(stop) or "stopped by Ctrl-C", 130)
     except MemoryError:
         return _fail("there is not enough memory for this; choose a smaller --size", 2)
-    return 0
+    return code or 0
 
 
 def _parser() -> Parser:
@@ -56,6 +56,7 @@ def _parser() -> Parser:
     plot.add_parser(commands)
     figure.add_parser(commands)
     model.add_parser(commands)
+    conformance.add_parser(commands)
     return parser
 
 

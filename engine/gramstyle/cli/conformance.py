@@ -1,0 +1,158 @@
+"""`gramstyle conformance run --against ADAPTER`, and `conformance build`."""
+
+import argparse
+import warnings
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+
+from rich.console import Console
+
+from gramstyle.cli import arguments as add
+from gramstyle.cli.conformance_build import add_build
+from gramstyle.cli.parsing import Commands
+from gramstyle.conformance import Case, cases
+from gramstyle.conformance.adapters import DEVICES, NAMES, dtypes_of, load, version_of
+from gramstyle.conformance.files import read_cases
+from gramstyle.conformance.real_network import real_case
+from gramstyle.conformance.reporting import as_json, as_junit, notes, summary, table
+from gramstyle.conformance.running import DTYPES, Report, Result, printable, run
+from gramstyle.errors import OptionError
+from gramstyle.files import check_folder, write_atomically
+from gramstyle.model import locate_model, read_model
+
+# A sweep through the real network takes a second or two, and every framework has the memory.
+SIZE = 64
+
+ADAPTERS = f"""\
+ADAPTER is one of {", ".join(NAMES)};
+or module:function, a function value_and_grad(image, case) of your own.
+exit code: 0 every case passed, 1 one failed, 2 something given cannot be used
+example: gramstyle conformance run --against torch
+"""
+
+
+def add_parser(commands: Commands) -> None:
+    """Describe the command."""
+    parser = commands.add_parser(
+        "conformance", help="hold another implementation of loss and gradient against the truth"
+    )
+    actions = parser.add_subparsers(title="actions", required=True, metavar="ACTION")
+    _add_run(actions)
+    add_build(actions)
+
+
+def _add_run(actions: Commands) -> None:
+    parser = actions.add_parser(
+        "run",
+        help="hold an implementation against the cases",
+        description="Ask an implementation for loss and gradients of every case, and compare "
+        "them with the float64 truth.",
+        epilog=ADAPTERS,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.set_defaults(run=run_command)
+    parser.add_argument("--against", required=True, metavar="ADAPTER",
+        help="what to test; see below")  # fmt: skip
+    parser.add_argument("--dtype", choices=DTYPES,
+        help="what to compute in (default float64, or the only one that ADAPTER has)")  # fmt: skip
+    parser.add_argument("--device", choices=DEVICES, default=DEVICES[0],
+        help="what to compute on (default %(default)s)")  # fmt: skip
+
+    which = parser.add_argument_group("the cases")
+    which.add_argument("--case", type=add.names, metavar="NAME,…",
+        help="these alone (default: all)")  # fmt: skip
+    which.add_argument("--set", type=Path, metavar="DIR",
+        help="cases of files that conformance build wrote (default: its own)")  # fmt: skip
+    which.add_argument("--real-model", action="store_true",
+        help="also the real network, on noise")  # fmt: skip
+    which.add_argument("--size", type=int, metavar="PIXELS",
+        help=f"of the real network's pictures (default {SIZE})")  # fmt: skip
+    which.add_argument("--model", type=Path, metavar="FILE",
+        help="the real network's file (default: the one that transfer would use)")  # fmt: skip
+
+    written = parser.add_argument_group("what is written")
+    written.add_argument("--json", type=Path, metavar="FILE",
+        help="also write the report as JSON")  # fmt: skip
+    written.add_argument("--junit", type=Path, metavar="FILE",
+        help="also write the report as JUnit's XML")  # fmt: skip
+
+
+def run_command(arguments: argparse.Namespace) -> int:
+    """Run, write what was asked for, print the report; return the exit code."""
+    _check_files(arguments)
+    adapter = load(arguments.against, device=arguments.device)
+    dtype = _dtype(arguments.against, arguments.dtype)
+    chosen = _cases(arguments)
+    console = Console(stderr=True)
+    with console.status("computing"), warnings.catch_warnings():
+        # What overflows ends in a comparison that fails, and that says more.
+        warnings.simplefilter("ignore", RuntimeWarning)
+        report = run(adapter, chosen, dtype=dtype, callback=lambda result: _show(console, result))
+    if arguments.json is not None:
+        data = as_json(report, adapter=arguments.against)
+        write_atomically(arguments.json, data, error=OptionError)
+    if arguments.junit is not None:
+        data = as_junit(report, adapter=arguments.against)
+        write_atomically(arguments.junit, data, error=OptionError)
+    _print(report, arguments)
+    return 1 if report.failed else 0
+
+
+def _check_files(arguments: argparse.Namespace) -> None:
+    """Refuse to start on what could not be written in the end, or means nothing."""
+    if not arguments.real_model and (arguments.size or arguments.model):
+        raise OptionError("--size and --model are for the real network; add --real-model")
+    targets = [path for path in (arguments.json, arguments.junit) if path is not None]
+    for path in targets:
+        check_folder(path, error=OptionError)
+        if path.exists() and not path.is_file():
+            raise OptionError(f"cannot write {path}: it is there and is not a file")
+    used = [path.resolve() for path in (*targets, arguments.model) if path is not None]
+    if len(set(used)) < len(used):
+        raise OptionError("--json, --junit and --model name one file twice; choose another name")
+
+
+def _dtype(name: str, asked: str | None) -> str:
+    there = dtypes_of(name)
+    if asked is not None and asked not in there:
+        raise OptionError(f"{name} computes in {', '.join(there)}; leave --dtype out")
+    return asked or there[0]
+
+
+def _cases(arguments: argparse.Namespace) -> Sequence[Case]:
+    every = list(cases() if arguments.set is None else read_cases(arguments.set))
+    if arguments.real_model:
+        console = Console(stderr=True)
+        path = locate_model(arguments.model, notify=lambda s: console.print(s, markup=False))
+        every.append(
+            real_case(read_model(path), SIZE if arguments.size is None else arguments.size)
+        )
+    if arguments.case is None:
+        return every
+    known = {case.name: case for case in every}
+    for name in arguments.case:
+        if name not in known:
+            raise OptionError(f"there is no case {name!r}; the cases are {', '.join(known)}")
+    if not arguments.case:
+        raise OptionError("--case names no case")
+    return [known[name] for name in known if name in arguments.case]
+
+
+def _show(console: Console, result: Result) -> None:
+    """Tell of a case as soon as it is done, where somebody is watching."""
+    if console.is_terminal:
+        verdict = "passed" if result.passed else "FAILED"
+        console.print(
+            f"{result.case}: {verdict} ({result.seconds:.1f} s)", highlight=False, markup=False
+        )
+
+
+def _print(report: Report, arguments: argparse.Namespace) -> None:
+    blocks = [table(report), *notes(report)]
+    if report.explanation:
+        blocks.append(report.explanation)
+    what = printable(f"{arguments.against} {version_of(arguments.against)}".strip())
+    blocks.append(f"{what} on {arguments.device}, gramstyle {version('gramstyle')}")
+    print("\n\n".join(blocks))  # noqa: T201 - what the command is for
+    print(summary(report))  # noqa: T201

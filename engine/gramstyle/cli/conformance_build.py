@@ -1,0 +1,31 @@
+"""`gramstyle conformance build DIR`."""
+
+import argparse
+from pathlib import Path
+
+from gramstyle.cli.parsing import Commands
+from gramstyle.conformance import cases
+from gramstyle.conformance.files import write_cases
+
+
+def add_build(actions: Commands) -> None:
+    """Describe the command."""
+    parser = actions.add_parser(
+        "build",
+        help="write the cases as files, for other languages",
+        description="Write every case as an ONNX model with its inputs and outputs, as arrays in "
+        "a .npz file, and one manifest that tells of all. The same bytes everywhere.",
+        epilog="example: gramstyle conformance build vectors",
+    )
+    parser.set_defaults(run=run_build)
+    parser.add_argument("folder", type=Path, metavar="DIR",
+        help="where to: a new folder, an empty one, or one with an older set")  # fmt: skip
+
+
+def run_build(arguments: argparse.Namespace) -> None:
+    """Write the set and say what was written."""
+    written = write_cases(arguments.folder, cases())
+    print(  # noqa: T201
+        f"wrote {arguments.folder} ({written.cases} cases, {written.bytes} bytes, "
+        f"version {written.version})"
+    )

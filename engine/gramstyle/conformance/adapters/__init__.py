@@ -1,0 +1,115 @@
+"""Adapters by name: gramstyle's own engines, and frameworks, each imported in one module alone."""
+
+import importlib
+import sys
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from types import MappingProxyType
+
+from gramstyle.conformance.comparing import TOLERANCES, Adapter
+from gramstyle.errors import OptionError
+
+# What each adapter's module imports, and how that is installed; None where gramstyle has it.
+NAMES: Mapping[str, tuple[str, str] | None] = MappingProxyType(
+    {
+        "numpy_plain": None,
+        "numpy_strips": None,
+        "onnxruntime": None,
+        "torch": ("PyTorch", "gramstyle[torch]"),
+        "jax": ("JAX", "gramstyle[jax]"),
+        "tinygrad": ("tinygrad", "gramstyle[tinygrad]"),
+        "autograd": ("HIPS autograd", "gramstyle[autograd]"),
+        "cupy": ("CuPy", "cupy-cuda12x"),
+    }
+)
+DEVICES = ("cpu", "cuda")
+FLOAT32_ONLY = ("numpy_strips", "onnxruntime")
+
+
+def load(name: str, *, device: str = "cpu") -> Adapter:
+    """Return an adapter by its name, or anybody's function as "module:function".
+
+    Parameters
+    ----------
+    name
+        One of `NAMES`; or "module:function", with modules of the working directory too.
+    device
+        "cpu" or "cuda". A function of one's own chooses its device itself.
+
+    Raises
+    ------
+    OptionError
+        If there is no such adapter, what it needs is not installed, it does not compute on such
+        a device, or the module cannot be imported or has no such function.
+    """
+    if device not in DEVICES:
+        raise OptionError(f"the device must be {' or '.join(DEVICES)}, not {device!r}")
+    if ":" in name:
+        if device != "cpu":
+            raise OptionError(f"{name} chooses its device itself; leave --device out")
+        return _function(*name.split(":", 1))
+    if name not in NAMES:
+        raise OptionError(
+            f"there is no adapter {name!r}; choose {', '.join(NAMES)}, or name a function of your "
+            "own as module:function"
+        )
+    try:
+        module = importlib.import_module(f"{__name__}.{name}")
+    except ImportError as error:
+        needs = NAMES[name]
+        if needs is None:
+            raise
+        raise OptionError(
+            f'{name} needs {needs[0]} ({error}); install it with: pip install "{needs[1]}"'
+        ) from None
+    adapter: Adapter = module.adapter(device)
+    return adapter
+
+
+def dtypes_of(name: str) -> tuple[str, ...]:
+    """Return the float types that an adapter computes in, the usual one first."""
+    return ("float32",) if name in FLOAT32_ONLY else tuple(TOLERANCES)
+
+
+def version_of(name: str) -> str:
+    """Return the version of what an adapter computes with; "" for a function of one's own."""
+    package = "numpy" if name.startswith("numpy_") else name
+    try:
+        return version(package) if name in NAMES else ""
+    except PackageNotFoundError:  # ONNX Runtime and CuPy are installed under several names
+        return ""
+
+
+def cpu_only(name: str, device: str) -> None:
+    """Refuse any other device.
+
+    Raises
+    ------
+    OptionError
+        If the device is not "cpu".
+    """
+    if device != "cpu":
+        raise OptionError(f"{name} computes on the CPU; leave --device out")
+
+
+def _function(module_name: str, function_name: str) -> Adapter:
+    """Import somebody's function; the program's own folder is not where their module is."""
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)
+    try:
+        module = importlib.import_module(module_name)
+    # A module from outside may fail in any way while it is imported.
+    except Exception as error:
+        raise OptionError(
+            f"the module {module_name!r} cannot be imported: {type(error).__name__}: {error}"
+        ) from None
+    adapter = getattr(module, function_name, None)
+    if not callable(adapter):
+        raise OptionError(
+            f"the module {module_name!r} has no function {function_name!r}; expected "
+            "value_and_grad(image, case) -> loss, gradient, {layer: dF}"
+        )
+    found: Adapter = adapter
+    return found

@@ -1,0 +1,65 @@
+"""The objective as a user of HIPS autograd writes it. The only `import autograd`."""
+
+from typing import Any
+
+import autograd
+import autograd.numpy as anp
+
+from gramstyle.arrays import Array
+from gramstyle.conformance.adapters import cpu_only
+from gramstyle.conformance.adapters.statement import Statement, state
+from gramstyle.conformance.cases import Case
+from gramstyle.conformance.comparing import Adapter
+from gramstyle.network import Convolution
+
+
+def adapter(device: str) -> Adapter:
+    """Return the adapter; raises OptionError if the device is not the CPU."""
+    cpu_only("autograd", device)
+    return value_and_grad
+
+
+def value_and_grad(image: Array, case: Case) -> tuple[Any, Any, dict[str, Any]]:
+    """Evaluate the case."""
+    said = state(case, image.dtype)
+    # dF is the derivative by zeros that are added to the responses.
+    shapes = case.network.shapes(*image.shape[1:])
+    zeros = {name: anp.zeros(shape, image.dtype) for name, shape in shapes.items()}
+
+    def loss_of(both: tuple[Any, dict[str, Any]]) -> Any:
+        return _loss(*both, said)
+
+    loss, (gradient, dF) = autograd.value_and_grad(loss_of)((image, zeros))
+    return loss, gradient, dF
+
+
+def _loss(x: Any, zeros: dict[str, Any], said: Statement) -> Any:
+    responses = {}
+    F = (x[said.order] - said.mean) * said.scale
+    for layer in said.layers:
+        if isinstance(layer, Convolution):
+            F = anp.maximum(_convolution(F, layer.W, layer.b), 0)
+        else:
+            N, H, V = F.shape
+            windows = F[:, : H // 2 * 2, : V // 2 * 2].reshape((N, H // 2, 2, V // 2, 2))
+            F = (anp.max if layer.kind == "max" else anp.mean)(windows, axis=(2, 4))
+        F = F + zeros[layer.name]
+        responses[layer.name] = F
+    loss = 0.0
+    for name, term in said.content.items():
+        F = responses[name].astype(said.wide)
+        loss = loss + term.factor * anp.sum((F - term.target) ** 2)
+    for name, term in said.style.items():
+        F = anp.reshape(responses[name].astype(said.wide), (len(term.target), -1))
+        G = anp.dot(F, F.T) / F.shape[1]
+        loss = loss + term.factor * anp.sum((G - term.target) ** 2)
+    return loss
+
+
+def _convolution(X: Any, W: Array, b: Array) -> Any:
+    """Nine shifted matrix products; autograd's own convolution takes hours at VGG-19's sizes."""
+    _, H, V = X.shape
+    padded = anp.pad(X, ((0, 0), (1, 1), (1, 1)), "constant")
+    taps = [(i, j) for i in range(3) for j in range(3)]
+    products = [anp.tensordot(W[:, :, i, j], padded[:, i : i + H, j : j + V], 1) for i, j in taps]
+    return sum(products, b[:, None, None])

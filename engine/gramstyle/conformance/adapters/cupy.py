@@ -1,0 +1,22 @@
+"""The readable engine on a GPU: the same layers and losses on arrays of CuPy."""
+
+import cupy
+
+from gramstyle.arrays import Array
+from gramstyle.conformance.adapters.numpy_plain import plainly
+from gramstyle.conformance.cases import Case
+from gramstyle.conformance.comparing import Adapter
+from gramstyle.errors import OptionError
+
+
+def adapter(device: str) -> Adapter:
+    """Return the adapter; raises OptionError if the device is not a GPU."""
+    if device != "cuda":
+        raise OptionError("cupy computes on a GPU; add --device cuda")
+    return value_and_grad
+
+
+def value_and_grad(image: Array, case: Case) -> tuple[float, Array, dict[str, Array]]:
+    """Evaluate the case."""
+    loss, gradient, dF = plainly(image, case, cupy.asarray)
+    return loss, cupy.asnumpy(gradient), {name: cupy.asnumpy(dF[name]) for name in dF}

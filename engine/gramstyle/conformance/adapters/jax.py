@@ -1,0 +1,76 @@
+"""The objective as a user of JAX writes it. The only `import jax`."""
+
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from gramstyle.arrays import Array
+from gramstyle.conformance.adapters.statement import Statement, state
+from gramstyle.conformance.cases import Case
+from gramstyle.conformance.comparing import Adapter
+from gramstyle.errors import OptionError
+from gramstyle.network import Convolution
+
+WINDOW = (1, 2, 2)
+
+
+def adapter(device: str) -> Adapter:
+    """Return the adapter for a device; raises OptionError if there is none of the kind."""
+    try:
+        place = jax.devices(device)[0]
+    except RuntimeError:
+        raise OptionError(f"JAX sees no {device.upper()} device; leave --device out") from None
+
+    def value_and_grad(image: Array, case: Case) -> tuple[Any, Any, dict[str, Any]]:
+        said = state(case, image.dtype)
+        # Without this, JAX computes in float32 whatever it is given.
+        with jax.enable_x64(True), jax.default_device(place):
+            # dF is the derivative by zeros that are added to the responses.
+            shapes = case.network.shapes(*image.shape[1:])
+            zeros = {name: jnp.zeros(shape, image.dtype) for name, shape in shapes.items()}
+            # Weights that were constants of the compiled function would be folded for minutes.
+            weights = {
+                layer.name: (layer.W, layer.b)
+                for layer in said.layers
+                if isinstance(layer, Convolution)
+            }
+            both = jax.jit(jax.value_and_grad(partial(_loss, said), argnums=(0, 1)))
+            loss, (gradient, dF) = both(image, zeros, weights)
+            return (
+                float(loss),
+                np.asarray(gradient),
+                {name: np.asarray(dF[name]) for name in dF},
+            )
+
+    return value_and_grad
+
+
+def _loss(
+    said: Statement, x: Any, zeros: dict[str, Any], weights: dict[str, tuple[Any, Any]]
+) -> Any:
+    responses = {}
+    F = (x[jnp.array(said.order)] - said.mean) * said.scale
+    for layer in said.layers:
+        if isinstance(layer, Convolution):
+            W, b = weights[layer.name]
+            Z = lax.conv(F[None], W, (1, 1), "SAME")[0] + b[:, None, None]
+            F = jax.nn.relu(Z)
+        elif layer.kind == "max":
+            F = lax.reduce_window(F, -jnp.inf, lax.max, WINDOW, WINDOW, "VALID")
+        else:
+            F = lax.reduce_window(F, 0.0, lax.add, WINDOW, WINDOW, "VALID") / 4
+        F = F + zeros[layer.name]
+        responses[layer.name] = F
+    loss = jnp.zeros((), said.wide)
+    for name, term in said.content.items():
+        F = responses[name].astype(said.wide)
+        loss += term.factor * jnp.sum((F - term.target) ** 2)
+    for name, term in said.style.items():
+        F = responses[name].astype(said.wide).reshape(len(responses[name]), -1)
+        G = F @ F.T / F.shape[1]
+        loss += term.factor * jnp.sum((G - term.target) ** 2)
+    return loss

@@ -1,0 +1,108 @@
+"""The engine as it stands to be read: `layers` and `losses`, in any float type."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+
+from gramstyle.arrays import Array
+from gramstyle.conformance.adapters import cpu_only
+from gramstyle.conformance.cases import Case
+from gramstyle.conformance.comparing import Adapter
+from gramstyle.kernels import PlainKernels, Pooling
+from gramstyle.network import Convolution, Network
+from gramstyle.objective import StyleTarget
+
+
+def adapter(device: str) -> Adapter:
+    """Return the adapter; raises OptionError if the device is not the CPU."""
+    cpu_only("numpy_plain", device)
+    return value_and_grad
+
+
+def value_and_grad(image: Array, case: Case) -> tuple[float, Array, dict[str, Array]]:
+    """Evaluate the case."""
+    return plainly(image, case, np.asarray)
+
+
+def plainly(
+    image: Array, case: Case, place: Callable[[Array], Array]
+) -> tuple[float, Array, dict[str, Array]]:
+    """Evaluate a case with the readable layers.
+
+    Parameters
+    ----------
+    image
+        In the float type of the sweeps.
+    case
+        Whose objective.
+    place
+        Puts an array where it is computed with.
+
+    Returns
+    -------
+    loss, gradient, dF
+        The arrays where they were computed with.
+    """
+    objective, dtype = case.objective, image.dtype
+    wide = np.result_type(dtype, np.float32)
+    network = Network(
+        tuple(
+            replace(layer, W=place(layer.W), b=place(layer.b))
+            if isinstance(layer, Convolution)
+            else layer
+            for layer in case.network.astype(dtype).layers
+        )
+    )
+    content, kernels = objective.content, _KeepingKernels()
+    evaluation = replace(
+        objective,
+        network=network,
+        content=content and replace(content, P=place(content.P.astype(wide))),
+        style={
+            name: StyleTarget(place(target.A.astype(wide)), target.M)
+            for name, target in objective.style.items()
+        },
+        forward=None,
+        kernels=kernels,
+    ).loss_and_gradient(place(image))
+    dF = dict(zip(reversed(network.names), kernels.kept, strict=True))
+    return evaluation.loss, evaluation.gradient, dF
+
+
+class _KeepingKernels(PlainKernels):
+    """Keep every dF of a sweep; and in float16 compute the loss terms in float32.
+
+    In float16 Gram matrices overflow, and so do squares and weights.
+    """
+
+    def __init__(self) -> None:
+        self.kept: list[Array] = []
+
+    def gram(self, F: Array) -> Array:
+        """Equation 3."""
+        return super().gram(_wide(F))
+
+    def add_style_gradient(
+        self, dF: Array | None, F: Array, G: Array, A: Array, M: int, weight: float
+    ) -> Array:
+        """dF + weight · equation 6."""
+        return super().add_style_gradient(dF, _wide(F), G, A, M, weight).astype(F.dtype)
+
+    def add_content_gradient(self, dF: Array | None, F: Array, P: Array, weight: float) -> Array:
+        """dF + weight · equation 2."""
+        return super().add_content_gradient(dF, _wide(F), P, weight).astype(F.dtype)
+
+    def convolution_backward(self, dF: Array, F: Array, W: Array) -> Array:
+        """Keep dF, then cross the layer."""
+        self.kept.append(dF)
+        return super().convolution_backward(dF, F, W)
+
+    def pool_backward(self, dY: Array, X: Array, kind: Pooling) -> Array:
+        """Keep dY, then cross the pooling."""
+        self.kept.append(dY)
+        return super().pool_backward(dY, X, kind)
+
+
+def _wide(F: Array) -> Array:
+    return F.astype(np.result_type(F.dtype, np.float32))

@@ -1,0 +1,49 @@
+"""The fast backward pass, `StripKernels`, behind the readable forward pass, in float32."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from gramstyle.arrays import Array
+from gramstyle.conformance.adapters import cpu_only
+from gramstyle.conformance.cases import Answer, Case, answer
+from gramstyle.conformance.comparing import Adapter
+from gramstyle.errors import OptionError
+from gramstyle.objective import Forward
+from gramstyle.strips import StripKernels
+
+THREADS = 2
+
+
+def adapter(device: str) -> Adapter:
+    """Return the adapter; raises OptionError if the device is not the CPU."""
+    cpu_only("numpy_strips", device)
+    return value_and_grad
+
+
+def value_and_grad(image: Array, case: Case) -> tuple[Any, Any, dict[str, Any]]:
+    """Evaluate the case."""
+    found = in_strips(image, case, None)
+    return found.loss, found.gradient, dict(found.dF)
+
+
+def in_strips(image: Array, case: Case, forward: Forward | None) -> Answer:
+    """Evaluate a case with the fast backward pass behind a forward pass of its network.
+
+    Raises
+    ------
+    OptionError
+        If the picture is not in float32.
+    """
+    if image.dtype != np.float32:
+        raise OptionError(f"strips compute in float32, not {image.dtype}")
+    content = case.objective.content
+    objective = replace(
+        case.objective,
+        network=case.network.astype(np.float32),
+        content=content and replace(content, P=content.P.astype(np.float32)),
+        forward=forward,
+        kernels=StripKernels(THREADS),
+    )
+    return answer(objective, image)

@@ -1,0 +1,44 @@
+"""The engine as it is used: ONNX Runtime forward, `StripKernels` backward, in float32."""
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from gramstyle.arrays import Array
+from gramstyle.conformance.adapters import cpu_only
+from gramstyle.conformance.adapters.numpy_strips import THREADS, in_strips
+from gramstyle.conformance.cases import Case
+from gramstyle.conformance.comparing import Adapter
+from gramstyle.model.onnx_file import read_model, write_model
+from gramstyle.network import Convolution, Pool
+from gramstyle.session import Session, load_runtime
+
+
+def adapter(device: str) -> Adapter:
+    """Return the adapter; raises OptionError if the device is not the CPU."""
+    cpu_only("onnxruntime", device)
+    load_runtime()
+    return value_and_grad
+
+
+def value_and_grad(image: Array, case: Case) -> tuple[Any, Any, dict[str, Any]]:
+    """Evaluate the case."""
+    found = in_strips(image, case, session(case))
+    return found.loss, found.gradient, dict(found.dF)
+
+
+def session(case: Case) -> Session:
+    """Return ONNX Runtime on the case's network, through a model file as the engine writes it."""
+    network = case.network
+    convolutions = [
+        layer for layer in network.astype("f4").layers if isinstance(layer, Convolution)
+    ]
+    kinds = {layer.kind for layer in network.layers if isinstance(layer, Pool)}
+    with tempfile.TemporaryDirectory(prefix="gramstyle-") as folder:
+        path = Path(folder) / "case.onnx"
+        write_model(
+            path, convolutions, case.objective.preprocessing, precision="float32", metadata={}
+        )
+        model = read_model(path)
+    graph = model.runnable(network.names, "avg" if kinds == {"avg"} else "max")
+    return Session(graph, network.shapes, threads=THREADS)

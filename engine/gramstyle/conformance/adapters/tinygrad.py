@@ -1,0 +1,55 @@
+"""The objective as a user of tinygrad writes it. The only `import tinygrad`."""
+
+from typing import Any
+
+from tinygrad import Device, Tensor, dtypes
+
+from gramstyle.arrays import Array
+from gramstyle.conformance.adapters.statement import state
+from gramstyle.conformance.cases import Case
+from gramstyle.conformance.comparing import Adapter
+from gramstyle.errors import OptionError
+from gramstyle.network import Convolution
+
+
+def adapter(device: str) -> Adapter:
+    """Return the adapter for a device; raises OptionError if tinygrad cannot use it."""
+    place = device.upper()
+    try:
+        Device[place]
+    except Exception as error:  # tinygrad's own, or the system's for want of a compiler
+        raise OptionError(
+            f"tinygrad cannot compute on {place} ({error}); on the CPU it needs clang"
+        ) from None
+
+    def tensor(array: Array) -> Any:
+        return Tensor(array, device=place)
+
+    def value_and_grad(image: Array, case: Case) -> tuple[Any, Any, dict[str, Any]]:
+        said = state(case, image.dtype)
+        wide = getattr(dtypes, said.wide)
+        x = tensor(image)
+        F = ((x[said.order] - tensor(said.mean)) * tensor(said.scale)).unsqueeze(0)
+        responses = {}
+        for layer in said.layers:
+            if isinstance(layer, Convolution):
+                F = F.conv2d(tensor(layer.W), tensor(layer.b), padding=1).relu()
+            else:
+                F = F.max_pool2d() if layer.kind == "max" else F.avg_pool2d()
+            responses[layer.name] = F
+        loss: Any = 0.0
+        for name, term in said.content.items():
+            F = responses[name].squeeze(0).cast(wide)
+            loss = loss + term.factor * (F - tensor(term.target)).square().sum()
+        for name, term in said.style.items():
+            F = responses[name].squeeze(0).cast(wide).flatten(1)
+            G = F @ F.T / F.shape[1]
+            loss = loss + term.factor * (G - tensor(term.target)).square().sum()
+        gradient, *dF = loss.gradient(x, *responses.values())
+        return (
+            loss.item(),
+            gradient.numpy(),
+            {name: d.squeeze(0).numpy() for name, d in zip(responses, dF, strict=True)},
+        )
+
+    return value_and_grad

@@ -1,0 +1,48 @@
+"""The objective as a user of PyTorch writes it. The only `import torch`."""
+
+from typing import Any
+
+import torch
+from torch.nn.functional import avg_pool2d, conv2d, max_pool2d, relu
+
+from gramstyle.arrays import Array
+from gramstyle.conformance.adapters.statement import state
+from gramstyle.conformance.cases import Case
+from gramstyle.conformance.comparing import Adapter
+from gramstyle.errors import OptionError
+from gramstyle.network import Convolution
+
+
+def adapter(device: str) -> Adapter:
+    """Return the adapter for a device; raises OptionError if there is none of the kind."""
+    if device == "cuda" and not torch.cuda.is_available():
+        raise OptionError("PyTorch sees no CUDA device; leave --device out")
+
+    def tensor(array: Array) -> Any:
+        return torch.tensor(array, device=device)
+
+    def value_and_grad(image: Array, case: Case) -> tuple[Any, Any, dict[str, Any]]:
+        said = state(case, image.dtype)
+        x = tensor(image).requires_grad_()
+        F: Any = ((x[said.order] - tensor(said.mean)) * tensor(said.scale))[None]
+        responses: dict[str, Any] = {}
+        for layer in said.layers:
+            if isinstance(layer, Convolution):
+                F = relu(conv2d(F, tensor(layer.W), tensor(layer.b), padding=1))
+            else:
+                F = (max_pool2d if layer.kind == "max" else avg_pool2d)(F, 2)
+            F.retain_grad()
+            responses[layer.name] = F
+        loss: Any = torch.zeros((), dtype=getattr(torch, said.wide), device=device)
+        for name, term in said.content.items():
+            F = responses[name][0].to(loss.dtype)
+            loss = loss + term.factor * (F - tensor(term.target)).square().sum()
+        for name, term in said.style.items():
+            F = responses[name][0].to(loss.dtype).flatten(1)
+            G = F @ F.T / F.shape[1]
+            loss = loss + term.factor * (G - tensor(term.target)).square().sum()
+        loss.backward()
+        dF = {name: F.grad[0].cpu().numpy() for name, F in responses.items()}
+        return loss.item(), x.grad.cpu().numpy(), dF
+
+    return value_and_grad

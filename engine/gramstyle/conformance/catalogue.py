@@ -1,0 +1,319 @@
+"""The cases by name: each operation, each convention that is easily mistaken, the whole objective.
+
+Numbers come from a hash of the case's name and are multiples of 1/256, so that they are the same
+everywhere and, unlike a generator's, for ever; in float16 and float32 they are exact too, so large
+ones are multiples of 1/128 to 1/8.
+"""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from functools import partial
+
+import numpy as np
+
+from gramstyle.arrays import Array
+from gramstyle.conformance import ordered
+from gramstyle.conformance.cases import Case
+from gramstyle.conventions import AUTHOR, PAPER, Convention
+from gramstyle.kernels import Pooling
+from gramstyle.model.vgg19 import BLOCKS, CAFFE, TORCHVISION
+from gramstyle.network import Convolution, Layer, Network, Pool
+from gramstyle.objective import ContentTarget, Objective, StyleTarget, Weights
+from gramstyle.preprocessing import Preprocessing
+
+# The network's input is the picture itself: for cases about one operation.
+PLAIN = Preprocessing(channels="RGB", mean=(0.0, 0.0, 0.0), scale=(1.0, 1.0, 1.0))
+
+STYLE = ("conv1_1", "conv2_1", "conv3_1", "conv4_1", "conv5_1")
+
+
+class Numbers:
+    """An endless supply of numbers that a name determines."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._drawn = 0
+
+    def uniform(self, low: float, high: float, *shape: int) -> Array:
+        """Return float64 numbers between two bounds, of no more bits than float16 has."""
+        size = int(np.prod(shape))
+        self._drawn += 1
+        seed = f"{self._name}/{self._drawn}".encode()
+        words = np.frombuffer(hashlib.shake_256(seed).digest(4 * size), "<u4")
+        unit = 256
+        while max(abs(low), abs(high)) * unit > 2048:
+            unit //= 2
+        steps = words.astype(np.int64) % (round((high - low) * unit) + 1)
+        return low + steps.reshape(shape) / unit
+
+    def convolution(self, name: str, C: int, N: int, *, bias: float = 0.0) -> Convolution:
+        """Return a convolution whose signals neither die nor grow."""
+        spread = max(round(256 * np.sqrt(2 / (9 * C)) * np.sqrt(3)), 1) / 256
+        W = self.uniform(-spread, spread, N, C, 3, 3)
+        return Convolution(name, W, self.uniform(bias - 0.25, bias + 0.25, N))
+
+
+def cases() -> tuple[Case, ...]:
+    """Return all cases, in the order of the paper: operations, losses, the whole."""
+    return (*_operations(), *_losses(), *_objectives())
+
+
+def _operations() -> list[Case]:
+    return [
+        _one_layer(
+            "convolution", "a convolution's input gradient has its kernels flipped", bias=64.0
+        ),
+        _one_layer(
+            "convolution-narrow", "a picture one pixel wide is all border", size=(9, 1), bias=64.0
+        ),
+        _one_layer("relu", "nothing passes where the ReLU is closed"),
+        *(
+            _pooled(f"{kind}-pooling{suffix}", pins, kind, size)
+            for kind in ("avg", "max")
+            for suffix, size, pins in (
+                ("", (8, 10), f"{kind} pooling of 2×2 with stride 2"),
+                ("-odd", (9, 7), "an odd last row or column is in no window and gets nothing"),
+            )
+        ),
+        _max_pool_ties(),
+        _preprocessed("preprocessing-caffe", CAFFE),
+        _preprocessed("preprocessing-torchvision", TORCHVISION),
+    ]
+
+
+def _losses() -> list[Case]:
+    style = partial(_terms, content=None, style=("conv1_1", "conv2_1"))
+    content = partial(_terms, content="conv2_1", style=())
+    return [
+        content("content-half", "equation 1 has a factor of ½"),
+        style("style-quarter", "equation 4 has 1 / (4 N² M²)"),
+        style(
+            "style-of-another-size",
+            "A is divided by the artwork's own M, G by the picture's",
+            artwork=(12, 10),
+        ),
+        _terms(
+            "content-behind-the-relu",
+            "losses look at responses behind the ReLU",
+            content="conv2_1",
+            style=("conv2_1",),
+        ),
+        _relu_at_zero(),
+        style("style-weights", "each E_l has its own w_l", w=(0.75, 0.125)),
+        content("author-content", "the released code takes the mean of squares", author=True),
+        style("author-style", "the released code takes the mean over N² of G/M", author=True),
+    ]
+
+
+def _objectives() -> list[Case]:
+    return [
+        _objective(
+            "objective", "the whole, average pooling", "avg", (32, 32), 9, (-1, 0, 8, 15, 20)
+        ),
+        _objective(
+            "objective-max", "the whole, max pooling", "max", (32, 32), 4, (1, -1, -2, -5, -2)
+        ),
+        _objective(
+            "objective-odd",
+            "the whole at odd sizes",
+            "avg",
+            (35, 41),
+            8,
+            (-3, 3, 1, 16, 23),
+            artwork=(33, 37),
+        ),
+        _objective(
+            "objective-odd-max",
+            "the same, max pooling",
+            "max",
+            (35, 41),
+            4,
+            (2, 1, -3, -3, -1),
+            artwork=(33, 37),
+        ),
+        _objective(
+            "objective-author",
+            "the whole in the released code's formulas",
+            "max",
+            (32, 48),
+            13,
+            (6, 2, -6, -3, -1),
+            convention=AUTHOR,
+        ),
+    ]
+
+
+def _one_layer(name: str, pins: str, *, size: tuple[int, int] = (6, 7), bias: float = 0.0) -> Case:
+    numbers = Numbers(name)
+    layers = [numbers.convolution("conv1_1", 3, 4, bias=bias)]
+    return _case(name, pins, layers, _pictures(numbers, size, size, -8, 8), content="conv1_1")
+
+
+def _relu_at_zero() -> Case:
+    """Where a picture of 0 meets biases of 0, Z is exactly 0.
+
+    Gradients reach that 0 from the layer's own loss, and from the layer above.
+    """
+    numbers = Numbers("relu-at-zero")
+    layers = [numbers.convolution("conv1_1", 3, 4), numbers.convolution("conv1_2", 4, 3, bias=8.0)]
+    layers[0].b[:] = 0
+    pictures = _pictures(numbers, (6, 7), (6, 7), -8, 8)
+    pictures["x"][:, :5, :5] = 0
+    return _case(
+        "relu-at-zero",
+        "the ReLU's derivative at 0 is 0",
+        layers,
+        pictures,
+        content="conv1_1",
+        style=("conv1_2",),
+    )
+
+
+def _pooled(name: str, pins: str, kind: Pooling, size: tuple[int, int]) -> Case:
+    numbers = Numbers(name)
+    layers: list[Layer] = [
+        numbers.convolution("conv1_1", 3, 4, bias=8.0),
+        Pool("pool1", kind),
+        numbers.convolution("conv2_1", 4, 3, bias=8.0),
+    ]
+    return _case(name, pins, layers, _pictures(numbers, size, size, -4, 4), content="conv2_1")
+
+
+def _max_pool_ties() -> Case:
+    """Pool copies of a picture of few whole numbers, so that many are equal."""
+    numbers = Numbers("max-pooling-ties")
+    copy = np.zeros((3, 3, 3, 3))
+    copy[range(3), range(3), 1, 1] = 1
+    layers: list[Layer] = [
+        Convolution("conv1_1", copy, np.zeros(3)),
+        Pool("pool1", "max"),
+        numbers.convolution("conv2_1", 3, 3, bias=8.0),
+    ]
+    pictures = {
+        role: np.round(x) + 2 for role, x in _pictures(numbers, (8, 10), (8, 10), -1, 1).items()
+    }
+    pins = "of equal largest values in a window the first in reading order takes all"
+    return _case("max-pooling-ties", pins, layers, pictures, content="conv2_1")
+
+
+def _preprocessed(name: str, preprocessing: Preprocessing) -> Case:
+    numbers = Numbers(name)
+    return _case(
+        name,
+        "the gradient is by the pixel on the scale 0..255, in the order red, green, blue",
+        [numbers.convolution("conv1_1", 3, 4)],
+        _pictures(numbers, (6, 7), (6, 7), 0, 255),
+        content="conv1_1",
+        preprocessing=preprocessing,
+    )
+
+
+def _terms(
+    name: str,
+    pins: str,
+    *,
+    content: str | None,
+    style: tuple[str, ...],
+    artwork: tuple[int, int] = (8, 10),
+    w: Sequence[float] | None = None,
+    author: bool = False,
+) -> Case:
+    numbers = Numbers(name)
+    layers: list[Layer] = [
+        numbers.convolution("conv1_1", 3, 4),
+        Pool("pool1", "avg"),
+        numbers.convolution("conv2_1", 4, 5),
+    ]
+    pictures = _pictures(numbers, (8, 10), artwork, -4, 4)
+    convention = AUTHOR if author else PAPER
+    weights = dict(zip(style, w, strict=True)) if w else None
+    return _case(
+        name, pins, layers, pictures, content=content, style=style, w=weights, convention=convention
+    )
+
+
+def _objective(
+    name: str,
+    pins: str,
+    pooling: Pooling,
+    size: tuple[int, int],
+    content: int,
+    style: tuple[int, ...],
+    *,
+    artwork: tuple[int, int] | None = None,
+    convention: Convention = PAPER,
+) -> Case:
+    """VGG-19's chain with few filters, from conv1_1 to conv5_1.
+
+    `content` and `style` are α and the w_l as powers of 2, such that every term has about the same
+    share in the gradient: a mistake in any shows.
+    """
+    numbers = Numbers(name)
+    layers: list[Layer] = []
+    channels = 3
+    for block, (filters, N) in enumerate(zip(BLOCKS, (4, 5, 6, 7, 8), strict=True), start=1):
+        for number in range(1, len(filters) + 1):
+            layers.append(numbers.convolution(f"conv{block}_{number}", channels, N))
+            channels = N
+        layers.append(Pool(f"pool{block}", pooling))
+    return _case(
+        name,
+        pins,
+        layers,
+        _pictures(numbers, size, artwork or size, 0, 255),
+        content="conv4_2",
+        style=STYLE,
+        alpha=2.0**content,
+        w={layer: 2.0**power for layer, power in zip(STYLE, style, strict=True)},
+        preprocessing=CAFFE,
+        convention=convention,
+    )
+
+
+def _pictures(
+    numbers: Numbers, size: tuple[int, int], artwork: tuple[int, int], low: float, high: float
+) -> dict[str, Array]:
+    sizes = {"x": size, "p": size, "a": artwork}
+    return {role: numbers.uniform(low, high, 3, *sizes[role]) for role in sizes}
+
+
+def _case(
+    name: str,
+    pins: str,
+    layers: Sequence[Layer],
+    pictures: Mapping[str, Array],
+    *,
+    content: str | None = None,
+    style: tuple[str, ...] = (),
+    alpha: float = 0.75,
+    w: Mapping[str, float] | None = None,
+    preprocessing: Preprocessing = PLAIN,
+    convention: Convention = PAPER,
+) -> Case:
+    """Compute P and A and put the case together."""
+    network = Network(tuple(layers)).until([*([content] if content else []), *style])
+    forward = partial(ordered.forward, network)
+    kernels = ordered.OrderedKernels()
+    target, targets = None, {}
+    if content:
+        target = ContentTarget(content, forward(preprocessing.forward(pictures["p"]))[content])
+    if style:
+        F = forward(preprocessing.forward(pictures["a"]))
+        targets = {layer: StyleTarget(kernels.gram(F[layer]), F[layer][0].size) for layer in style}
+    return Case(
+        name=name,
+        pins=pins,
+        objective=Objective(
+            network=network,
+            preprocessing=preprocessing,
+            content=target,
+            style=targets,
+            weights=Weights(alpha, 5.0, w or {layer: 1 / len(style) for layer in style}),
+            convention=convention,
+            forward=forward,
+            kernels=kernels,
+        ),
+        x=pictures["x"],
+        p=pictures["p"] if content else None,
+        a=pictures["a"] if style else None,
+    )

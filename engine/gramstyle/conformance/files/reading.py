@@ -1,0 +1,219 @@
+"""Read a set of cases as what it is: input from a stranger.
+
+No path is ever taken from a file: paths follow from the cases' names, and names are a few plain
+characters. Of a file no more is read than the manifest allows, and the schema bounds that; what
+arrays are in it follows from the manifest and not from the file.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gramstyle.arrays import Array
+from gramstyle.conformance.cases import Answer, Case
+from gramstyle.conformance.files.archive import unpack
+from gramstyle.conformance.files.manifest import (
+    CONVENTIONS,
+    MANIFEST,
+    Entry,
+    describe,
+    file_names,
+    shapes_of,
+)
+from gramstyle.conformance.files.schema import check, read_json
+from gramstyle.errors import GramstyleError, ImageError, ModelError
+from gramstyle.network import Convolution, Layer, Network, Pool
+from gramstyle.objective import ContentTarget, Objective, StyleTarget, Weights
+from gramstyle.preprocessing import Preprocessing
+
+SCHEMA_FILE = Path(__file__).with_name("manifest.schema.json")
+# The set that comes with the package.
+PUBLISHED = Path(__file__).parent.parent / "published"
+
+MAX_MANIFEST = 4 * 1024 * 1024
+
+
+def read_published() -> tuple[Case, ...]:
+    """Return the cases as they were published with this version of the package."""
+    return read_cases(PUBLISHED)
+
+
+def read_cases(folder: Path) -> tuple[Case, ...]:
+    """Read a set that `write_cases` wrote; truth and responses are those of the files.
+
+    Raises
+    ------
+    ModelError
+        If there is none, or anything in it is not as its manifest says.
+    """
+    try:
+        return tuple(_case(folder, entry) for entry in read_manifest(folder))
+    except GramstyleError as error:
+        raise ModelError(f"the cases in {folder} are refused: {error}") from None
+
+
+def read_manifest(folder: Path) -> list[Entry]:
+    """Return what `read_entries` does, of the manifest in a folder."""
+    return read_entries(_read(folder / MANIFEST, MAX_MANIFEST))
+
+
+def read_entries(data: bytes) -> list[Entry]:
+    """Return the cases' entries of a manifest, each checked for itself.
+
+    Raises
+    ------
+    ModelError
+        If the manifest is not as the schema says, has a case twice, or a case's files are not
+        those that a case of its name has.
+    """
+    document = read_json(data)
+    check(document, _schema())
+    entries: list[Entry] = document["cases"]
+    names = [entry["name"] for entry in entries]
+    if len(set(names)) < len(names):
+        raise ModelError("expected every case once, found one twice")
+    for entry in entries:
+        if list(entry["files"]) != file_names(entry["name"], len(entry["layers"])):
+            raise ModelError(f"expected the files of {entry['name']} under its name, found others")
+    return entries
+
+
+@cache
+def _schema() -> Any:
+    return json.loads(SCHEMA_FILE.read_bytes())
+
+
+def _case(folder: Path, entry: Entry) -> Case:
+    try:
+        return _read_case(folder, entry)
+    except ImageError:
+        raise ModelError(
+            f"case {entry['name']}: expected pictures as large as the poolings ask for, found "
+            "smaller ones"
+        ) from None
+    except GramstyleError as error:
+        raise ModelError(f"case {entry['name']}: {error}") from None
+
+
+def _read_case(folder: Path, entry: Entry) -> Case:
+    chain = _chain(entry)
+    shapes = shapes_of(entry, chain)
+    if entry["artwork"] is not None:
+        chain.shapes(*entry["artwork"])  # which raises if it is too small
+    arrays: Mapping[str, Array] = {}
+    for name, file in entry["files"].items():
+        data = _read(folder / name, file["bytes"])
+        if len(data) != file["bytes"] or hashlib.sha256(data).hexdigest() != file["sha256"]:
+            raise ModelError(f"expected {name} as the manifest knows it, found another file")
+        if name == f"{entry['name']}.npz":
+            arrays = unpack(data, shapes)
+    return _assembled(entry, chain, arrays)
+
+
+def _chain(entry: Entry) -> Network:
+    """Return the network with zeros for weights, which take no memory."""
+    layers: list[Layer] = []
+    channels = 3
+    for place, layer in enumerate(entry["layers"]):
+        if layer["kind"] != "convolution":
+            layers.append(Pool(layer["name"], layer["kind"]))
+        elif "filters" in layer:
+            W = np.broadcast_to(np.zeros(()), (layer["filters"], channels, 3, 3))
+            layers.append(Convolution(layer["name"], W, W[:, 0, 0, 0]))
+            channels = layer["filters"]
+        else:
+            raise ModelError(f"expected the filters of {layer['name']}, found none")
+        if place == 0 and not isinstance(layers[0], Convolution):
+            raise ModelError("expected a convolution as the first layer, found a pooling")
+    network = Network(tuple(layers))
+    if len(set(network.names)) < len(layers):
+        raise ModelError("expected every layer once, found one twice")
+    style = [term["layer"] for term in entry["style"]]
+    content = [] if entry["content"] is None else [entry["content"]["layer"]]
+    if len(set(style)) < len(style) or bool(style) != (entry["artwork"] is not None):
+        raise ModelError("expected each style layer once, and an artwork where there is one")
+    if not content + style or network.until(content + style) != network:
+        raise ModelError("expected a loss that looks at the last layer, found none")
+    return network
+
+
+def _assembled(entry: Entry, chain: Network, arrays: Mapping[str, Array]) -> Case:
+    """Put the case together and see that its entry is the one that it would get."""
+    network = Network(
+        tuple(
+            Convolution(layer.name, arrays[f"{layer.name}.W"], arrays[f"{layer.name}.b"])
+            if isinstance(layer, Convolution)
+            else layer
+            for layer in chain.layers
+        )
+    )
+    content = None
+    if entry["content"] is not None:
+        layer = entry["content"]["layer"]
+        content = ContentTarget(layer, arrays[f"{layer}.P"])
+    case = Case(
+        name=entry["name"],
+        pins=entry["pins"],
+        objective=Objective(
+            network=network,
+            preprocessing=Preprocessing(
+                channels=entry["preprocessing"]["channels"],
+                mean=tuple(entry["preprocessing"]["mean"]),
+                scale=tuple(entry["preprocessing"]["scale"]),
+            ),
+            content=content,
+            style=_style(entry, chain, arrays),
+            weights=Weights(
+                entry["alpha"],
+                entry["beta"],
+                {term["layer"]: term["w"] for term in entry["style"]},
+            ),
+            convention=CONVENTIONS[entry["convention"]],
+        ),
+        x=arrays["x"],
+        p=arrays.get("p"),
+        a=arrays.get("a"),
+    )
+    truth = Answer(
+        loss=float(arrays["loss"]),
+        gradient=arrays["gradient"],
+        # In the order of the sweep, as `answer` gives it.
+        dF={name: arrays[f"{name}.dF"] for name in reversed(network.names)},
+    )
+    if describe(case, truth) != {key: value for key, value in entry.items() if key != "files"}:
+        raise ModelError("expected an entry that follows from the arrays, found another")
+    # Where `cached_property` keeps what it has computed: a case that is made of this one by
+    # `replace` computes its own.
+    vars(case).update(truth=truth, responses={n: arrays[f"{n}.F"] for n in network.names})
+    return case
+
+
+def _style(entry: Entry, chain: Network, arrays: Mapping[str, Array]) -> dict[str, StyleTarget]:
+    """Return the Gram matrices, each summed over what positions the artwork has at its layer."""
+    targets: dict[str, StyleTarget] = {}
+    for term in entry["style"]:
+        name = term["layer"]
+        _, H, V = chain.shapes(*entry["artwork"])[name]
+        if arrays[f"{name}.M"] != H * V:
+            raise ModelError(f"expected M = {H * V} at {name}, found {arrays[f'{name}.M']}")
+        targets[name] = StyleTarget(arrays[f"{name}.A"], H * V)
+    return targets
+
+
+def _read(path: Path, limit: int) -> bytes:
+    """Return a file's contents, at most so many bytes."""
+    try:
+        if not path.is_file():
+            raise ModelError(f"expected a file {path.name}, found none")
+        with path.open("rb") as stream:
+            data = stream.read(limit + 1)
+    except OSError as error:
+        raise ModelError(f"expected to read {path.name}, found: {error.strerror}") from None
+    if len(data) > limit:
+        raise ModelError(f"expected at most {limit} bytes in {path.name}, found more")
+    return data

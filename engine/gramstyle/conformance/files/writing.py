@@ -1,0 +1,170 @@
+"""Write a set of cases: ONNX models with their inputs and outputs, arrays, and a manifest."""
+
+import hashlib
+import secrets
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+
+from gramstyle.conformance.cases import Case
+from gramstyle.conformance.files.archive import pack
+from gramstyle.conformance.files.manifest import (
+    MANIFEST,
+    SCHEMA,
+    VERSION,
+    arrays_of,
+    describe,
+    file_names,
+    manifest,
+)
+from gramstyle.conformance.files.reading import SCHEMA_FILE, read_entries, read_manifest
+from gramstyle.errors import ModelError, OptionError
+from gramstyle.files import check_folder
+from gramstyle.model.onnx_file.loss import (
+    LOSS,
+    PICTURE,
+    ContentTerm,
+    StyleTerm,
+    loss_model,
+    tensor_file,
+)
+
+
+@dataclass(frozen=True)
+class Written:
+    """What `write_cases` wrote: how many cases, how many bytes, which version of the numbers."""
+
+    cases: int
+    bytes: int
+    version: int
+
+
+def write_cases(folder: Path, cases: Sequence[Case]) -> Written:
+    """Write a set of cases into a folder of its own, which appears whole or not at all.
+
+    The same cases give the same bytes. An older set in the folder is replaced.
+
+    Raises
+    ------
+    OptionError
+        If the folder is there and holds anything but a set.
+    ModelError
+        If the cases cannot stand in a set (names that are no names, a convention without one), or
+        the folder cannot be written.
+    """
+    folder = _resolved(folder)
+    _check_replaceable(folder)
+    files = _files(cases)
+    try:
+        _replace_folder(folder, files)
+    except OSError as reason:
+        raise ModelError(f"cannot write {folder}: {reason.strerror}; nothing was written") from None
+    return Written(len(cases), sum(map(len, files.values())), VERSION)
+
+
+def _files(cases: Sequence[Case]) -> dict[str, bytes]:
+    """Return the contents of every file of a set by its path."""
+    files: dict[str, bytes] = {}
+    entries = []
+    for case in cases:
+        own = _files_of(case)
+        hashes = {
+            name: {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+            for name, data in own.items()
+        }
+        entries.append({**describe(case, case.truth), "files": hashes})
+        files |= own
+    files |= {SCHEMA: SCHEMA_FILE.read_bytes(), MANIFEST: manifest(entries)}
+    read_entries(files[MANIFEST])
+    return files
+
+
+def _files_of(case: Case) -> dict[str, bytes]:
+    contents = [
+        pack(arrays_of(case, case.truth, case.responses)),
+        _model(case),
+        tensor_file(PICTURE, case.x[None]),
+        tensor_file(LOSS, np.asarray(case.truth.loss)),
+        *(tensor_file(name, case.responses[name][None]) for name in case.network.names),
+    ]
+    return dict(zip(file_names(case.name, len(case.network.layers)), contents, strict=True))
+
+
+def _model(case: Case) -> bytes:
+    """Return the case as an ONNX model, every weight in the terms' factors."""
+    objective, shapes = case.objective, case.network.shapes(*case.x.shape[1:])
+    content, weights = None, objective.weights
+    if objective.content is not None:
+        N, H, V = shapes[objective.content.layer]
+        factor = weights.alpha * objective.convention.content_factor(N, H * V) / 2
+        content = ContentTerm(objective.content.layer, objective.content.P, factor)
+    style = []
+    for name, target in objective.style.items():
+        N, H, V = shapes[name]
+        factor = weights.beta * weights.w[name] * objective.convention.style_factor
+        M = H * V
+        style.append(StyleTerm(name, target.A, M / target.M, factor / (4 * N**2 * M**2)))
+    return loss_model(case.network, objective.preprocessing, case.x.shape[1:], content, style)
+
+
+def _resolved(folder: Path) -> Path:
+    try:
+        return folder.resolve()
+    except (OSError, RuntimeError):
+        raise OptionError(f"{folder} is a link that leads nowhere; choose another one") from None
+
+
+def _check_replaceable(folder: Path) -> None:
+    """Refuse a folder with anything in it that a set of ours does not hold."""
+    check_folder(folder, error=OptionError)
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        raise OptionError(f"{folder} is there and is not a folder; choose another one")
+    known = _known(folder)
+    try:
+        paths = (path.relative_to(folder).as_posix() for path in folder.rglob("*"))
+        # The first is enough: the folder may be somebody's home.
+        other = next((path for path in paths if path not in known), None)
+    except OSError as reason:
+        raise ModelError(f"cannot read {folder}: {reason.strerror}") from None
+    if other is not None:
+        raise OptionError(
+            f"{folder} holds other things than a set of cases, {other} for one; choose an empty "
+            "folder"
+        )
+
+
+def _known(folder: Path) -> set[str]:
+    """Return the paths of what may be replaced: the files of a set that is there, their folders."""
+    try:
+        names = [name for entry in read_manifest(folder) for name in entry["files"]]
+    except ModelError:
+        return set()
+    folders = {str(parent) for name in names for parent in PurePosixPath(name).parents}
+    return {MANIFEST, SCHEMA, *names, *folders}
+
+
+def _replace_folder(folder: Path, files: Mapping[str, bytes]) -> None:
+    """Write all files under a passing name beside the folder, then rename it into place."""
+    passing = folder.with_name(f".gramstyle-{secrets.token_hex(8)}.part")
+    old = folder.with_name(f".gramstyle-{secrets.token_hex(8)}.old")
+    try:
+        for name, data in files.items():
+            path = passing / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(data)
+        if folder.exists():
+            folder.rename(old)
+        try:
+            passing.rename(folder)
+        except BaseException:
+            if old.exists():
+                old.rename(folder)
+            raise
+    finally:
+        shutil.rmtree(passing, ignore_errors=True)
+    shutil.rmtree(old, ignore_errors=True)

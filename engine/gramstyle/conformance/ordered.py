@@ -1,0 +1,70 @@
+"""The plain steps again, in an order that every machine keeps to the last bit.
+
+A matrix product sums in whatever order suits a processor. Here every product and every addition
+is an operation on whole arrays, one after the other, and sums of many terms are rounded once, by
+`math.fsum`. So a truth that is built here is the same bytes everywhere. Slow: for small cases.
+"""
+
+import math
+
+import numpy as np
+
+from gramstyle import layers
+from gramstyle.arrays import Array
+from gramstyle.kernels import PlainKernels
+from gramstyle.network import Convolution, Network
+
+
+class OrderedKernels(PlainKernels):
+    """`PlainKernels` without a matrix product."""
+
+    def gram(self, F: Array) -> Array:
+        """Equation 3: G_ij = Σ_k F_ik F_jk, each sum rounded once."""
+        rows = F.reshape(F.shape[0], -1)
+        return np.array([[math.fsum(a * b) for b in rows] for a in rows], F.dtype)
+
+    def add_style_gradient(
+        self, dF: Array | None, F: Array, G: Array, A: Array, M: int, weight: float
+    ) -> Array:
+        """dF + weight · equation 6."""
+        N = F.shape[0]
+        D = (G - A) / (float(N) ** 2 * float(M) ** 2)
+        product = np.zeros_like(F)
+        for i in range(N):
+            for j in range(N):
+                product[i] += D[i, j] * F[j]
+        gradient = weight * np.where(F > 0, product, 0)
+        return gradient if dF is None else dF + gradient
+
+    def convolution_backward(self, dF: Array, F: Array, W: Array) -> Array:
+        """Through the ReLU, then through the convolution."""
+        dZ = layers.relu_backward(dF, F)
+        return convolve(dZ, W[:, :, ::-1, ::-1].transpose(1, 0, 2, 3), np.zeros(W.shape[1]))
+
+
+def forward(network: Network, v: Array) -> dict[str, Array]:
+    """Return the responses of every layer, as `network.forward` does."""
+    responses, F = {}, v
+    for layer in network.layers:
+        if isinstance(layer, Convolution):
+            F = layers.relu_forward(convolve(F, layer.W, layer.b))
+        elif layer.kind == "max":
+            F = layers.max_pool_forward(F)
+        else:
+            F = layers.avg_pool_forward(F)
+        responses[layer.name] = F
+    return responses
+
+
+def convolve(X: Array, W: Array, b: Array) -> Array:
+    """Return what `layers.conv2d_forward` does, tap by tap."""
+    N, C = W.shape[:2]
+    _, H, V = X.shape
+    padded = np.pad(X, ((0, 0), (1, 1), (1, 1)))
+    Z = np.repeat(b.astype(X.dtype), H * V).reshape(N, H, V)
+    for n in range(N):
+        for c in range(C):
+            for i in range(3):
+                for j in range(3):
+                    Z[n] += W[n, c, i, j] * padded[c, i : i + H, j : j + V]
+    return Z

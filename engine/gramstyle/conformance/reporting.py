@@ -1,0 +1,154 @@
+"""What a run found, as text, as JSON and as JUnit's XML."""
+
+import json
+import math
+from collections.abc import Iterator
+from typing import Any
+from xml.etree import ElementTree
+
+from gramstyle.conformance.comparing import Comparison
+from gramstyle.conformance.running import Report, Result, printable
+
+FORMAT = 1
+HEADER = ("case", "quantity", "relative L2", "max abs", "cosine", "ulps", "verdict")
+SUITE = "gramstyle.conformance"
+
+
+def table(report: Report) -> str:
+    """Return a line for each case with its worst quantity; a failed case with all it has."""
+    rows = [row for result in report.results for row in _rows(result)]
+    widths = [max(map(len, column)) for column in zip(HEADER, *rows, strict=True)]
+    return "\n".join(_line(row, widths) for row in (HEADER, *rows))
+
+
+def notes(report: Report) -> Iterator[str]:
+    """Give what there is to say of each failed case, a block of lines each."""
+    for result in report.failed:
+        said = (result.problem, result.where, result.explanation)
+        lines = [f"{result.case}: {result.pins}", *(f"  {each}" for each in said if each)]
+        yield "\n".join(lines)
+
+
+def summary(report: Report) -> str:
+    """Return the counts in one line."""
+    count, failed = len(report.results), len(report.failed)
+    return f"{count - failed} of {count} cases passed, {failed} failed ({report.dtype})"
+
+
+def failure(result: Result) -> str:
+    """Return all that there is to say of one failed case."""
+    one = Report(dtype="", results=(result,))
+    return "\n\n".join([*notes(one), table(one)])
+
+
+def as_json(report: Report, *, adapter: str) -> bytes:
+    """Return the report as JSON; numbers that are not finite are null.
+
+    Parameters
+    ----------
+    report
+        All of it goes in.
+    adapter
+        What was held against the cases.
+    """
+    document = {
+        "format": FORMAT,
+        "adapter": adapter,
+        "dtype": report.dtype,
+        "passed": not report.failed,
+        "explanation": report.explanation,
+        "cases": [
+            {
+                "case": result.case,
+                "pins": result.pins,
+                "passed": result.passed,
+                "seconds": round(result.seconds, 3),
+                "problem": result.problem,
+                "where": result.where,
+                "explanation": result.explanation,
+                "comparisons": [_plain(each) for each in result.comparisons],
+            }
+            for result in report.results
+        ],
+    }
+    return (json.dumps(document, indent=1, allow_nan=False) + "\n").encode()
+
+
+def as_junit(report: Report, *, adapter: str) -> bytes:
+    """Return the report as JUnit's XML, a test case for each case; parameters as for `as_json`."""
+    suite = ElementTree.Element(
+        "testsuite",
+        name=_xml(f"{SUITE} {adapter} {report.dtype}"),
+        tests=str(len(report.results)),
+        failures=str(len(report.failed)),
+        errors="0",
+        skipped="0",
+        time=f"{sum(result.seconds for result in report.results):.3f}",
+    )
+    for result in report.results:
+        name, took = _xml(result.case), f"{result.seconds:.3f}"
+        case = ElementTree.SubElement(suite, "testcase", classname=SUITE, name=name, time=took)
+        if not result.passed:
+            message = _xml(result.problem or result.where)
+            said = ElementTree.SubElement(case, "failure", message=message, type="mismatch")
+            said.text = _xml(failure(result))
+    root = ElementTree.Element("testsuites")
+    root.append(suite)
+    ElementTree.indent(root)
+    text: bytes = ElementTree.tostring(root, encoding="utf-8", xml_declaration=True)
+    return text + b"\n"
+
+
+def _rows(result: Result) -> Iterator[tuple[str, ...]]:
+    worst = result.worst
+    if worst is None:
+        yield (result.case, "", "", "", "", "", "FAILED")
+    elif result.passed:
+        yield _row(result.case, worst)
+    else:
+        for each in result.comparisons:
+            yield _row(result.case, each)
+
+
+def _row(case: str, each: Comparison) -> tuple[str, ...]:
+    return (
+        case,
+        each.quantity,
+        f"{each.relative:.1e}",
+        f"{each.largest:.1e}",
+        f"{each.cosine:.6f}",
+        f"{each.ulps:.3g}",
+        "passed" if each.passed else "FAILED" + (f": {each.problem}" if each.problem else ""),
+    )
+
+
+def _line(row: tuple[str, ...], widths: list[int]) -> str:
+    """Words to the left, numbers to the right."""
+    cells = [
+        cell.rjust(width) if 2 <= column < 6 else cell.ljust(width)
+        for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+    ]
+    return "  ".join(cells).rstrip()
+
+
+def _plain(each: Comparison) -> dict[str, Any]:
+    return {
+        "quantity": each.quantity,
+        "relative": _number(each.relative),
+        "largest": _number(each.largest),
+        "cosine": _number(each.cosine),
+        "ulps": _number(each.ulps),
+        "tolerance": each.tolerance,
+        "passed": each.passed,
+        "problem": each.problem,
+    }
+
+
+def _xml(text: str) -> str:
+    """XML has no control characters, not even as references."""
+    return "\n".join(printable(line) for line in text.split("\n"))
+
+
+def _number(value: float) -> float | None:
+    """JSON has no numbers that are not finite."""
+    return value if math.isfinite(value) else None

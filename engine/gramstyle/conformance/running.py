@@ -1,0 +1,296 @@
+"""Hold an adapter against cases: whatever it does, its case passes or fails and the run goes on."""
+
+import copy
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from itertools import zip_longest
+from typing import Any
+
+import numpy as np
+
+from gramstyle.arrays import Array
+from gramstyle.conformance.cases import Answer, Case
+from gramstyle.conformance.comparing import TOLERANCES, Adapter, Comparison, compare
+from gramstyle.conformance.explaining import explain, explain_all
+from gramstyle.errors import OptionError
+from gramstyle.network import Convolution
+
+DTYPES = tuple(TOLERANCES)
+EXPECTED = "loss, gradient, {layer: dF}"
+LONGEST = 300
+
+# An explanation takes some hundred sweeps: it is looked for where one takes fewer operations.
+EXPLAINED = 3e8
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """What became of one case.
+
+    Attributes
+    ----------
+    case, pins
+        The case's name, and the convention that it pins.
+    comparisons
+        The loss, the gradient, then dF in the order of the sweep; empty where there is a problem.
+    problem
+        Why there was nothing to compare, in one sentence; "" if there was.
+    explanation
+        Which known mistakes the answer matches, in one sentence; "" if none or if it passed.
+    seconds
+        How long the adapter took.
+    found
+        The answer, None where there is a problem.
+    """
+
+    case: str
+    pins: str
+    comparisons: tuple[Comparison, ...] = ()
+    problem: str = ""
+    explanation: str = ""
+    seconds: float = 0.0
+    found: Answer | None = field(default=None, repr=False)
+
+    @property
+    def passed(self) -> bool:
+        """Whether every quantity is what it should be."""
+        return not self.problem and all(each.passed for each in self.comparisons)
+
+    @property
+    def worst(self) -> Comparison | None:
+        """The quantity that fails by most, or comes closest to failing."""
+        return max(self.comparisons, key=_badness, default=None)
+
+    @property
+    def where(self) -> str:
+        """Where the sweep goes wrong first, in one sentence; "" where nothing deviates."""
+        wrong = [each.quantity for each in self.comparisons if not each.passed]
+        swept = [each.quantity for each in self.comparisons if each.quantity.startswith("dF of ")]
+        if not wrong:
+            return ""
+        if first := next((quantity for quantity in swept if quantity in wrong), None):
+            return f"first in the sweep to deviate: {first}"
+        if "gradient" not in wrong:
+            return "the loss deviates, every gradient is right"
+        if swept:
+            return f"{swept[-1]} is right: the sweep goes wrong between there and the pixels"
+        return "no dF was given: nothing tells where the sweep goes wrong"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """What became of all cases.
+
+    Attributes
+    ----------
+    dtype
+        What was computed in.
+    results
+        In the order of the cases.
+    explanation
+        The mistakes behind all the failed cases together, in one line; "" if there is none.
+    """
+
+    dtype: str
+    results: tuple[Result, ...]
+    explanation: str = ""
+
+    @property
+    def failed(self) -> tuple[Result, ...]:
+        """The results that did not pass."""
+        return tuple(result for result in self.results if not result.passed)
+
+
+def run(
+    adapter: Adapter,
+    cases: Iterable[Case],
+    *,
+    dtype: str,
+    callback: Callable[[Result], None] | None = None,
+) -> Report:
+    """Hold an adapter against every case.
+
+    Parameters
+    ----------
+    adapter
+        ``adapter(image, case) -> loss, gradient, {layer: dF}``. It gets copies.
+    cases
+        What it is held against.
+    dtype
+        "float64", "float32" or "float16": the float type of the image, to compute in.
+    callback
+        Told the result of each case.
+
+    Raises
+    ------
+    OptionError
+        If the dtype is none of these.
+    """
+    results, failed = [], []
+    for case in cases:
+        result = check(adapter, case, dtype=dtype)
+        if result.found is not None and not result.passed and _is_explained(case):
+            failed.append((case, result.found))
+        if callback is not None:
+            callback(result)
+        results.append(result)
+    # One case alone has had its explanation.
+    together = explain_all(failed, dtype) if len(failed) > 1 else ""
+    return Report(dtype=dtype, results=tuple(results), explanation=together)
+
+
+def check(adapter: Adapter, case: Case, *, dtype: str) -> Result:
+    """Hold an adapter against one case; parameters and errors as for `run`."""
+    if dtype not in DTYPES:
+        raise OptionError(f"the dtype must be {', '.join(DTYPES)}, not {dtype!r}")
+    result = Result(case=printable(case.name), pins=printable(case.pins))
+    image = case.x.astype(dtype)
+    handed_image, handed = image.copy(), copy.deepcopy(replace(case))
+    began = time.perf_counter()
+    try:
+        found = _read(adapter(handed_image, handed), case)
+    except _NoAnswerError as error:
+        return replace(result, problem=str(error), seconds=time.perf_counter() - began)
+    except KeyboardInterrupt:
+        raise
+    # A function from outside may raise anything, what ends a program too.
+    except BaseException as error:
+        return replace(
+            result, problem=f"raised {_said(error)}", seconds=time.perf_counter() - began
+        )
+    result = replace(result, seconds=time.perf_counter() - began)
+    if changed := _changed((handed_image, handed), (image, case)):
+        return replace(result, problem=f"changed what it was given: {changed}")
+    # Numbers that overflow are told as such in the comparison.
+    with np.errstate(all="ignore"):
+        beyond = _beyond(case.truth, dtype)
+        comparisons = [each for each in compare(case, found, dtype) if each.quantity not in beyond]
+        result = replace(result, comparisons=tuple(comparisons), found=found)
+        asked = not result.passed and _is_explained(case)
+        explanation = explain(case, found, dtype) if asked else None
+    return replace(result, explanation=explanation.sentence if explanation else "")
+
+
+def printable(text: str) -> str:
+    """Return a text as one line that any terminal and any file can take, and not too long."""
+    line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return line if len(line) <= LONGEST else line[: LONGEST - 1] + "…"
+
+
+class _NoAnswerError(Exception):
+    """An adapter's answer cannot be compared; its text is one sentence."""
+
+
+def _read(returned: Any, case: Case) -> Answer:
+    """Return what an adapter returned as an answer, in arrays of our own."""
+    if not isinstance(returned, tuple | list):
+        raise _NoAnswerError(f"returned {_kind(returned)}; expected {EXPECTED}")
+    if len(returned) != 3:
+        raise _NoAnswerError(f"returned {len(returned)} things; expected {EXPECTED}")
+    loss, gradient, layers = returned
+    if not isinstance(layers, Mapping):
+        raise _NoAnswerError(
+            f"returned {_kind(layers)} in the place of dF; expected a dictionary by layer"
+        )
+    truth = case.truth
+    numbers = _array("the loss", loss, ())
+    dF = {}
+    for name in layers:
+        if name not in truth.dF:
+            raise _NoAnswerError(
+                f"returned dF of {printable(repr(name))}; expected layers of "
+                f"{', '.join(case.network.names)}"
+            )
+        dF[name] = _array(f"dF of {name}", layers[name], truth.dF[name].shape)
+    return Answer(float(numbers), _array("the gradient", gradient, case.x.shape), dF)
+
+
+def _array(what: str, value: Any, shape: tuple[int, ...]) -> Array:
+    """Return a copy of a value, which has to be floats of this shape."""
+    try:
+        array = np.array(value)
+    except Exception as error:  # whatever a framework's arrays raise
+        raise _NoAnswerError(f"{what} is no array: {_said(error)}") from None
+    if array.dtype.kind != "f":
+        raise _NoAnswerError(f"{what} is of dtype {array.dtype}; expected floats")
+    if array.shape != shape:
+        raise _NoAnswerError(f"{what} has the shape {array.shape}; expected {shape}")
+    return array
+
+
+def _is_explained(case: Case) -> bool:
+    return sum(case.network.operations(*case.x.shape[1:]).values()) <= EXPLAINED
+
+
+def _beyond(truth: Answer, dtype: str) -> set[str]:
+    """Name the quantities that the float type cannot hold: they are not asked for."""
+    quantities = {"loss": truth.loss, "gradient": truth.gradient}
+    quantities |= {f"dF of {name}": dF for name, dF in truth.dF.items()}
+    largest = np.finfo(dtype).max
+    return {
+        name for name, values in quantities.items() if np.max(np.abs(np.asarray(values))) > largest
+    }
+
+
+def _changed(handed: tuple[Array, Case], kept: tuple[Array, Case]) -> str:
+    """Return the first thing that is no longer what it was, "" if all is."""
+    pairs = zip_longest(_contents(*kept), _safe_contents(*handed), fillvalue=("", None))
+    for (what, before), (_, after) in pairs:
+        if before is None or after is None:
+            return "the case"
+        if not _same(before, after):
+            return what
+    return ""
+
+
+def _same(before: Array, after: Any) -> bool:
+    if not isinstance(after, np.ndarray):
+        return False
+    alike = before.dtype == after.dtype and before.shape == after.shape
+    return alike and before.tobytes() == after.tobytes()
+
+
+def _safe_contents(image: Array, case: Case) -> Iterator[tuple[str, Any]]:
+    """Give the contents of what an adapter has had in its hands, whatever is left of them."""
+    try:
+        yield from _contents(image, case)
+    # The case may lack anything by now.
+    except Exception:
+        yield "", None
+
+
+def _contents(image: Array, case: Case) -> Iterator[tuple[str, Array]]:
+    """Give every number that an adapter is told."""
+    yield "the image", image
+    for what, picture in (("x", case.x), ("p", case.p), ("a", case.a)):
+        yield f"the case's {what}", np.asarray([] if picture is None else picture)
+    objective, weights = case.objective, case.objective.weights
+    for layer in objective.network.layers:
+        if isinstance(layer, Convolution):
+            yield f"the weights of {layer.name}", layer.W
+            yield f"the biases of {layer.name}", layer.b
+    if objective.content is not None:
+        yield "P", objective.content.P
+    for name, target in objective.style.items():
+        yield f"A of {name}", target.A
+        yield f"M of {name}", np.asarray(target.M)
+    yield "the weights of the loss", np.array([weights.alpha, weights.beta, *weights.w.values()])
+
+
+def _badness(each: Comparison) -> float:
+    return math.inf if each.problem or math.isnan(each.relative) else each.relative
+
+
+def _kind(value: Any) -> str:
+    return f"a {type(value).__name__}"
+
+
+def _said(error: BaseException) -> str:
+    """Return an exception in one line; asking it for its text may raise another."""
+    try:
+        text = str(error)
+    except Exception:
+        text = ""
+    return printable(f"{type(error).__name__}: {text}" if text else type(error).__name__)
