@@ -205,13 +205,15 @@ class _Lineup:
         loss, gradient = self._wrong[0], any(self._wrong[1:])
         if max(far) < math.inf:
             whole[name] = max(far)
+        # Half of what is no known mistake has a name of its own, and half of a whole is the whole.
+        known = name in MISTAKES and name not in whole
         if loss and far[0] < math.inf:
             halves[0][name] = far[0]
-            if not gradient:
+            if known and not gradient:
                 whole[name + LOSS] = far[0]
         if gradient and max(far[1:]) < math.inf:
             halves[1][name] = max(far[1:])
-            if not loss:
+            if known and not loss:
                 whole[name + GRADIENT] = max(far[1:])
 
     def _distance(self, i: int, theirs: Array) -> float:
