@@ -1,6 +1,7 @@
 """One picture of a figure: what it is made from, whether it is there already, and making it."""
 
 import json
+import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -105,21 +106,25 @@ def make(
     prepared = prepare(cell.content, cell.style, cell.options, model=model)
     settings = {**prepared.settings, "cell": cell.name}
     path = picture_path(folder, cell)
-    passing = path.with_name(f"{cell.name}.part.jsonl")
-    with RunLog(passing) as log:
-        log.start(settings)
-
-        def after_iteration(progress: Progress) -> None:
-            log.iteration(progress.losses)
-            if callback is not None:
-                callback(progress)
-
-        picture, record = run(prepared, callback=after_iteration)
-        log.end(record.summary)
+    # A name of its own: the same figure may be drawn twice at once.
+    passing = path.with_name(f"{cell.name}-{secrets.token_hex(4)}.part.jsonl")
     try:
-        passing.replace(_record_path(path))
-    except OSError as error:
-        raise GramstyleError(f"cannot write {_record_path(path)}: {error.strerror}") from None
+        with RunLog(passing) as log:
+            log.start(settings)
+
+            def after_iteration(progress: Progress) -> None:
+                log.iteration(progress.losses)
+                if callback is not None:
+                    callback(progress)
+
+            picture, record = run(prepared, callback=after_iteration)
+            log.end(record.summary)
+        try:
+            passing.replace(_record_path(path))
+        except OSError as error:
+            raise GramstyleError(f"cannot write {_record_path(path)}: {error.strerror}") from None
+    finally:
+        passing.unlink(missing_ok=True)
     pixels = read_picture(picture, max_pixels=picture.width * picture.height)
     write_picture(path, pixels, settings={**settings, "result": record.summary})
 
