@@ -4,8 +4,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
-import numpy as np
-
 from gramstyle.arrays import Array
 from gramstyle.kernels import Pooling
 from gramstyle.network import Network
@@ -122,4 +120,4 @@ class Recorder:
         self._step.sweep_ends()
 
     def _keep(self, dF: Array) -> None:
-        self.dF[self._above.pop()] = np.array(dF)
+        self.dF[self._above.pop()] = dF.copy()

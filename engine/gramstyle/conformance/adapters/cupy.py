@@ -18,5 +18,6 @@ def adapter(device: str) -> Adapter:
 
 def value_and_grad(image: Array, case: Case) -> tuple[float, Array, dict[str, Array]]:
     """Evaluate the case."""
-    loss, gradient, dF = plainly(image, case, cupy.asarray)
-    return loss, cupy.asnumpy(gradient), {name: cupy.asnumpy(dF[name]) for name in dF}
+    found = plainly(image, case, cupy.asarray)
+    dF = {name: cupy.asnumpy(array) for name, array in found.dF.items()}
+    return found.loss, cupy.asnumpy(found.gradient), dF

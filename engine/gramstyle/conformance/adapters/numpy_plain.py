@@ -2,14 +2,15 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
 from gramstyle.arrays import Array
 from gramstyle.conformance.adapters import cpu_only
-from gramstyle.conformance.cases import Case
+from gramstyle.conformance.cases import Answer, Case, answer
 from gramstyle.conformance.comparing import Adapter
-from gramstyle.kernels import PlainKernels, Pooling
+from gramstyle.kernels import PlainKernels
 from gramstyle.network import Convolution, Network
 from gramstyle.objective import StyleTarget
 
@@ -20,14 +21,13 @@ def adapter(device: str) -> Adapter:
     return value_and_grad
 
 
-def value_and_grad(image: Array, case: Case) -> tuple[float, Array, dict[str, Array]]:
+def value_and_grad(image: Array, case: Case) -> tuple[Any, Any, dict[str, Any]]:
     """Evaluate the case."""
-    return plainly(image, case, np.asarray)
+    found = plainly(image, case, np.asarray)
+    return found.loss, found.gradient, dict(found.dF)
 
 
-def plainly(
-    image: Array, case: Case, place: Callable[[Array], Array]
-) -> tuple[float, Array, dict[str, Array]]:
+def plainly(image: Array, case: Case, place: Callable[[Array], Array]) -> Answer:
     """Evaluate a case with the readable layers.
 
     Parameters
@@ -37,12 +37,7 @@ def plainly(
     case
         Whose objective.
     place
-        Puts an array where it is computed with.
-
-    Returns
-    -------
-    loss, gradient, dF
-        The arrays where they were computed with.
+        Puts an array where it is computed with; the answer's arrays are there too.
     """
     objective, dtype = case.objective, image.dtype
     wide = np.result_type(dtype, np.float32)
@@ -54,8 +49,8 @@ def plainly(
             for layer in case.network.astype(dtype).layers
         )
     )
-    content, kernels = objective.content, _KeepingKernels()
-    evaluation = replace(
+    content = objective.content
+    placed = replace(
         objective,
         network=network,
         content=content and replace(content, P=place(content.P.astype(wide))),
@@ -64,20 +59,13 @@ def plainly(
             for name, target in objective.style.items()
         },
         forward=None,
-        kernels=kernels,
-    ).loss_and_gradient(place(image))
-    dF = dict(zip(reversed(network.names), kernels.kept, strict=True))
-    return evaluation.loss, evaluation.gradient, dF
+        kernels=_WideTerms(),
+    )
+    return answer(placed, place(image))
 
 
-class _KeepingKernels(PlainKernels):
-    """Keep every dF of a sweep; and in float16 compute the loss terms in float32.
-
-    In float16 Gram matrices overflow, and so do squares and weights.
-    """
-
-    def __init__(self) -> None:
-        self.kept: list[Array] = []
+class _WideTerms(PlainKernels):
+    """In float16 compute the loss terms in float32: Gram matrices, squares and weights overflow."""
 
     def gram(self, F: Array) -> Array:
         """Equation 3."""
@@ -92,16 +80,6 @@ class _KeepingKernels(PlainKernels):
     def add_content_gradient(self, dF: Array | None, F: Array, P: Array, weight: float) -> Array:
         """dF + weight · equation 2."""
         return super().add_content_gradient(dF, _wide(F), P, weight).astype(F.dtype)
-
-    def convolution_backward(self, dF: Array, F: Array, W: Array) -> Array:
-        """Keep dF, then cross the layer."""
-        self.kept.append(dF)
-        return super().convolution_backward(dF, F, W)
-
-    def pool_backward(self, dY: Array, X: Array, kind: Pooling) -> Array:
-        """Keep dY, then cross the pooling."""
-        self.kept.append(dY)
-        return super().pool_backward(dY, X, kind)
 
 
 def _wide(F: Array) -> Array:
