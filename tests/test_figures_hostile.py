@@ -25,7 +25,7 @@ from gramstyle.errors import OptionError
 from gramstyle.figures import Cell, Made, draw, drawing, layouts, reconstructions, styles, tradeoff
 from gramstyle.figures.layouts import RATIOS, RATIOS_NORMALISED, Figure, number
 from gramstyle.figures.sheet import Row, compose, with_inset
-from gramstyle.images import read_settings
+from gramstyle.images import read_picture, read_settings, write_picture
 from gramstyle.machine import available_threads
 from gramstyle.model.onnx_file import read_model, write_model
 from gramstyle.model.vgg19 import CAFFE
@@ -681,3 +681,48 @@ def test_a_figure_that_is_drawn_twice_at_once_is_drawn() -> None:
         figure, Path("cells"), callback=lambda *_: others.append(draw(figure, Path("cells")))
     )
     assert others[0].tobytes() == sheet.tobytes()
+
+
+def test_a_forged_picture_of_another_size_is_made_anew() -> None:
+    cell = Cell("one", PHOTO, A, OPTIONS)
+    draw(one(cell), Path("cells"))
+    settings = read_settings("cells/one.png")
+    assert settings is not None
+    small = read_picture(np.zeros((3, 4, 3), np.uint8))
+    write_picture("cells/one.png", small, settings=settings)
+    assert not is_kept(one(cell))
+
+
+def test_no_more_processes_share_the_cores_than_there_are_cells(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("gramstyle.figures.drawing.available_threads", lambda: 8)
+    draw(one(Cell("one", PHOTO, A, OPTIONS)), Path("cells"), jobs=8)
+    settings = read_settings("cells/one.png")
+    assert settings is not None
+    assert settings["threads"] == 8
+
+
+def test_a_network_that_says_too_much_for_a_picture_is_refused_before_any_work(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    metadata = {"story": "x" * 70_000}
+    write_model(
+        Path("long.onnx"), tiny_convolutions(), CAFFE, precision="codebook8", metadata=metadata
+    )
+    assert command("-o", "fig.png", "--model", "long.onnx") == 2
+    assert "long.onnx says too much of itself" in error_line(capsys)
+    assert not list(Path().glob("fig-cells/*"))
+
+
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_what_overflows_is_one_line(jobs: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "gramstyle", "figure", "tradeoff", "photo.png", "a.png", "-o",
+         "fig.png", *BRIEF, "--ratios", "1e300", "--jobs", jobs],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert done.stderr.startswith("gramstyle: error: conv1_1-1e+300: ")
+    assert done.stderr.count("\n") == 1

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from gramstyle.arrays import Array
-from gramstyle.errors import ImageError, OptionError
-from gramstyle.images import Picture, Source, fitted_size, read_picture, resize
+from gramstyle.errors import ImageError, ModelError, OptionError
+from gramstyle.images import Picture, Source, fitted_size, read_picture, resize, room_left
 from gramstyle.machine import available_threads, check_memory
 from gramstyle.model import Model, is_normalised, locate_model, read_model
 from gramstyle.network import Network
@@ -26,6 +26,9 @@ from gramstyle.strips import StripKernels
 # What a run takes for each pixel of the result at the default layers: 1,280 bytes of responses,
 # 512 of derivatives, 600 of L-BFGS-B's memory, and what SciPy copies.
 BYTES_PER_PIXEL = 2800
+
+# The characters that what a run adds to the settings takes: how it ended, a cell's name.
+RESULT = 2000
 
 
 @dataclass(frozen=True)
@@ -147,6 +150,25 @@ def plan(
         beta=0.0 if artwork is None else options.beta,
         w={} if artwork is None else _layer_weights(options, filters),
     )
+    settings = {
+        "program": f"gramstyle {_version('gramstyle')}",
+        **_plain(options),
+        "alpha": weights.alpha,
+        "beta": weights.beta,
+        "style_weights": list(weights.w.values()),
+        "threads": _threads(options),
+        "content": _described(content, "content", photograph),
+        "style": _described(style, "style", artwork),
+        "start": _described(options.start, "init", custom),
+        "model": {**file.metadata, "sha256": file.sha256},
+        "versions": _versions(),
+    }
+    # A picture carries its settings: better to find out now than when it is made.
+    if room_left(settings) < RESULT:
+        raise ModelError(
+            f"{file.path} says too much of itself for a picture's settings; write it anew with: "
+            "gramstyle model export --from ... --to ..."
+        )
     return Plan(
         photograph=photograph,
         artwork=artwork,
@@ -155,19 +177,7 @@ def plan(
         network=network,
         options=options,
         weights=weights,
-        settings={
-            "program": f"gramstyle {_version('gramstyle')}",
-            **_plain(options),
-            "alpha": weights.alpha,
-            "beta": weights.beta,
-            "style_weights": list(weights.w.values()),
-            "threads": _threads(options),
-            "content": _described(content, "content", photograph),
-            "style": _described(style, "style", artwork),
-            "start": _described(options.start, "init", custom),
-            "model": {**file.metadata, "sha256": file.sha256},
-            "versions": _versions(),
-        },
+        settings=settings,
     )
 
 

@@ -6,6 +6,7 @@ says what and what to do); 130 stopped by Ctrl-C, 143 by SIGTERM.
 
 import signal
 import sys
+import warnings
 from collections.abc import Sequence
 from importlib.metadata import version
 from types import FrameType
@@ -27,7 +28,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, _terminate)
     options = _parser().parse_args(arguments)
     try:
-        code: int | None = options.run(options)
+        with warnings.catch_warnings():
+            # What overflows ends in a number that is not finite, and that is said in one line.
+            warnings.simplefilter("ignore", RuntimeWarning)
+            code: int | None = options.run(options)
     except GramstyleError as error:
         return _fail(str(error), 2)
     except _Terminated as stop:

@@ -19,15 +19,17 @@ def add_output(parser: Parser) -> None:
     )  # fmt: skip
 
 
-def add_run(group: argparse._ArgumentGroup, defaults: Options = DEFAULTS) -> None:
+def add_run(
+    group: argparse._ArgumentGroup, defaults: Options = DEFAULTS, *, what: str = "the result"
+) -> None:
     """Add what every optimisation has: how large, how long, from which noise."""
     group.add_argument("--size", type=int, metavar="PIXELS",
-        help=f"the longer edge of the result (default {defaults.size})")  # fmt: skip
+        help=f"the longer edge of {what} (default {defaults.size})")  # fmt: skip
     group.add_argument("--iterations", type=int, metavar="N",
-        help=f"how long to work on it at the most (default {defaults.iterations})")  # fmt: skip
+        help=f"iterations of L-BFGS-B at the most (default {defaults.iterations})")  # fmt: skip
     group.add_argument("--tolerance", type=float, metavar="SHARE",
         help="end early once the loss has fallen by less than this share of itself in ten "
-        f"iterations (default {defaults.tolerance:g})")  # fmt: skip
+        f"iterations; 0 never (default {defaults.tolerance:g})")  # fmt: skip
     group.add_argument("--seed", type=int, metavar="N",
         help=f"of the noise that a run may start from (default {defaults.seed})")  # fmt: skip
 
@@ -44,8 +46,8 @@ def add_loss(parser: Parser) -> None:
     loss = parser.add_argument_group("the loss: alpha · content + beta · style")
     loss.add_argument("--convention", choices=[name for name in CONVENTIONS if name],
         help="paper: the text's formulas, and a start from noise; author: the formulas of its "
-        "authors' released code, its weights, and max pooling (default: the text's formulas, "
-        "and a start from the photograph)")  # fmt: skip
+        "authors' released code, its weights, max pooling, and a start from the photograph "
+        "(default: the text's formulas, and a start from the photograph)")  # fmt: skip
     loss.add_argument("--alpha", type=float, metavar="A",
         help="the weight of the content; more keeps more of the photograph "
         "(default 50 / (width · height), alike at every size; 0.01 instead of 50 for a "

@@ -7,16 +7,13 @@ from datetime import timedelta
 from pathlib import Path
 from time import monotonic
 
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-from rich.progress import Progress as Bar
-
 from gramstyle.cli import arguments as add
 from gramstyle.cli.parsing import Commands, Parser
-from gramstyle.cli.progress import Speaker
+from gramstyle.cli.progress import Speaker, counted
 from gramstyle.errors import GramstyleError
 from gramstyle.figures import Figure, Made, draw, reconstructions, styles, tradeoff
 from gramstyle.figures.layouts import RATIOS, RATIOS_NORMALISED
-from gramstyle.images import check_output, read_picture, write_picture
+from gramstyle.images import check_output, from_pil, write_picture
 from gramstyle.model import is_normalised, locate_model, read_model
 from gramstyle.options import Options
 
@@ -59,7 +56,8 @@ def add_parser(commands: Commands) -> None:
     third = kinds.add_parser(
         "tradeoff",
         help="figure 3: content against style, layers against weights",
-        description="Figure 3: rows of growing sets of style layers, columns of alpha/beta.",
+        description="Figure 3: from row to row one style layer more, from conv1_1 to conv1_1 ... "
+        "conv5_1; from column to column a larger alpha/beta, which keeps more of CONTENT.",
         epilog="example: gramstyle figure tradeoff photo.jpg painting.jpg -o fig3.png",
     )
     _add_pair(third)
@@ -80,15 +78,16 @@ def _add_pair(parser: Parser) -> None:
 def _add_common(parser: Parser) -> None:
     add.add_output(parser)
     parser.add_argument("--cells", type=Path, metavar="DIR",
-        help="where the single pictures and their records are kept (default: "
-        "OUT-cells)")  # fmt: skip
+        help="where the single pictures and their records are kept; those that are there are "
+        "used again, or made anew where other options made them (default: OUT without its "
+        "ending, and -cells)")  # fmt: skip
     every = parser.add_argument_group("every picture of it")
-    add.add_run(every, DEFAULTS)
+    add.add_run(every, DEFAULTS, what="each picture")
     add.add_pooling(every)
     machine = parser.add_argument_group("the machine")
     add.add_machine(machine)
     machine.add_argument("--jobs", type=int, default=1, metavar="N",
-        help="pictures to make at once, each with its share of the cores "
+        help="pictures to make at once, each with its share of the cores, or with --threads "
         "(default %(default)s)")  # fmt: skip
     add.add_quiet(machine)
 
@@ -147,7 +146,7 @@ def _draw(figure: Figure, arguments: argparse.Namespace, inputs: list[Path]) -> 
         kept = f"{done} of {len(figure.cells)} pictures are in {folder}, to go on from"
         reason = str(stop) or "stopped"
         raise type(stop)(f"{reason} ({kept})" if done else reason) from None
-    write_picture(output, read_picture(sheet, max_pixels=sheet.width * sheet.height))
+    write_picture(output, from_pil(sheet))
     took = timedelta(seconds=round(monotonic() - began))
     if not arguments.quiet:
         print(f"wrote {output} ({sheet.width}×{sheet.height}) after {took}; cells in {folder}")  # noqa: T201
@@ -168,17 +167,10 @@ def _check_cells(folder: Path, output: Path, inputs: list[Path]) -> None:
 @contextmanager
 def _display(figure: Figure, say: Speaker) -> Iterator[Callable[[Made], None]]:
     """Give a function to call after every cell."""
-    columns = (
-        BarColumn(bar_width=24),
-        MofNCompleteColumn(),
-        TextColumn("pictures"),
-        TimeRemainingColumn(),
-    )
-    with Bar(*columns, console=say, disable=not say.is_terminal or say.quiet) as bar:
-        task = bar.add_task("", total=len(figure.cells))
+    with counted(say, len(figure.cells), "pictures") as count:
 
         def show(made: Made) -> None:
-            bar.update(task, completed=made.done)
+            count(made.done)
             if not say.is_terminal:
                 state = "was there" if made.kept else "done"
                 say.tell(f"{made.done}/{made.cells} {made.name}: {state}")

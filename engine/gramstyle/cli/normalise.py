@@ -6,9 +6,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from gramstyle.cli.parsing import Commands
+from gramstyle.cli.progress import Speaker, counted
 from gramstyle.cli.written import check_target, say_written
 from gramstyle.model import locate_model, read_model
 from gramstyle.model.export import write_pretrained
@@ -60,8 +60,8 @@ def add_parser(actions: Commands) -> None:
 def run_normalise(arguments: argparse.Namespace) -> None:
     """Measure, rescale, write, and say so."""
     options = PassOptions(size=arguments.size, pooling=arguments.pooling, threads=arguments.threads)
-    say = Console(stderr=True, quiet=arguments.quiet)
-    source = locate_model(arguments.model, notify=lambda s: say.print(s, markup=False))
+    say = Speaker(quiet=arguments.quiet)
+    source = locate_model(arguments.model, notify=say.tell)
     pictures = find_pictures(arguments.images)
     check_target(arguments.to, sources=[source, *pictures])
     model = read_model(source)
@@ -80,17 +80,10 @@ def run_normalise(arguments: argparse.Namespace) -> None:
 @contextmanager
 def _display(console: Console, total: int) -> Iterator[Show]:
     """Give a function to call after every picture."""
-    columns = (
-        BarColumn(bar_width=24),
-        MofNCompleteColumn(),
-        TextColumn("pictures"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
-        task = bar.add_task("", total=total)
+    with counted(console, total, "pictures") as count:
 
         def show(passed: Passed) -> None:
-            bar.update(task, completed=passed.done)
+            count(passed.done)
             if passed.problem is not None:
                 console.print(f"left out: {passed.problem}", soft_wrap=True, markup=False)
             elif not console.is_terminal and passed.done % LINE_EVERY == 0:

@@ -42,6 +42,16 @@ def display(weights: Weights, console: Console, *, quiet: bool) -> Iterator[Show
 
 
 @contextmanager
+def counted(console: Console, total: int, noun: str) -> Iterator[Callable[[int], None]]:
+    """Give a function to tell how many are done; a bar on a terminal, nothing elsewhere."""
+    columns = (BarColumn(bar_width=24), MofNCompleteColumn(), TextColumn(noun))
+    shown = console.is_terminal and not console.quiet
+    with Bar(*columns, TimeRemainingColumn(), console=console, disable=not shown) as bar:
+        task = bar.add_task("", total=total)
+        yield lambda done: bar.update(task, completed=done)
+
+
+@contextmanager
 def live_bar(weights: Weights, console: Console) -> Iterator[Show]:
     """Show a bar that moves, in the terminal's last line."""
     columns = (

@@ -15,7 +15,8 @@ def add_parser(commands: Commands) -> None:
     parser = commands.add_parser(
         "reconstruct",
         help="show what a layer knows of a picture, as in the paper's figure 1",
-        description="From white noise, find a picture that a layer cannot tell from IMAGE.",
+        description="From white noise, find a picture that some layers cannot tell from IMAGE: by "
+        "their responses (content), or by their Gram matrices (style).",
     )
     kinds = parser.add_subparsers(title="what to keep", required=True, metavar="content|style")
 
@@ -33,7 +34,7 @@ def add_parser(commands: Commands) -> None:
 
     style = kinds.add_parser(
         "style",
-        help="their Gram matrices: which go together, wherever",
+        help="their Gram matrices: which responses go together, wherever",
         description="From white noise, find a picture with the Gram matrices of IMAGE at some "
         "layers (equations 3 to 6).",
         epilog="example: gramstyle reconstruct style painting.jpg --layers conv1_1,conv2_1 "

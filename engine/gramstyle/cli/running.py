@@ -13,7 +13,7 @@ from rich.console import Console
 
 from gramstyle.cli.progress import display
 from gramstyle.errors import GramstyleError, ImageError, OptionError
-from gramstyle.images import Picture, check_output, read_picture, write_picture
+from gramstyle.images import check_output, from_pil, write_picture
 from gramstyle.log import RunLog
 from gramstyle.prepare import Prepared
 from gramstyle.transfer import Progress, Result, run
@@ -73,11 +73,7 @@ def _numbered(output: Path, iteration: int) -> Path:
 
 
 def _write(path: Path, picture: PIL.Image.Image, settings: dict[str, Any]) -> None:
-    write_picture(path, _pixels(picture), settings=settings)
-
-
-def _pixels(picture: PIL.Image.Image) -> Picture:
-    return read_picture(picture, max_pixels=picture.width * picture.height)
+    write_picture(path, from_pil(picture), settings=settings)
 
 
 def _save(output: Path, picture: PIL.Image.Image, settings: dict[str, Any]) -> None:

@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -87,10 +86,7 @@ def run_command(arguments: argparse.Namespace) -> None:
         _check_targets([arguments.json], inputs)
 
     prepared = build(planned)
-    with warnings.catch_warnings():
-        # What overflows ends in a gradient that is not finite, and that is said in one line.
-        warnings.simplefilter("ignore", RuntimeWarning)
-        traced = trace(prepared.objective, prepared.start)
+    traced = trace(prepared.objective, prepared.start)
     rows = [row for row in traced.rows if row.layer in (*layers, PIXELS)]
     if arguments.save is not None:
         say.tell("drawing, which takes about a second a picture")

@@ -10,7 +10,7 @@ from typing import Any
 import PIL.Image
 
 from gramstyle.errors import GramstyleError, ImageError
-from gramstyle.images import read_picture, read_settings, to_pil, write_picture
+from gramstyle.images import from_pil, read_picture, read_settings, to_pil, write_picture
 from gramstyle.log import RunLog
 from gramstyle.options import Options
 from gramstyle.prepare import plan, prepare
@@ -83,11 +83,12 @@ def is_made(cell: Cell, folder: Path, model: Path) -> bool:
         )
     if not _same(settings, {**planned.settings, "cell": cell.name}):
         return False
+    canvas = planned.artwork if planned.photograph is None else planned.photograph
     try:
-        load(folder, cell)
+        size = load(folder, cell).size
     except ImageError:  # torn, by a disk or a copy
         return False
-    return True
+    return canvas is not None and size == (canvas.width, canvas.height)
 
 
 def make(
@@ -125,8 +126,7 @@ def make(
             raise GramstyleError(f"cannot write {_record_path(path)}: {error.strerror}") from None
     finally:
         passing.unlink(missing_ok=True)
-    pixels = read_picture(picture, max_pixels=picture.width * picture.height)
-    write_picture(path, pixels, settings={**settings, "result": record.summary})
+    write_picture(path, from_pil(picture), settings={**settings, "result": record.summary})
 
 
 def load(folder: Path, cell: Cell) -> PIL.Image.Image:

@@ -4,10 +4,12 @@ import multiprocessing
 import os
 import signal
 import threading
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import chain
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
@@ -46,7 +48,8 @@ def draw(
         As for `transfer`.
     jobs
         How many cells to make at once, each in a process of its own with its share of the
-        processor cores. The pictures do not depend on it.
+        processor cores. The pictures do not depend on it. A script that asks for more than one
+        must be importable: its work stands under ``if __name__ == "__main__":``.
     made
         Called after every cell.
     callback
@@ -75,7 +78,7 @@ def draw(
     finished = (
         _one_by_one(missing, folder, network, callback)
         if jobs == 1
-        else _at_once(missing, folder, network, jobs)
+        else _at_once(missing, folder, network, min(jobs, max(1, len(missing))))
     )
     for done, cell in enumerate(chain(kept, finished), start=1):
         if made is not None:
@@ -139,15 +142,35 @@ def _start(cell: Cell, folder: Path, model: Path) -> tuple[Connection, SpawnProc
     context = multiprocessing.get_context("spawn")
     reader, writer = context.Pipe(duplex=False)
     process = context.Process(target=_work, args=(writer, cell, folder, model), daemon=True)
-    process.start()
+    with _deaf():
+        process.start()
     writer.close()  # the child has the other end: when it dies, the reader sees the end of file
     return reader, process
 
 
+@contextmanager
+def _deaf() -> Iterator[None]:
+    """Hold Ctrl-C back; a process that is started meanwhile never hears it.
+
+    Ctrl-C reaches the whole group, and a child that is still importing would answer with a
+    traceback. The parent decides, and ends its children.
+    """
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    resource_tracker.ensure_running()  # when it is started, it lifts the mask
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _work(result: Connection, cell: Cell, folder: Path, model: Path) -> None:
     """Make one cell in a process of its own; send back None, or what went wrong."""
-    # Ctrl-C reaches the whole group; the parent decides, and ends its children.
+    # Where signals cannot be held back from the start, from here on.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    warnings.simplefilter("ignore", RuntimeWarning)  # what overflows is an error, and sent back
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
         make(cell, folder, model)

@@ -152,6 +152,17 @@ def _identified(file: io.BufferedReader) -> ImageFile.ImageFile:
     raise ImageError("it is not a picture of a known format; convert it to PNG or JPEG")
 
 
+def from_pil(image: Image.Image) -> Picture:
+    """Return a Pillow picture of our own, of whatever size, as `read_picture` does.
+
+    Raises
+    ------
+    ImageError
+        As `read_picture` does.
+    """
+    return read_picture(image, max_pixels=image.width * image.height)
+
+
 def _decoded(image: Image.Image, max_pixels: int) -> Picture:
     _check_size(image.width, image.height, max_pixels)
     if isinstance(image, TiffImagePlugin.TiffImageFile) and image.tile:

@@ -23,13 +23,14 @@ _NAME = "gramstyle"
 _MAX_LENGTH = 60_000  # JPEG has 65,533 bytes for all of EXIF
 
 
+def room_left(settings: Mapping[str, object]) -> int:
+    """Return how many characters more a file can keep beside these settings."""
+    return _MAX_LENGTH - len(_as_text(settings))
+
+
 def embedding(format_name: str, settings: Mapping[str, object]) -> dict[str, Any]:
     """Return the options of Pillow's save() that put settings into a file of a format."""
-    try:
-        text = json.dumps(dict(settings), sort_keys=True, separators=(",", ":"), allow_nan=False)
-    except (TypeError, ValueError, RecursionError) as problem:
-        msg = f"its settings are not JSON ({text_of(problem)}); give plain values"
-        raise ImageError(msg) from problem
+    text = _as_text(settings)
     if len(text) > _MAX_LENGTH:
         msg = f"its settings take {len(text):,} characters; keep them below {_MAX_LENGTH:,}"
         raise ImageError(msg)
@@ -40,6 +41,14 @@ def embedding(format_name: str, settings: Mapping[str, object]) -> dict[str, Any
     if format_name == "TIFF":  # compressed, Pillow writes no EXIF block into it
         return {"tiffinfo": {_DESCRIPTION: text, _SOFTWARE: _NAME}}
     return {"exif": _exif(text)}
+
+
+def _as_text(settings: Mapping[str, object]) -> str:
+    try:
+        return json.dumps(dict(settings), sort_keys=True, separators=(",", ":"), allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as problem:
+        msg = f"its settings are not JSON ({text_of(problem)}); give plain values"
+        raise ImageError(msg) from problem
 
 
 def read_settings(path: str | os.PathLike[str]) -> dict[str, Any] | None:
