@@ -484,3 +484,7 @@ def test_the_page_says_of_each_mistake_what_it_is_and_how_it_shows() -> None:
         expected, found = (text.split(" | ") for text in (row(mistake), rows()[name]))
         assert found[:3] == expected[:3]
         assert all(map(agree, found[3:], expected[3:])), f"{rows()[name]} should be {row(mistake)}"
+
+
+def test_the_readme_says_how_many_mistakes_are_known() -> None:
+    assert f"of\n{len(MISTAKES)} [known mistakes](docs/mistakes.md)" in text_of("README.md")

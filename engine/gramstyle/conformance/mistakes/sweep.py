@@ -27,6 +27,16 @@ class _PassedAtZero(Pieces):
 
 
 @mistake(
+    "half of the ReLU gradient passed at 0",
+    "The ReLU is written max(Z, 0), whose gradient a tie shares: ½ at Z = 0, which should be 0.",
+)
+class _HalfAtZero(Pieces):
+    def relu_backward(self, dF: Array, layer: str) -> Array:
+        Z = self.picture.Z[layer]
+        return np.where(Z > 0, dF, np.where(Z == 0, 0.5 * dF, 0))
+
+
+@mistake(
     "ReLU left out on the way down",
     "Gradients pass where F = 0. So does the mask F >= 0, which is everywhere; it should be F > 0.",
 )
