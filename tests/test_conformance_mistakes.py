@@ -486,5 +486,21 @@ def test_the_page_says_of_each_mistake_what_it_is_and_how_it_shows() -> None:
         assert all(map(agree, found[3:], expected[3:])), f"{rows()[name]} should be {row(mistake)}"
 
 
+def test_two_mistakes_in_two_cases_are_two_accounts() -> None:
+    made = {
+        "max-pooling-ties": "max pooling's gradient shared by those that are equal",
+        "relu-at-zero": "half of the ReLU gradient passed at 0",
+    }
+    failed = []
+    for case, mistake in made.items():
+        answered = planted(mistake, case)
+        assert answered is not None
+        failed.append((CASES[case], answered))
+    accounts = explain_all(failed, "float64").split("; ")
+    assert len(accounts) == 2
+    for mistake in made.values():
+        assert sum(mistake in account for account in accounts) == 1
+
+
 def test_the_readme_says_how_many_mistakes_are_known() -> None:
     assert f"of\n{len(MISTAKES)} [known mistakes](docs/mistakes.md)" in text_of("README.md")

@@ -109,8 +109,12 @@ def _accounts(found: Mapping[str, Matches], dtype: str) -> Iterator[str]:
             for name, count in counts.items()
             if count == most
         }
-        explanation = _explanation(matched, dtype)
-        first = explanation.names[0]
+        first = _explanation(matched, dtype).names[0]
+        # What explains as many other cases is another account.
+        alike = [
+            name for name in matched if all((name in m) == (first in m) for m in left.values())
+        ]
+        explanation = _explanation({name: matched[name] for name in alike}, dtype)
         left = {case: matches for case, matches in left.items() if first not in matches}
         yield f"{most} of {cases} cases that failed: {explanation.sentence}"
     if left:
