@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -724,5 +725,6 @@ def test_what_overflows_is_one_line(jobs: str) -> None:
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 2
-    assert done.stderr.startswith("gramstyle: error: conv1_1-1e+300: ")
+    # With two at work, either may be the one that ends first.
+    assert re.match(r"gramstyle: error: conv[12]_1-1e\+300: the loss or its gr", done.stderr)
     assert done.stderr.count("\n") == 1
