@@ -4,15 +4,19 @@ A session runs a whole graph to all its responses, into arrays that are allocate
 size of picture and bound: unbound, every run pays for fresh memory and takes twice as long.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, distribution
 from math import prod
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 
 from gramstyle.arrays import Array
 from gramstyle.errors import ModelError, RuntimeMissingError
+
+# The provider that every build of ONNX Runtime has.
+CPU = "CPUExecutionProvider"
 
 DISTRIBUTIONS = ("onnxruntime", "onnxruntime-gpu")
 
@@ -43,24 +47,7 @@ class Session:
     """
 
     def __init__(self, model: bytes, shapes: Shapes, *, threads: int) -> None:
-        runtime = load_runtime()
-        options = runtime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 3
-        # One level up, convolutions run in a blocked layout: an eighth faster, but every response
-        # then exists twice, and the peak at 512×512 is 1.4 GB instead of 0.75.
-        options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
-        # Planned for a fixed shape, a second copy of the working memory would stay allocated.
-        options.enable_mem_pattern = False
-        # Idle workers that spin would take their cores from the backward pass in NumPy.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        try:
-            self._session = runtime.InferenceSession(
-                model, options, providers=["CPUExecutionProvider"]
-            )
-        except Exception as error:  # the runtime's exceptions share no base of its own
-            raise ModelError(f"ONNX Runtime does not accept the model: {error}") from None
+        self._session = open_session(model, threads=threads)
         self._input = self._session.get_inputs()[0].name
         self._shapes = shapes
         self._responses: dict[str, Array] = {}
@@ -100,6 +87,43 @@ def _consecutive(shapes: Mapping[str, tuple[int, int, int]]) -> dict[str, Array]
         name: memory[end - prod(shape) : end].reshape(shape)
         for (name, shape), end in zip(shapes.items(), ends, strict=True)
     }
+
+
+def open_session(model: bytes, *, threads: int, providers: Sequence[Any] = (CPU,)) -> Any:
+    """Return an `onnxruntime.InferenceSession` as every graph of this package wants it.
+
+    Parameters
+    ----------
+    model
+        A serialised ONNX graph.
+    threads
+        How many threads run it.
+    providers
+        What computes it, as ONNX Runtime names them, the preferred one first.
+
+    Raises
+    ------
+    RuntimeMissingError
+        If ONNX Runtime is not installed, or twice.
+    ModelError
+        If ONNX Runtime does not accept the graph.
+    """
+    runtime = load_runtime()
+    options = runtime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    # One level up, convolutions run in a blocked layout: an eighth faster, but every response
+    # then exists twice, and the peak at 512×512 is 1.4 GB instead of 0.75.
+    options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+    # Planned for a fixed shape, a second copy of the working memory would stay allocated.
+    options.enable_mem_pattern = False
+    # Idle workers that spin would take their cores from the backward pass in NumPy.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    try:
+        return runtime.InferenceSession(model, options, providers=list(providers))
+    except Exception as error:  # the runtime's exceptions share no base of its own
+        raise ModelError(f"ONNX Runtime does not accept the model: {error}") from None
 
 
 def load_runtime() -> ModuleType:
