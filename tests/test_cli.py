@@ -323,7 +323,7 @@ def test_an_objective_that_is_not_finite_keeps_the_last_good_picture_and_names_t
         return responses
 
     monkeypatch.setattr(Session, "__call__", breaking)
-    assert run("-o", "out.png", "--iterations", "9", "--quiet") == 2
+    assert run("-o", "out.png", "--iterations", "9", "--engine", "numpy", "--quiet") == 2
     assert_one_line(capsys, "conv3_2", "out.png")
     with PIL.Image.open(folder / "out.png") as picture:
         assert picture.size == (48, 36)

@@ -12,6 +12,9 @@ from gramstyle.kernels import Kernels, PlainKernels, Pooling
 # The responses of one picture by layer name, each (N, H, V), after the ReLU.
 Responses = Mapping[str, Array]
 
+# add_seed(name, dF): dF plus the derivative of the loss terms that look at this layer directly.
+AddSeed = Callable[[str, Array | None], Array]
+
 
 @dataclass(frozen=True)
 class Convolution:
@@ -185,7 +188,7 @@ class Network:
     def backward(
         self,
         responses: Responses,
-        add_seed: Callable[[str, Array | None], Array],
+        add_seed: AddSeed,
         *,
         kernels: Kernels | None = None,
     ) -> Array:

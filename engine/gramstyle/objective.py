@@ -3,17 +3,21 @@
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from gramstyle import losses
 from gramstyle.arrays import Array, namespace
 from gramstyle.conventions import PAPER, Convention
 from gramstyle.errors import NonFiniteError, OptionError
 from gramstyle.kernels import Kernels, PlainKernels
-from gramstyle.network import Network, Responses
+from gramstyle.network import AddSeed, Network, Responses
 from gramstyle.preprocessing import Preprocessing
 
 # Runs a network on its input v (3, H, V) and returns the responses of all its layers.
 Forward = Callable[[Array], Responses]
+
+# Carries the derivatives by its responses down to its input, as `Network.backward` does.
+Backward = Callable[[Responses, AddSeed], Array]
 
 
 @dataclass(frozen=True)
@@ -104,9 +108,12 @@ class Objective:
     convention
         What equations 1 and 4 are multiplied by; the paper's have 1.
     forward
-        What computes the responses, `network.forward` by default. It must run this network.
+        What computes the responses, `network.forward` by default. It must run this network, and
+        need give those layers only that a loss term or `backward` looks at.
     kernels
         How to compute the heavy steps; plainly by default.
+    backward
+        What carries the derivatives down, `network.backward` with these kernels by default.
 
     Raises
     ------
@@ -122,6 +129,7 @@ class Objective:
     convention: Convention = PAPER
     forward: Forward | None = None
     kernels: Kernels = field(default_factory=PlainKernels)
+    backward: Backward | None = None
 
     def __post_init__(self) -> None:
         """Check that there is something to compare."""
@@ -184,7 +192,8 @@ class Objective:
             assert dF is not None  # noqa: S101 - the network ends at a layer that is looked at
             return dF
 
-        dv = network.backward(responses, add_seed, kernels=self.kernels)
+        backward = self.backward or partial(network.backward, kernels=self.kernels)
+        dv = backward(responses, add_seed)
         return Evaluation(loss, content, E, style, self.preprocessing.backward(dv))
 
     def _gram_targets(self, responses: Responses) -> tuple[dict[str, Array], dict[str, int]]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from gramstyle.conventions import CONVENTIONS, Convention
+from gramstyle.engines import ENGINES, EngineName, default_engine
 from gramstyle.errors import OptionError
 from gramstyle.images import MAX_PIXELS, Source
 from gramstyle.kernels import Pooling
@@ -59,6 +60,9 @@ class Options:
         End early once the loss has fallen by less than this share in ten iterations; 0 never.
     memory
         How many past steps L-BFGS-B learns from.
+    engine
+        What computes loss and gradient: "numpy", "winograd" or "hybrid", see
+        `gramstyle.engines`; None is "winograd" where Numba is installed, else "numpy".
     threads
         How many processor cores to use; None takes all that this process may run on.
     max_pixels
@@ -78,6 +82,7 @@ class Options:
     pooling: Pooling | None = None
     tolerance: float = 0.0
     memory: int = 10
+    engine: EngineName | None = None
     threads: int | None = None
     max_pixels: int = MAX_PIXELS
 
@@ -108,6 +113,8 @@ class Options:
             raise OptionError("each of style_weights must be a number from 0 upwards")
         if self.pooling not in ("max", "avg", None):
             raise OptionError(f"pooling must be max or avg, not {self.pooling!r}")
+        if self.engine is not None and self.engine not in ENGINES:
+            raise OptionError(f"engine must be one of {', '.join(ENGINES)}, not {self.engine!r}")
         if self.convention not in CONVENTIONS:
             raise OptionError(f"convention must be paper or author, not {self.convention!r}")
 
@@ -125,3 +132,8 @@ class Options:
     def pools(self) -> Pooling:
         """The pooling: the one given, or the convention's."""
         return self.formulas.pooling if self.pooling is None else self.pooling
+
+    @property
+    def runs_on(self) -> EngineName:
+        """The engine: the one given, or the default of this installation."""
+        return default_engine() if self.engine is None else self.engine

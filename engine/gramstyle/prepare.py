@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from gramstyle.arrays import Array
+from gramstyle.engines import open_engine
 from gramstyle.errors import ImageError, ModelError, OptionError
 from gramstyle.images import Picture, Source, fitted_size, read_picture, resize, room_left
 from gramstyle.machine import available_threads, check_memory
@@ -20,8 +21,6 @@ from gramstyle.model import Model, is_normalised, locate_model, read_model
 from gramstyle.network import Network
 from gramstyle.objective import ContentTarget, Objective, Weights, style_targets
 from gramstyle.options import ALPHA_PIXELS, ALPHA_PIXELS_NORMALISED, STARTS, Options
-from gramstyle.session import Session
-from gramstyle.strips import StripKernels
 
 # What a run takes for each pixel of the result at the default layers: 1,280 bytes of responses,
 # 512 of derivatives, 600 of L-BFGS-B's memory, and what SciPy copies.
@@ -192,8 +191,10 @@ def build(plan: Plan) -> Prepared:
     options, file, network = plan.options, plan.model, plan.network
     layers = _layers_of(plan.photograph, plan.artwork, options)
     threads = _threads(options)
-    forward = Session(file.runnable(layers, options.pools), network.shapes, threads=threads)
-    kernels = StripKernels(threads)
+    engine = open_engine(
+        options.runs_on, file, network, layers, pooling=options.pools, threads=threads
+    )
+    forward, kernels = engine.forward, engine.kernels
     preprocess = file.preprocessing.forward
     style, content = {}, None
     if plan.artwork is not None:
@@ -202,7 +203,8 @@ def build(plan: Plan) -> Prepared:
     if plan.photograph is not None:
         responses = forward(preprocess(_as_pixels(plan.photograph)))
         layer = options.content_layer
-        content = ContentTarget(layer, responses[layer].copy())
+        # Copied as it lies in memory, which differs from engine to engine.
+        content = ContentTarget(layer, responses[layer].copy(order="K"))
     return Prepared(
         weights=plan.weights,
         objective=Objective(
@@ -214,6 +216,7 @@ def build(plan: Plan) -> Prepared:
             convention=options.formulas,
             forward=forward,
             kernels=kernels,
+            backward=engine.backward,
         ),
         start=_start(plan),
         settings=plan.settings,
@@ -321,11 +324,12 @@ def _plain(options: Options) -> dict[str, Any]:
     """Return the options as JSON knows them, the convention's choices filled in."""
     values = {f.name: getattr(options, f.name) for f in dataclasses.fields(options)}
     start = options.start if _is_named(options.start) else _name(options.start, "init")
-    return {**values, "init": start, "pooling": options.pools}
+    chosen = {"init": start, "pooling": options.pools, "engine": options.runs_on}
+    return {**values, **chosen}
 
 
 def _versions() -> dict[str, str]:
-    names = ("numpy", "scipy", "onnx", "onnxruntime", "onnxruntime-gpu", "pillow")
+    names = ("numpy", "scipy", "onnx", "onnxruntime", "onnxruntime-gpu", "numba", "pillow")
     found = {name: _version(name) for name in names}
     return {"python": platform.python_version(), **{n: v for n, v in found.items() if v}}
 

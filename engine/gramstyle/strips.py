@@ -15,24 +15,16 @@ to read first. What differs is only the order of the work:
 The split into strips depends on the shapes alone, never on the number of threads.
 """
 
-import threading
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
-
 import numpy as np
-from threadpoolctl import ThreadpoolController
 
 from gramstyle import layers
 from gramstyle.arrays import Array
 from gramstyle.kernels import Pooling
+from gramstyle.workers import Workers
 
 # Positions in a strip: large enough for an efficient matrix product, small enough for the
 # cache. From 4,096 to 16,384 the time of an evaluation changed by less than a fiftieth.
 POSITIONS = 4096
-
-T = TypeVar("T")
-Item = TypeVar("Item")
 
 
 class StripKernels:
@@ -48,9 +40,7 @@ class StripKernels:
     """
 
     def __init__(self, threads: int) -> None:
-        self._workers = ThreadPoolExecutor(threads, thread_name_prefix="gramstyle-strip")
-        self._blas = ThreadpoolController()
-        self._scratch = threading.local()
+        self.workers = Workers(threads)
         self._buffers = [np.empty(0, np.float32), np.empty(0, np.float32)]
         self._free = np.empty(0, np.float32)  # one stretch of passed responses
 
@@ -59,7 +49,7 @@ class StripKernels:
         F = _matrix(F)
         G = np.zeros((F.shape[0], F.shape[0]), np.float64)
         # NumPy sees that the second factor is the first one transposed and does half the work.
-        for part in self._map(lambda s: F[:, s] @ F[:, s].T, _positions(F.shape[1])):
+        for part in self.workers.map(lambda s: F[:, s] @ F[:, s].T, _positions(F.shape[1])):
             G += part
         return G
 
@@ -76,9 +66,11 @@ class StripKernels:
             if dF is None:
                 np.matmul(D, F[:, s], out=flat[:, s])
             else:
-                flat[:, s] += np.matmul(D, F[:, s], out=self._array("gemm", flat[:, s].shape))
+                flat[:, s] += np.matmul(
+                    D, F[:, s], out=self.workers.scratch("gemm", flat[:, s].shape)
+                )
 
-        self._run(strip, _positions(F.shape[1]))
+        self.workers.run(strip, _positions(F.shape[1]))
         return out
 
     def add_content_gradient(self, dF: Array | None, F: Array, P: Array, weight: float) -> Array:
@@ -87,14 +79,16 @@ class StripKernels:
 
         def strip(rows: slice) -> None:
             here = out[:, rows]
-            difference = np.subtract(F[:, rows], P[:, rows], out=self._array("gemm", here.shape))
+            difference = np.subtract(
+                F[:, rows], P[:, rows], out=self.workers.scratch("gemm", here.shape)
+            )
             difference *= np.float32(weight)
             if dF is None:
                 here[...] = difference
             else:
                 here += difference
 
-        self._run(strip, _bands(*F.shape[1:]))
+        self.workers.run(strip, _bands(*F.shape[1:]))
         return out
 
     def convolution_backward(self, dF: Array, F: Array, W: Array) -> Array:
@@ -103,7 +97,7 @@ class StripKernels:
         # Few input channels make nine thin products: there one product with all nine
         # kernels, shifted afterwards, is twice as fast.
         strip = self._scattered_strip if W.shape[1] < 16 else self._gathered_strip
-        self._run(lambda rows: strip(dF, F, W, dX, rows), _bands(*F.shape[1:]))
+        self.workers.run(lambda rows: strip(dF, F, W, dX, rows), _bands(*F.shape[1:]))
         return dX
 
     def pool_backward(self, dY: Array, X: Array, kind: Pooling) -> Array:
@@ -113,7 +107,7 @@ class StripKernels:
         # Small images several at a time, or the interpreter would be most of the cost.
         some = max(1, 16 * POSITIONS // (X.shape[1] * X.shape[2]))
         channels = [slice(c, c + some) for c in range(0, X.shape[0], some)]
-        self._run(lambda s: backward(dY[s], X[s], dX[s]), channels)
+        self.workers.run(lambda s: backward(dY[s], X[s], dX[s]), channels)
         return dX
 
     def passed(self, F: Array) -> None:
@@ -137,8 +131,8 @@ class StripKernels:
         C, _, V = dX.shape
         padded = self._masked_band(dF, F, rows)
         n, line = rows.stop - rows.start, V + 2
-        total = self._array("sum", (C, n * line))
-        product = self._array("gemm", (C, n * line))
+        total = self.workers.scratch("sum", (C, n * line))
+        product = self.workers.scratch("gemm", (C, n * line))
         for tap in range(9):
             i, j = divmod(tap, 3)
             shifted = padded[:, i * line + j : i * line + j + n * line]
@@ -155,7 +149,7 @@ class StripKernels:
         n, line = rows.stop - rows.start, V + 2
         kernels = W.transpose(2, 3, 1, 0).reshape(9 * C, W.shape[0])
         band = padded[:, : (n + 2) * line]
-        product = self._array("gemm", (9 * C, band.shape[1]))
+        product = self.workers.scratch("gemm", (9 * C, band.shape[1]))
         product = np.matmul(kernels, band, out=product).reshape(3, 3, C, n + 2, line)
         total = dX[:, rows]
         total[...] = 0
@@ -168,7 +162,7 @@ class StripKernels:
         N, H, V = F.shape
         n, line = rows.stop - rows.start, V + 2
         # The last shifted slice reaches two positions beyond the last line.
-        padded = self._array("padded", (N, (n + 2) * line + 2))
+        padded = self.workers.scratch("padded", (N, (n + 2) * line + 2))
         padded[:, (n + 2) * line :] = 0
         lines = padded[:, : (n + 2) * line].reshape(N, n + 2, line)
         lines[:, :, 0] = lines[:, :, V + 1] = 0
@@ -179,23 +173,6 @@ class StripKernels:
         open_ = F[:, first:last] > 0
         np.multiply(dF[:, first:last], open_, out=lines[:, top:bottom, 1 : V + 1])
         return padded
-
-    def _run(self, task: Callable[[Item], None], items: Iterable[Item]) -> None:
-        for _ in self._map(task, items):
-            pass
-
-    def _map(self, task: Callable[[Item], T], items: Iterable[Item]) -> Iterator[T]:
-        """Yield the tasks' results in the order of the items, whichever thread did them."""
-        with self._blas.limit(limits=1, user_api="blas"):
-            yield from self._workers.map(task, items)
-
-    def _array(self, name: str, shape: tuple[int, ...]) -> Array:
-        """Return this thread's own scratch array, its contents undefined."""
-        kept: dict[str, Array] = self._scratch.__dict__.setdefault("arrays", {})
-        size = int(np.prod(shape))
-        if name not in kept or kept[name].size < size:
-            kept[name] = np.empty(size, np.float32)
-        return kept[name][:size].reshape(shape)
 
     def _accumulator(self, dF: Array | None, shape: tuple[int, ...]) -> Array:
         return self._result(shape, besides=None) if dF is None else dF

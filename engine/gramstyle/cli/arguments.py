@@ -6,6 +6,7 @@ from typing import Any
 
 from gramstyle.cli.parsing import Parser
 from gramstyle.conventions import CONVENTIONS
+from gramstyle.engines import ENGINES
 from gramstyle.options import STARTS, Options
 
 DEFAULTS = Options()
@@ -84,6 +85,14 @@ def add_machine(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--max-pixels", type=int, metavar="N",
         help="refuse pictures with more pixels than this, unread "
         f"(default {DEFAULTS.max_pixels})")  # fmt: skip
+
+
+def add_engine(group: argparse._ArgumentGroup) -> None:
+    """Add what computes loss and gradient."""
+    group.add_argument("--engine", choices=ENGINES,
+        help="what computes loss and gradient: numpy, ONNX Runtime forward and NumPy backward; "
+        "winograd, convolutions with fewer multiplications both ways; hybrid, ONNX Runtime forward "
+        "and those backward (default: winograd where Numba is installed, else numpy)")  # fmt: skip
 
 
 def add_files(group: argparse._ArgumentGroup) -> None:

@@ -86,6 +86,7 @@ def _add_common(parser: Parser) -> None:
     add.add_pooling(every)
     machine = parser.add_argument_group("the machine")
     add.add_machine(machine)
+    add.add_engine(machine)
     machine.add_argument("--jobs", type=int, default=1, metavar="N",
         help="pictures to make at once, each with its share of the cores, or with --threads "
         "(default %(default)s)")  # fmt: skip

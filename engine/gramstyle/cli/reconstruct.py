@@ -58,6 +58,7 @@ def _add_common(parser: Parser) -> argparse._ArgumentGroup:
     add.add_pooling(loss)
     machine = parser.add_argument_group("files and the machine")
     add.add_machine(machine)
+    add.add_engine(machine)
     add.add_files(machine)
     add.add_quiet(machine)
     return loss

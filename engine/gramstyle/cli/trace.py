@@ -68,7 +68,8 @@ def add_parser(commands: Commands) -> None:
 
 def run_command(arguments: argparse.Namespace) -> None:
     """Trace one sweep, write what was asked for, and print it."""
-    options = add.options_of(arguments, size=SIZE)
+    # The one engine whose sweep can be looked at step by step.
+    options = add.options_of(arguments, size=SIZE, engine="numpy")
     _check_places(arguments)
     say = Speaker(quiet=False)
     planned = plan(

@@ -29,6 +29,7 @@ def add_parser(commands: Commands) -> None:
     add.add_loss(parser)
     machine = parser.add_argument_group("files and the machine")
     add.add_machine(machine)
+    add.add_engine(machine)
     add.add_files(machine)
     add.add_quiet(machine)
 

@@ -15,6 +15,7 @@ NAMES: Mapping[str, tuple[str, str] | None] = MappingProxyType(
     {
         "numpy_plain": None,
         "numpy_strips": None,
+        "numpy_winograd": ("Numba", "gramstyle[fast]"),
         "onnxruntime": None,
         "torch": ("PyTorch", "gramstyle[torch]"),
         "jax": ("JAX", "gramstyle[jax]"),
@@ -24,7 +25,7 @@ NAMES: Mapping[str, tuple[str, str] | None] = MappingProxyType(
     }
 )
 DEVICES = ("cpu", "cuda")
-FLOAT32_ONLY = ("numpy_strips", "onnxruntime")
+FLOAT32_ONLY = ("numpy_strips", "numpy_winograd", "onnxruntime")
 
 
 def load(name: str, *, device: str = "cpu") -> Adapter:
