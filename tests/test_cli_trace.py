@@ -67,7 +67,7 @@ def test_the_table_is_the_sweep_from_the_deepest_layer_to_the_pixels(
     assert run("--init", "noise", "--seed", "5") == 0
     output, error = capsys.readouterr()
     assert error == ""
-    options = Options(size=40, threads=2, init="noise", seed=5)
+    options = Options(size=40, threads=2, init="noise", seed=5, engine="numpy")
     prepared = prepare("photo.png", "painting.jpg", options, model=tiny_model_path)
     expected = trace(prepared.objective, prepared.start)
     found = rows(output)

@@ -19,6 +19,7 @@ from gramstyle.model import locate_model, read_model
 from gramstyle.network import Convolution, Network, Pool
 from gramstyle.objective import ContentTarget, Objective, Weights, style_targets
 from gramstyle.preprocessing import Preprocessing
+from gramstyle.trace import trace
 from gramstyle.winograd import algorithm, kernels, sweeps
 from gramstyle.winograd.kernels import ChannelsLastKernels
 from gramstyle.winograd.memory import channels_last, flat, matrix
@@ -232,6 +233,16 @@ def test_the_result_does_not_depend_on_the_number_of_threads(rng: np.random.Gene
     one, three = (in_sweeps(objective, threads).loss_and_gradient(x) for threads in (1, 3))
     assert one.loss == three.loss
     np.testing.assert_array_equal(one.gradient, three.gradient)
+
+
+def test_a_sweep_of_its_own_is_not_taken_apart(rng: np.random.Generator) -> None:
+    plan, style, content = PLANS["as VGG-19 is used"]
+    objective, x = random_objective(rng, random_network(rng, plan), style, content, 9, 9)
+    fast = in_sweeps(objective)
+    with pytest.raises(OptionError, match="cannot be looked into; choose the engine numpy"):
+        trace(fast, x)
+    with pytest.raises(OptionError, match="cannot be taken apart; choose the engine numpy"):
+        fast.alone("conv0")
 
 
 def test_a_picture_of_another_size_and_the_first_again(rng: np.random.Generator) -> None:

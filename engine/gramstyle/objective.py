@@ -143,7 +143,15 @@ class Objective:
         return (*content, *self.style)
 
     def alone(self, layer: str | None) -> "Objective":
-        """Return the objective with one term left, weighted as before: E_l, or None for content."""
+        """Return the objective with one term left, weighted as before: E_l, or None for content.
+
+        Raises
+        ------
+        OptionError
+            If it has a `backward` of its own, which begins at the deepest of all its layers.
+        """
+        if self.backward is not None:
+            raise OptionError("this engine's terms cannot be taken apart; choose the engine numpy")
         if layer is None:
             return replace(self, style={})
         return replace(self, content=None, style={layer: self.style[layer]})

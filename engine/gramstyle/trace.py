@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from gramstyle import layers
 from gramstyle.arrays import Array, namespace
-from gramstyle.errors import NonFiniteError
+from gramstyle.errors import NonFiniteError, OptionError
 from gramstyle.kernels import Kernels, PlainKernels, Pooling
 from gramstyle.network import Convolution, Layer, Network
 from gramstyle.objective import Evaluation, Objective
@@ -81,6 +81,8 @@ def trace(objective: Objective, x: Array) -> Trace:
 
     Raises
     ------
+    OptionError
+        If the objective has a sweep of its own, which cannot be looked into.
     NonFiniteError
         If a loss or the gradient is NaN or infinite.
 
@@ -90,6 +92,8 @@ def trace(objective: Objective, x: Array) -> Trace:
     kernels leave that mask to the ReLU, `before` is measured as if they did not; only below a
     pooling that a loss term looks at it counts what the ReLU stops in the end.
     """
+    if objective.backward is not None:
+        raise OptionError("this engine's sweep cannot be looked into; choose the engine numpy")
     recorder = _Recorder(objective.kernels, objective.network.until(objective.layers))
     evaluation = replace(objective, kernels=recorder).loss_and_gradient(x)
     gradient = evaluation.gradient
