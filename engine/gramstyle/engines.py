@@ -22,6 +22,7 @@ ENGINES: tuple[EngineName, ...] = get_args(EngineName)
 class Engine:
     """What an objective asks for: see the fields of the same names in `Objective`."""
 
+    network: Network
     forward: Forward
     kernels: Kernels
     backward: Backward | None = None
@@ -68,7 +69,7 @@ def open_engine(
     if name != "winograd":
         session = Session(file.runnable(kept, pooling), network.shapes, threads=threads)
         if name == "numpy":
-            return Engine(session, StripKernels(threads))
+            return Engine(network, session, StripKernels(threads))
     try:
         from gramstyle.winograd.kernels import ChannelsLastKernels
         from gramstyle.winograd.sweeps import WinogradSweeps
@@ -84,4 +85,5 @@ def open_engine(
         assert session is not None  # noqa: S101 - the hybrid has one
         return sweeps.adopt(session(v))
 
-    return Engine(sweeps.forward if session is None else adopted, kernels, sweeps.backward)
+    forward = sweeps.forward if session is None else adopted
+    return Engine(sweeps.network, forward, kernels, sweeps.backward)

@@ -208,7 +208,7 @@ def build(plan: Plan) -> Prepared:
     return Prepared(
         weights=plan.weights,
         objective=Objective(
-            network=network,
+            network=engine.network,
             preprocessing=file.preprocessing,
             content=content,
             style=style,

@@ -46,8 +46,12 @@ def matrices() -> tuple[Array, Array, Array]:
 def transform_kernels(W: Array) -> Array:
     """U = G g Gᵀ for every kernel: W (N, C, 3, 3) → U (36, C, N), computed in float64."""
     _, G, _ = matrices()
-    U = np.einsum("ia,ncab,jb->ijcn", G, W.astype(np.float64), G, optimize=True)
-    return np.ascontiguousarray(U.reshape(PATCH**2, W.shape[1], W.shape[0]), W.dtype)
+    N, C = W.shape[:2]
+    U = np.empty((PATCH, PATCH, C, N), W.dtype)
+    for some in range(0, N, 64):  # or the float64 in between would be the peak of a run's memory
+        kernels = W[some : some + 64].astype(np.float64)
+        U[..., some : some + 64] = np.einsum("ia,ncab,jb->ijcn", G, kernels, G, optimize=True)
+    return U.reshape(PATCH**2, C, N)
 
 
 def conv2d_forward(X: Array, W: Array, b: Array) -> Array:

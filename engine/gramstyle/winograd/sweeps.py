@@ -11,7 +11,7 @@ in the cache:
 """
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -58,10 +58,16 @@ class WinogradSweeps:
         The layers that loss terms look at: their responses are returned.
     workers
         The threads that work.
+
+    Attributes
+    ----------
+    network
+        The same network with NaN for its kernels, which take no memory: they are kept here in a
+        form of their own, and nobody else needs them.
     """
 
     def __init__(self, network: Network, kept: Iterable[str], *, workers: Workers) -> None:
-        self._network = network
+        self.network = _without_weights(network)
         self._kept = frozenset(kept)
         self._workers = workers
         self._stages = _stages(network)
@@ -71,6 +77,8 @@ class WinogradSweeps:
         # max pooling which of its four was the largest.
         self._notes: dict[str, Array] = {}
         self._buffers = [_NONE, _NONE]
+        # The responses that a backward sweep has passed: nobody reads them any more.
+        self._passed = _NONE
 
     def forward(self, v: Array) -> Responses:
         """Return the kept responses (N, H, V) to the input v (3, H, V)."""
@@ -82,7 +90,7 @@ class WinogradSweeps:
 
     def adopt(self, responses: Responses) -> Responses:
         """Take over the responses (N, H, V) of every layer from elsewhere; return the kept ones."""
-        first = responses[self._network.names[0]]
+        first = responses[self.network.names[0]]
         self._allocate(first.shape[1], first.shape[2])
         for stage in self._stages:
             self._adopt(stage, responses)
@@ -98,6 +106,7 @@ class WinogradSweeps:
             if stage.name in self._kept:
                 dX = add_seed(stage.name, self._unpooled(stage, dX))
             assert dX is not None  # noqa: S101 - the deepest layer is kept
+            self._pass(stage)
             if next_stage is None:
                 return self._first_backward(stage, dX)
             dX = self._backward(stage, dX, next_stage)
@@ -299,13 +308,19 @@ class WinogradSweeps:
 
     def _allocate(self, H: int, V: int) -> None:
         """Make room for the responses and notes of a picture of this size."""
-        shapes = self._network.shapes(H, V)
+        self._passed = _NONE
+        shapes = self.network.shapes(H, V)
         if shapes == self._shapes:
             return
         self._responses.clear()  # the old ones go before the new ones come
         self._notes.clear()
         self._shapes = shapes
-        self._responses = {n: channels_last(s) for n, s in shapes.items() if n in self._kept}
+        # One behind the other, so that those that a backward sweep has passed are one stretch.
+        kept = {name: shape for name, shape in shapes.items() if name in self._kept}
+        ends = np.cumsum([padded(N) * h * v for N, h, v in kept.values()])
+        memory = np.zeros(int(ends[-1]), np.float32)
+        for (name, shape), start in zip(kept.items(), (0, *ends[:-1]), strict=True):
+            self._responses[name] = channels_last(shape, memory[start:])
         for stage in self._stages:
             N, h, v = shapes[stage.name]
             if stage.pool is not None and stage.pool.kind == "max":
@@ -319,15 +334,32 @@ class WinogradSweeps:
             return self._responses[name]
         return self._buffer(self._shapes[name], besides=besides)
 
+    def _pass(self, stage: _Stage) -> None:
+        """Take note that what a stage has responded is not read any more in this sweep."""
+        for name in (stage.name, stage.pool and stage.pool.name):
+            if name in self._responses:
+                memory = self._responses[name].base
+                assert memory is not None  # noqa: S101 - it is a part of one
+                start = (flat(self._responses[name]).ctypes.data - memory.ctypes.data) // 4
+                self._passed = memory[start:]
+                return
+
     def _buffer(self, shape: tuple[int, int, int], *, besides: Array | None) -> Array:
-        """Return one of two arrays to write to, its contents undefined."""
-        self._buffers.reverse()
-        if besides is not None and np.may_share_memory(self._buffers[0], besides):
-            self._buffers.reverse()
+        """Return an array to write to that does not touch `besides`, its contents undefined.
+
+        It is one of two buffers; but before a buffer has to grow, responses are written over that
+        the sweep has passed.
+        """
         size = padded(shape[0]) * shape[1] * shape[2]
-        if self._buffers[0].size < size:
-            self._buffers[0] = np.empty(size, np.float32)
-        return channels_last(shape, self._buffers[0])
+        ends = (self._passed[:size], self._passed[max(len(self._passed) - size, 0) :])
+        for place in (*self._buffers, *ends):
+            if place.size >= size and not (
+                besides is not None and np.may_share_memory(place, besides)
+            ):
+                return channels_last(shape, place)
+        smaller = 0 if besides is None or not np.may_share_memory(self._buffers[0], besides) else 1
+        self._buffers[smaller] = np.empty(size, np.float32)
+        return channels_last(shape, self._buffers[smaller])
 
 
 def _stages(network: Network) -> tuple[_Stage, ...]:
@@ -345,6 +377,17 @@ def _stages(network: Network) -> tuple[_Stage, ...]:
         pool = behind if isinstance(behind, Pool) else None
         stages.append(_Stage(layer.name, weights, b, pool))
     return tuple(stages)
+
+
+def _without_weights(network: Network) -> Network:
+    return Network(
+        tuple(
+            layer
+            if isinstance(layer, Pool)
+            else replace(layer, W=np.broadcast_to(np.float32(np.nan), layer.W.shape))
+            for layer in network.layers
+        )
+    )
 
 
 def _across(length: int) -> int:
