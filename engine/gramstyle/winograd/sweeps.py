@@ -18,7 +18,7 @@ import numpy as np
 from gramstyle import layers
 from gramstyle.arrays import Array
 from gramstyle.network import AddSeed, Network, Pool, Responses
-from gramstyle.winograd import tiles
+from gramstyle.winograd import adopting, tiles
 from gramstyle.winograd.algorithm import PATCH, TILE, transform_kernels
 from gramstyle.winograd.memory import channels_last, flat, matrix, padded
 from gramstyle.workers import Workers
@@ -274,37 +274,26 @@ class WinogradSweeps:
         self._note(stage, responses[stage.name])
         for name in (stage.name, *([] if stage.pool is None else [stage.pool.name])):
             if name in self._kept:
-                lying, F = self._responses[name].transpose(1, 2, 0), responses[name]
-
-                def copy(rows: slice, lying: Array = lying, F: Array = F) -> None:
-                    lying[rows] = F[:, rows].transpose(1, 2, 0)
-
-                self._workers.run(copy, _bands(*F.shape[1:]))
+                self._by_rows(adopting.copy_rows, responses[name], flat(self._responses[name]))
 
     def _note(self, stage: _Stage, F: Array) -> None:
         """Note of responses (N, H, V) what the backward needs to know."""
-        if stage.name not in self._notes:
-            return
+        if stage.name in self._notes:
+            largest = stage.pool is not None and stage.pool.kind == "max"
+            note = adopting.note_largest if largest else adopting.note_open
+            self._by_rows(note, F, self._notes[stage.name], rows=F.shape[1] // (1 + largest))
+
+    def _by_rows(
+        self, write: Callable[..., None], F: Array, out: Array, *, rows: int | None = None
+    ) -> None:
+        """Take over responses (N, H, V), a band of `rows` at a time."""
         N, H, V = F.shape
-        notes = self._notes[stage.name].reshape(-1, padded(N))[:, :N]
-        if stage.pool is None or stage.pool.kind == "avg":
-            lying = notes.reshape(H, V, N)
+        source = np.ascontiguousarray(F, np.float32).reshape(-1)
 
-            def open_(rows: slice) -> None:
-                lying[rows] = (F[:, rows] > 0).transpose(1, 2, 0)
+        def band(s: slice) -> None:
+            write(source, N, H, V, padded(N), s.start, s.stop, out)
 
-            self._workers.run(open_, _bands(H, V))
-            return
-        windows = notes.reshape(H // 2, V // 2, N)
-
-        def choices(rows: slice) -> None:
-            X = F[:, 2 * rows.start : 2 * rows.stop]
-            members = np.stack([X[window] for window in layers.windows(X)])
-            choice = members.argmax(axis=0)
-            choice[members.max(axis=0) <= 0] = tiles.CLOSED
-            windows[rows] = choice.transpose(1, 2, 0)
-
-        self._workers.run(choices, _bands(H // 2, V // 2))
+        self._workers.run(band, _bands(H if rows is None else rows, V))
 
     def _allocate(self, H: int, V: int) -> None:
         """Make room for the responses and notes of a picture of this size."""

@@ -1,0 +1,154 @@
+"""What float32 costs, engine by engine and layer by layer, against float64 on the real network.
+
+    python tools/accuracy.py CONTENT STYLE [--size 256] [--iterations 100]
+
+Forward: the relative L2 error of every layer's responses. Backward: that of dF at every layer for
+one random derivative at the deepest, all engines given the same ReLUs and windows (with their own,
+the few that rounding turns the other way would be most of the error). Then the gradient of the
+objective with each engine's own responses, and a finished picture by each engine.
+"""
+
+import argparse
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from gramstyle.arrays import Array
+from gramstyle.engines import ENGINES
+from gramstyle.kernels import PlainKernels
+from gramstyle.network import Network
+from gramstyle.options import Options
+from gramstyle.prepare import build, plan, prepare
+from gramstyle.session import Session
+from gramstyle.strips import StripKernels
+from gramstyle.transfer import run
+from gramstyle.winograd.kernels import ChannelsLastKernels
+from gramstyle.winograd.memory import channels_last
+from gramstyle.winograd.sweeps import WinogradSweeps
+
+THREADS = 2
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("content", type=Path)
+    parser.add_argument("style", type=Path)
+    parser.add_argument("--size", type=int, default=256)
+    parser.add_argument("--iterations", type=int, default=100)
+    arguments = parser.parse_args()
+    options = Options(size=arguments.size, threads=THREADS, engine="numpy", pooling="max")
+    planned = plan(arguments.content, arguments.style, options)
+    prepared = build(planned)
+    objective, x = prepared.objective, prepared.start
+    x = np.clip(x + np.random.default_rng(0).normal(0, 8, x.shape), 0, 255)
+    network = planned.network
+    exact = network.astype(np.float64)
+    v = planned.model.preprocessing.forward(x)
+    truth = exact.forward(v)
+
+    session = Session(
+        planned.model.runnable(objective.layers, "max"), network.shapes, threads=THREADS
+    )
+    sweeps = WinogradSweeps(network, network.names, workers=ChannelsLastKernels(THREADS).workers)
+    forward = {"numpy": session(v), "winograd": sweeps.forward(v)}
+    print("forward: relative error of F\n")
+    table({name: {n: error(F[n], truth[n]) for n in truth} for name, F in forward.items()})
+
+    seed = np.random.default_rng(1).normal(size=truth[network.names[-1]].shape)
+    expected = derivatives(exact, truth, seed)
+    responses = {name: F.astype(np.float32) for name, F in truth.items()}
+    found = {
+        "numpy": derivatives(
+            network, {n: F.copy() for n, F in responses.items()}, seed, strips=True
+        ),
+        "winograd": swept(sweeps, responses, seed),
+    }
+    print("\nbackward: relative error of dF where F > 0\n")
+    table({
+        name: {n: error(masked(dF[n], truth[n]), masked(expected[n], truth[n])) for n in expected}
+        for name, dF in found.items()
+    })  # fmt: skip
+
+    content = objective.content
+    reference = replace(
+        objective,
+        network=exact,
+        forward=exact.forward,
+        kernels=PlainKernels(),
+        content=content and replace(content, P=content.P.astype(np.float64)),
+    ).loss_and_gradient(x)
+    print("\nthe objective, and a finished picture\n")
+    print("| engine | loss, error | gradient, error | loss at the end | pictures apart, RMS |")
+    print("|---|---|---|---|---|")
+    first: Array | None = None
+    for engine in ENGINES:
+        ready = prepare(arguments.content, arguments.style, replace(options, engine=engine))
+        there = ready.objective.loss_and_gradient(x)
+        ready = prepare(
+            arguments.content,
+            arguments.style,
+            replace(options, engine=engine, iterations=arguments.iterations),
+        )
+        result = run(ready)
+        picture = np.asarray(result.picture, np.float64)[..., :3]
+        first = picture if first is None else first
+        apart = float(np.sqrt(np.mean((picture - first) ** 2)))
+        print(
+            f"| {engine} | {abs(there.loss / reference.loss - 1):.1e} | "
+            f"{error(there.gradient, reference.gradient):.1e} | "
+            f"{result.record.losses[-1].loss:.6g} | {apart:.2f} |"
+        )
+
+
+def derivatives(
+    network: Network, responses: Mapping[str, Array], seed: Array, *, strips: bool = False
+) -> dict[str, Array]:
+    """dF of every layer, for a derivative at the deepest."""
+    kept: dict[str, Array] = {}
+
+    def add_seed(name: str, dF: Array | None) -> Array:
+        dF = seed.astype(responses[name].dtype) if dF is None else dF
+        kept[name] = dF.copy()
+        return dF
+
+    kernels = StripKernels(THREADS) if strips else PlainKernels()
+    network.backward(responses, add_seed, kernels=kernels)
+    return kept
+
+
+def swept(sweeps: WinogradSweeps, responses: Mapping[str, Array], seed: Array) -> dict[str, Array]:
+    kept: dict[str, Array] = {}
+    lying = sweeps.adopt(responses)
+    above_zero = {name: F > 0 for name, F in responses.items()}
+
+    def add_seed(name: str, dF: Array | None) -> Array:
+        if dF is None:
+            dF = channels_last(seed.shape)
+            dF[...] = seed
+        dF *= above_zero[name]
+        kept[name] = dF.copy()
+        return dF
+
+    sweeps.backward(lying, add_seed)
+    return kept
+
+
+def masked(dF: Array, F: Array) -> Array:
+    return np.where(F > 0, dF, 0)
+
+
+def error(found: Array, expected: Array) -> float:
+    return float(np.linalg.norm(found - expected) / np.linalg.norm(expected))
+
+
+def table(columns: Mapping[str, Mapping[str, float]]) -> None:
+    print("| layer | " + " | ".join(columns) + " |")
+    print("|---" * (len(columns) + 1) + "|")
+    for layer in next(iter(columns.values())):
+        print(f"| {layer} | " + " | ".join(f"{c[layer]:.1e}" for c in columns.values()) + " |")
+
+
+if __name__ == "__main__":
+    main()
