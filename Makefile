@@ -4,7 +4,7 @@
 #     make test     the whole test suite
 #     make test-frameworks   the tests that need PyTorch (downloads it)
 #     make lint     ruff, mypy --strict, import-linter
-#     make bench    time an evaluation against PyTorch (downloads PyTorch)
+#     make bench    time evaluations and the optimisation against PyTorch (downloads it)
 #     make docs     the pages under docs/ as a site, in build/site
 #     make clean    remove everything that was built
 
@@ -32,7 +32,7 @@ lint: .venv/.lint
 	$(BIN)/lint-imports
 
 bench: .venv/.bench $(MODEL)
-	$(BIN)/python tools/benchmark.py
+	$(BIN)/python -m tools.benchmark
 
 docs: .venv/.docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict

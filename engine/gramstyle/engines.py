@@ -1,39 +1,66 @@
 """The engines that can run a network in float32 on this machine, by name."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
+from types import MappingProxyType
 from typing import Literal, get_args
 
 from gramstyle.arrays import Array
+from gramstyle.cuda_session import CudaSession
+from gramstyle.device import Device, open_device
+from gramstyle.device_kernels import DeviceKernels
 from gramstyle.errors import RuntimeMissingError
 from gramstyle.kernels import Kernels, Pooling
 from gramstyle.model import Model
-from gramstyle.network import Network, Responses
+from gramstyle.network import Convolution, Network, Responses
 from gramstyle.objective import Backward, Forward
 from gramstyle.session import Session
 from gramstyle.strips import StripKernels
 
-EngineName = Literal["numpy", "winograd", "hybrid"]
+EngineName = Literal["numpy", "winograd", "hybrid", "onnx", "cupy"]
 ENGINES: tuple[EngineName, ...] = get_args(EngineName)
+
+DeviceName = Literal["cpu", "cuda"]
+DEVICES: tuple[DeviceName, ...] = get_args(DeviceName)
+
+# Where each engine runs.
+RUNS_ON: Mapping[EngineName, tuple[DeviceName, ...]] = MappingProxyType(
+    {
+        "numpy": ("cpu",),
+        "winograd": ("cpu",),
+        "hybrid": ("cpu",),
+        "onnx": ("cpu", "cuda"),
+        "cupy": ("cuda",),
+    }
+)
 
 
 @dataclass(frozen=True)
 class Engine:
-    """What an objective asks for: see the fields of the same names in `Objective`."""
+    """What an objective asks for: see the fields of the same names in `Objective`.
+
+    Attributes
+    ----------
+    device
+        The GPU, where there is one.
+    """
 
     network: Network
     forward: Forward
     kernels: Kernels
     backward: Backward | None = None
+    device: Device | None = None
 
 
-def default_engine() -> EngineName:
-    """Return the engine that is used where none is asked for.
+def default_engine(device: DeviceName = "cpu") -> EngineName:
+    """Return the engine that is used on a device where none is asked for.
 
     Winograd's convolutions take less than half the time and no more memory, and cost one digit of
     float32's seven (docs/performance.md): they are the default wherever Numba is installed.
     """
+    if device == "cuda":
+        return "cupy"
     return "winograd" if find_spec("numba") else "numpy"
 
 
@@ -45,6 +72,8 @@ def open_engine(
     *,
     pooling: Pooling,
     threads: int,
+    device: DeviceName = "cpu",
+    tf32: bool = False,
 ) -> Engine:
     """Make an engine ready.
 
@@ -52,24 +81,42 @@ def open_engine(
     ----------
     name
         "numpy": ONNX Runtime forward, `StripKernels` backward. "winograd": both ways in
-        `WinogradSweeps`. "hybrid": ONNX Runtime forward, `WinogradSweeps` backward.
+        `WinogradSweeps`. "hybrid": ONNX Runtime forward, `WinogradSweeps` backward. "cupy": ONNX
+        Runtime forward and `DeviceKernels` backward, both on the GPU. "onnx": as "numpy", which
+        computes the targets of the objective that `GraphObjective` then runs as one graph.
     file, network
         The network's file, and the network up to the deepest of `kept`, pooled by `pooling`.
     kept
         The layers that loss terms look at.
     threads
         How many threads work.
+    device, tf32
+        Where it runs, and whether products may be rounded to TF32 there; see `open_device`.
 
     Raises
     ------
-    RuntimeMissingError, ModelError
-        If what the engine needs is not installed, or does not accept the network.
+    RuntimeMissingError, ModelError, OptionError
+        If what the engine needs is not installed, does not accept the network, or finds no GPU.
     """
+    gpu = open_device(tf32=tf32) if device == "cuda" else None
+    if name == "cupy" and gpu is not None:
+        there = Network(
+            tuple(
+                replace(layer, W=gpu.to_device(layer.W), b=gpu.to_device(layer.b))
+                if isinstance(layer, Convolution)
+                else layer
+                for layer in network.layers
+            )
+        )
+        graph = file.runnable(kept, pooling)
+        return Engine(
+            there, CudaSession(graph, network.shapes, device=gpu), DeviceKernels(), device=gpu
+        )
     session = None
     if name != "winograd":
         session = Session(file.runnable(kept, pooling), network.shapes, threads=threads)
-        if name == "numpy":
-            return Engine(network, session, StripKernels(threads))
+        if name in ("numpy", "onnx"):
+            return Engine(network, session, StripKernels(threads), device=gpu)
     try:
         from gramstyle.winograd.kernels import ChannelsLastKernels
         from gramstyle.winograd.sweeps import WinogradSweeps

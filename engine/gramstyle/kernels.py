@@ -7,7 +7,7 @@ far (None where nothing has been) and returns the sum, in place where it can.
 from typing import Literal, Protocol
 
 from gramstyle import layers, losses
-from gramstyle.arrays import Array
+from gramstyle.arrays import Array, namespace
 
 Pooling = Literal["max", "avg"]
 
@@ -50,8 +50,8 @@ class PlainKernels:
         self, dF: Array | None, F: Array, G: Array, A: Array, M: int, weight: float
     ) -> Array:
         """dF + weight · equation 6."""
-        gradient = losses.style_gradient(_matrix(F), G, A, F.shape[0], M).reshape(F.shape)
-        return _sum(dF, weight * gradient)
+        gradient = losses.style_gradient(_matrix(F), G, A, F.shape[0], M)
+        return _sum(dF, weight * namespace(F).reshape(gradient, F.shape))
 
     def add_content_gradient(self, dF: Array | None, F: Array, P: Array, weight: float) -> Array:
         """dF + weight · equation 2."""
@@ -76,7 +76,8 @@ class PlainKernels:
 
 def _matrix(F: Array) -> Array:
     """Return F (N, H, V) as the paper's matrix (N, M)."""
-    return F.reshape(F.shape[0], -1)
+    matrix: Array = namespace(F).reshape(F, (F.shape[0], -1))
+    return matrix
 
 
 def _sum(dF: Array | None, gradient: Array) -> Array:

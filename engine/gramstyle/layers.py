@@ -18,7 +18,7 @@ def conv2d_forward(X: Array, W: Array, b: Array) -> Array:
     """
     xp = namespace(X)
     _, H, V = X.shape
-    padded = xp.pad(X, ((0, 0), (1, 1), (1, 1)))
+    padded = _padded(X)
     Z = b[:, None, None] + xp.zeros((W.shape[0], H, V), dtype=X.dtype)
     for i in range(3):
         for j in range(3):
@@ -34,7 +34,7 @@ def conv2d_backward(dZ: Array, W: Array) -> Array:
     """
     xp = namespace(dZ)
     _, H, V = dZ.shape
-    padded = xp.pad(dZ, ((0, 0), (1, 1), (1, 1)))
+    padded = _padded(dZ)
     dX = xp.zeros((W.shape[1], H, V), dtype=dZ.dtype)
     for i in range(3):
         for j in range(3):
@@ -56,7 +56,8 @@ def relu_backward(dF: Array, F: Array) -> Array:
 def max_pool_forward(X: Array) -> Array:
     """Y = the largest of each 2×2 window of X (C, H, V); an odd last row or column is left out."""
     xp = namespace(X)
-    return xp.maximum.reduce([X[window] for window in windows(X)])
+    a, b, c, d = (X[window] for window in windows(X))
+    return xp.maximum(xp.maximum(a, b), xp.maximum(c, d))
 
 
 def max_pool_backward(dY: Array, X: Array) -> Array:
@@ -68,7 +69,7 @@ def max_pool_backward(dY: Array, X: Array) -> Array:
     xp = namespace(X)
     dX = xp.zeros_like(X)
     Y = max_pool_forward(X)
-    free = xp.ones(Y.shape, dtype=bool)
+    free = xp.full(Y.shape, True)
     for window in windows(X):
         chosen = free & (X[window] == Y)
         dX[window] = xp.where(chosen, dY, 0)
@@ -96,3 +97,11 @@ def windows(X: Array) -> list[tuple[slice | EllipsisType, ...]]:
     return [
         (..., slice(i, H // 2 * 2, 2), slice(j, V // 2 * 2, 2)) for i in range(2) for j in range(2)
     ]
+
+
+def _padded(X: Array) -> Array:
+    """Return X (C, H, V) with a border of zeros, (C, H + 2, V + 2)."""
+    C, H, V = X.shape
+    padded = namespace(X).zeros((C, H + 2, V + 2), dtype=X.dtype)
+    padded[:, 1 : H + 1, 1 : V + 1] = X
+    return padded

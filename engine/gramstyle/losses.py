@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from functools import reduce
 from operator import add
 
-from gramstyle.arrays import Array, namespace
+from gramstyle.arrays import Array, cast, namespace
 
 
 def content_loss(F: Array, P: Array) -> float:
@@ -46,7 +46,7 @@ def style_gradient(F: Array, G: Array, A: Array, N: int, M: int) -> Array:
     G and A are symmetric, so (Fᵀ (G − A))ᵀ = (G − A) F.
     """
     xp = namespace(F)
-    D = ((G - A) / (float(N) ** 2 * float(M) ** 2)).astype(F.dtype)
+    D = cast((G - A) / (float(N) ** 2 * float(M) ** 2), F.dtype)
     return xp.where(F > 0, D @ F, 0)
 
 

@@ -172,13 +172,13 @@ class Objective:
         content, content_factor = 0.0, 0.0
         if self.content is not None:
             F = responses[self.content.layer]
-            content_factor = self.convention.content_factor(len(F), _positions(F))
+            content_factor = self.convention.content_factor(F.shape[0], _positions(F))
             content = content_factor * losses.content_loss(F, self.content.P)  # eq. 1
         style_factor = self.convention.style_factor
         G = {name: self.kernels.gram(responses[name]) for name in self.style}  # eq. 3
         A, M = self._gram_targets(responses)
         E = {
-            name: style_factor * losses.style_loss(G[name], A[name], len(A[name]), M[name])
+            name: style_factor * losses.style_loss(G[name], A[name], A[name].shape[0], M[name])
             for name in G
         }  # eq. 4
         style = losses.total_style_loss(E, {name: w[name] for name in E})  # eq. 5
@@ -216,7 +216,8 @@ class Objective:
 
     def _where_not_finite(self, responses: Responses) -> str:
         for name, F in responses.items():
-            if not namespace(F).isfinite(F).all():
+            xp = namespace(F)
+            if not bool(xp.all(xp.isfinite(F))):
                 return f"the responses of layer {name} are not finite; is the model file sound?"
         return "the loss is not finite; choose smaller --alpha, --beta or --style-weights"
 

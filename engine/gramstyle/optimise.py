@@ -1,57 +1,29 @@
-"""L-BFGS-B over the pixels. The only module that knows SciPy's optimiser."""
+"""L-BFGS-B over the pixels: SciPy's, the reference. The only module that knows it.
+
+`lbfgsb` is the same method where the pixels are on a GPU.
+"""
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 from scipy.optimize import OptimizeResult, fmin_l_bfgs_b
 
 from gramstyle.arrays import Array
+from gramstyle.descent import (
+    BRIGHTEST,
+    DARKEST,
+    Callback,
+    E,
+    HasLossAndGradient,
+    Iterate,
+    Minimum,
+    converged,
+    has_converged,
+)
 from gramstyle.errors import NonFiniteError
 
-# A pixel's range. Differs from Gatys et al. (2015), whose pixels are free: the optimiser never
-# leaves it, so every iterate is a picture and none needs clipping.
-DARKEST, BRIGHTEST = 0.0, 255.0
-
-# How many iterations back the loss is compared with when asking whether it still falls.
-WINDOW = 10
-
-
-class HasLossAndGradient(Protocol):
-    """What the optimiser reads of an evaluation."""
-
-    @property
-    def loss(self) -> float:
-        """The value to make small."""
-
-    @property
-    def gradient(self) -> Array:
-        """Its derivative by x, in x's shape."""
-
-
-E = TypeVar("E", bound=HasLossAndGradient)
-
-
-@dataclass(frozen=True)
-class Iterate(Generic[E]):
-    """Where the optimiser stands: x is a copy in the shape of the start, float64, in 0..255."""
-
-    iteration: int
-    evaluations: int
-    x: Array
-    evaluation: E
-
-
-@dataclass(frozen=True)
-class Minimum(Generic[E]):
-    """The best iterate of a run, how far the run went, and why it ended there."""
-
-    best: Iterate[E]
-    iterations: int
-    evaluations: int
-    reason: str
+__all__ = ["HasLossAndGradient", "Iterate", "Minimum", "minimise"]
 
 
 def minimise(
@@ -61,7 +33,7 @@ def minimise(
     iterations: int,
     tolerance: float,
     memory: int,
-    callback: Callable[[Iterate[E]], bool | None] | None = None,
+    callback: Callback[E] | None = None,
 ) -> Minimum[E]:
     """Make the loss small by L-BFGS-B, every entry of x kept within 0..255.
 
@@ -136,8 +108,8 @@ def minimise(
             best = iterate
         if callback is not None and callback(iterate):
             stopped = "stopped by the caller"
-        elif _has_converged(history, tolerance):
-            stopped = f"the loss fell by less than {tolerance:g} of itself in {WINDOW} iterations"
+        elif has_converged(history, tolerance):
+            stopped = converged(tolerance)
         if stopped:
             raise StopIteration
 
@@ -162,9 +134,3 @@ def minimise(
     elif not stopped:
         stopped = f"L-BFGS-B found no better picture ({str(information['task']).lower()})"
     return Minimum(best=best, iterations=done, evaluations=evaluations, reason=stopped)
-
-
-def _has_converged(history: list[float], tolerance: float) -> bool:
-    if len(history) <= WINDOW:
-        return False
-    return history[-1 - WINDOW] - history[-1] < tolerance * abs(history[-1])

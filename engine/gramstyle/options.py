@@ -1,16 +1,20 @@
 """How a transfer is done: every option, its default, and what values make sense."""
 
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 import numpy as np
 
 from gramstyle.conventions import CONVENTIONS, Convention
-from gramstyle.engines import ENGINES, EngineName, default_engine
+from gramstyle.engines import DEVICES, ENGINES, RUNS_ON, DeviceName, EngineName, default_engine
 from gramstyle.errors import OptionError
 from gramstyle.images import MAX_PIXELS, Source
 from gramstyle.kernels import Pooling
 
 STYLE_LAYERS = ("conv1_1", "conv2_1", "conv3_1", "conv4_1", "conv5_1")
+
+OptimiserName = Literal["lbfgsb", "lbfgsb-device"]
+OPTIMISERS: tuple[OptimiserName, ...] = get_args(OptimiserName)
 
 STARTS = ("noise", "content", "style")
 
@@ -61,8 +65,16 @@ class Options:
     memory
         How many past steps L-BFGS-B learns from.
     engine
-        What computes loss and gradient: "numpy", "winograd" or "hybrid", see
-        `gramstyle.engines`; None is "winograd" where Numba is installed, else "numpy".
+        What computes loss and gradient: "numpy", "winograd", "hybrid", "onnx" or "cupy", see
+        `gramstyle.engines`; None is "cupy" on a GPU, else "winograd" where Numba is installed,
+        else "numpy".
+    device
+        Where it is computed: "cpu", or "cuda" on an NVIDIA GPU.
+    tf32
+        On a GPU, whether products may be rounded to TF32, which is faster.
+    optimiser
+        "lbfgsb" is SciPy's; "lbfgsb-device" the same method written for arrays that stay where
+        the gradient is computed. None is the one for the device.
     threads
         How many processor cores to use; None takes all that this process may run on.
     max_pixels
@@ -83,6 +95,9 @@ class Options:
     tolerance: float = 0.0
     memory: int = 10
     engine: EngineName | None = None
+    device: DeviceName = "cpu"
+    tf32: bool = False
+    optimiser: OptimiserName | None = None
     threads: int | None = None
     max_pixels: int = MAX_PIXELS
 
@@ -115,6 +130,19 @@ class Options:
             raise OptionError(f"pooling must be max or avg, not {self.pooling!r}")
         if self.engine is not None and self.engine not in ENGINES:
             raise OptionError(f"engine must be one of {', '.join(ENGINES)}, not {self.engine!r}")
+        if self.device not in DEVICES:
+            raise OptionError(f"device must be {' or '.join(DEVICES)}, not {self.device!r}")
+        if self.device not in RUNS_ON[self.runs_on]:
+            raise OptionError(
+                f"the engine {self.runs_on} does not run on {self.device}; leave --engine out, or "
+                f"give --device {RUNS_ON[self.runs_on][0]}"
+            )
+        if self.tf32 and self.device != "cuda":
+            raise OptionError("tf32 is for GPUs; add --device cuda, or leave --tf32 out")
+        if self.optimiser is not None and self.optimiser not in OPTIMISERS:
+            raise OptionError(
+                f"optimiser must be {' or '.join(OPTIMISERS)}, not {self.optimiser!r}"
+            )
         if self.convention not in CONVENTIONS:
             raise OptionError(f"convention must be paper or author, not {self.convention!r}")
 
@@ -136,4 +164,11 @@ class Options:
     @property
     def runs_on(self) -> EngineName:
         """The engine: the one given, or the default of this installation."""
-        return default_engine() if self.engine is None else self.engine
+        return default_engine(self.device) if self.engine is None else self.engine
+
+    @property
+    def minimises_by(self) -> OptimiserName:
+        """The optimiser: the one given, or the device's."""
+        if self.optimiser is not None:
+            return self.optimiser
+        return "lbfgsb-device" if self.device == "cuda" else "lbfgsb"

@@ -6,6 +6,7 @@ import os
 import platform
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -13,14 +14,18 @@ from typing import Any
 import numpy as np
 
 from gramstyle.arrays import Array
+from gramstyle.cuda_session import cuda_providers
+from gramstyle.device import Device
 from gramstyle.engines import open_engine
 from gramstyle.errors import ImageError, ModelError, OptionError
+from gramstyle.graph_objective import GraphObjective
 from gramstyle.images import Picture, Source, fitted_size, read_picture, resize, room_left
 from gramstyle.machine import available_threads, check_memory
 from gramstyle.model import Model, is_normalised, locate_model, read_model
 from gramstyle.network import Network
-from gramstyle.objective import ContentTarget, Objective, Weights, style_targets
+from gramstyle.objective import ContentTarget, Evaluation, Objective, Weights, style_targets
 from gramstyle.options import ALPHA_PIXELS, ALPHA_PIXELS_NORMALISED, STARTS, Options
+from gramstyle.session import CPU
 
 # What a run takes for each pixel of the result at the default layers: 1,280 bytes of responses,
 # 512 of derivatives, 600 of L-BFGS-B's memory, and what SciPy copies.
@@ -68,15 +73,18 @@ class Prepared:
     ----------
     objective
         Equation 7 for these pictures.
+    loss_and_gradient
+        What the optimiser calls: the objective's, or another way to compute the same.
     weights
         Its α, β and w_l.
     start
-        The first x, float64 (3, H, W), RGB, 0..255.
+        The first x, float64 (3, H, W), RGB, 0..255; on the GPU where the optimiser is.
     settings
         What a record says of it.
     """
 
     objective: Objective
+    loss_and_gradient: Callable[[Array], Evaluation]
     weights: Weights
     start: Array
     settings: Mapping[str, Any]
@@ -192,7 +200,14 @@ def build(plan: Plan) -> Prepared:
     layers = _layers_of(plan.photograph, plan.artwork, options)
     threads = _threads(options)
     engine = open_engine(
-        options.runs_on, file, network, layers, pooling=options.pools, threads=threads
+        options.runs_on,
+        file,
+        network,
+        layers,
+        pooling=options.pools,
+        threads=threads,
+        device=options.device,
+        tf32=options.tf32,
     )
     forward, kernels = engine.forward, engine.kernels
     preprocess = file.preprocessing.forward
@@ -205,24 +220,42 @@ def build(plan: Plan) -> Prepared:
         layer = options.content_layer
         # Copied as it lies in memory, which differs from engine to engine.
         content = ContentTarget(layer, responses[layer].copy(order="K"))
-    return Prepared(
+    objective = Objective(
+        network=engine.network,
+        preprocessing=file.preprocessing,
+        content=content,
+        style=style,
         weights=plan.weights,
-        objective=Objective(
-            network=engine.network,
-            preprocessing=file.preprocessing,
-            content=content,
-            style=style,
-            weights=plan.weights,
-            convention=options.formulas,
-            forward=forward,
-            kernels=kernels,
-            backward=engine.backward,
-        ),
-        start=_start(plan),
+        convention=options.formulas,
+        forward=forward,
+        kernels=kernels,
+        backward=engine.backward,
+    )
+    start, loss_and_gradient = _start(plan), objective.loss_and_gradient
+    if options.runs_on == "onnx":
+        providers = (CPU,) if engine.device is None else cuda_providers(engine.device)
+        loss_and_gradient = GraphObjective(
+            objective, *start.shape[1:], threads=threads, providers=providers
+        ).loss_and_gradient
+    elif engine.device is not None and options.minimises_by == "lbfgsb":
+        loss_and_gradient = partial(_from_host, objective, engine.device)
+    elif engine.device is not None:
+        start = engine.device.to_device(start)
+    return Prepared(
+        objective=objective,
+        loss_and_gradient=loss_and_gradient,
+        weights=plan.weights,
+        start=start,
         settings=plan.settings,
         options=options,
         alpha=None if plan.photograph is None else plan.photograph.alpha,
     )
+
+
+def _from_host(objective: Objective, device: Device, x: Array) -> Evaluation:
+    """Evaluate on a GPU for an optimiser that is not there."""
+    evaluation = objective.loss_and_gradient(device.to_device(x))
+    return dataclasses.replace(evaluation, gradient=device.to_host(evaluation.gradient))
 
 
 def _read(
@@ -324,12 +357,27 @@ def _plain(options: Options) -> dict[str, Any]:
     """Return the options as JSON knows them, the convention's choices filled in."""
     values = {f.name: getattr(options, f.name) for f in dataclasses.fields(options)}
     start = options.start if _is_named(options.start) else _name(options.start, "init")
-    chosen = {"init": start, "pooling": options.pools, "engine": options.runs_on}
-    return {**values, **chosen}
+    return {
+        **values,
+        "init": start,
+        "pooling": options.pools,
+        "engine": options.runs_on,
+        "optimiser": options.minimises_by,
+    }
 
 
 def _versions() -> dict[str, str]:
-    names = ("numpy", "scipy", "onnx", "onnxruntime", "onnxruntime-gpu", "numba", "pillow")
+    names = (
+        "numpy",
+        "scipy",
+        "onnx",
+        "onnxruntime",
+        "onnxruntime-gpu",
+        "numba",
+        "cupy-cuda12x",
+        "cupy-cuda13x",
+        "pillow",
+    )
     found = {name: _version(name) for name in names}
     return {"python": platform.python_version(), **{n: v for n, v in found.items() if v}}
 

@@ -41,10 +41,10 @@ class Preprocessing:
 
     def _reorder(self, image: Array) -> Array:
         # Reversing three channels is its own inverse.
-        return image[::-1] if self.channels == "BGR" else image
+        return image[::-1, ...] if self.channels == "BGR" else image
 
     def _columns(self, like: Array) -> tuple[Array, Array]:
         xp = namespace(like)
-        mean = xp.asarray(self.mean, dtype=like.dtype).reshape(3, 1, 1)
-        scale = xp.asarray(self.scale, dtype=like.dtype).reshape(3, 1, 1)
+        mean = xp.reshape(xp.asarray(self.mean, dtype=like.dtype), (3, 1, 1))
+        scale = xp.reshape(xp.asarray(self.scale, dtype=like.dtype), (3, 1, 1))
         return mean, scale

@@ -9,10 +9,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import PIL.Image
 
-from gramstyle.arrays import Array
+from gramstyle import lbfgsb, optimise
+from gramstyle.arrays import Array, on_host
+from gramstyle.descent import Iterate, Minimum
 from gramstyle.images import Picture, Source, to_pil
 from gramstyle.objective import Evaluation
-from gramstyle.optimise import Iterate, Minimum, minimise
 from gramstyle.options import Options
 from gramstyle.prepare import Prepared, prepare
 
@@ -162,7 +163,7 @@ def run(prepared: Prepared, *, callback: Callable[[Progress], bool | None] | Non
     history: list[Losses] = []
 
     def evaluate(x: Array) -> Evaluation:
-        evaluation = prepared.objective.loss_and_gradient(x)
+        evaluation = prepared.loss_and_gradient(x)
         if not history:
             history.append(losses(0, 1, evaluation))
         return evaluation
@@ -182,8 +183,10 @@ def run(prepared: Prepared, *, callback: Callable[[Progress], bool | None] | Non
         history.append(losses(iterate.iteration, iterate.evaluations, iterate.evaluation))
         if callback is None:
             return None
-        return callback(Progress(history[-1], options.iterations, iterate.x, prepared.alpha))
+        x = on_host(iterate.x)
+        return callback(Progress(history[-1], options.iterations, x, prepared.alpha))
 
+    minimise = optimise.minimise if options.minimises_by == "lbfgsb" else lbfgsb.minimise
     minimum: Minimum[Evaluation] = minimise(
         evaluate,
         prepared.start,
@@ -199,7 +202,7 @@ def run(prepared: Prepared, *, callback: Callable[[Progress], bool | None] | Non
         seconds=time.perf_counter() - began,
         reason=minimum.reason,
     )
-    return Result(to_pil(_as_picture(minimum.best.x, prepared.alpha)), record)
+    return Result(to_pil(_as_picture(on_host(minimum.best.x), prepared.alpha)), record)
 
 
 def _as_picture(x: Array, alpha: Array | None) -> Picture:

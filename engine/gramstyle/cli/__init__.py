@@ -12,7 +12,7 @@ from importlib.metadata import version
 from types import FrameType
 from typing import Never
 
-from gramstyle.cli import conformance, figure, model, plot, reconstruct, trace, transfer
+from gramstyle.cli import conformance, figure, model, objective, plot, reconstruct, trace, transfer
 from gramstyle.cli.parsing import Commands, Parser
 from gramstyle.errors import GramstyleError
 
@@ -60,6 +60,7 @@ def _parser() -> Parser:
     plot.add_parser(commands)
     figure.add_parser(commands)
     model.add_parser(commands)
+    objective.add_parser(commands)
     conformance.add_parser(commands)
     return parser
 

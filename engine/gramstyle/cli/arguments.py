@@ -6,8 +6,8 @@ from typing import Any
 
 from gramstyle.cli.parsing import Parser
 from gramstyle.conventions import CONVENTIONS
-from gramstyle.engines import ENGINES
-from gramstyle.options import STARTS, Options
+from gramstyle.engines import DEVICES, ENGINES
+from gramstyle.options import OPTIMISERS, STARTS, Options
 
 DEFAULTS = Options()
 
@@ -92,7 +92,17 @@ def add_engine(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--engine", choices=ENGINES,
         help="what computes loss and gradient: numpy, ONNX Runtime forward and NumPy backward; "
         "winograd, convolutions with fewer multiplications both ways; hybrid, ONNX Runtime forward "
-        "and those backward (default: winograd where Numba is installed, else numpy)")  # fmt: skip
+        "and those backward; onnx, both as one graph in ONNX Runtime; cupy, ONNX Runtime and CuPy "
+        "on a GPU (default: cupy on a GPU; else winograd where Numba is installed, else "
+        "numpy)")  # fmt: skip
+    group.add_argument("--device", choices=DEVICES,
+        help="where: on the processor, or on an NVIDIA GPU (default cpu)")  # fmt: skip
+    group.add_argument("--tf32", action="store_const", const=True,
+        help="on a GPU, let products be rounded to TF32: faster, three digits instead of "
+        "seven")  # fmt: skip
+    group.add_argument("--optimiser", choices=OPTIMISERS,
+        help="lbfgsb, SciPy's L-BFGS-B; lbfgsb-device, the same method on arrays that stay where "
+        "the gradient is computed (default: lbfgsb, and lbfgsb-device on a GPU)")  # fmt: skip
 
 
 def add_files(group: argparse._ArgumentGroup) -> None:

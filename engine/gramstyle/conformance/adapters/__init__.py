@@ -17,15 +17,16 @@ NAMES: Mapping[str, tuple[str, str] | None] = MappingProxyType(
         "numpy_strips": None,
         "numpy_winograd": ("Numba", "gramstyle[fast]"),
         "onnxruntime": None,
+        "onnx_graph": None,
         "torch": ("PyTorch", "gramstyle[torch]"),
         "jax": ("JAX", "gramstyle[jax]"),
         "tinygrad": ("tinygrad", "gramstyle[tinygrad]"),
         "autograd": ("HIPS autograd", "gramstyle[autograd]"),
-        "cupy": ("CuPy", "cupy-cuda12x"),
+        "cupy": ("CuPy", "gramstyle[cuda13]"),
     }
 )
 DEVICES = ("cpu", "cuda")
-FLOAT32_ONLY = ("numpy_strips", "numpy_winograd", "onnxruntime")
+FLOAT32_ONLY = ("numpy_strips", "numpy_winograd", "onnxruntime", "onnx_graph")
 
 
 def load(name: str, *, device: str = "cpu") -> Adapter:

@@ -1,18 +1,30 @@
-"""What writing and reading share: versions, names, pooling nodes, and hashes of the contents."""
+"""What writing and reading share: versions, names, nodes, and hashes of the contents."""
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
+import numpy as np
 import onnx
-from onnx import helper
+from onnx import TensorProto, helper, numpy_helper
 
+from gramstyle.arrays import Array
 from gramstyle.kernels import Pooling
+from gramstyle.model.precision import Precision, as_float16, codebook
+from gramstyle.network import Convolution, Network
+from gramstyle.preprocessing import Preprocessing
 
 IR_VERSION, OPSET = 10, 17
 INPUT = "input"
+# Of a graph that starts at the pixels.
+PICTURE = "x"
 
 FORMAT_KEY, TENSORS_HASH, METADATA_HASH = "gramstyle.format", "tensors.sha256", "metadata.sha256"
+
+# Of a 3×3 convolution that keeps the size.
+WINDOW: Mapping[str, list[int]] = {"kernel_shape": [3, 3], "pads": [1, 1, 1, 1]}
 
 POOL_OPERATORS: Mapping[Pooling, str] = {"max": "MaxPool", "avg": "AveragePool"}
 
@@ -58,3 +70,90 @@ def metadata_hash(metadata: Mapping[str, str]) -> str:
     """Return one hash over everything that a file says of itself, but for this hash."""
     said = {key: value for key, value in metadata.items() if key != METADATA_HASH}
     return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
+
+
+def stored_weights(
+    convolution: Convolution, precision: Precision
+) -> tuple[dict[str, Array], list[onnx.NodeProto]]:
+    """Return the arrays to store, and the nodes that make "NAME.W" of them.
+
+    Raises
+    ------
+    ModelError
+        If a weight does not fit the precision.
+    """
+    name, W = convolution.name, np.asarray(convolution.W, "<f4", order="C")
+    biases = {f"{name}.b": np.asarray(convolution.b, "<f4")}
+    if precision == "float32":
+        return {f"{name}.W": W, **biases}, []
+    if precision == "float16":
+        return {f"{name}.half": as_float16(W, name=name), **biases}, [
+            _cast(name, f"{name}.half", f"{name}.W", TensorProto.FLOAT)
+        ]
+    index, table = codebook(W)
+    return {f"{name}.index": index, f"{name}.table": table, **biases}, [
+        # Gather takes no uint8 indices.
+        _cast(name, f"{name}.index", f"{name}.index32", TensorProto.INT32),
+        helper.make_node(
+            "Gather", [f"{name}.table", f"{name}.index32"], [f"{name}.W"], name=f"{name}.gather"
+        ),
+    ]
+
+
+def _cast(name: str, source: str, result: str, to: int) -> onnx.NodeProto:
+    return helper.make_node("Cast", [source], [result], name=f"{name}.cast", to=to)
+
+
+@dataclass
+class Emission:
+    """Nodes and stored tensors in the order in which they are added.
+
+    The tensors bear the paper's letters: "conv4_2" is F of that layer, "conv4_2.Z" what the ReLU
+    reads, "conv4_2.W" and "conv4_2.b" its weights, "x" the picture, "v" the network's input.
+    """
+
+    nodes: list[onnx.NodeProto] = field(default_factory=list)
+    tensors: list[onnx.TensorProto] = field(default_factory=list)
+
+    def node(self, operator: str, inputs: Sequence[str], output: str, **attributes: Any) -> str:
+        """Add a node and return what it gives."""
+        self.nodes.append(helper.make_node(operator, inputs, [output], name=output, **attributes))
+        return output
+
+    def stored(self, name: str, array: Array | float, dtype: str = "<f4") -> str:
+        """Add a stored tensor and return its name."""
+        # asarray and not ascontiguousarray, which makes a row of a single number.
+        values = np.asarray(array, dtype, order="C")
+        self.tensors.append(numpy_helper.from_array(values, name))
+        return name
+
+    def forward(
+        self, network: Network, preprocessing: Preprocessing, precision: Precision = "float32"
+    ) -> None:
+        """Add the way from the picture to every layer's responses."""
+        F = self._preprocessed(preprocessing)
+        for layer in network.layers:
+            if isinstance(layer, Convolution):
+                F = self._convolved(layer, F, precision)
+            else:
+                self.nodes.append(pool_node(layer.name, F, layer.kind))
+                F = layer.name
+
+    def _preprocessed(self, preprocessing: Preprocessing) -> str:
+        """v = scale · (x − mean), in the network's order of channels."""
+        x = PICTURE
+        if preprocessing.channels == "BGR":
+            order = self.stored("channels", np.array([2, 1, 0]), "<i8")
+            x = self.node("Gather", [x, order], "reordered", axis=1)
+        columns = np.array([preprocessing.mean, preprocessing.scale]).reshape(2, 1, 3, 1, 1)
+        x = self.node("Sub", [x, self.stored("mean", columns[0])], "centred")
+        return self.node("Mul", [x, self.stored("scale", columns[1])], "v")
+
+    def _convolved(self, layer: Convolution, below: str, precision: Precision) -> str:
+        """F = max(0, Z)."""
+        name = layer.name
+        arrays, unpacking = stored_weights(layer, precision)
+        self.tensors += [numpy_helper.from_array(array, key) for key, array in arrays.items()]
+        self.nodes += unpacking
+        Z = self.node("Conv", [below, f"{name}.W", f"{name}.b"], f"{name}.Z", **WINDOW)
+        return self.node("Relu", [Z], name)

@@ -1,24 +1,23 @@
 """A loss from the pixels on as an ONNX graph of standard operators, for other runtimes to run.
 
-The tensors bear the paper's letters: "conv4_2" is F of that layer, "conv4_2.Z" what the ReLU
-reads, "conv4_2.P", "conv1_1.G", "conv1_1.A", "conv1_1.E" are the others, "v" is the network's
-input.
+The tensors are named as in `graph.Emission`; "conv4_2.P", "conv1_1.G", "conv1_1.A" are the others.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import onnx
 from onnx import TensorProto, checker, helper, numpy_helper
 
 from gramstyle.arrays import Array
-from gramstyle.model.onnx_file.graph import model_of, pool_node, serialised
-from gramstyle.network import Convolution, Network
+from gramstyle.model.onnx_file.graph import PICTURE, Emission, model_of, serialised
+from gramstyle.network import Network
 from gramstyle.preprocessing import Preprocessing
 
-PICTURE, LOSS = "x", "loss"
+__all__ = ["LOSS", "PICTURE", "ContentTerm", "StyleTerm", "loss_model", "tensor_file"]
+
+LOSS = "loss"
 
 
 @dataclass(frozen=True)
@@ -62,14 +61,8 @@ def loss_model(
     content, style
         The terms that the loss is the sum of; at least one. Their factors hold every weight.
     """
-    graph = _Graph()
-    F = graph.preprocessed(preprocessing)
-    for layer in network.layers:
-        if isinstance(layer, Convolution):
-            F = graph.convolved(layer, F)
-        else:
-            graph.nodes.append(pool_node(layer.name, F, layer.kind))
-            F = layer.name
+    graph = _Loss()
+    graph.forward(network, preprocessing)
     shapes = network.shapes(*size)
     terms = [] if content is None else [graph.content(content)]
     terms += [graph.style(term, shapes[term.layer]) for term in style]
@@ -96,42 +89,8 @@ def tensor_file(name: str, array: Array) -> bytes:
     return data
 
 
-@dataclass
-class _Graph:
-    """Nodes and stored tensors in the order in which they are added."""
-
-    nodes: list[onnx.NodeProto] = field(default_factory=list)
-    tensors: list[onnx.TensorProto] = field(default_factory=list)
-
-    def node(self, operator: str, inputs: Sequence[str], output: str, **attributes: Any) -> str:
-        """Add a node and return what it gives."""
-        self.nodes.append(helper.make_node(operator, inputs, [output], name=output, **attributes))
-        return output
-
-    def stored(self, name: str, array: Array | float, dtype: str = "<f4") -> str:
-        """Add a stored tensor and return its name."""
-        # asarray and not ascontiguousarray, which makes a row of a single number.
-        values = np.asarray(array, dtype, order="C")
-        self.tensors.append(numpy_helper.from_array(values, name))
-        return name
-
-    def preprocessed(self, preprocessing: Preprocessing) -> str:
-        """v = scale · (x − mean), in the network's order of channels."""
-        x = PICTURE
-        if preprocessing.channels == "BGR":
-            order = self.stored("channels", np.array([2, 1, 0]), "<i8")
-            x = self.node("Gather", [x, order], "reordered", axis=1)
-        columns = np.array([preprocessing.mean, preprocessing.scale]).reshape(2, 1, 3, 1, 1)
-        x = self.node("Sub", [x, self.stored("mean", columns[0])], "centred")
-        return self.node("Mul", [x, self.stored("scale", columns[1])], "v")
-
-    def convolved(self, layer: Convolution, below: str) -> str:
-        """F = max(0, Z)."""
-        name = layer.name
-        W, b = self.stored(f"{name}.W", layer.W), self.stored(f"{name}.b", layer.b)
-        geometry = {"kernel_shape": [3, 3], "pads": [1, 1, 1, 1]}
-        Z = self.node("Conv", [below, W, b], f"{name}.Z", **geometry)
-        return self.node("Relu", [Z], name)
+class _Loss(Emission):
+    """The terms of the loss, behind the way forward."""
 
     def content(self, term: ContentTerm) -> str:
         """Equation 1, weighted."""

@@ -4,11 +4,9 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
 import onnx
 from onnx import TensorProto, checker, helper, numpy_helper
 
-from gramstyle.arrays import Array
 from gramstyle.errors import ModelError
 from gramstyle.files import write_atomically
 from gramstyle.model.onnx_file.graph import (
@@ -20,9 +18,10 @@ from gramstyle.model.onnx_file.graph import (
     model_of,
     pool_node,
     serialised,
+    stored_weights,
     tensors_hash,
 )
-from gramstyle.model.precision import Precision, as_float16, codebook
+from gramstyle.model.precision import Precision
 from gramstyle.network import Convolution
 from gramstyle.preprocessing import Preprocessing
 
@@ -65,7 +64,7 @@ def write_model(
         if _block(convolution.name) != block:
             nodes.append(pool_node(f"pool{block}", previous, "max"))
             previous, block = f"pool{block}", _block(convolution.name)
-        stored, unpacking = _stored(convolution, precision)
+        stored, unpacking = stored_weights(convolution, precision)
         tensors += [numpy_helper.from_array(array, name) for name, array in stored.items()]
         nodes += [*unpacking, *_convolution_nodes(convolution.name, previous)]
         previous = convolution.name
@@ -95,32 +94,6 @@ def write_model(
 
 def _block(name: str) -> str:
     return name.removeprefix("conv").split("_")[0]
-
-
-def _stored(
-    convolution: Convolution, precision: Precision
-) -> tuple[dict[str, Array], list[onnx.NodeProto]]:
-    """Return the arrays to store, and the nodes that make "NAME.W" of them."""
-    name, W = convolution.name, np.ascontiguousarray(convolution.W)
-    biases = {f"{name}.b": convolution.b}
-    if precision == "float32":
-        return {f"{name}.W": W, **biases}, []
-    if precision == "float16":
-        return {f"{name}.half": as_float16(W, name=name), **biases}, [
-            _cast(name, f"{name}.half", f"{name}.W", TensorProto.FLOAT)
-        ]
-    index, table = codebook(W)
-    return {f"{name}.index": index, f"{name}.table": table, **biases}, [
-        # Gather takes no uint8 indices.
-        _cast(name, f"{name}.index", f"{name}.index32", TensorProto.INT32),
-        helper.make_node(
-            "Gather", [f"{name}.table", f"{name}.index32"], [f"{name}.W"], name=f"{name}.gather"
-        ),
-    ]
-
-
-def _cast(name: str, source: str, result: str, to: int) -> onnx.NodeProto:
-    return helper.make_node("Cast", [source], [result], name=f"{name}.cast", to=to)
 
 
 def _convolution_nodes(name: str, previous: str) -> list[onnx.NodeProto]:

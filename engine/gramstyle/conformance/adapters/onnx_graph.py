@@ -1,0 +1,36 @@
+"""The objective as one ONNX graph, gradient and all, in ONNX Runtime, in float32."""
+
+from typing import Any
+
+import numpy as np
+
+from gramstyle.arrays import Array
+from gramstyle.conformance.adapters import cpu_only
+from gramstyle.conformance.adapters.numpy_strips import THREADS
+from gramstyle.conformance.cases import Case
+from gramstyle.conformance.comparing import Adapter
+from gramstyle.errors import OptionError
+from gramstyle.graph_objective import GraphObjective
+from gramstyle.session import load_runtime
+
+
+def adapter(device: str) -> Adapter:
+    """Return the adapter; raises OptionError if the device is not the CPU."""
+    cpu_only("onnx_graph", device)
+    load_runtime()
+    return value_and_grad
+
+
+def value_and_grad(image: Array, case: Case) -> tuple[Any, Any, dict[str, Any]]:
+    """Evaluate the case; a graph keeps its dF to itself.
+
+    Raises
+    ------
+    OptionError
+        If the picture is not in float32.
+    """
+    if image.dtype != np.float32:
+        raise OptionError(f"the graph computes in float32, not {image.dtype}")
+    _, height, width = image.shape
+    found = GraphObjective(case.objective, height, width, threads=THREADS).loss_and_gradient(image)
+    return found.loss, found.gradient, {}

@@ -1,0 +1,101 @@
+"""CuPy and ONNX Runtime's CUDA build as modules that record what is asked of them: no GPU."""
+
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+CUDA, CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
+
+
+class DeviceArray(np.ndarray):
+    """NumPy's array with an address where CuPy has it."""
+
+    @property
+    def data(self) -> Any:  # type: ignore[override]
+        return SimpleNamespace(ptr=self.ctypes.data)
+
+
+def fake_cupy(*, gpus: int | Exception = 1) -> Any:
+    """Return a module that stands for CuPy; `events` lists what it was asked, in order."""
+    events: list[Any] = []
+
+    def count() -> int:
+        if isinstance(gpus, Exception):
+            raise gpus
+        return gpus
+
+    class Stream:
+        def __init__(self, *, non_blocking: bool) -> None:
+            self.ptr = 4711
+            events.append(("stream", non_blocking))
+
+        def use(self) -> None:
+            events.append("use stream")
+
+    class Device:
+        def __init__(self, index: int) -> None:
+            self.index = index
+
+        def use(self) -> None:
+            events.append(("use device", self.index))
+
+    def on_device(function: Any) -> Any:
+        return lambda *arguments, **options: function(*arguments, **options).view(DeviceArray)
+
+    module: Any = ModuleType("cupy")
+    module.__dict__.update(vars(np))
+    for name in ("asarray", "ascontiguousarray", "empty", "zeros"):
+        setattr(module, name, on_device(getattr(np, name)))
+    module.asnumpy = lambda array: np.array(array, subok=False)
+    module.ndarray = DeviceArray
+    module.cuda = SimpleNamespace(
+        Stream=Stream, Device=Device, runtime=SimpleNamespace(getDeviceCount=count)
+    )
+    module._core = SimpleNamespace(
+        set_compute_type=lambda dtype, kind: events.append(("compute type", dtype, kind)),
+        _routines_linalg=SimpleNamespace(COMPUTE_TYPE_DEFAULT=1, COMPUTE_TYPE_TF32=7),
+    )
+    module.events = events
+    return module
+
+
+class FakeRuntime:
+    """ONNX Runtime: what sessions are opened with, what is bound, in which order."""
+
+    def __init__(self, *, available: tuple[str, ...] = (CUDA, CPU), loads: bool = True) -> None:
+        self.available, self.loads = available, loads
+        self.events: list[Any] = []
+        self.bound: dict[str, tuple[Any, ...]] = {}
+        self.error: Exception | None = None
+        self.GraphOptimizationLevel = SimpleNamespace(ORT_ENABLE_EXTENDED=2)
+
+    def get_available_providers(self) -> list[str]:
+        return list(self.available)
+
+    def preload_dlls(self) -> None:
+        self.events.append("preload")
+
+    def SessionOptions(self) -> Any:
+        return SimpleNamespace(add_session_config_entry=lambda _key, _value: None)
+
+    def InferenceSession(self, _model: bytes, _options: Any, *, providers: list[Any]) -> Any:
+        self.events.append(("session", providers))
+        active = [CUDA, CPU] if self.loads else [CPU]
+        return SimpleNamespace(
+            get_providers=lambda: active,
+            get_inputs=lambda: [SimpleNamespace(name="v")],
+            io_binding=lambda: self,
+            run_with_iobinding=self._run,
+        )
+
+    def bind_input(self, name: str, *where: Any) -> None:
+        self.bound[name] = where
+
+    bind_output = bind_input
+
+    def _run(self, binding: Any) -> None:
+        assert binding is self
+        if self.error is not None:
+            raise self.error
+        self.events.append("run")

@@ -1,0 +1,121 @@
+"""Parse, measure, write; see the package's docstring for what is measured."""
+
+import argparse
+import json
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from gramstyle.errors import GramstyleError
+from gramstyle.machine import available_threads
+from gramstyle.plotting.canvas import drawn
+
+from . import contenders, report
+from .processes import ROOT
+from .running import Settings, measured
+from .summary import DisagreementError
+
+SAMPLES = ROOT / "docs" / "samples"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Return 0; 1 if contenders disagree or nothing could be measured, 2 for bad input."""
+    chosen = vars(parse(arguments))
+    output: Path = chosen.pop("output")
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix="gramstyle-benchmark-") as folder:
+            figures = measured(Settings(**chosen), cache=Path(folder), tell=say)
+        write(figures, output)
+    except DisagreementError as error:
+        say(f"benchmark: {error}")
+        return 1
+    except (GramstyleError, OSError) as error:
+        say(f"benchmark: {error}")
+        return 2
+    return 0 if figures["evaluations"] or figures["optimisation"]["results"] else 1
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    everyone = list({**contenders.evaluations(), **contenders.optimisations()})
+    parser = argparse.ArgumentParser(
+        prog="python -m tools.benchmark",
+        description="Measure gramstyle against PyTorch: one evaluation, and the optimisation.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    parser.add_argument(
+        "--sizes",
+        type=positive,
+        nargs="*",
+        default=(256, 512, 1024),
+        metavar="PIXELS",
+        help="edges of the pictures for one evaluation; none leaves it out",
+    )
+    parser.add_argument(
+        "--contenders",
+        dest="names",
+        nargs="+",
+        choices=everyone,
+        default=everyone,
+        metavar="NAME",
+        help=f"of {', '.join(everyone)}",
+    )
+    parser.add_argument(
+        "--rounds",
+        type=positive,
+        default=3,
+        help="processes for each contender; from 1024 pixels on, two at the most",
+    )
+    parser.add_argument("--threads", type=positive, default=available_threads(), help="for each")
+    parser.add_argument(
+        "--output", type=Path, default=ROOT / "build" / "benchmark", help="a folder"
+    )
+    run = parser.add_argument_group("the whole optimisation")
+    run.add_argument("--size", type=positive, default=256, help="longer edge in pixels")
+    run.add_argument("--iterations", type=natural, default=100, help="0 leaves it out")
+    run.add_argument("--optimisation-rounds", type=positive, default=2, help="as --rounds")
+    run.add_argument("--content", type=Path, default=SAMPLES / "chelsea.jpg", help="photograph")
+    run.add_argument("--style", type=Path, default=SAMPLES / "night.jpg", help="painting")
+    return parser.parse_args(arguments)
+
+
+def natural(text: str) -> int:
+    """An argument that counts something."""
+    if not text.isascii() or not text.isdigit():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 upwards")
+    return int(text)
+
+
+def positive(text: str) -> int:
+    """An argument that there is at least one of."""
+    if natural(text) == 0:
+        raise argparse.ArgumentTypeError("it must be at least 1")
+    return int(text)
+
+
+def write(figures: dict[str, Any], output: Path) -> None:
+    """Write benchmark.json, .md and .png to a folder and print the Markdown."""
+    text = report.markdown(figures)
+    data = json.dumps(figures, indent=2, allow_nan=False) + "\n"
+    print(text)
+    (output / "benchmark.json").write_text(data, encoding="utf-8")
+    (output / "benchmark.md").write_text(text, encoding="utf-8")
+    if figures["optimisation"]["results"]:
+        try:
+            picture = drawn(lambda figure: report.plot(figures, figure), width=9, height=4)
+        except GramstyleError as error:  # the numbers stand without it
+            say(f"benchmark: no plot: {error}")
+        else:
+            (output / "benchmark.png").write_bytes(picture)
+    say(f"written to {output}")
+
+
+def say(line: str) -> None:
+    """Tell of progress where it does not mix with the tables."""
+    print(line, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

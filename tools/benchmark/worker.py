@@ -1,0 +1,147 @@
+"""What runs in a contender's own process: python -m tools.benchmark.worker JOB, both ways JSON."""
+
+import importlib
+import json
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gramstyle.arrays import Array
+from gramstyle.options import Options
+from gramstyle.prepare import Plan, plan
+
+from . import contenders
+from .contenders import Built, Contender, Curve
+from .measuring import Others, peak_bytes, repeated, sgemm_gflops
+from .processes import Job
+
+# α and β of the evaluation that is timed: neither term is lost beside the other.
+ALPHA, BETA = 1e-3, 1.0
+
+# The first evaluations pay for fresh memory and are not counted; see `measuring.repeated`.
+WARM_UP, AT_LEAST, AT_MOST, SECONDS = 2, 2, 10, 4.0
+
+# Evaluations with a stopwatch on every phase, on top of those that are timed as a whole.
+PHASED = 2
+
+
+def main() -> None:
+    job = Job(**json.loads(sys.argv[1]))
+    work = {"evaluation": evaluation, "optimisation": optimisation, "sgemm": sgemm}[job.kind]
+    try:
+        answer = work(job)
+    except Exception as error:  # whatever stops a contender is its report, in one line
+        lines = f"{type(error).__name__}: {error}".splitlines()
+        answer = {"error": next(line for line in lines if line.strip())}
+    print(json.dumps(answer))
+
+
+def sgemm(job: Job) -> dict[str, Any]:
+    return {"gflops": sgemm_gflops(job.size, times=10)}
+
+
+def evaluation(job: Job) -> dict[str, Any]:
+    """Time one contender's evaluations, count its memory, keep its loss and gradient."""
+    contender = contenders.evaluations()[job.contender]
+    baseline = memory_with_imports(contender)
+    rng = np.random.default_rng(0)
+    x, p, a = rng.uniform(0, 255, (3, 3, job.size, job.size))
+    began = time.perf_counter()
+    built = build(contender, random_plan(contender, job, p, a))
+    ready = time.perf_counter()
+    loss, gradient = built.evaluate(x)
+    first = time.perf_counter()
+    if job.gradient:
+        np.save(Path(job.gradient), np.asarray(gradient, np.float32))
+    others = Others()
+    seconds = repeated(
+        lambda: built.evaluate(x),
+        warm_up=WARM_UP - 1,  # the first is over
+        seconds=SECONDS,
+        at_least=AT_LEAST,
+        at_most=AT_MOST,
+    )
+    busy, peak = others.share(), peak_bytes()
+    return {
+        "seconds": seconds,
+        "others": busy,
+        "build_seconds": ready - began,
+        "first_seconds": first - ready,
+        "peak_bytes": peak,
+        "baseline_bytes": baseline,
+        "loss": loss,
+        "phases": phases(built.phases, x),
+    }
+
+
+def phases(
+    evaluate: Callable[[Array], dict[str, float]] | None, x: Array
+) -> dict[str, float] | None:
+    """Return the mean seconds of each phase, or None where a contender does not tell."""
+    if evaluate is None:
+        return None
+    runs = [evaluate(x) for _ in range(PHASED)]
+    return {name: sum(run[name] for run in runs) / PHASED for name in runs[0]}
+
+
+def optimisation(job: Job) -> dict[str, Any]:
+    """Run one contender's whole optimisation."""
+    contender = contenders.optimisations()[job.contender]
+    baseline = memory_with_imports(contender)
+    chosen = options(contender, job, init="content", iterations=job.iterations)
+    others = Others()
+    curve = optimise(contender, plan(Path(job.content), Path(job.style), chosen))
+    return {
+        **asdict(curve),
+        "others": others.share(),
+        "peak_bytes": peak_bytes(),
+        "baseline_bytes": baseline,
+    }
+
+
+def build(contender: Contender, plan: Plan) -> Built:
+    """Make a contender ready for the pictures of a plan; only what it needs is imported."""
+    if contender.module == "pytorch":
+        from . import pytorch
+
+        return Built(pytorch.evaluation(plan, way=contender.variant))
+    from . import engines
+
+    return engines.built(plan)
+
+
+def optimise(contender: Contender, plan: Plan) -> Curve:
+    """Run as many iterations as the plan's options say."""
+    if contender.module == "pytorch":
+        from . import pytorch
+
+        return pytorch.optimise(plan, way=contender.variant)
+    from . import engines
+
+    return engines.optimise(plan)
+
+
+def memory_with_imports(contender: Contender) -> int:
+    for name in contender.imports:
+        importlib.import_module(name)
+    return peak_bytes()
+
+
+def random_plan(contender: Contender, job: Job, p: Array, a: Array) -> Plan:
+    content, style = (image.transpose(1, 2, 0) / 255 for image in (p, a))
+    return plan(content, style, options(contender, job, alpha=ALPHA, beta=BETA))
+
+
+def options(contender: Contender, job: Job, **chosen: Any) -> Options:
+    """Return what all contenders are asked; PyTorch's take their settings from an engine's."""
+    engine = contender.variant if contender.module == "engines" else "numpy"
+    return contenders.options(engine, size=job.size, threads=job.threads, pooling="max", **chosen)
+
+
+if __name__ == "__main__":
+    main()
