@@ -45,7 +45,8 @@ def small_strips(monkeypatch: pytest.MonkeyPatch) -> None:
     """Strips so small that even these small arrays are split."""
     monkeypatch.setattr(sweeps, "TILES", 4)
     monkeypatch.setattr(sweeps, "POSITIONS", 40)
-    monkeypatch.setattr(kernels, "POSITIONS", 40)
+    monkeypatch.setattr(kernels, "LONGEST", 40)
+    monkeypatch.setattr(kernels, "SHORTEST", 8)
 
 
 def assert_close(found: Array, expected: Array, tolerance: float = FLOAT32) -> None:

@@ -18,7 +18,7 @@ class OptionError(GramstyleError):
 
 
 class RuntimeMissingError(GramstyleError):
-    """ONNX Runtime is not installed, or installed twice."""
+    """What computes is not installed: ONNX Runtime (or it is twice), Numba, CuPy."""
 
 
 class NonFiniteError(GramstyleError):

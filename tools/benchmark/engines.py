@@ -15,15 +15,15 @@ from .contenders import Built, Curve
 
 def built(plan: Plan) -> Built:
     """Make the engine that a plan's options choose ready."""
-    objective = build(plan).objective
+    prepared = build(plan)
 
     def evaluate(x: Array) -> tuple[float, Array]:
-        evaluation = objective.loss_and_gradient(x)
+        evaluation = prepared.loss_and_gradient(x)
         return evaluation.loss, evaluation.gradient
 
     # An engine that computes loss and gradient in one piece has no phases to tell apart.
-    in_steps = isinstance(objective, Objective)
-    return Built(evaluate, partial(phases, objective) if in_steps else None)
+    in_steps = prepared.loss_and_gradient == prepared.objective.loss_and_gradient
+    return Built(evaluate, partial(phases, prepared.objective) if in_steps else None)
 
 
 def optimise(plan: Plan) -> Curve:

@@ -9,8 +9,9 @@ from gramstyle.strips import StripKernels
 from gramstyle.winograd import tiles
 from gramstyle.winograd.memory import channels_last, flat, matrix
 
-# Positions in a strip: with 64 to 512 channels, a strip of F and one of products fit the cache.
-POSITIONS = 1024
+# Positions in a strip, at most and at least: small strips cost as much to hand out as to work on,
+# and of a small picture there must be some for every thread.
+LONGEST, SHORTEST = 8192, 512
 
 
 class ChannelsLastKernels(StripKernels):
@@ -70,4 +71,5 @@ class ChannelsLastKernels(StripKernels):
 
 
 def _positions(M: int) -> list[slice]:
-    return [slice(start, min(start + POSITIONS, M)) for start in range(0, M, POSITIONS)]
+    length = min(LONGEST, max(SHORTEST, -(-M // 8)))
+    return [slice(start, min(start + length, M)) for start in range(0, M, length)]

@@ -28,7 +28,7 @@ from gramstyle.workers import Workers
 TILES = 128
 
 # Positions in a strip of the first layer, which has too few channels for tiles to pay.
-POSITIONS = 2048
+POSITIONS = 8192
 
 _NONE = np.empty(0, np.float32)
 _NO_BYTES = np.empty(0, np.uint8)

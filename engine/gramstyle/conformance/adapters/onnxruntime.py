@@ -1,4 +1,4 @@
-"""The engine as it is used: ONNX Runtime forward, `StripKernels` backward, in float32."""
+"""The engine `numpy` as it is used: ONNX Runtime forward, `StripKernels` backward, in float32."""
 
 import tempfile
 from pathlib import Path
