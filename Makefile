@@ -55,9 +55,9 @@ $(MODEL): | .venv/.runtime
 	@touch $@
 
 .venv/.runtime: pyproject.toml | .venv/.created
-	$(BIN)/python -m pip install --quiet --editable '.[cpu]'
+	$(BIN)/python -m pip install --quiet --editable '.[cpu,fast]'
 	@touch $@
 
 .venv/.%: pyproject.toml .venv/.runtime
-	$(BIN)/python -m pip install --quiet --editable '.[cpu,$*]'
+	$(BIN)/python -m pip install --quiet --editable '.[cpu,fast,$*]'
 	@touch $@

@@ -180,7 +180,8 @@ def plan(
         photograph=photograph,
         artwork=artwork,
         custom=custom,
-        model=file,
+        # Its layers above the deepest in use are not kept.
+        model=dataclasses.replace(file, network=network),
         network=network,
         options=options,
         weights=weights,
@@ -196,42 +197,46 @@ def build(plan: Plan) -> Prepared:
     RuntimeMissingError, ModelError
         If ONNX Runtime is not installed, or does not accept the model.
     """
-    options, file, network = plan.options, plan.model, plan.network
+    options, preprocessing = plan.options, plan.model.preprocessing
     layers = _layers_of(plan.photograph, plan.artwork, options)
     threads = _threads(options)
+    start, photograph, artwork = _start(plan), plan.photograph, plan.artwork
+    weights, settings = plan.weights, plan.settings
     engine = open_engine(
         options.runs_on,
-        file,
-        network,
+        plan.model,
+        plan.network,
         layers,
         pooling=options.pools,
         threads=threads,
         device=options.device,
         tf32=options.tf32,
     )
+    # The engine has its own form of the weights: unless somebody else keeps the plan, those in it
+    # and the model's file are not in memory any more when the first responses are.
+    del plan
     forward, kernels = engine.forward, engine.kernels
-    preprocess = file.preprocessing.forward
     style, content = {}, None
-    if plan.artwork is not None:
-        responses = forward(preprocess(_as_pixels(plan.artwork)))
+    if artwork is not None:
+        responses = forward(preprocessing.forward(_as_pixels(artwork)))
         style = style_targets(responses, options.style_layers, kernels=kernels)
-    if plan.photograph is not None:
-        responses = forward(preprocess(_as_pixels(plan.photograph)))
+    if photograph is not None:
+        responses = forward(preprocessing.forward(_as_pixels(photograph)))
         layer = options.content_layer
         # Copied as it lies in memory, which differs from engine to engine.
         content = ContentTarget(layer, responses[layer].copy(order="K"))
     objective = Objective(
         network=engine.network,
-        preprocessing=file.preprocessing,
+        preprocessing=preprocessing,
         content=content,
         style=style,
-        weights=plan.weights,
+        weights=weights,
         convention=options.formulas,
         forward=forward,
         kernels=kernels,
         backward=engine.backward,
     )
-    start, loss_and_gradient = _start(plan), objective.loss_and_gradient
+    loss_and_gradient = objective.loss_and_gradient
     if options.runs_on == "onnx":
         providers = (CPU,) if engine.device is None else cuda_providers(engine.device)
         loss_and_gradient = GraphObjective(
@@ -244,11 +249,11 @@ def build(plan: Plan) -> Prepared:
     return Prepared(
         objective=objective,
         loss_and_gradient=loss_and_gradient,
-        weights=plan.weights,
+        weights=weights,
         start=start,
-        settings=plan.settings,
+        settings=settings,
         options=options,
-        alpha=None if plan.photograph is None else plan.photograph.alpha,
+        alpha=None if photograph is None else photograph.alpha,
     )
 
 

@@ -1,6 +1,7 @@
 """gramstyle's engines, built as `gramstyle transfer` builds them, and where their time goes."""
 
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
@@ -13,9 +14,9 @@ from gramstyle.transfer import run
 from .contenders import Built, Curve
 
 
-def built(plan: Plan) -> Built:
+def built(planned: Callable[[], Plan]) -> Built:
     """Make the engine that a plan's options choose ready."""
-    prepared = build(plan)
+    prepared = build(planned())
 
     def evaluate(x: Array) -> tuple[float, Array]:
         evaluation = prepared.loss_and_gradient(x)

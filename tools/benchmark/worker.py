@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,7 @@ def evaluation(job: Job) -> dict[str, Any]:
     rng = np.random.default_rng(0)
     x, p, a = rng.uniform(0, 255, (3, 3, job.size, job.size))
     began = time.perf_counter()
-    built = build(contender, random_plan(contender, job, p, a))
+    built = build(contender, partial(random_plan, contender, job, p, a))
     ready = time.perf_counter()
     loss, gradient = built.evaluate(x)
     first = time.perf_counter()
@@ -104,15 +105,18 @@ def optimisation(job: Job) -> dict[str, Any]:
     }
 
 
-def build(contender: Contender, plan: Plan) -> Built:
-    """Make a contender ready for the pictures of a plan; only what it needs is imported."""
+def build(contender: Contender, planned: Callable[[], Plan]) -> Built:
+    """Make a contender ready for the pictures of a plan; only what it needs is imported.
+
+    The plan is made where it is used up: kept here, it would count as the contender's memory.
+    """
     if contender.module == "pytorch":
         from . import pytorch
 
-        return Built(pytorch.evaluation(plan, way=contender.variant))
+        return Built(pytorch.evaluation(planned(), way=contender.variant))
     from . import engines
 
-    return engines.built(plan)
+    return engines.built(planned)
 
 
 def optimise(contender: Contender, plan: Plan) -> Curve:

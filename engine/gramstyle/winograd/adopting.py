@@ -1,8 +1,8 @@
 """Responses that lie channels before positions, as ONNX Runtime gives them, taken over.
 
 All arrays are given flat: F (N, H, V) with a pixel's channels far apart, what is written (H, V,
-width) with them side by side. Sixteen pixels of a row are moved at a time, channel by channel: then
-a line of the cache is read once and those that are written stay in it.
+width) with them side by side. A stretch of a row is moved at a time, channel by channel: it is long
+enough to be fetched ahead, and what is written of it stays in the cache.
 """
 
 import numpy as np
@@ -10,7 +10,7 @@ import numpy as np
 from gramstyle.winograd.lanes import compiled
 from gramstyle.winograd.tiles import CLOSED
 
-_SOME = 16
+_SOME = 128
 
 
 @compiled
