@@ -114,7 +114,10 @@ def open_engine(
         )
     session = None
     if name != "winograd":
-        session = Session(file.runnable(kept, pooling), network.shapes, threads=threads)
+        # Who has the memory for responses in two layouts has it for a third.
+        blocked = name == "hybrid"
+        graph = file.runnable(kept, pooling)
+        session = Session(graph, network.shapes, threads=threads, blocked=blocked)
         if name in ("numpy", "onnx"):
             return Engine(network, session, StripKernels(threads), device=gpu)
     try:
