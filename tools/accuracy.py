@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from gramstyle.arrays import Array
-from gramstyle.engines import ENGINES
+from gramstyle.engines import ENGINES, RUNS_ON
 from gramstyle.kernels import PlainKernels
 from gramstyle.network import Network
 from gramstyle.options import Options
@@ -83,7 +83,7 @@ def main() -> None:
     print("| engine | loss, error | gradient, error | loss at the end | pictures apart, RMS |")
     print("|---|---|---|---|---|")
     first: Array | None = None
-    for engine in ENGINES:
+    for engine in (name for name in ENGINES if "cpu" in RUNS_ON[name]):
         ready = prepare(arguments.content, arguments.style, replace(options, engine=engine))
         there = ready.objective.loss_and_gradient(x)
         ready = prepare(
