@@ -190,7 +190,8 @@ def test_responses_from_elsewhere_are_taken_over(name: str, rng: np.random.Gener
     assert_close(found.gradient, expected.gradient)
 
 
-def test_of_equal_values_in_a_window_the_first_takes_the_derivative() -> None:
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_of_equal_values_in_a_window_the_first_takes_the_derivative(elsewhere: bool) -> None:
     # Convolutions that copy: what comes in is what is pooled.
     W = np.zeros((8, 3, 3, 3), np.float32)
     W[:3, :, 1, 1] = np.eye(3)
@@ -204,7 +205,8 @@ def test_of_equal_values_in_a_window_the_first_takes_the_derivative() -> None:
     v = np.zeros((3, 4, 4), np.float32)
     v[0, :2, :2] = 1.0  # four equal ones
     v[1, 2:, 2:] = [[0.5, 2.0], [2.0, 0.5]]  # two equal ones
-    sweep.forward(v)
+    v[2, :2, 2:] = [[0.5, 0.5], [2.0, 2.0]]  # two in one row
+    sweep.adopt(network.forward(v)) if elsewhere else sweep.forward(v)
 
     def ones(_name: str, _dF: Array | None) -> Array:
         seed = channels_last((8, 2, 2))
@@ -212,7 +214,7 @@ def test_of_equal_values_in_a_window_the_first_takes_the_derivative() -> None:
         return seed
 
     expected = np.zeros_like(v)
-    expected[0, 0, 0] = expected[1, 2, 3] = 1.0  # and none where all four are 0
+    expected[0, 0, 0] = expected[1, 2, 3] = expected[2, 1, 2] = 1.0  # and none where all four are 0
     assert_close(sweep.backward({}, ones), expected, 1e-6)
 
 
