@@ -223,7 +223,7 @@ def build(plan: Plan) -> Prepared:
     if photograph is not None:
         responses = forward(preprocessing.forward(_as_pixels(photograph)))
         layer = options.content_layer
-        # Copied as it lies in memory, which differs from engine to engine.
+        # Copied as it lies in memory: engines differ in that.
         content = ContentTarget(layer, responses[layer].copy(order="K"))
     objective = Objective(
         network=engine.network,
