@@ -13,7 +13,7 @@ from gramstyle.arrays import Array
 from gramstyle.conformance import Case, cases
 from gramstyle.conformance.cases import answer
 from gramstyle.conformance.comparing import TOLERANCES
-from gramstyle.kernels import PlainKernels, Pooling
+from gramstyle.kernels import Area, PlainKernels, Pooling
 from gramstyle.model.vgg19 import BLOCKS
 from gramstyle.network import Convolution, Pool
 from gramstyle.objective import Objective
@@ -143,7 +143,9 @@ class UnflippedKernels(PlainKernels):
 class WithoutMask(PlainKernels):
     """The responses' derivatives pass whether the ReLU is open or not."""
 
-    def add_content_gradient(self, dF: Array | None, F: Array, P: Array, weight: float) -> Array:
+    def add_content_gradient(
+        self, dF: Array | None, F: Array, P: Array, weight: float, _owned: Area | None = None
+    ) -> Array:
         return weight * (F - P) + (0 if dF is None else dF)
 
     def convolution_backward(self, dF: Array, F: Array, W: Array) -> Array:

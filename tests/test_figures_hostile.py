@@ -92,7 +92,7 @@ def error_line(capsys: pytest.CaptureFixture[str]) -> str:
         {"init": "content"},
         {"convention": "author"},
         {"tolerance": 0.5},
-        {"memory": 3},
+        {"history": 3},
         {"beta": 2.0},
         {"size": 40},
     ],

@@ -22,7 +22,7 @@ import numpy as np
 
 from gramstyle import layers
 from gramstyle.arrays import Array, cast, namespace
-from gramstyle.kernels import Pooling
+from gramstyle.kernels import Area, Pooling
 
 
 class DeviceKernels:
@@ -37,31 +37,41 @@ class DeviceKernels:
         self._taps: dict[int, tuple[Array, Array]] = {}
         self._unpooled: Array | None = None
 
-    def gram(self, F: Array) -> Array:
-        """Equation 3 over all positions, in F's float type; the result in float64."""
-        matrix = _matrix(F)
+    def gram(self, F: Array, owned: Area | None = None) -> Array:
+        """Equation 3 over all owned positions, in F's float type; the result in float64."""
+        matrix = _matrix(_within(F, owned))
         return cast(matrix @ matrix.T, "float64")
 
     def add_style_gradient(
-        self, dF: Array | None, F: Array, G: Array, A: Array, M: int, weight: float
+        self,
+        dF: Array | None,
+        F: Array,
+        G: Array,
+        A: Array,
+        M: int,
+        weight: float,
+        owned: Area | None = None,
     ) -> Array:
         """dF + weight · equation 6, whose mask is left to the ReLU that the sweep crosses next."""
-        N = F.shape[0]
+        N, X = F.shape[0], _within(F, owned)
         D = cast(weight * (G - A) / (float(N) ** 2 * float(M) ** 2), F.dtype)
-        name = "seed" if dF is None else "product"
-        gradient = self._array(name, (N, F.shape[1] * F.shape[2]), F)
-        namespace(F).matmul(D, _matrix(F), out=gradient)
-        if dF is None:
+        whole = dF is None and owned is None
+        gradient = self._array("seed" if whole else "product", (N, X.shape[1] * X.shape[2]), F)
+        namespace(F).matmul(D, _matrix(X), out=gradient)
+        if whole:
             return gradient.reshape(F.shape)
-        dF += gradient.reshape(F.shape)
+        dF = self._zeros(F) if dF is None else dF
+        there = _within(dF, owned)
+        there += gradient.reshape(X.shape)
         return dF
 
-    def add_content_gradient(self, dF: Array | None, F: Array, P: Array, weight: float) -> Array:
+    def add_content_gradient(
+        self, dF: Array | None, F: Array, P: Array, weight: float, owned: Area | None = None
+    ) -> Array:
         """dF + weight · equation 2, whose mask is left to the ReLU that the sweep crosses next."""
-        if dF is None:
-            dF = self._array("seed", F.shape, F)
-            dF[...] = 0
-        _steps(namespace(F)).add_difference(F, P, F.dtype.type(weight), dF)
+        dF = self._zeros(F) if dF is None else dF
+        there = _within(dF, owned)
+        _steps(namespace(F)).add_difference(_within(F, owned), P, F.dtype.type(weight), there)
         return dF
 
     def convolution_backward(self, dF: Array, F: Array, W: Array) -> Array:
@@ -126,6 +136,11 @@ class DeviceKernels:
             self._taps[id(W)] = (W, taps)  # W stays alive with it, so that no other takes its id
         return self._taps[id(W)][1]
 
+    def _zeros(self, F: Array) -> Array:
+        dF = self._array("seed", F.shape, F)
+        dF[...] = 0
+        return dF
+
     def _array(self, name: str, shape: tuple[int, ...], like: Array) -> Array:
         """Return the array of that name in this shape, its contents undefined."""
         size, kept = prod(shape), self._memory.get(name)
@@ -189,6 +204,10 @@ def _unpool(dY: Array, *members: Array) -> None:
         chosen = free & (member == largest)
         np.multiply(dY, chosen, out=out)
         free &= ~chosen
+
+
+def _within(F: Array, owned: Area | None) -> Array:
+    return F if owned is None else F[:, owned[0], owned[1]]
 
 
 def _matrix(F: Array) -> Array:

@@ -14,7 +14,7 @@ from gramstyle.errors import RuntimeMissingError
 from gramstyle.kernels import Kernels, Pooling
 from gramstyle.model import Model
 from gramstyle.network import Convolution, Network, Responses
-from gramstyle.objective import Backward, Forward
+from gramstyle.objective import Backward, Forward, Recall
 from gramstyle.session import Session
 from gramstyle.strips import StripKernels
 
@@ -42,6 +42,8 @@ class Engine:
 
     Attributes
     ----------
+    recall
+        How tiles come back to a forward pass; None where it is run again.
     device
         The GPU, where there is one.
     """
@@ -50,6 +52,7 @@ class Engine:
     forward: Forward
     kernels: Kernels
     backward: Backward | None = None
+    recall: Recall | None = None
     device: Device | None = None
 
 
@@ -135,5 +138,6 @@ def open_engine(
         assert session is not None  # noqa: S101 - the hybrid has one
         return sweeps.adopt(session(v))
 
-    forward = sweeps.forward if session is None else adopted
-    return Engine(sweeps.network, forward, kernels, sweeps.backward)
+    if session is not None:
+        return Engine(sweeps.network, adopted, kernels, sweeps.backward)
+    return Engine(sweeps.network, sweeps.forward, kernels, sweeps.backward, recall=sweeps)

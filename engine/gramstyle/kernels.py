@@ -11,19 +11,33 @@ from gramstyle.arrays import Array, namespace
 
 Pooling = Literal["max", "avg"]
 
+# Rows and columns of responses (N, H, V). Where a method below takes one as `owned`, the loss term
+# counts there only; the derivative still has the shape of the responses, and nothing is added to it
+# elsewhere. Targets P have the shape of the area.
+Area = tuple[slice, slice]
+
 
 class Kernels(Protocol):
     """What an objective and a network ask for; F and dF are (N, H, V) throughout."""
 
-    def gram(self, F: Array) -> Array:
-        """Equation 3 over all positions: F (N, H, V) → G (N, N)."""
+    def gram(self, F: Array, owned: Area | None = None) -> Array:
+        """Equation 3 over all owned positions: F (N, H, V) → G (N, N)."""
 
     def add_style_gradient(
-        self, dF: Array | None, F: Array, G: Array, A: Array, M: int, weight: float
+        self,
+        dF: Array | None,
+        F: Array,
+        G: Array,
+        A: Array,
+        M: int,
+        weight: float,
+        owned: Area | None = None,
     ) -> Array:
         """dF + weight · equation 6."""
 
-    def add_content_gradient(self, dF: Array | None, F: Array, P: Array, weight: float) -> Array:
+    def add_content_gradient(
+        self, dF: Array | None, F: Array, P: Array, weight: float, owned: Area | None = None
+    ) -> Array:
         """dF + weight · equation 2."""
 
     def convolution_backward(self, dF: Array, F: Array, W: Array) -> Array:
@@ -42,20 +56,30 @@ class Kernels(Protocol):
 class PlainKernels:
     """Every step exactly as `layers` and `losses` write it; any float type, any namespace."""
 
-    def gram(self, F: Array) -> Array:
-        """Equation 3 over all positions."""
-        return losses.gram(_matrix(F))
+    def gram(self, F: Array, owned: Area | None = None) -> Array:
+        """Equation 3 over all owned positions."""
+        return losses.gram(_matrix(_within(F, owned)))
 
     def add_style_gradient(
-        self, dF: Array | None, F: Array, G: Array, A: Array, M: int, weight: float
+        self,
+        dF: Array | None,
+        F: Array,
+        G: Array,
+        A: Array,
+        M: int,
+        weight: float,
+        owned: Area | None = None,
     ) -> Array:
         """dF + weight · equation 6."""
-        gradient = losses.style_gradient(_matrix(F), G, A, F.shape[0], M)
-        return _sum(dF, weight * namespace(F).reshape(gradient, F.shape))
+        here = _within(F, owned)
+        gradient = losses.style_gradient(_matrix(here), G, A, F.shape[0], M)
+        return _sum(dF, F, weight * namespace(F).reshape(gradient, here.shape), owned)
 
-    def add_content_gradient(self, dF: Array | None, F: Array, P: Array, weight: float) -> Array:
+    def add_content_gradient(
+        self, dF: Array | None, F: Array, P: Array, weight: float, owned: Area | None = None
+    ) -> Array:
         """dF + weight · equation 2."""
-        return _sum(dF, weight * losses.content_gradient(F, P))
+        return _sum(dF, F, weight * losses.content_gradient(_within(F, owned), P), owned)
 
     def convolution_backward(self, dF: Array, F: Array, W: Array) -> Array:
         """Through the ReLU, then through the convolution."""
@@ -80,5 +104,14 @@ def _matrix(F: Array) -> Array:
     return matrix
 
 
-def _sum(dF: Array | None, gradient: Array) -> Array:
-    return gradient if dF is None else dF + gradient
+def _within(F: Array, owned: Area | None) -> Array:
+    return F if owned is None else F[:, owned[0], owned[1]]
+
+
+def _sum(dF: Array | None, F: Array, gradient: Array, owned: Area | None) -> Array:
+    """Return dF, 0 where it is None, plus a gradient that covers the owned positions."""
+    if owned is None:
+        return gradient if dF is None else dF + gradient
+    total: Array = namespace(F).zeros_like(F) if dF is None else 1 * dF
+    total[:, owned[0], owned[1]] += gradient
+    return total

@@ -1,8 +1,12 @@
 """What the machine offers."""
 
 import os
+from pathlib import Path
 
 from gramstyle.errors import OptionError
+
+# Where Linux says how much memory a container may take (control groups, version 2).
+CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")
 
 
 def available_threads() -> int:
@@ -13,11 +17,18 @@ def available_threads() -> int:
 
 
 def physical_memory() -> int | None:
-    """Return how many bytes of memory the machine has, or None where it does not tell."""
+    """Return how many bytes of memory there are for this process, or None where nobody tells.
+
+    Those of the machine, or fewer where a container's limit says so.
+    """
     try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):
         return None
+    try:
+        return min(there, int(CONTAINER_LIMIT.read_text()))
+    except (OSError, ValueError):  # there is none, or it says "max"
+        return there
 
 
 def check_memory(width: int, height: int, *, bytes_per_pixel: int) -> None:

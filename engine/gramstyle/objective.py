@@ -1,15 +1,15 @@
 """Equation 7 as a function of the pixels: the loss and its gradient in one call."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
+from typing import Protocol
 
 from gramstyle import losses
 from gramstyle.arrays import Array, namespace
 from gramstyle.conventions import PAPER, Convention
 from gramstyle.errors import NonFiniteError, OptionError
-from gramstyle.kernels import Kernels, PlainKernels
+from gramstyle.kernels import Area, Kernels, PlainKernels
 from gramstyle.network import AddSeed, Network, Responses
 from gramstyle.preprocessing import Preprocessing
 
@@ -20,9 +20,47 @@ Forward = Callable[[Array], Responses]
 Backward = Callable[[Responses, AddSeed], Array]
 
 
+class Recall(Protocol):
+    """How to come back to a forward pass when others have been run since."""
+
+    def left(self, H: int, V: int) -> Sequence[Array]:
+        """Return the flat arrays that the last forward pass over an input (3, H, V) has left.
+
+        Filled again with what was in them, `again` needs nothing else; they are the engine's own.
+        """
+
+    def again(self, v: Array) -> Responses:
+        """Return what forward(v) has returned, once `left` is what it was."""
+
+
 @dataclass(frozen=True)
-class Evaluation:
-    """The objective at one picture.
+class Sums:
+    """What the loss terms add up over positions: of a picture, or of a part of one.
+
+    Equations 1 and 3 are sums over positions and everything after them is not: a picture's sums
+    are those of its parts, added.
+
+    Attributes
+    ----------
+    content
+        ½ Σ (F − P)² (equation 1); 0 without a photograph.
+    gram
+        G = F Fᵀ (equation 3) by style layer.
+    """
+
+    content: float
+    gram: Mapping[str, Array]
+
+    def __add__(self, other: "Sums") -> "Sums":
+        return Sums(
+            self.content + other.content,
+            {name: G + other.gram[name] for name, G in self.gram.items()},
+        )
+
+
+@dataclass(frozen=True)
+class Terms:
+    """The losses at one picture.
 
     Attributes
     ----------
@@ -34,20 +72,38 @@ class Evaluation:
         E_l by layer (equation 4, likewise), without w_l and β.
     style_loss
         L_style = Σ w_l E_l (equation 5), without β.
-    gradient
-        ∂L_total/∂x, shape (3, H, W): the derivative by each pixel value on the scale 0..255.
     """
 
     loss: float
     content: float
     style: Mapping[str, float]
     style_loss: float
+
+
+@dataclass(frozen=True)
+class Evaluation(Terms):
+    """The objective at one picture: its losses and their derivative.
+
+    Attributes
+    ----------
+    gradient
+        ∂L_total/∂x, shape (3, H, W): the derivative by each pixel value on the scale 0..255.
+    """
+
     gradient: Array
+
+    @classmethod
+    def of(cls, terms: Terms, gradient: Array) -> "Evaluation":
+        """Return these losses with their gradient."""
+        return cls(terms.loss, terms.content, terms.style, terms.style_loss, gradient)
 
 
 @dataclass(frozen=True)
 class ContentTarget:
-    """The layer at which content is compared, and the photograph's responses P (N, H, V) there."""
+    """The layer at which content is compared, and the photograph's responses P (N, H, V) there.
+
+    Where tiles keep P for themselves, it has no positions here: (N, 0, 0).
+    """
 
     layer: str
     P: Array
@@ -164,62 +220,130 @@ class Objective:
         NonFiniteError
             If a loss is NaN or infinite, naming the first layer whose responses are.
         """
-        alpha, beta, w = self.weights.alpha, self.weights.beta, self.weights.w
         network = self.network.until(self.layers)
         forward = network.forward if self.forward is None else self.forward
         responses = forward(self.preprocessing.forward(x))
+        M = {name: _positions(responses[name]) for name in self.layers}
+        P = None if self.content is None else self.content.P
 
-        content, content_factor = 0.0, 0.0
+        sums = self.sums(responses, P)
+        terms = self.terms(sums, M)
+        if not math.isfinite(terms.loss):
+            raise NonFiniteError(where_not_finite(responses))
+        dv = self.carry_down(responses, self.seeds(responses, P, sums, M))
+        return Evaluation.of(terms, self.preprocessing.backward(dv))
+
+    def sums(
+        self, responses: Responses, P: Array | None, owned: Mapping[str, Area] | None = None
+    ) -> Sums:
+        """Add up equations 1 and 3 over positions.
+
+        Parameters
+        ----------
+        responses
+            Of a picture, or of a part of it.
+        P
+            What they are compared with at the content layer, in the shape of its owned positions.
+        owned
+            Which rows and columns count, by layer; all of them by default.
+        """
+        content = 0.0
+        if self.content is not None and P is not None:
+            F = part_of(responses[self.content.layer], owned, self.content.layer)
+            content = losses.content_loss(F, P)  # eq. 1
+        gram = {
+            name: self.kernels.gram(responses[name], None if owned is None else owned[name])
+            for name in self.style
+        }  # eq. 3
+        return Sums(content, gram)
+
+    def terms(self, sums: Sums, M: Mapping[str, int]) -> Terms:
+        """Evaluate equations 4, 5 and 7 for the sums of a whole picture with M_l positions."""
+        content = 0.0
         if self.content is not None:
-            F = responses[self.content.layer]
-            content_factor = self.convention.content_factor(F.shape[0], _positions(F))
-            content = content_factor * losses.content_loss(F, self.content.P)  # eq. 1
-        style_factor = self.convention.style_factor
-        G = {name: self.kernels.gram(responses[name]) for name in self.style}  # eq. 3
-        A, M = self._gram_targets(responses)
+            content = self._content_factor(M) * sums.content
+        A = self._gram_targets(M)
         E = {
-            name: style_factor * losses.style_loss(G[name], A[name], A[name].shape[0], M[name])
-            for name in G
+            name: self.convention.style_factor
+            * losses.style_loss(G, A[name], A[name].shape[0], M[name])
+            for name, G in sums.gram.items()
         }  # eq. 4
-        style = losses.total_style_loss(E, {name: w[name] for name in E})  # eq. 5
-        loss = losses.total_loss(content, style, alpha, beta)  # eq. 7
-        if not math.isfinite(loss):
-            raise NonFiniteError(self._where_not_finite(responses))
+        style = losses.total_style_loss(E, {name: self.weights.w[name] for name in E})  # eq. 5
+        loss = losses.total_loss(content, style, self.weights.alpha, self.weights.beta)  # eq. 7
+        return Terms(loss, content, E, style)
+
+    def seeds(
+        self,
+        responses: Responses,
+        P: Array | None,
+        sums: Sums,
+        M: Mapping[str, int],
+        owned: Mapping[str, Area] | None = None,
+    ) -> AddSeed:
+        """Return what adds the derivative of the loss by a layer's responses: equations 2 and 6.
+
+        Parameters
+        ----------
+        responses, P, owned
+            As for `sums`; elsewhere than at owned positions nothing is added.
+        sums, M
+            As for `terms`: of the whole picture, whatever the responses are of.
+        """
+        alpha, beta, w = self.weights.alpha, self.weights.beta, self.weights.w
+        A = self._gram_targets(M)
 
         def add_seed(name: str, dF: Array | None) -> Array:
             """Add what the loss terms that look at this layer want of its responses."""
-            F = responses[name]
+            F, area = responses[name], None if owned is None else owned[name]
             if name in self.style:
+                weight = beta * w[name] * self.convention.style_factor
                 dF = self.kernels.add_style_gradient(
-                    dF, F, G[name], A[name], M[name], beta * w[name] * style_factor
+                    dF, F, sums.gram[name], A[name], M[name], weight, area
                 )
             if self.content is not None and name == self.content.layer:
-                dF = self.kernels.add_content_gradient(
-                    dF, F, self.content.P, alpha * content_factor
-                )
+                assert P is not None  # noqa: S101 - as in `sums`
+                weight = alpha * self._content_factor(M)
+                dF = self.kernels.add_content_gradient(dF, F, P, weight, area)
             assert dF is not None  # noqa: S101 - the network ends at a layer that is looked at
             return dF
 
-        backward = self.backward or partial(network.backward, kernels=self.kernels)
-        dv = backward(responses, add_seed)
-        return Evaluation(loss, content, E, style, self.preprocessing.backward(dv))
+        return add_seed
 
-    def _gram_targets(self, responses: Responses) -> tuple[dict[str, Array], dict[str, int]]:
-        """Return A and M by layer, A rescaled to as many positions as the generated image has.
+    def carry_down(self, responses: Responses, add_seed: AddSeed) -> Array:
+        """Return dv: the reverse sweep of `backward`."""
+        if self.backward is not None:
+            return self.backward(responses, add_seed)
+        return self.network.until(self.layers).backward(responses, add_seed, kernels=self.kernels)
+
+    def _content_factor(self, M: Mapping[str, int]) -> float:
+        assert self.content is not None  # noqa: S101 - asked for by a content term
+        name = self.content.layer
+        return self.convention.content_factor(self.content.P.shape[0], M[name])
+
+    def _gram_targets(self, M: Mapping[str, int]) -> dict[str, Array]:
+        """Return A by layer, rescaled to as many positions as the generated image has.
 
         Differs from Gatys et al. (2015) where the artwork and the photograph differ in size:
         equation 4 has one M. Here each Gram matrix is divided by its own.
         """
-        M = {name: _positions(responses[name]) for name in self.style}
-        A = {name: target.A * (M[name] / target.M) for name, target in self.style.items()}
-        return A, M
+        return {name: target.A * (M[name] / target.M) for name, target in self.style.items()}
 
-    def _where_not_finite(self, responses: Responses) -> str:
-        for name, F in responses.items():
-            xp = namespace(F)
-            if not bool(xp.all(xp.isfinite(F))):
-                return f"the responses of layer {name} are not finite; is the model file sound?"
-        return "the loss is not finite; choose smaller --alpha, --beta or --style-weights"
+
+def where_not_finite(responses: Responses) -> str:
+    """Say which layer's responses are not finite, or that it is the loss alone."""
+    for name, F in responses.items():
+        xp = namespace(F)
+        if not bool(xp.all(xp.isfinite(F))):
+            return f"the responses of layer {name} are not finite; is the model file sound?"
+    return "the loss is not finite; choose smaller --alpha, --beta or --style-weights"
+
+
+def part_of(F: Array, owned: Mapping[str, Area] | None, name: str) -> Array:
+    """Return the owned positions of a layer's responses."""
+    if owned is None:
+        return F
+    rows, columns = owned[name]
+    return F[:, rows, columns]
 
 
 def _positions(F: Array) -> int:

@@ -36,7 +36,10 @@ class Options:
     size
         The longer edge of the result, in pixels; the shorter one follows from the content.
     iterations
-        How many iterations of L-BFGS-B at the most.
+        How many iterations of L-BFGS-B at the most; of several levels, at the first.
+    scales
+        How many levels a run climbs to `size`, each √2 larger than the one before and started from
+        its picture, see `gramstyle.pyramid`; None is as many as begin at 512 pixels or more.
     convention
         The formulas and what goes with them: "paper", the text's, with its start from noise;
         "author", those of its authors' released code, with its weights, start and pooling; None
@@ -62,7 +65,7 @@ class Options:
         convention's.
     tolerance
         End early once the loss has fallen by less than this share in ten iterations; 0 never.
-    memory
+    history
         How many past steps L-BFGS-B learns from.
     engine
         What computes loss and gradient: "numpy", "winograd", "hybrid", "onnx" or "cupy", see
@@ -74,15 +77,26 @@ class Options:
         On a GPU, whether products may be rounded to TF32, which is faster.
     optimiser
         "lbfgsb" is SciPy's; "lbfgsb-device" the same method written for arrays that stay where
-        the gradient is computed. None is the one for the device.
+        the gradient is computed, and in bounded memory. None is the second one on a GPU, in tiles
+        and on a cluster, else SciPy's.
     threads
         How many processor cores to use; None takes all that this process may run on.
+    tile
+        The edge in pixels of the tiles in which the picture is computed, exactly; None takes it
+        whole where `memory` allows, and else the largest tiles that it does.
+    memory
+        How many bytes a run may take; None is three quarters of the machine's memory.
+    scheduler
+        The address of a Dask scheduler on whose workers the tiles are computed.
+    workers
+        How many workers to start on this machine for that instead.
     max_pixels
         Larger pictures are refused before they are decoded.
     """
 
     size: int = 512
     iterations: int = 100
+    scales: int | None = None
     convention: str | None = None
     alpha: float | None = None
     beta: float = 1.0
@@ -93,21 +107,27 @@ class Options:
     seed: int = 0
     pooling: Pooling | None = None
     tolerance: float = 0.0
-    memory: int = 10
+    history: int = 10
     engine: EngineName | None = None
     device: DeviceName = "cpu"
     tf32: bool = False
     optimiser: OptimiserName | None = None
     threads: int | None = None
+    tile: int | None = None
+    memory: int | None = None
+    scheduler: str | None = None
+    workers: int | None = None
     max_pixels: int = MAX_PIXELS
 
     def __post_init__(self) -> None:
         """Check what can be checked without pictures and network; raises OptionError."""
-        for name in ("size", "iterations", "memory", "max_pixels"):
-            if getattr(self, name) < 1:
-                raise OptionError(f"{name} must be at least 1, not {getattr(self, name)}")
-        if self.threads is not None and self.threads < 1:
-            raise OptionError(f"threads must be at least 1, not {self.threads}")
+        for name in (
+            "size", "iterations", "history", "max_pixels", "threads", "scales", "tile", "memory",
+            "workers",
+        ):  # fmt: skip
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise OptionError(f"{name} must be at least 1, not {value}")
         if self.seed < 0:
             raise OptionError(f"seed must not be negative, as {self.seed} is")
         for name in ("alpha", "beta", "tolerance"):
@@ -143,6 +163,14 @@ class Options:
             raise OptionError(
                 f"optimiser must be {' or '.join(OPTIMISERS)}, not {self.optimiser!r}"
             )
+        if self.scheduler is not None and self.workers is not None:
+            raise OptionError(
+                "a scheduler has its own workers; give scheduler or workers, not both"
+            )
+        if self.on_cluster and (self.device == "cuda" or self.runs_on == "onnx"):
+            raise OptionError(
+                "a cluster computes tiles on processors; leave --device and --engine out"
+            )
         if self.convention not in CONVENTIONS:
             raise OptionError(f"convention must be paper or author, not {self.convention!r}")
 
@@ -168,7 +196,13 @@ class Options:
 
     @property
     def minimises_by(self) -> OptimiserName:
-        """The optimiser: the one given, or the device's."""
+        """The optimiser: the one given, or the one for the device and the tiles."""
         if self.optimiser is not None:
             return self.optimiser
-        return "lbfgsb-device" if self.device == "cuda" else "lbfgsb"
+        elsewhere = self.device == "cuda" or self.tile is not None or self.on_cluster
+        return "lbfgsb-device" if elsewhere else "lbfgsb"
+
+    @property
+    def on_cluster(self) -> bool:
+        """Whether a cluster computes."""
+        return self.scheduler is not None or self.workers is not None

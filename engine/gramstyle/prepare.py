@@ -4,7 +4,10 @@ import dataclasses
 import hashlib
 import os
 import platform
+import sys
+import weakref
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
@@ -14,22 +17,47 @@ from typing import Any
 import numpy as np
 
 from gramstyle.arrays import Array
+from gramstyle.cluster import open_cluster
+from gramstyle.cluster_objective import cluster_objective
 from gramstyle.cuda_session import cuda_providers
 from gramstyle.device import Device
-from gramstyle.engines import open_engine
+from gramstyle.engines import Engine, open_engine
 from gramstyle.errors import ImageError, ModelError, OptionError
 from gramstyle.graph_objective import GraphObjective
 from gramstyle.images import Picture, Source, fitted_size, read_picture, resize, room_left
-from gramstyle.machine import available_threads, check_memory
+from gramstyle.lbfgsb import Pairs, PairsInMemory, PairsOnDisk
+from gramstyle.machine import available_threads, check_memory, physical_memory
 from gramstyle.model import Model, is_normalised, locate_model, read_model
 from gramstyle.network import Network
-from gramstyle.objective import ContentTarget, Evaluation, Objective, Weights, style_targets
+from gramstyle.objective import (
+    ContentTarget,
+    Evaluation,
+    Objective,
+    StyleTarget,
+    Weights,
+    style_targets,
+)
 from gramstyle.options import ALPHA_PIXELS, ALPHA_PIXELS_NORMALISED, STARTS, Options
 from gramstyle.session import CPU
+from gramstyle.tiling import (
+    Shelf,
+    TiledObjective,
+    Tiling,
+    tiled_content_targets,
+    tiled_style_targets,
+)
+from gramstyle.tiling.budget import Fit, fit, on_disk
+from gramstyle.tiling.shelf import free_space, scratch_folder
 
-# What a run takes for each pixel of the result at the default layers: 1,280 bytes of responses,
-# 512 of derivatives, 600 of L-BFGS-B's memory, and what SciPy copies.
-BYTES_PER_PIXEL = 2800
+# The least that a run takes for each pixel of the result: the pictures while they are resized, or
+# the optimiser's vectors beside tiles.
+BYTES_PER_PIXEL = 80
+
+# The share of the machine's memory that a run may take unless it is told otherwise.
+SHARE = 0.75
+
+# On a cluster: the edge of a tile, and how many bytes a worker keeps of what pass 1 leaves.
+CLUSTER_TILE, WORKER_SHELF = 1024, 2 * 10**9
 
 # The characters that what a run adds to the settings takes: how it ended, a cell's name.
 RESULT = 2000
@@ -48,7 +76,9 @@ class Plan:
     model, network
         The network's file, and the network cut off above the deepest layer in use.
     options
-        As given.
+        As given, with the tiles and the optimiser that were chosen.
+    fit
+        How it is laid out in memory.
     weights
         α, β and w_l.
     settings
@@ -61,6 +91,7 @@ class Plan:
     model: Model
     network: Network
     options: Options
+    fit: Fit
     weights: Weights
     settings: Mapping[str, Any]
 
@@ -72,13 +103,15 @@ class Prepared:
     Attributes
     ----------
     objective
-        Equation 7 for these pictures.
+        Equation 7 for these pictures. In tiles its content target has no positions.
     loss_and_gradient
         What the optimiser calls: the objective's, or another way to compute the same.
     weights
         Its α, β and w_l.
-    start
-        The first x, float64 (3, H, W), RGB, 0..255; on the GPU where the optimiser is.
+    read_start
+        Returns `start`.
+    pairs
+        Makes what L-BFGS-B's history is kept in.
     settings
         What a record says of it.
     """
@@ -86,10 +119,31 @@ class Prepared:
     objective: Objective
     loss_and_gradient: Callable[[Array], Evaluation]
     weights: Weights
-    start: Array
+    read_start: Callable[[], Array]
+    pairs: Callable[[], Pairs]
     settings: Mapping[str, Any]
     options: Options
     alpha: Array | None
+
+    @property
+    def start(self) -> Array:
+        """The first x (3, H, W), RGB, 0..255, on the GPU where the optimiser is.
+
+        Float64; in tiles float32, and a new array each time, which nobody else keeps.
+        """
+        return self.read_start()
+
+    def whole(self, purpose: str) -> Objective:
+        """Return the objective of a whole picture, for a purpose that tiles do not serve.
+
+        Raises
+        ------
+        OptionError
+            If it is computed in tiles.
+        """
+        if self.options.tile is not None or self.options.on_cluster:
+            raise OptionError(f"{purpose} takes the picture whole; choose a smaller --size")
+        return self.objective
 
 
 def prepare(
@@ -151,6 +205,7 @@ def plan(
     for picture, source, role in ((photograph, content, "content"), (artwork, style, "style")):
         if picture is not None:
             _check_size(network, picture, _name(source, role))
+    options, fitted = _fitted(network, canvas, options)
     filters = {name: N for name, (N, _, _) in network.shapes(canvas.height, canvas.width).items()}
     weights = Weights(
         alpha=0.0 if photograph is None else _alpha(options, canvas, file),
@@ -184,6 +239,7 @@ def plan(
         model=dataclasses.replace(file, network=network),
         network=network,
         options=options,
+        fit=fitted,
         weights=weights,
         settings=settings,
     )
@@ -194,27 +250,23 @@ def build(plan: Plan) -> Prepared:
 
     Raises
     ------
-    RuntimeMissingError, ModelError
-        If ONNX Runtime is not installed, or does not accept the model.
+    RuntimeMissingError, ModelError, OptionError
+        If ONNX Runtime is not installed, or does not accept the model; if there is no room on
+        disk for what does not fit into memory; if there is no cluster.
     """
-    options, preprocessing = plan.options, plan.model.preprocessing
-    layers = _layers_of(plan.photograph, plan.artwork, options)
-    threads = _threads(options)
-    start, photograph, artwork = _start(plan), plan.photograph, plan.artwork
-    weights, settings = plan.weights, plan.settings
-    engine = open_engine(
-        options.runs_on,
-        plan.model,
-        plan.network,
-        layers,
-        pooling=options.pools,
-        threads=threads,
-        device=options.device,
-        tf32=options.tf32,
-    )
+    if plan.options.on_cluster:
+        return _on_cluster(plan)
+    engine = _open_engine(plan)
     # The engine has its own form of the weights: unless somebody else keeps the plan, those in it
     # and the model's file are not in memory any more when the first responses are.
-    del plan
+    model = dataclasses.replace(plan.model, network=engine.network)
+    plan = dataclasses.replace(plan, model=model, network=engine.network)
+    return _whole(plan, engine) if plan.fit.edge is None else _in_tiles(plan, engine)
+
+
+def _whole(plan: Plan, engine: Engine) -> Prepared:
+    options, preprocessing = plan.options, plan.model.preprocessing
+    start, photograph, artwork = _start(plan), plan.photograph, plan.artwork
     forward, kernels = engine.forward, engine.kernels
     style, content = {}, None
     if artwork is not None:
@@ -225,22 +277,12 @@ def build(plan: Plan) -> Prepared:
         layer = options.content_layer
         # Copied as it lies in memory: engines differ in that.
         content = ContentTarget(layer, responses[layer].copy(order="K"))
-    objective = Objective(
-        network=engine.network,
-        preprocessing=preprocessing,
-        content=content,
-        style=style,
-        weights=weights,
-        convention=options.formulas,
-        forward=forward,
-        kernels=kernels,
-        backward=engine.backward,
-    )
+    objective = _objective(engine, plan, content, style)
     loss_and_gradient = objective.loss_and_gradient
     if options.runs_on == "onnx":
         providers = (CPU,) if engine.device is None else cuda_providers(engine.device)
         loss_and_gradient = GraphObjective(
-            objective, *start.shape[1:], threads=threads, providers=providers
+            objective, *start.shape[1:], threads=_threads(options), providers=providers
         ).loss_and_gradient
     elif engine.device is not None and options.minimises_by == "lbfgsb":
         loss_and_gradient = partial(_from_host, objective, engine.device)
@@ -249,12 +291,180 @@ def build(plan: Plan) -> Prepared:
     return Prepared(
         objective=objective,
         loss_and_gradient=loss_and_gradient,
-        weights=weights,
-        start=start,
-        settings=settings,
+        weights=plan.weights,
+        read_start=lambda: start,
+        pairs=partial(PairsInMemory, options.history),
+        settings=plan.settings,
         options=options,
         alpha=None if photograph is None else photograph.alpha,
     )
+
+
+def _in_tiles(plan: Plan, engine: Engine) -> Prepared:
+    """Do the same tile by tile; what does not fit into memory goes to files."""
+    options, preprocessing, fitted = plan.options, plan.model.preprocessing, plan.fit
+    photograph, artwork, forward = plan.photograph, plan.artwork, engine.forward
+    edge, folder = fitted.edge, scratch_folder()
+    assert edge is not None  # noqa: S101 - asked for
+    canvas = _canvas(plan)
+    tiling = Tiling(plan.network, canvas.height, canvas.width, edge)
+    shelf = Shelf(memory=fitted.shelf, folder=folder)
+
+    style, content, targets = {}, None, None
+    if artwork is not None:
+        a = artwork.pixels.transpose(2, 0, 1)
+        tiles = Tiling(plan.network, a.shape[1], a.shape[2], edge)
+        names = options.style_layers
+        style = tiled_style_targets(forward, engine.kernels, preprocessing, names, a, tiles)
+    if photograph is not None:
+        layer, p = options.content_layer, photograph.pixels.transpose(2, 0, 1)
+        targets = tiled_content_targets(forward, preprocessing, layer, p, tiling, shelf)
+        N = plan.network.shapes(canvas.height, canvas.width)[layer][0]
+        content = ContentTarget(layer, np.empty((N, 0, 0), np.float32))
+
+    objective = _objective(engine, plan, content, style)
+    aside = on_disk(fitted, tiling, options.history, recalls=engine.recall is not None)
+    tiled = TiledObjective(
+        objective=objective,
+        tiling=tiling,
+        targets=targets,
+        # Without room for what pass 1 leaves, pass 2 computes it again.
+        recall=engine.recall if aside <= free_space(folder) else None,
+        shelf=shelf,
+    )
+
+    return _tiled(plan, objective, tiled.loss_and_gradient, shelf)
+
+
+def _on_cluster(plan: Plan) -> Prepared:
+    """Do the same on a cluster, which is closed when what is returned is let go."""
+    options = plan.options
+    assert plan.fit.edge is not None  # noqa: S101 - a cluster has tiles
+    pixels = [
+        None if picture is None else picture.pixels.transpose(2, 0, 1)
+        for picture in (plan.photograph, plan.artwork)
+    ]
+    with ExitStack() as stack:
+        cluster = stack.enter_context(
+            open_cluster(
+                scheduler=options.scheduler, workers=options.workers, threads=options.threads
+            )
+        )
+        there = cluster_objective(
+            cluster,
+            file=plan.model,
+            engine=options.runs_on,
+            pooling=options.pools,
+            content_layer=options.content_layer,
+            style_layers=options.style_layers,
+            photograph=pixels[0],
+            artwork=pixels[1],
+            weights=plan.weights,
+            convention=options.convention,
+            edge=plan.fit.edge,
+            shelf=WORKER_SHELF,
+        )
+        stack.callback(there.close)
+        shelf = Shelf(memory=plan.fit.shelf, folder=scratch_folder())
+        prepared = _tiled(plan, there.objective, there.loss_and_gradient, shelf)
+        weakref.finalize(prepared, stack.pop_all().close)
+    return prepared
+
+
+def _tiled(
+    plan: Plan,
+    objective: Objective,
+    loss_and_gradient: Callable[[Array], Evaluation],
+    shelf: Shelf,
+) -> Prepared:
+    """Return what tiles have in common: the start and the history where there is room for them."""
+    options, start = plan.options, _start(plan, np.float32)
+    shape = start.shape
+    shelf.put("start", [start])
+    del start
+
+    def read_start() -> Array:
+        start: Array = np.empty(shape, np.float32)
+        shelf.take("start", [start])
+        return start
+
+    on_file = partial(PairsOnDisk, options.history, folder=scratch_folder())
+    in_memory = partial(PairsInMemory, options.history)
+    return Prepared(
+        objective=objective,
+        loss_and_gradient=loss_and_gradient,
+        weights=plan.weights,
+        read_start=read_start,
+        pairs=in_memory if plan.fit.pairs_in_memory else on_file,
+        settings=plan.settings,
+        options=options,
+        alpha=None if plan.photograph is None else plan.photograph.alpha,
+    )
+
+
+def _canvas(plan: Plan) -> Picture:
+    """Return the picture whose size the result has."""
+    canvas = plan.artwork if plan.photograph is None else plan.photograph
+    assert canvas is not None  # noqa: S101 - a plan has at least one picture
+    return canvas
+
+
+def _open_engine(plan: Plan) -> Engine:
+    options = plan.options
+    return open_engine(
+        options.runs_on,
+        plan.model,
+        plan.network,
+        _layers_of(plan.photograph, plan.artwork, options),
+        pooling=options.pools,
+        threads=_threads(options),
+        device=options.device,
+        tf32=options.tf32,
+    )
+
+
+def _objective(
+    engine: Engine,
+    plan: Plan,
+    content: ContentTarget | None,
+    style: Mapping[str, StyleTarget],
+) -> Objective:
+    return Objective(
+        network=engine.network,
+        preprocessing=plan.model.preprocessing,
+        content=content,
+        style=style,
+        weights=plan.weights,
+        convention=plan.options.formulas,
+        forward=engine.forward,
+        kernels=engine.kernels,
+        backward=engine.backward,
+    )
+
+
+def _fitted(network: Network, canvas: Picture, options: Options) -> tuple[Options, Fit]:
+    """Return how a picture fits into the memory, and the options with what follows from that."""
+    there = physical_memory()
+    memory = options.memory or (sys.maxsize if there is None else int(SHARE * there))
+    fitted = fit(
+        network,
+        canvas.height,
+        canvas.width,
+        engine=options.runs_on,
+        memory=memory,
+        history=options.history,
+        edge=options.tile or (CLUSTER_TILE if options.on_cluster else None),
+    )
+    if fitted.edge is None:
+        return options, fitted
+    optimiser = options.optimiser or "lbfgsb-device"
+    needed = (2 * options.history + 5) * 3 * 8 * canvas.height * canvas.width
+    if optimiser == "lbfgsb" and needed > memory:
+        raise OptionError(
+            f"SciPy's L-BFGS-B takes {needed / 1e9:.1f} GB at {canvas.width}×{canvas.height} "
+            "pixels; leave --optimiser out"
+        )
+    return dataclasses.replace(options, tile=fitted.edge, optimiser=optimiser), fitted
 
 
 def _from_host(objective: Objective, device: Device, x: Array) -> Evaluation:
@@ -312,28 +522,30 @@ def _layer_weights(options: Options, filters: Mapping[str, int]) -> dict[str, fl
     return {name: weight(filters[name], len(names)) for name in names}
 
 
-def _start(plan: Plan) -> Array:
-    """Return the first x (3, H, W) in float64."""
-    canvas = plan.artwork if plan.photograph is None else plan.photograph
-    assert canvas is not None  # noqa: S101 - a plan has at least one picture
+def _start(plan: Plan, dtype: type = np.float64) -> Array:
+    """Return the first x (3, H, W)."""
+    canvas = _canvas(plan)
     if plan.custom is not None:
-        return _as_pixels(plan.custom)
+        return _as_pixels(plan.custom, dtype)
     if plan.options.start == "content":
-        return _as_pixels(canvas)
+        return _as_pixels(canvas, dtype)
     if plan.options.start == "style":
         assert plan.artwork is not None  # noqa: S101 - checked when planning
-        return _as_pixels(resize(plan.artwork, canvas.width, canvas.height))
+        return _as_pixels(resize(plan.artwork, canvas.width, canvas.height), dtype)
     noise = np.random.default_rng(plan.options.seed)
-    return noise.uniform(0.0, 255.0, (3, canvas.height, canvas.width))
+    x: Array = np.empty((3, canvas.height, canvas.width), dtype)
+    for channel in x:
+        channel[...] = noise.uniform(0.0, 255.0, channel.shape)
+    return x
 
 
 def _is_named(start: Source) -> bool:
     return isinstance(start, str) and start in STARTS
 
 
-def _as_pixels(picture: Picture) -> Array:
-    """Return a picture's pixels as x: float64 (3, H, W)."""
-    return np.ascontiguousarray(picture.pixels.transpose(2, 0, 1), np.float64)
+def _as_pixels(picture: Picture, dtype: type = np.float64) -> Array:
+    """Return a picture's pixels as x (3, H, W)."""
+    return np.ascontiguousarray(picture.pixels.transpose(2, 0, 1), dtype)
 
 
 def _name(source: Source | None, role: str) -> str:

@@ -55,6 +55,7 @@ class Session:
         self._session = open_session(model, threads=threads, blocked=blocked)
         self._input = self._session.get_inputs()[0].name
         self._shapes = shapes
+        self._memory = np.empty(0, np.float32)
         self._responses: dict[str, Array] = {}
 
     def __call__(self, v: Array) -> Mapping[str, Array]:
@@ -68,8 +69,7 @@ class Session:
         v = np.ascontiguousarray(v, np.float32)
         shapes = self._shapes(*v.shape[1:])
         if {name: F.shape for name, F in self._responses.items()} != shapes:
-            self._responses.clear()  # the old ones go before the new ones come
-            self._responses = _consecutive(shapes)
+            self._responses = self._consecutive(shapes)
         binding = self._session.io_binding()
         binding.bind_input(self._input, "cpu", 0, np.float32, (1, *v.shape), v.ctypes.data)
         for name, F in self._responses.items():
@@ -83,15 +83,20 @@ class Session:
             ) from None
         return self._responses
 
+    def _consecutive(self, shapes: Mapping[str, tuple[int, int, int]]) -> dict[str, Array]:
+        """Return arrays of these shapes, one behind the other in one piece of memory.
 
-def _consecutive(shapes: Mapping[str, tuple[int, int, int]]) -> dict[str, Array]:
-    """Return arrays of these shapes, one behind the other in one piece of memory."""
-    ends = np.cumsum([prod(shape) for shape in shapes.values()])
-    memory = np.empty(int(ends[-1]), np.float32)
-    return {
-        name: memory[end - prod(shape) : end].reshape(shape)
-        for (name, shape), end in zip(shapes.items(), ends, strict=True)
-    }
+        It is the one that another picture's were in, if that was large enough.
+        """
+        ends = np.cumsum([prod(shape) for shape in shapes.values()])
+        self._responses.clear()  # the old ones go before the new ones come
+        if self._memory.size < ends[-1]:
+            self._memory = np.empty(0, np.float32)
+            self._memory = np.empty(int(ends[-1]), np.float32)
+        return {
+            name: self._memory[end - prod(shape) : end].reshape(shape)
+            for (name, shape), end in zip(shapes.items(), ends, strict=True)
+        }
 
 
 def open_session(

@@ -19,7 +19,7 @@ import numpy as np
 
 from gramstyle import layers
 from gramstyle.arrays import Array
-from gramstyle.kernels import Pooling
+from gramstyle.kernels import Area, Pooling
 from gramstyle.workers import Workers
 
 # Positions in a strip: large enough for an efficient matrix product, small enough for the
@@ -44,43 +44,57 @@ class StripKernels:
         self._buffers = [np.empty(0, np.float32), np.empty(0, np.float32)]
         self._free = np.empty(0, np.float32)  # one stretch of passed responses
 
-    def gram(self, F: Array) -> Array:
+    def gram(self, F: Array, owned: Area | None = None) -> Array:
         """Equation 3, strip by strip: a Gram matrix is a sum over positions. Float64 result."""
-        F = _matrix(F)
         G = np.zeros((F.shape[0], F.shape[0]), np.float64)
+
         # NumPy sees that the second factor is the first one transposed and does half the work.
-        for part in self.workers.map(lambda s: F[:, s] @ F[:, s].T, _positions(F.shape[1])):
+        def strip(here: Area) -> Array:
+            X = self._gathered(F, here)
+            return X @ X.T
+
+        for part in self.workers.map(strip, _strips(F.shape, owned)):
             G += part
         return G
 
     def add_style_gradient(
-        self, dF: Array | None, F: Array, G: Array, A: Array, M: int, weight: float
+        self,
+        dF: Array | None,
+        F: Array,
+        G: Array,
+        A: Array,
+        M: int,
+        weight: float,
+        owned: Area | None = None,
     ) -> Array:
         """dF + weight · equation 6, whose mask is left to the ReLU that the sweep crosses next."""
         N = F.shape[0]
         D = (weight * (G - A) / (float(N) ** 2 * float(M) ** 2)).astype(np.float32)
-        out, dF = self._accumulator(dF, F.shape), dF if dF is None else _matrix(dF)
-        F, flat = _matrix(F), _matrix(out)
+        out = self._accumulator(dF, F.shape, owned)
 
-        def strip(s: slice) -> None:
+        def strip(here: Area) -> None:
+            X = self._gathered(F, here)
+            seed = np.matmul(D, X, out=self.workers.scratch("gemm", X.shape))
+            there = out[:, here[0], here[1]]
             if dF is None:
-                np.matmul(D, F[:, s], out=flat[:, s])
+                there[...] = seed.reshape(there.shape)
             else:
-                flat[:, s] += np.matmul(
-                    D, F[:, s], out=self.workers.scratch("gemm", flat[:, s].shape)
-                )
+                there += seed.reshape(there.shape)
 
-        self.workers.run(strip, _positions(F.shape[1]))
+        self.workers.run(strip, _strips(F.shape, owned))
         return out
 
-    def add_content_gradient(self, dF: Array | None, F: Array, P: Array, weight: float) -> Array:
+    def add_content_gradient(
+        self, dF: Array | None, F: Array, P: Array, weight: float, owned: Area | None = None
+    ) -> Array:
         """dF + weight · equation 2, whose mask is left to the ReLU that the sweep crosses next."""
-        out = self._accumulator(dF, F.shape)
+        out = self._accumulator(dF, F.shape, owned)
+        into, of = _within(out, owned), _within(F, owned)
 
         def strip(rows: slice) -> None:
-            here = out[:, rows]
+            here = into[:, rows]
             difference = np.subtract(
-                F[:, rows], P[:, rows], out=self.workers.scratch("gemm", here.shape)
+                of[:, rows], P[:, rows], out=self.workers.scratch("gemm", here.shape)
             )
             difference *= np.float32(weight)
             if dF is None:
@@ -88,7 +102,7 @@ class StripKernels:
             else:
                 here += difference
 
-        self.workers.run(strip, _bands(*F.shape[1:]))
+        self.workers.run(strip, _bands(*of.shape[1:]))
         return out
 
     def convolution_backward(self, dF: Array, F: Array, W: Array) -> Array:
@@ -174,8 +188,26 @@ class StripKernels:
         np.multiply(dF[:, first:last], open_, out=lines[:, top:bottom, 1 : V + 1])
         return padded
 
-    def _accumulator(self, dF: Array | None, shape: tuple[int, ...]) -> Array:
-        return self._result(shape, besides=None) if dF is None else dF
+    def _gathered(self, F: Array, here: Area) -> Array:
+        """Return these positions as the paper's matrix (N, M); copied where they lie apart."""
+        part = F[:, here[0], here[1]]
+        apart = part.shape[1] > 1 and part.shape[2] != F.shape[2]
+        if apart:
+            copied = self.workers.scratch("gathered", part.shape)
+            copied[...] = part
+            part = copied
+        return part.reshape(len(F), -1)
+
+    def _accumulator(
+        self, dF: Array | None, shape: tuple[int, ...], owned: Area | None = None
+    ) -> Array:
+        """Return what a gradient is added to; without a dF, 0 where nothing will be written."""
+        if dF is not None:
+            return dF
+        out = self._result(shape, besides=None)
+        if owned is not None:
+            out[...] = 0
+        return out
 
     def _result(self, shape: tuple[int, ...], *, besides: Array | None) -> Array:
         """Return an array to write to that does not touch `besides`, its contents undefined."""
@@ -221,13 +253,19 @@ def _avg_pool_backward(dY: Array, X: Array, dX: Array) -> None:
         dX[window] = quarter
 
 
-def _matrix(F: Array) -> Array:
-    return F.reshape(F.shape[0], -1)
+def _within(F: Array, owned: Area | None) -> Array:
+    return F if owned is None else F[:, owned[0], owned[1]]
 
 
-def _positions(M: int) -> list[slice]:
-    """Split M positions into strips."""
-    return [slice(start, min(start + POSITIONS, M)) for start in range(0, M, POSITIONS)]
+def _strips(shape: tuple[int, ...], owned: Area | None) -> list[Area]:
+    """Split the owned positions of responses (N, H, V) into bands of about POSITIONS."""
+    rows, columns = (slice(0, shape[1]), slice(0, shape[2])) if owned is None else owned
+    width = columns.stop - columns.start
+    some = max(1, POSITIONS // max(width, 1))
+    return [
+        (slice(y, min(y + some, rows.stop)), columns)
+        for y in range(rows.start, rows.stop if width else rows.start, some)
+    ]
 
 
 def _bands(height: int, width: int) -> list[slice]:

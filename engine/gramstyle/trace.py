@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from gramstyle import layers
 from gramstyle.arrays import Array, namespace
 from gramstyle.errors import NonFiniteError, OptionError
-from gramstyle.kernels import Kernels, PlainKernels, Pooling
+from gramstyle.kernels import Area, Kernels, PlainKernels, Pooling
 from gramstyle.network import Convolution, Layer, Network
 from gramstyle.objective import Evaluation, Objective
 
@@ -157,18 +157,27 @@ class _Recorder:
         self._before = 0.0
         self._after: float | None = None
 
-    def gram(self, F: Array) -> Array:
-        return self._kernels.gram(F)
+    def gram(self, F: Array, owned: Area | None = None) -> Array:
+        return self._kernels.gram(F, owned)
 
     def add_style_gradient(
-        self, dF: Array | None, F: Array, G: Array, A: Array, M: int, weight: float
+        self,
+        dF: Array | None,
+        F: Array,
+        G: Array,
+        A: Array,
+        M: int,
+        weight: float,
+        owned: Area | None = None,
     ) -> Array:
-        self._look_at_seed(dF, PlainKernels().add_style_gradient(None, F, G, A, M, weight))
-        return self._timed(lambda: self._kernels.add_style_gradient(dF, F, G, A, M, weight))
+        self._look_at_seed(dF, PlainKernels().add_style_gradient(None, F, G, A, M, weight, owned))
+        return self._timed(lambda: self._kernels.add_style_gradient(dF, F, G, A, M, weight, owned))
 
-    def add_content_gradient(self, dF: Array | None, F: Array, P: Array, weight: float) -> Array:
-        self._look_at_seed(dF, PlainKernels().add_content_gradient(None, F, P, weight))
-        return self._timed(lambda: self._kernels.add_content_gradient(dF, F, P, weight))
+    def add_content_gradient(
+        self, dF: Array | None, F: Array, P: Array, weight: float, owned: Area | None = None
+    ) -> Array:
+        self._look_at_seed(dF, PlainKernels().add_content_gradient(None, F, P, weight, owned))
+        return self._timed(lambda: self._kernels.add_content_gradient(dF, F, P, weight, owned))
 
     def convolution_backward(self, dF: Array, F: Array, W: Array) -> Array:
         self._look_at_arrived(dF)

@@ -108,7 +108,7 @@ def optimise(plan: Plan, *, way: str) -> Curve:
         [v],
         max_iter=iterations,
         max_eval=20 * iterations + 20,
-        history_size=plan.options.memory if wolfe else 100,
+        history_size=plan.options.history if wolfe else 100,
         line_search_fn="strong_wolfe" if wolfe else None,
         tolerance_grad=-1,  # as many iterations as asked for
         tolerance_change=-1,

@@ -1,6 +1,7 @@
 """Arguments that several commands share; every default is the one in `Options`."""
 
 import argparse
+import re
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,10 @@ def add_run(
         help=f"the longer edge of {what} (default {defaults.size})")  # fmt: skip
     group.add_argument("--iterations", type=int, metavar="N",
         help=f"iterations of L-BFGS-B at the most (default {defaults.iterations})")  # fmt: skip
+    group.add_argument("--scales", type=int, metavar="N",
+        help="how many levels to climb to --size, each 1.4 times larger than the last and started "
+        "from its picture (default: as many as begin at 512 pixels or more; 1: "
+        "no others)")  # fmt: skip
     group.add_argument("--tolerance", type=float, metavar="SHARE",
         help="end early once the loss has fallen by less than this share of itself in ten "
         f"iterations; 0 never (default {defaults.tolerance:g})")  # fmt: skip
@@ -82,6 +87,17 @@ def add_machine(group: argparse._ArgumentGroup) -> None:
         "cache, where it is built if need be)")  # fmt: skip
     group.add_argument("--threads", type=int, metavar="N",
         help="processor cores to use (default: all)")  # fmt: skip
+    group.add_argument("--memory", type=size_in_bytes, metavar="SIZE",
+        help="how much memory a run may take, like 2GB: larger pictures are computed in tiles, "
+        "exactly, and what does not fit goes to files (default: three quarters of the "
+        "machine's)")  # fmt: skip
+    group.add_argument("--tile", type=int, metavar="PIXELS",
+        help="compute in tiles with edges of this many pixels (default: whole, or the largest "
+        "that --memory allows)")  # fmt: skip
+    group.add_argument("--scheduler", metavar="ADDRESS",
+        help="compute the tiles on the workers of the Dask scheduler there")  # fmt: skip
+    group.add_argument("--workers", type=int, metavar="N",
+        help="compute the tiles on this many Dask workers, started here")  # fmt: skip
     group.add_argument("--max-pixels", type=int, metavar="N",
         help="refuse pictures with more pixels than this, unread "
         f"(default {DEFAULTS.max_pixels})")  # fmt: skip
@@ -123,6 +139,18 @@ def options_of(arguments: argparse.Namespace, **defaults: Any) -> Options:
     known = Options.__dataclass_fields__
     given = {k: v for k, v in vars(arguments).items() if k in known and v is not None}
     return Options(**{**defaults, **given})
+
+
+UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12,
+         "KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}  # fmt: skip
+
+
+def size_in_bytes(text: str) -> int:
+    """Return the number of bytes that a size like 2GB, 1.5GiB or 800M says."""
+    found = re.fullmatch(r"(\d{1,15}(?:\.\d{1,9})?)\s*([KMGT]?I?)B?", text.strip().upper())
+    if found is None or found[2] not in UNITS:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a size like 2GB")
+    return int(float(found[1]) * UNITS[found[2]])
 
 
 def names(text: str) -> tuple[str, ...]:

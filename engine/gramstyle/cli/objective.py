@@ -127,7 +127,7 @@ def _stored(arguments: argparse.Namespace) -> tuple[Plan, Objective]:
         photograph = read_picture(arguments.content, name="content", max_pixels=options.max_pixels)
         content = resize(photograph, *arguments.exact).pixels / 255
     planned = _plan(content, arguments.style, options, arguments)
-    return planned, build(planned).objective
+    return planned, build(planned).whole("objective export")
 
 
 def _asked(arguments: argparse.Namespace) -> tuple[Plan, Objective]:

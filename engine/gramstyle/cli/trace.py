@@ -87,7 +87,7 @@ def run_command(arguments: argparse.Namespace) -> None:
         _check_targets([arguments.json], inputs)
 
     prepared = build(planned)
-    traced = trace(prepared.objective, prepared.start)
+    traced = trace(prepared.whole("trace"), prepared.start)
     rows = [row for row in traced.rows if row.layer in (*layers, PIXELS)]
     if arguments.save is not None:
         say.tell("drawing, which takes about a second a picture")

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from gramstyle.arrays import Array
-from gramstyle.kernels import Pooling
+from gramstyle.kernels import Area, Pooling
 from gramstyle.network import Network
 from gramstyle.objective import Objective
 
@@ -87,19 +87,28 @@ class Recorder:
         self._above = list(objective.network.until(objective.layers).names)
         self.dF: dict[str, Array] = {}
 
-    def gram(self, F: Array) -> Array:
+    def gram(self, F: Array, owned: Area | None = None) -> Array:
         """Equation 3."""
-        return self._step.gram(F)
+        return self._step.gram(F, owned)
 
     def add_style_gradient(
-        self, dF: Array | None, F: Array, G: Array, A: Array, M: int, weight: float
+        self,
+        dF: Array | None,
+        F: Array,
+        G: Array,
+        A: Array,
+        M: int,
+        weight: float,
+        owned: Area | None = None,
     ) -> Array:
         """dF + weight · equation 6."""
-        return self._step.add_style_gradient(dF, F, G, A, M, weight)
+        return self._step.add_style_gradient(dF, F, G, A, M, weight, owned)
 
-    def add_content_gradient(self, dF: Array | None, F: Array, P: Array, weight: float) -> Array:
+    def add_content_gradient(
+        self, dF: Array | None, F: Array, P: Array, weight: float, owned: Area | None = None
+    ) -> Array:
         """dF + weight · equation 2."""
-        return self._step.add_content_gradient(dF, F, P, weight)
+        return self._step.add_content_gradient(dF, F, P, weight, owned)
 
     def convolution_backward(self, dF: Array, F: Array, W: Array) -> Array:
         """Keep dF, then cross the layer."""

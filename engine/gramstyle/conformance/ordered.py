@@ -11,20 +11,28 @@ import numpy as np
 
 from gramstyle import layers
 from gramstyle.arrays import Array
-from gramstyle.kernels import PlainKernels
+from gramstyle.kernels import Area, PlainKernels
 from gramstyle.network import Convolution, Network
 
 
 class OrderedKernels(PlainKernels):
     """`PlainKernels` without a matrix product."""
 
-    def gram(self, F: Array) -> Array:
+    def gram(self, F: Array, owned: Area | None = None) -> Array:
         """Equation 3: G_ij = Σ_k F_ik F_jk, each sum rounded once."""
+        F = F if owned is None else F[:, owned[0], owned[1]]
         rows = F.reshape(F.shape[0], -1)
         return np.array([[math.fsum(a * b) for b in rows] for a in rows], F.dtype)
 
     def add_style_gradient(
-        self, dF: Array | None, F: Array, G: Array, A: Array, M: int, weight: float
+        self,
+        dF: Array | None,
+        F: Array,
+        G: Array,
+        A: Array,
+        M: int,
+        weight: float,
+        owned: Area | None = None,
     ) -> Array:
         """dF + weight · equation 6."""
         N = F.shape[0]
@@ -34,6 +42,10 @@ class OrderedKernels(PlainKernels):
             for j in range(N):
                 product[i] += D[i, j] * F[j]
         gradient = weight * np.where(F > 0, product, 0)
+        if owned is not None:
+            here = gradient[:, owned[0], owned[1]]
+            gradient = np.zeros_like(F)
+            gradient[:, owned[0], owned[1]] = here
         return gradient if dF is None else dF + gradient
 
     def convolution_backward(self, dF: Array, F: Array, W: Array) -> Array:

@@ -42,11 +42,17 @@ def flat(F: Array) -> Array:
     N, H, V = F.shape
     width = padded(N)
     # A stride along an edge of one pixel means nothing.
-    if F.strides[0] != F.itemsize or (V > 1 and F.strides[2] != width * F.itemsize):
+    lies = F.strides[0] == F.itemsize and (V == 1 or F.strides[2] == width * F.itemsize)
+    if not lies or (H > 1 and F.strides[1] != V * width * F.itemsize):
         raise ValueError("the array does not lie positions before channels")
     return np.lib.stride_tricks.as_strided(F, (H * V * width,), (F.itemsize,))
 
 
+def rows(F: Array) -> Array:
+    """Return all the memory of such an array, padding too, as (H, V, channels)."""
+    return flat(F).reshape(*F.shape[1:], padded(len(F)))
+
+
 def matrix(F: Array) -> Array:
-    """Return all the memory of such an array, padding too, as (positions, channels)."""
+    """Return the same as (positions, channels)."""
     return flat(F).reshape(-1, padded(len(F)))

@@ -10,7 +10,7 @@ from gramstyle.arrays import Array
 from gramstyle.conformance.adapters import cpu_only
 from gramstyle.conformance.cases import Answer, Case, answer
 from gramstyle.conformance.comparing import Adapter
-from gramstyle.kernels import PlainKernels
+from gramstyle.kernels import Area, PlainKernels
 from gramstyle.network import Convolution, Network
 from gramstyle.objective import StyleTarget
 
@@ -67,19 +67,28 @@ def plainly(image: Array, case: Case, place: Callable[[Array], Array]) -> Answer
 class _WideTerms(PlainKernels):
     """In float16 compute the loss terms in float32: Gram matrices, squares and weights overflow."""
 
-    def gram(self, F: Array) -> Array:
+    def gram(self, F: Array, owned: Area | None = None) -> Array:
         """Equation 3."""
-        return super().gram(_wide(F))
+        return super().gram(_wide(F), owned)
 
     def add_style_gradient(
-        self, dF: Array | None, F: Array, G: Array, A: Array, M: int, weight: float
+        self,
+        dF: Array | None,
+        F: Array,
+        G: Array,
+        A: Array,
+        M: int,
+        weight: float,
+        owned: Area | None = None,
     ) -> Array:
         """dF + weight · equation 6."""
-        return super().add_style_gradient(dF, _wide(F), G, A, M, weight).astype(F.dtype)
+        return super().add_style_gradient(dF, _wide(F), G, A, M, weight, owned).astype(F.dtype)
 
-    def add_content_gradient(self, dF: Array | None, F: Array, P: Array, weight: float) -> Array:
+    def add_content_gradient(
+        self, dF: Array | None, F: Array, P: Array, weight: float, owned: Area | None = None
+    ) -> Array:
         """dF + weight · equation 2."""
-        return super().add_content_gradient(dF, _wide(F), P, weight).astype(F.dtype)
+        return super().add_content_gradient(dF, _wide(F), P, weight, owned).astype(F.dtype)
 
 
 def _wide(F: Array) -> Array:

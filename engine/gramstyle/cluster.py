@@ -1,0 +1,414 @@
+"""Workers on other machines, or processes on this one, by Dask. The only `import distributed`.
+
+Nothing that a task needs lies in one place only: data go to the workers as tasks that return them,
+whose recipes the scheduler keeps, so that a worker which is lost costs what it had computed.
+"""
+
+import logging
+import signal
+import threading
+import time
+import uuid
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from pathlib import Path
+from types import ModuleType
+from typing import Any, TypeVar
+
+from gramstyle.errors import GramstyleError, ModelError, OptionError, RuntimeMissingError
+from gramstyle.machine import available_threads
+from gramstyle.tiling import remote
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+# What a task will have returned: a Dask future.
+Placed = Any
+
+# How long to wait for a scheduler to answer, and for its first worker, in seconds.
+ANSWER = 10.0
+# How long a cluster may be without any worker before a run ends.
+PATIENCE = 60.0
+
+_SETTINGS = {
+    # Windows of pixels travel within their tasks: large ones are meant to.
+    "distributed.admin.large-graph-warning-threshold": "1TB",
+    "distributed.comm.timeouts.connect": f"{ANSWER}s",
+}
+_LOGGERS = ("distributed", "distributed.client", "tornado", "tornado.application", "asyncio")
+
+
+class Cluster:
+    """A Dask scheduler with workers, as the rest of the program sees it; see `open_cluster`.
+
+    Parameters
+    ----------
+    client
+        A `distributed.Client`.
+    address
+        What to call the cluster in messages.
+    threads
+        How many threads an engine on a worker has; None is as many as the worker was given.
+    patience
+        After how many seconds without any worker to give up.
+    """
+
+    def __init__(
+        self, client: Any, address: str, *, threads: int | None, patience: float = PATIENCE
+    ) -> None:
+        self._client = client
+        self._address = address
+        self._patience = patience
+        self.threads = threads
+
+    def worker_count(self) -> int:
+        """Return how many workers there are now."""
+        with self._plainly():
+            return len(self._client.nthreads())
+
+    def submit(self, function: Callable[..., Any], *arguments: Any, priority: int = 0) -> Placed:
+        """Have a function computed on some worker.
+
+        Parameters
+        ----------
+        function
+            Of a module that the workers have. It may be computed again, elsewhere.
+        arguments
+            Values, which the scheduler keeps, or what `submit` has returned, which workers hand
+            on to each other.
+        priority
+            Higher ones first; of equal ones those submitted first.
+        """
+        key = f"{function.__name__}-{uuid.uuid4().hex}"
+        with self._plainly():
+            return self._client.submit(function, *arguments, key=key, pure=False, priority=priority)
+
+    def wait(self, placed: Placed) -> None:
+        """Wait until a task is done, or has failed.
+
+        Raises
+        ------
+        OptionError
+            If the scheduler is gone, or all workers have been for too long.
+        """
+        distributed, seen = _load(), time.monotonic()
+        while True:
+            with self._plainly():
+                try:
+                    distributed.wait(placed, timeout=1.0)
+                    return
+                except TimeoutError:
+                    seen = self._last_seen(seen)
+
+    def fetch(self, placed: Placed) -> Any:
+        """Return what a task has returned, or raise what it has raised.
+
+        Raises
+        ------
+        GramstyleError
+            What the task raised; as `wait` does; if several workers have died of the task.
+        """
+        distributed = _load()
+        while True:
+            self.wait(placed)
+            with self._plainly():
+                try:
+                    error = placed.exception(timeout=self._patience)
+                    if error is None:
+                        return placed.result(timeout=self._patience)
+                except TimeoutError:  # its worker has died since: somebody computes it again
+                    continue
+            if isinstance(error, distributed.scheduler.KilledWorker):
+                raise OptionError(
+                    f"{error.allowed_failures + 1} workers have died of the same task; if memory "
+                    "is short on them, choose smaller tiles"
+                )
+            raise error
+
+    def place_model(self, path: Path, sha256: str) -> None:
+        """See to it that each worker, now or later, has the model's file before its first task.
+
+        A worker that finds it where gramstyle looks for models does not ask; the others get it from
+        the scheduler, check it, and keep it.
+
+        Raises
+        ------
+        ModelError
+            If the file has changed since it was read, or a worker cannot keep it.
+        """
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise ModelError(f"cannot read {path}: {error.strerror}; check the path") from None
+        if remote.sha256_of(data) != sha256:
+            raise ModelError(f"{path} has just been changed; start again")
+        shelf, setup = _plugins(_load(), sha256, data)
+        with self._plainly():
+            self._client.register_plugin(shelf, name=f"gramstyle-shelf-{sha256}")
+            self._client.register_plugin(setup, name=f"gramstyle-model-{sha256}")
+
+    def map_jobs(
+        self, function: Callable[[T], R], items: Iterable[T], *, ahead: int = 2
+    ) -> Iterator[tuple[int, R | GramstyleError]]:
+        """Yield what a function makes of each item, as it is finished.
+
+        Parameters
+        ----------
+        function
+            Of a module that the workers have; a worker does one item at a time. An item whose
+            worker dies is done again elsewhere.
+        items
+            Taken as they are needed.
+        ahead
+            How many items for each worker are under way at a time.
+
+        Yields
+        ------
+        tuple
+            The item's place in `items`, and what came of it; or the error that the function
+            raised, which the other items do not suffer from.
+
+        Raises
+        ------
+        OptionError
+            As `wait` does.
+        """
+        distributed = _load()
+        waiting = enumerate(items)
+        under_way: dict[Any, int] = {}
+        seen = time.monotonic()
+        while True:
+            while len(under_way) < max(1, ahead * self.worker_count()):
+                index, item = next(waiting, (None, None))
+                if index is None:
+                    break
+                under_way[self.submit(remote.alone, function, item)] = index
+            if not under_way:
+                return
+            seen = self._last_seen(seen)
+            with self._plainly():
+                try:
+                    done = distributed.wait(
+                        list(under_way), timeout=1.0, return_when="FIRST_COMPLETED"
+                    ).done
+                except TimeoutError:
+                    continue
+            for placed in sorted(done, key=under_way.__getitem__):
+                yield under_way.pop(placed), self._outcome(placed)
+
+    def _outcome(self, placed: Placed) -> Any:
+        try:
+            return self.fetch(placed)
+        except GramstyleError as error:
+            return error
+        except Exception as error:  # one item must not take the others with it
+            what = " ".join(f"{type(error).__name__}: {error}".split())
+            return GramstyleError(f"{what}; this is a mistake in gramstyle, please report it")
+
+    def _last_seen(self, before: float) -> float:
+        """Return when there was a worker last; raise OptionError if that is too long ago."""
+        now = time.monotonic()
+        if self.worker_count():
+            return now
+        if now - before >= self._patience:
+            raise OptionError(
+                f"the cluster at {self._address} has had no worker for {self._patience:.0f} "
+                "seconds; start some, and begin again"
+            )
+        return before
+
+    @contextmanager
+    def _plainly(self) -> Iterator[None]:
+        """Say in one line what Dask says in many."""
+        distributed = _load()
+        try:
+            yield
+        except TimeoutError:
+            raise
+        except (distributed.client.CancelledError, OSError):
+            raise OptionError(
+                f"the scheduler at {self._address} does not answer any more; start it again"
+            ) from None
+
+
+@contextmanager
+def open_cluster(
+    *,
+    scheduler: str | None = None,
+    workers: int | None = None,
+    threads: int | None = None,
+    patience: float = PATIENCE,
+) -> Iterator[Cluster]:
+    """Give a cluster: somebody's, or processes on this machine that end with this one.
+
+    A script that starts workers must be importable: its work stands under
+    ``if __name__ == "__main__":``.
+
+    Parameters
+    ----------
+    scheduler
+        The address of a Dask scheduler, such as ``tcp://10.0.0.5:8786``.
+    workers
+        Instead: how many processes to start here.
+    threads
+        How many threads an engine on a worker has; None is as many as the worker was started
+        with, or this machine's cores shared out among the processes.
+    patience
+        After how many seconds without any worker to give up.
+
+    Raises
+    ------
+    OptionError
+        If there is no scheduler at the address within ten seconds, or no worker; if it or one of
+        them has another version of gramstyle or of Dask.
+    RuntimeMissingError
+        If Dask is not installed.
+    """
+    if (scheduler is None) == (workers is None):
+        raise OptionError("a cluster has either a scheduler's address or a number of workers")
+    distributed = _load()
+    import dask
+
+    with ExitStack() as stack:
+        stack.enter_context(_quiet())
+        stack.enter_context(dask.config.set(_SETTINGS))
+        if workers is not None:
+            threads = threads or max(1, available_threads() // workers)
+            address = "this machine"
+            local = stack.enter_context(_local(distributed, workers))
+            client = stack.enter_context(distributed.Client(local, direct_to_workers=True))
+        else:
+            assert scheduler is not None  # noqa: S101 - one of the two
+            address = scheduler
+            client = stack.enter_context(_client_of(distributed, scheduler))
+            _check_versions(client, distributed, address)
+        yield Cluster(client, address, threads=threads, patience=patience)
+
+
+def _load() -> ModuleType:
+    try:
+        import distributed
+        import distributed.scheduler
+    except ImportError as error:
+        raise RuntimeMissingError(
+            f'a cluster needs Dask ({error}); install it with: pip install "gramstyle[distributed]"'
+        ) from None
+    return distributed
+
+
+def _local(distributed: ModuleType, workers: int) -> AbstractContextManager[Any]:
+    """Start workers here: no page to look at, no limit on memory, which `--memory` sets."""
+    with _deaf():
+        local: AbstractContextManager[Any] = distributed.LocalCluster(
+            n_workers=workers,
+            threads_per_worker=1,
+            processes=True,
+            host="127.0.0.1",
+            dashboard_address="127.0.0.1:0",
+            memory_limit=0,
+            silence_logs=logging.CRITICAL,
+            death_timeout=60,
+        )
+    return local
+
+
+@contextmanager
+def _deaf() -> Iterator[None]:
+    """Start processes that do not hear Ctrl-C, which a terminal sends to all of them."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _client_of(distributed: ModuleType, address: str) -> AbstractContextManager[Any]:
+    try:
+        with warnings.catch_warnings():
+            # Another version is refused in our own words.
+            warnings.simplefilter("ignore", distributed.versions.VersionMismatchWarning)
+            client: Any = distributed.Client(address, timeout=ANSWER, direct_to_workers=True)
+    except Exception as error:  # whatever answers there may say anything
+        what = " ".join(str(error).split()) or type(error).__name__
+        raise OptionError(
+            f"there is no Dask scheduler at {address} ({what}); check the address, or start one: "
+            "dask scheduler"
+        ) from None
+    return client  # type: ignore[no-any-return]
+
+
+def _check_versions(client: Any, distributed: ModuleType, address: str) -> None:
+    """Refuse a scheduler or a worker that would not understand, and one without workers."""
+    try:
+        client.wait_for_workers(1, timeout=ANSWER)
+    except TimeoutError:
+        raise OptionError(
+            f"the scheduler at {address} has no workers; start some: dask worker {address}"
+        ) from None
+
+    def version() -> str:  # travels by its code: gramstyle may not be there
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            return version("gramstyle")
+        except PackageNotFoundError:
+            return "(not installed)"
+
+    dask = client.get_versions()
+    wanted = distributed.__version__
+    theirs = {"the scheduler": dask["scheduler"]["packages"]["distributed"]}
+    for name, found in dask["workers"].items():
+        theirs[f"worker {name}"] = found["packages"]["distributed"]
+    _refuse_others(theirs, wanted, "distributed", address)
+    gramstyle = {"the scheduler": client.run_on_scheduler(version)}
+    for name, found in client.run(version).items():
+        gramstyle[f"worker {name}"] = found
+    _refuse_others(gramstyle, remote.installed_version(), "gramstyle", address)
+
+
+def _refuse_others(theirs: dict[str, str], wanted: str, package: str, address: str) -> None:
+    for who, found in theirs.items():
+        if found != wanted:
+            raise OptionError(
+                f"{who} of {address} has {package} {found} and this is {wanted}; install the same "
+                "on all"
+            )
+
+
+def _plugins(distributed: ModuleType, sha256: str, data: bytes) -> tuple[Any, Any]:
+    """Return what gives the model out at the scheduler, and what asks for it on a worker."""
+
+    class Shelf(distributed.SchedulerPlugin):  # type: ignore[name-defined,misc]
+        idempotent = True
+
+        def start(self, scheduler: Any) -> None:
+            def give() -> bytes:
+                return data
+
+            scheduler.handlers[f"gramstyle_model_{sha256}"] = give
+
+    class Setup(distributed.WorkerPlugin):  # type: ignore[name-defined,misc]
+        async def setup(self, worker: Any) -> None:
+            remote.introduce(str(worker.address), worker.state.nthreads)
+            if remote.find_model(sha256) is None:
+                ask = getattr(worker.scheduler, f"gramstyle_model_{sha256}")
+                remote.keep_model(sha256, await ask())
+
+    return Shelf(), Setup()
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep Dask's own lines off the terminal: what goes wrong is raised."""
+    before = {name: logging.getLogger(name).level for name in _LOGGERS}
+    for name in _LOGGERS:
+        logging.getLogger(name).setLevel(logging.CRITICAL + 1)
+    try:
+        yield
+    finally:
+        for name, level in before.items():
+            logging.getLogger(name).setLevel(level)

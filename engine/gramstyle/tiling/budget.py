@@ -1,0 +1,156 @@
+"""How a picture is fitted into the memory that there is: whole, or in tiles of what size."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from gramstyle.engines import EngineName
+from gramstyle.errors import OptionError
+from gramstyle.network import Network
+from gramstyle.tiling.areas import Tiling
+
+# Measured (docs/large.md): what a process takes before it has seen a picture, weights included,
+FIXED = 600_000_000
+# what an engine takes for each pixel that it works on at once,
+PER_PIXEL: Mapping[EngineName, int] = MappingProxyType(
+    {"winograd": 950, "numpy": 1900, "hybrid": 2900, "onnx": 3400, "cupy": 1900}
+)
+# what SciPy's optimiser and its copies take beside a whole picture,
+SCIPY = 900
+# and what ours does beside tiles: six vectors of a run (x, the direction, a trial and up to three
+# gradients), in float32, and the picture's transparency.
+VECTORS = 6 * 3 * 4 + 4
+# A step and a difference of gradients in float32.
+PAIR = 2 * 3 * 4
+# What pass 1 leaves for pass 2, and the content's targets: see `Recall`.
+ASIDE, TARGETS = 440, 32
+
+# Tiles smaller than this spend most of their time on their surroundings.
+SMALLEST = 256
+# Larger ones gain nothing (docs/large.md).
+LARGEST = 2048
+
+
+@dataclass(frozen=True)
+class Fit:
+    """How a run is laid out in memory.
+
+    Attributes
+    ----------
+    edge
+        Of the tiles, in pixels; None where the picture is computed whole.
+    pairs_in_memory
+        Whether L-BFGS-B's history is; else it is in a file.
+    shelf
+        How many bytes of what pass 1 leaves for pass 2 are kept in memory; the rest is in a file.
+    """
+
+    edge: int | None
+    pairs_in_memory: bool
+    shelf: int
+
+
+def fit(
+    network: Network,
+    height: int,
+    width: int,
+    *,
+    engine: EngineName,
+    memory: int,
+    history: int,
+    edge: int | None = None,
+) -> Fit:
+    """Choose tiles, and what goes to disk, for a picture and a budget.
+
+    Parameters
+    ----------
+    network
+        Up to the deepest layer in use.
+    height, width
+        Of the picture, in pixels.
+    engine
+        What computes.
+    memory
+        How many bytes a run may take.
+    history
+        How many pairs L-BFGS-B remembers.
+    edge
+        The edge of the tiles where it is not to be chosen.
+
+    Returns
+    -------
+    Fit
+        Whole where the memory allows that, else the largest tiles that fit beside the optimiser's
+        vectors; then as much of the history and of the shelf as there is room left.
+
+    Raises
+    ------
+    OptionError
+        If even the smallest tiles do not fit, naming the budget that would do; if the tiles asked
+        for do not, or are too small for the network; or if the engine takes pictures whole only.
+    """
+    pixels = height * width
+    if edge is None and whole(engine, pixels) <= memory:
+        return Fit(None, pairs_in_memory=True, shelf=0)
+    if engine == "onnx":
+        raise OptionError(
+            f"the engine onnx computes pictures whole, which takes {_gb(whole(engine, pixels))} "
+            f"at {width}×{height} pixels; choose another --engine, or a smaller --size"
+        )
+    room = memory - FIXED - VECTORS * pixels
+    if edge is None:
+        edge = _largest_edge(network, height, width, room // PER_PIXEL[engine])
+    smallest = SMALLEST if edge is None else edge
+    needed = (
+        FIXED + VECTORS * pixels + PER_PIXEL[engine] * _window(network, height, width, smallest)
+    )
+    if edge is None or needed > memory:
+        raise OptionError(
+            f"{_gb(memory)} of memory are too little for {width}×{height} pixels in tiles of "
+            f"{smallest}; the smallest --memory that will do is {_gb(needed)}"
+        )
+    left = memory - needed
+    pairs = PAIR * pixels * history
+    in_memory = pairs <= left
+    return Fit(edge, in_memory, max(0, left - pairs) if in_memory else left)
+
+
+def whole(engine: EngineName, pixels: int) -> int:
+    """Return about how many bytes a run on a whole picture takes."""
+    return FIXED + (PER_PIXEL[engine] + SCIPY) * pixels
+
+
+def on_disk(fitted: Fit, tiling: Tiling, history: int, *, recalls: bool) -> int:
+    """Return how many bytes a run in tiles puts into files.
+
+    Parameters
+    ----------
+    fitted, tiling
+        How the run is laid out, and its tiles.
+    history
+        How many pairs are remembered.
+    recalls
+        Whether what pass 1 leaves is kept.
+    """
+    pixels, windows = tiling.height * tiling.width, tiling.window_pixels()
+    aside = max(0, ASIDE * windows * recalls + TARGETS * pixels - fitted.shelf)
+    return aside + (0 if fitted.pairs_in_memory else PAIR * pixels * history)
+
+
+def _largest_edge(network: Network, height: int, width: int, pixels: int) -> int | None:
+    """Return the largest edge for which no window has more pixels than that."""
+    stride = Tiling(network, height, width, max(height, width)).stride
+    for edge in range(LARGEST, SMALLEST - 1, -stride):
+        if _window(network, height, width, edge) <= pixels:
+            return edge
+    return None
+
+
+def _window(network: Network, height: int, width: int, edge: int) -> int:
+    return math.prod(Tiling(network, height, width, edge).largest_window())
+
+
+def _gb(number: int) -> str:
+    """Return bytes as gigabytes, rounded up to a tenth."""
+    return f"{math.ceil(number / 1e8) / 10:.1f}GB"

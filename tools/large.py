@@ -1,0 +1,113 @@
+"""What a picture of any size takes: memory, time for an evaluation, and against a whole picture.
+
+    python -m tools.large                      4096×3072 pixels within 3GB
+    python -m tools.large 8192x6144 --memory 6GB
+
+Each measurement runs in a process of its own; the last one is the whole picture of 1024×768 pixels
+that the others' pixels a second are compared with. Peak memory is the process's resident set,
+optimiser included. The pictures are the samples in docs/, enlarged.
+"""
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from gramstyle import lbfgsb
+from gramstyle.cli.arguments import size_in_bytes
+from gramstyle.objective import Evaluation
+from gramstyle.options import Options
+from gramstyle.prepare import prepare
+
+SAMPLES = Path("docs/samples")
+WHOLE = "1024x768"
+
+
+def measure(size: str, memory: int | None, iterations: int) -> dict[str, Any]:
+    """Run a few iterations in this process and return what they took."""
+    width, height = (int(edge) for edge in size.split("x"))
+    content = np.asarray(Image.open(SAMPLES / "chelsea.jpg").convert("RGB").resize((width, height)))
+    options = Options(
+        size=max(width, height), scales=1, memory=memory, iterations=iterations,
+        optimiser="lbfgsb-device", max_pixels=10**9,
+    )  # fmt: skip
+    prepared = prepare(content, SAMPLES / "meadow.jpg", options)
+    del content
+    seconds: list[float] = []
+
+    def evaluate(x: Any) -> Evaluation:
+        began = time.perf_counter()
+        evaluation = prepared.loss_and_gradient(x)
+        seconds.append(time.perf_counter() - began)
+        return evaluation
+
+    began = time.perf_counter()
+    lbfgsb.proceed(
+        evaluate,
+        lbfgsb.begin(evaluate, prepared.start, pairs=prepared.pairs()),
+        iterations=iterations,
+        tolerance=0.0,
+    )
+    took = time.perf_counter() - began
+    return {
+        "size": size,
+        "memory": memory,
+        "tile": prepared.options.tile,
+        "evaluations": len(seconds),
+        "seconds": float(np.median(seconds[1:])),
+        "optimiser": (took - sum(seconds)) / iterations,
+        "kilopixels": width * height / float(np.median(seconds[1:])) / 1e3,
+        "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9,
+    }
+
+
+def apart(size: str, memory: int | None, iterations: int) -> dict[str, Any]:
+    """Do so in a process of its own."""
+    arguments = [size, "--here", "--iterations", str(iterations)]
+    if memory is not None:
+        arguments += ["--memory", str(memory)]
+    done = subprocess.run(
+        [sys.executable, "-m", "tools.large", *arguments],
+        check=True, stdout=subprocess.PIPE, text=True, env=os.environ,
+    )  # fmt: skip
+    result: dict[str, Any] = json.loads(done.stdout)
+    return result
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("size", nargs="?", default="4096x3072", metavar="WIDTHxHEIGHT")
+    parser.add_argument("--memory", type=size_in_bytes, default=None, help="(default 3GB)")
+    parser.add_argument("--iterations", type=int, default=2, metavar="N")
+    parser.add_argument("--here", action="store_true", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.here:
+        print(json.dumps(measure(arguments.size, arguments.memory, arguments.iterations)))
+        return
+    memory = arguments.memory or 3 * 10**9
+    rows = [apart(WHOLE, None, 4), apart(arguments.size, memory, arguments.iterations)]
+    rows.append(apart(WHOLE, None, 4))
+    whole = (rows[0]["kilopixels"] + rows[-1]["kilopixels"]) / 2
+    print(
+        "| size | --memory | tile | s/evaluation | kpx/s | whole/this | optimiser, s | peak, GB |"
+    )
+    print("|---|---|---|---|---|---|---|---|")
+    for row in rows:
+        budget = "" if row["memory"] is None else f"{row['memory'] / 1e9:g} GB"
+        print(
+            f"| {row['size']} | {budget} | {row['tile'] or 'whole'} | {row['seconds']:.1f} | "
+            f"{row['kilopixels']:.0f} | {whole / row['kilopixels']:.2f} | "
+            f"{row['optimiser']:.1f} | {row['peak']:.2f} |"
+        )
+
+
+if __name__ == "__main__":
+    main()
