@@ -335,7 +335,7 @@ def test_running_out_of_memory_is_one_line(
     def exhausted(*_: object, **__: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr(transfer, "prepare", exhausted)
+    monkeypatch.setattr(transfer, "chart", exhausted)
     assert run("-o", "out.png") == 2
     assert_one_line(capsys, "memory", "--size")
 

@@ -239,10 +239,11 @@ def test_a_size_beyond_the_machine_s_memory_is_refused_before_it_is_taken(
 ) -> None:
     with pytest.raises(OptionError, match=r"300000×225000 pixels takes about .* GB.*--size"):
         transfer(photograph, painting, options(size=300_000))
-    monkeypatch.setattr("os.sysconf", lambda name: {"SC_PAGE_SIZE": 4096}.get(name, 1000))
-    transfer(photograph, painting, options(size=32, iterations=1))
+    monkeypatch.setattr("os.sysconf", lambda name: {"SC_PAGE_SIZE": 4096}.get(name, 10))
     with pytest.raises(OptionError, match="this machine has 0"):
         transfer(photograph, painting, options(size=48))
+    with pytest.raises(OptionError, match=r"the smallest --memory that will do is 0\.7GB"):
+        transfer(photograph, painting, options(size=16, pooling="max", style_layers=("conv1_1",)))
 
 
 def test_a_missing_model_is_named(photograph: Array, painting: Array, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from gramstyle.errors import GramstyleError
-from gramstyle.transfer import Losses
+from gramstyle.transfer import Losses, Stage
 
 
 class RunLog:
@@ -40,6 +40,20 @@ class RunLog:
     def start(self, settings: Mapping[str, Any]) -> None:
         """Write what is about to be done."""
         self._write({"event": "start", **settings})
+
+    def level(self, stage: Stage) -> None:
+        """Write at which size and with what weights the iterations that follow are."""
+        self._write(
+            {
+                "event": "level",
+                "level": stage.number,
+                "width": stage.width,
+                "height": stage.height,
+                "iterations": stage.iterations,
+                "alpha": stage.weights.alpha,
+                "beta": stage.weights.beta,
+            }
+        )
 
     def iteration(self, losses: Losses) -> None:
         """Write the losses of one iteration."""

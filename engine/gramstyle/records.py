@@ -8,7 +8,7 @@ import io
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -85,10 +85,13 @@ def read_record(path: Path) -> tuple[Point, ...]:
                 if event != "start":
                     _refuse("a record, which --log writes, begins with a start event")
                 weights = _weights(entry)
+            elif event == "level":  # α falls as pictures grow
+                alpha, beta = _number(entry, "alpha"), _number(entry, "beta")
+                weights = replace(weights, alpha=alpha, beta=beta)
             elif event == "iteration":
                 points.append(_point(entry, weights, after=points[-1] if points else None))
             elif event != "end":
-                _refuse("what follows a start are iterations, then one end")
+                _refuse("what follows a start are iterations and levels, then one end")
         if not points:
             _refuse("the record ends before its first iteration")
     except _RefusedError as reason:

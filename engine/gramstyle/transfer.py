@@ -1,116 +1,107 @@
-"""A photograph and a painting in, a styled picture out: the run, and the record of it."""
+"""A photograph and a painting in, a styled picture out: the run through its levels."""
 
 import os
-import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, TypeAlias
 
 import numpy as np
-import PIL.Image
 
-from gramstyle import lbfgsb, optimise
-from gramstyle.arrays import Array, on_host
-from gramstyle.descent import Iterate, Minimum
-from gramstyle.images import Picture, Source, to_pil
+from gramstyle import lbfgsb, pyramid
+from gramstyle.arrays import Array, namespace, on_host
+from gramstyle.errors import OptionError
+from gramstyle.images import Source
+from gramstyle.level import (
+    Callback,
+    Ledger,
+    Losses,
+    Progress,
+    Record,
+    Result,
+    Stage,
+    State,
+    optimised,
+    picture_of,
+    run,
+    stage_of,
+)
 from gramstyle.objective import Evaluation
 from gramstyle.options import Options
-from gramstyle.prepare import Prepared, prepare
+from gramstyle.prepare import Prepared, plan, prepare
+from gramstyle.pyramid import Level
+
+__all__ = [
+    "Course",
+    "Losses",
+    "Position",
+    "Progress",
+    "Record",
+    "Result",
+    "Stage",
+    "chart",
+    "climb",
+    "run",
+    "transfer",
+]
 
 
 @dataclass(frozen=True)
-class Losses:
-    """The objective after one iteration (iteration 0: at the start).
+class Course:
+    """A run through its levels, checked as far as it can be; nothing is in memory yet.
 
     Attributes
     ----------
-    iteration, evaluations
-        How many iterations, and how many evaluations of the objective, so far.
-    seconds
-        Since the first evaluation began.
-    loss, content
-        L_total and L_content.
-    style
-        E_l by layer.
-    style_loss
-        L_style = Σ w_l E_l.
-    """
-
-    iteration: int
-    evaluations: int
-    seconds: float
-    loss: float
-    content: float
-    style: Mapping[str, float]
-    style_loss: float
-
-
-@dataclass(frozen=True)
-class Progress:
-    """What a callback is told after each iteration.
-
-    Attributes
-    ----------
-    losses
-        The objective at this iterate.
-    iterations
-        How many there will be at the most.
-    x
-        The iterate, float64 (3, H, W), RGB, 0..255.
-    """
-
-    losses: Losses
-    iterations: int
-    x: Array = field(repr=False)
-    _alpha: Array | None = field(repr=False)
-
-    def picture(self) -> PIL.Image.Image:
-        """Return the iterate as a picture."""
-        return to_pil(_as_picture(self.x, self._alpha))
-
-
-@dataclass(frozen=True)
-class Record:
-    """What was done, on what, and how it went; `settings` and `summary` are ready for JSON.
-
-    Attributes
-    ----------
+    content, style, options
+        As for `transfer`.
+    model
+        The network's file.
+    levels
+        The sizes, the smallest first.
     settings
-        Options, names and sizes of the pictures, the model's hash, versions.
-    losses
-        One entry an iteration, from the start on.
-    best
-        The iteration whose picture was returned.
-    seconds
-        From the first evaluation to the last.
-    reason
-        Why the run ended.
+        What a record says of the run.
     """
 
+    content: Source
+    style: Source
+    options: Options
+    model: Path
+    levels: tuple[Level, ...]
     settings: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Position:
+    """How far a run has come: with a course, all that it takes to go on.
+
+    Attributes
+    ----------
+    stages
+        The levels up to the present one.
+    losses, seconds
+        Of the whole run so far.
+    evaluations
+        Of the whole run so far.
+    x
+        The iterate.
+    state
+        The optimiser's there; None where it is not known, or the level has ended.
+    ended
+        Why the level has ended, or nothing.
+    """
+
+    stages: tuple[Stage, ...]
     losses: tuple[Losses, ...]
-    best: int
     seconds: float
-    reason: str
+    evaluations: int
+    x: Array
+    state: State | None
+    ended: str = ""
 
     @property
-    def summary(self) -> dict[str, Any]:
-        """How the run went, in a few numbers."""
-        return {
-            "iterations": self.losses[-1].iteration,
-            "evaluations": self.losses[-1].evaluations,
-            "best": self.best,
-            "loss": self.losses[self.best].loss,
-            "seconds": round(self.seconds, 3),
-            "reason": self.reason,
-        }
-
-
-class Result(NamedTuple):
-    """The picture and the record of the run."""
-
-    picture: PIL.Image.Image
-    record: Record
+    def finished(self) -> bool:
+        """Whether the run has ended."""
+        return bool(self.ended) and self.stages[-1].number + 1 == self.stages[-1].of
 
 
 def transfer(
@@ -119,7 +110,7 @@ def transfer(
     options: Options | None = None,
     *,
     model: str | os.PathLike[str] | None = None,
-    callback: Callable[[Progress], bool | None] | None = None,
+    callback: Callback | None = None,
 ) -> Result:
     """Render a photograph in the style of a painting.
 
@@ -139,7 +130,8 @@ def transfer(
     -------
     Result
         The picture of the best iterate, as large as the options say, with the content's
-        transparency if it has any; and the record of the run.
+        transparency if it has any; and the record of the run. A run that was stopped on its way
+        up gives a picture as large as the level it was stopped at.
 
     Raises
     ------
@@ -150,60 +142,234 @@ def transfer(
 
     Notes
     -----
-    "A Neural Algorithm of Artistic Style", Gatys, Ecker, Bethge, arXiv 1508.06576.
+    "A Neural Algorithm of Artistic Style", Gatys, Ecker, Bethge, arXiv 1508.06576. Sizes above
+    512 pixels are reached by way of smaller ones, see `gramstyle.pyramid`.
     """
-    prepared = prepare(content, style, options, model=model)
-    return run(prepared, callback=callback)
+    options = Options() if options is None else options
+    if len(pyramid.edges(options.size, options.scales)) == 1:
+        return run(prepare(content, style, options, model=model), callback=callback)
+    return climb(chart(content, style, options, model=model), callback=callback)
 
 
-def run(prepared: Prepared, *, callback: Callable[[Progress], bool | None] | None = None) -> Result:
-    """Optimise a prepared transfer; takes, returns and raises what `transfer` does."""
-    options = prepared.options
-    began = time.perf_counter()
-    history: list[Losses] = []
-
-    def evaluate(x: Array) -> Evaluation:
-        evaluation = prepared.loss_and_gradient(x)
-        if not history:
-            history.append(losses(0, 1, evaluation))
-        return evaluation
-
-    def losses(iteration: int, evaluations: int, at: Evaluation) -> Losses:
-        return Losses(
-            iteration=iteration,
-            evaluations=evaluations,
-            seconds=time.perf_counter() - began,
-            loss=at.loss,
-            content=at.content,
-            style=at.style,
-            style_loss=at.style_loss,
-        )
-
-    def after_iteration(iterate: Iterate[Evaluation]) -> bool | None:
-        history.append(losses(iterate.iteration, iterate.evaluations, iterate.evaluation))
-        if callback is None:
-            return None
-        x = on_host(iterate.x)
-        return callback(Progress(history[-1], options.iterations, x, prepared.alpha))
-
-    minimise = optimise.minimise if options.minimises_by == "lbfgsb" else lbfgsb.minimise
-    minimum: Minimum[Evaluation] = minimise(
-        evaluate,
-        prepared.start,
+def chart(
+    content: Source,
+    style: Source,
+    options: Options,
+    *,
+    model: str | os.PathLike[str] | None = None,
+    notify: Callable[[str], None] | None = None,
+) -> Course:
+    """Check a run at its final size, and lay out its levels; takes and raises what `plan` does."""
+    planned = plan(content, style, options, model=model, notify=notify)
+    pictures = [each for each in (planned.photograph, planned.artwork) if each is not None]
+    levels = pyramid.levels(
+        options.size,
         iterations=options.iterations,
-        tolerance=options.tolerance,
-        memory=options.memory,
-        callback=after_iteration,
+        scales=options.scales,
+        shorter=min(min(each.width, each.height) for each in pictures),
     )
+    climbed = {"levels": [level.edge for level in levels]} if len(levels) > 1 else {}
+    return Course(
+        content=content,
+        style=style,
+        options=options,
+        model=planned.model.path,
+        levels=levels,
+        settings={**planned.settings, **climbed},
+    )
+
+
+def climb(
+    course: Course,
+    *,
+    callback: Callback | None = None,
+    keep: Callable[[Position], None] | None = None,
+    every: int = 1,
+    since: Callable[[], Position] | None = None,
+) -> Result:
+    """Run through the levels of a course.
+
+    Parameters
+    ----------
+    course
+        The run.
+    callback
+        As for `transfer`.
+    keep
+        Called with the position after every `every`-th iteration and at the end of each level, and
+        where the run is interrupted or fails; the optimiser must then be "lbfgsb-device". The
+        arrays in it are the run's own.
+    since
+        Gives the position to go on from, and keeps nothing of it. One without the optimiser's
+        state goes on from its x alone; one that is finished gives its result at once.
+
+    Returns
+    -------
+    Result
+        As of `transfer`.
+
+    Raises
+    ------
+    GramstyleError
+        As `transfer` and `keep` do; if the position is none of this course.
+    """
+    ledger, stages, ended, held = Ledger(), list[Stage](), "", list[_Held]()
+    evaluations, stopped, reason = 0, False, ""
+    if since is not None:
+        at = since()
+        if at.finished:
+            return _finished(course, at)
+        ledger, stages, ended = Ledger(at.losses, seconds=at.seconds), list(at.stages), at.ended
+        evaluations = at.evaluations
+        held.append((at.x, at.state))
+        del at
+
+    def watched(progress: Progress) -> bool | None:
+        nonlocal stopped
+        stopped = bool(callback is not None and callback(progress))
+        return stopped
+
+    def keep_state(state: State) -> None:
+        assert keep is not None  # noqa: S101 - given to `optimised` only where it is
+        total = stages[-1].evaluated + state.evaluations
+        keep(Position(tuple(stages), tuple(ledger.losses), ledger.seconds, total, state.x, state))
+
+    for number in range(len(stages) if ended else max(0, len(stages) - 1), len(course.levels)):
+        amid = bool(held) and not ended
+        # Its start is not needed where the optimiser goes on.
+        start = "content" if amid else _as_source(held.pop()[0]) if held else None
+        prepared = prepare(
+            course.content, course.style, _options(course, number, start), model=course.model
+        )
+        prepared = replace(prepared, options=replace(prepared.options, init=None))
+        del start
+        stage = _stage(course, number, prepared, ledger, evaluations)
+        if amid:
+            _check_same(stage, stages[-1])
+        else:
+            stages.append(stage)
+        minimum = optimised(
+            prepared,
+            stages[-1],
+            ledger,
+            callback=watched,
+            keep=None if keep is None else keep_state,
+            every=every,
+            state=_going_on(prepared, stages[-1], ledger, held) if amid else None,
+        )
+        evaluations = stages[-1].evaluated + minimum.evaluations
+        x, alpha, reason = on_host(minimum.best.x), prepared.alpha, minimum.reason
+        best = stages[-1].iterated + minimum.best.iteration
+        del prepared, minimum
+        if stopped:
+            break
+        ended = reason
+        position = Position(
+            tuple(stages), tuple(ledger.losses), ledger.seconds, evaluations, x, None, ended
+        )
+        if keep is not None:
+            keep(position)
+        if not position.finished:
+            held.append((x, None))
+            del x
+        del position
     record = Record(
-        settings=prepared.settings,
-        losses=tuple(history),
-        best=minimum.best.iteration,
-        seconds=time.perf_counter() - began,
-        reason=minimum.reason,
+        settings=course.settings,
+        losses=tuple(ledger.losses),
+        best=best,
+        seconds=ledger.seconds,
+        reason=reason,
     )
-    return Result(to_pil(_as_picture(on_host(minimum.best.x), prepared.alpha)), record)
+    return Result(picture_of(x, alpha), record)
 
 
-def _as_picture(x: Array, alpha: Array | None) -> Picture:
-    return Picture(pixels=x.transpose(1, 2, 0).astype(np.float32), alpha=alpha)
+# An iterate and the optimiser's state there, in a list: whoever takes it out has it last.
+_Held: TypeAlias = tuple[Array, State | None]
+
+
+def _options(course: Course, number: int, start: Source | None) -> Options:
+    """Return the options of a level."""
+    options, level = course.options, course.levels[number]
+    if isinstance(start, np.ndarray):
+        # A start is larger than the pictures where a small photograph is made large.
+        most = max(options.max_pixels, start.shape[0] * start.shape[1])
+        options = replace(options, max_pixels=most)
+    return replace(
+        options,
+        size=level.edge,
+        scales=1,
+        iterations=level.iterations,
+        init=options.init if start is None else start,
+    )
+
+
+def _stage(
+    course: Course, number: int, prepared: Prepared, ledger: Ledger, evaluations: int
+) -> Stage:
+    """Return a level that begins now."""
+    levels = course.levels
+    edge, later = levels[number].edge, levels[number + 1 :]
+    return stage_of(
+        prepared,
+        number=number,
+        of=len(levels),
+        later=sum(level.iterations * (level.edge / edge) ** 2 for level in later),
+        after=sum(level.iterations for level in later),
+        iterated=ledger.losses[-1].iteration if ledger.losses else 0,
+        evaluated=evaluations,
+        began=ledger.seconds if number else 0.0,
+    )
+
+
+def _check_same(stage: Stage, saved: Stage) -> None:
+    here, there = ((s.number, s.of, s.width, s.height, s.iterations) for s in (stage, saved))
+    if here != there:
+        raise OptionError("the run to go on with is one through other sizes; start it again")
+
+
+def _going_on(prepared: Prepared, stage: Stage, ledger: Ledger, held: list[_Held]) -> State:
+    """Return the optimiser's state to go on from, in the place where the level keeps it."""
+    x, state = held.pop()
+    last = ledger.losses[-1]
+    if state is None:  # all there is to go on from is the picture
+        x = _placed(x, prepared)
+        begun = lbfgsb.begin(prepared.loss_and_gradient, x, pairs=prepared.pairs())
+        return replace(
+            begun,
+            iteration=last.iteration - stage.iterated,
+            evaluations=last.evaluations - stage.evaluated + 1,
+        )
+    pairs = prepared.pairs()
+    pairs.restore((_placed(s, prepared), _placed(y, prepared)) for s, y in state.pairs.saved())
+    at = state.evaluation
+    gradient = _placed(at.gradient, prepared)
+    evaluation = Evaluation(at.loss, at.content, at.style, at.style_loss, gradient)
+    return replace(state, x=_placed(x, prepared), evaluation=evaluation, pairs=pairs)
+
+
+def _placed(array: Array, prepared: Prepared) -> Array:
+    """Return an array of the host where the optimiser's are."""
+    if prepared.options.device == "cpu":
+        return array
+    there: Array = namespace(prepared.start).asarray(array)
+    return there
+
+
+def _as_source(x: Array) -> Array:
+    """Return an iterate as a picture to start from: float32 (H, W, 3), 0..1."""
+    source: Array = np.clip(x.transpose(1, 2, 0).astype(np.float32) / np.float32(255), 0, 1)
+    return source
+
+
+def _finished(course: Course, at: Position) -> Result:
+    """Return the result of a run that has ended."""
+    planned = plan(course.content, course.style, course.options, model=course.model)
+    record = Record(
+        settings=course.settings,
+        losses=at.losses,
+        best=at.losses[-1].iteration,
+        seconds=at.seconds,
+        reason=at.ended,
+    )
+    alpha = None if planned.photograph is None else planned.photograph.alpha
+    return Result(picture_of(at.x, alpha), record)

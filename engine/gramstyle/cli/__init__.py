@@ -12,7 +12,18 @@ from importlib.metadata import version
 from types import FrameType
 from typing import Never
 
-from gramstyle.cli import conformance, figure, model, objective, plot, reconstruct, trace, transfer
+from gramstyle.cli import (
+    batch,
+    conformance,
+    figure,
+    model,
+    objective,
+    plot,
+    reconstruct,
+    resume,
+    trace,
+    transfer,
+)
 from gramstyle.cli.parsing import Commands, Parser
 from gramstyle.errors import GramstyleError
 
@@ -55,10 +66,12 @@ def _parser() -> Parser:
         title="commands", required=True, metavar="COMMAND", parser_class=Parser
     )
     transfer.add_parser(commands)
+    resume.add_parser(commands)
     reconstruct.add_parser(commands)
     trace.add_parser(commands)
     plot.add_parser(commands)
     figure.add_parser(commands)
+    batch.add_parser(commands)
     model.add_parser(commands)
     objective.add_parser(commands)
     conformance.add_parser(commands)

@@ -9,7 +9,6 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
-from gramstyle.objective import Weights
 from gramstyle.transfer import Progress
 
 # Without a terminal, a line every so many iterations, or when this many seconds have passed.
@@ -30,15 +29,15 @@ class Speaker(Console):
 
 
 @contextmanager
-def display(weights: Weights, console: Console, *, quiet: bool) -> Iterator[Show]:
+def display(console: Console, *, quiet: bool) -> Iterator[Show]:
     """Give a function to call after every iteration; leave the terminal as it was in the end."""
     if quiet:
         yield lambda _progress: None
     elif console.is_terminal:
-        with live_bar(weights, console) as show:
+        with live_bar(console) as show:
             yield show
     else:
-        yield lines(weights, console)
+        yield lines(console)
 
 
 @contextmanager
@@ -52,7 +51,7 @@ def counted(console: Console, total: int, noun: str) -> Iterator[Callable[[int],
 
 
 @contextmanager
-def live_bar(weights: Weights, console: Console) -> Iterator[Show]:
+def live_bar(console: Console) -> Iterator[Show]:
     """Show a bar that moves, in the terminal's last line."""
     columns = (
         BarColumn(bar_width=24),
@@ -68,13 +67,14 @@ def live_bar(weights: Weights, console: Console) -> Iterator[Show]:
                 task,
                 completed=progress.losses.iteration,
                 total=progress.iterations,
-                description=f"{loss_text(progress, weights)}  {pace(progress):.2f} s/it",
+                description=f"{level_text(progress)}{loss_text(progress)}  "
+                f"{pace(progress):.2f} s/it",
             )
 
         yield show
 
 
-def lines(weights: Weights, console: Console) -> Show:
+def lines(console: Console) -> Show:
     """Print a plain line now and then, for files and pipes."""
     last = time.monotonic()
 
@@ -84,9 +84,9 @@ def lines(weights: Weights, console: Console) -> Show:
         due = iteration % LINE_EVERY == 0 or time.monotonic() - last > LINE_SECONDS
         if due or iteration in (1, total):
             last = time.monotonic()
-            left = timedelta(seconds=round(pace(progress) * (total - iteration)))
+            left = timedelta(seconds=round(seconds_left(progress)))
             console.print(
-                f"iteration {iteration}/{total}  {loss_text(progress, weights)}  "
+                f"iteration {iteration}/{total}  {level_text(progress)}{loss_text(progress)}  "
                 f"{pace(progress):.2f} s each  {left} left",
                 soft_wrap=True,
                 highlight=False,
@@ -96,13 +96,29 @@ def lines(weights: Weights, console: Console) -> Show:
 
 
 def pace(progress: Progress) -> float:
-    """Return the seconds that an iteration has taken on average."""
-    return progress.losses.seconds / progress.losses.iteration
+    """Return the seconds that an iteration of this level has taken on average."""
+    losses, stage = progress.losses, progress.stage
+    return (losses.seconds - stage.began) / (losses.iteration - stage.iterated)
 
 
-def loss_text(progress: Progress, weights: Weights) -> str:
+def seconds_left(progress: Progress) -> float:
+    """Return how long this level and those after it will take, at the pace of this one."""
+    stage = progress.stage
+    here = stage.iterated + stage.iterations - progress.losses.iteration
+    return pace(progress) * (here + stage.ahead)
+
+
+def level_text(progress: Progress) -> str:
+    """Return which level a run is at, where there are several."""
+    stage = progress.stage
+    if stage.of == 1:
+        return ""
+    return f"level {stage.number + 1}/{stage.of} {stage.width}×{stage.height}  "
+
+
+def loss_text(progress: Progress) -> str:
     """Return the total loss and what content and style contribute to it."""
-    losses = progress.losses
+    losses, weights = progress.losses, progress.stage.weights
     content, style = weights.alpha * losses.content, weights.beta * losses.style_loss
     if weights.alpha == 0 or weights.beta == 0:
         return f"loss {losses.loss:.3e}"

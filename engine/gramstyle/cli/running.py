@@ -3,8 +3,9 @@
 import argparse
 import secrets
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,33 +17,66 @@ from gramstyle.errors import GramstyleError, ImageError, OptionError
 from gramstyle.images import check_output, from_pil, write_picture
 from gramstyle.log import RunLog
 from gramstyle.prepare import Prepared
-from gramstyle.transfer import Progress, Result, run
+from gramstyle.transfer import Course, Position, Progress, Result, climb, run
 
 
 def perform(prepared: Prepared, arguments: argparse.Namespace, say: Console) -> None:
-    """Run, show progress, write the picture and the log, and say so."""
+    """Run one size, show progress, write the picture and the log, and say so."""
+    _perform(partial(run, prepared), prepared.settings, arguments, say)
+
+
+def perform_levels(
+    course: Course,
+    arguments: argparse.Namespace,
+    say: Console,
+    *,
+    keep: Callable[[Position], None] | None = None,
+    every: int = 1,
+    since: Callable[[], Position] | None = None,
+    folder: Path | None = None,
+) -> None:
+    """Run through the levels of a course in the same way; `folder` is where `keep` keeps it."""
+    run_with = partial(climb, course, keep=keep, every=every, since=since)
+    try:
+        _perform(run_with, course.settings, arguments, say)
+    except KeyboardInterrupt as stop:
+        if folder is None:
+            raise
+        raise type(stop)(f"{stop}; go on with: gramstyle resume {folder}") from None
+
+
+def _perform(
+    run_with: Callable[..., Result],
+    settings: Mapping[str, Any],
+    arguments: argparse.Namespace,
+    say: Console,
+) -> None:
     output: Path = arguments.output
     latest: Progress | None = None
 
     with (
         RunLog(arguments.log) as log,
-        display(prepared.weights, say, quiet=arguments.quiet) as show,
+        display(say, quiet=arguments.quiet) as show,
     ):
-        log.start(prepared.settings)
+        log.start(settings)
 
         def after_iteration(progress: Progress) -> None:
             nonlocal latest
+            if progress.stage.of > 1 and (
+                latest is None or latest.stage.number != progress.stage.number
+            ):
+                log.level(progress.stage)
             latest = progress
             show(progress)
             log.iteration(progress.losses)
             iteration = progress.losses.iteration
             if arguments.save_every and iteration % arguments.save_every == 0:
-                _write(_numbered(output, iteration), progress.picture(), dict(prepared.settings))
+                _write(_numbered(output, iteration), progress.picture(), dict(settings))
 
         try:
-            result = run(prepared, callback=after_iteration)
+            result = run_with(callback=after_iteration)
         except (GramstyleError, KeyboardInterrupt) as stop:
-            raise _stopped(stop, latest, output, dict(prepared.settings)) from None
+            raise _stopped(stop, latest, output, dict(settings)) from None
         log.end(result.record.summary)
     _save(output, result.picture, {**result.record.settings, "result": result.record.summary})
     if not arguments.quiet:
@@ -99,7 +133,10 @@ def _stopped(
     iteration = latest.losses.iteration
     settings["result"] = {"iterations": iteration, "loss": latest.losses.loss, "reason": reason}
     _save(output, latest.picture(), settings)
-    return type(stop)(f"{reason}; the picture of iteration {iteration} is in {output}")
+    size = ""
+    if latest.stage.number + 1 < latest.stage.of:
+        size = f", {latest.stage.width}×{latest.stage.height} pixels,"
+    return type(stop)(f"{reason}; the picture of iteration {iteration}{size} is in {output}")
 
 
 def _report(output: Path, result: Result) -> None:

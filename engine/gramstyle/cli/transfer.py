@@ -3,12 +3,18 @@
 import argparse
 from pathlib import Path
 
+from gramstyle.checkpoint import check_folder
 from gramstyle.cli import arguments as add
 from gramstyle.cli.parsing import Commands
 from gramstyle.cli.progress import Speaker
-from gramstyle.cli.running import check_files, perform
+from gramstyle.cli.running import check_files, perform_levels
+from gramstyle.errors import OptionError
 from gramstyle.options import STARTS
-from gramstyle.prepare import prepare
+from gramstyle.resume import Files, checked, keeper
+from gramstyle.transfer import chart
+
+# After how many iterations a run is saved unless it is said.
+EVERY = 10
 
 
 def add_parser(commands: Commands) -> None:
@@ -31,6 +37,10 @@ def add_parser(commands: Commands) -> None:
     add.add_machine(machine)
     add.add_engine(machine)
     add.add_files(machine)
+    machine.add_argument("--checkpoint", type=Path, metavar="DIR",
+        help="save the run there on its way; gramstyle resume DIR goes on with it")  # fmt: skip
+    machine.add_argument("--every", type=int, metavar="N",
+        help=f"save it after every N-th iteration (default {EVERY})")  # fmt: skip
     add.add_quiet(machine)
 
 
@@ -41,12 +51,22 @@ def run_command(arguments: argparse.Namespace) -> None:
     if options.start not in STARTS:
         inputs.append(Path(str(options.start)))
     check_files(arguments, inputs)
+    keep, every, folder = None, EVERY if arguments.every is None else arguments.every, None
+    if arguments.checkpoint is not None:
+        options, folder = checked(options), arguments.checkpoint
+    elif arguments.every is not None:
+        raise OptionError("--every is for --checkpoint DIR; add that, or leave --every out")
+    if every < 1:
+        raise OptionError(f"--every must be at least 1, not {every}")
     say = Speaker(quiet=arguments.quiet)
-    prepared = prepare(
+    course = chart(
         arguments.content,
         arguments.style,
         options,
         model=arguments.model,
         notify=say.tell,
     )
-    perform(prepared, arguments, say)
+    if folder is not None:
+        check_folder(folder)
+        keep = keeper(folder, course, Files(arguments.output, every))
+    perform_levels(course, arguments, say, keep=keep, every=every, folder=folder)

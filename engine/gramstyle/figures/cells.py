@@ -1,25 +1,19 @@
 """One picture of a figure: what it is made from, whether it is there already, and making it."""
 
-import json
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import PIL.Image
 
-from gramstyle.errors import GramstyleError, ImageError
-from gramstyle.images import from_pil, read_picture, read_settings, to_pil, write_picture
+from gramstyle.errors import GramstyleError
+from gramstyle.images import from_pil, read_picture, to_pil, write_picture
 from gramstyle.log import RunLog
+from gramstyle.made import find_made
 from gramstyle.options import Options
 from gramstyle.prepare import plan, prepare
 from gramstyle.transfer import Progress, run
-
-# What a record says that does not change the picture.
-ASIDE = ("program", "threads", "max_pixels", "versions", "result")
-# Where it describes pictures: their pixels count, not what their files are called.
-PICTURES = ("content", "style", "start")
 
 
 @dataclass(frozen=True)
@@ -76,19 +70,7 @@ def is_made(cell: Cell, folder: Path, model: Path) -> bool:
             return False
     except OSError as error:
         raise GramstyleError(f"cannot use {path}: {error.strerror}") from None
-    settings = read_settings(path)
-    if settings is None or settings.get("cell") != cell.name:
-        raise ImageError(
-            f"{path} is none of this figure's pictures and would be overwritten; move it away"
-        )
-    if not _same(settings, {**planned.settings, "cell": cell.name}):
-        return False
-    canvas = planned.artwork if planned.photograph is None else planned.photograph
-    try:
-        size = load(folder, cell).size
-    except ImageError:  # torn, by a disk or a copy
-        return False
-    return canvas is not None and size == (canvas.width, canvas.height)
+    return find_made(path, planned, {"cell": cell.name}, owner="this figure") is not None
 
 
 def make(
@@ -137,19 +119,3 @@ def load(folder: Path, cell: Cell) -> PIL.Image.Image:
 
 def _record_path(picture: Path) -> Path:
     return picture.with_suffix(".jsonl")
-
-
-def _same(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
-    """Say whether two records describe the same run, as far as its picture depends on it."""
-    return _essence(found) == _essence(json.loads(json.dumps(dict(wanted))))
-
-
-def _essence(settings: Mapping[str, Any]) -> dict[str, Any]:
-    essence = {name: value for name, value in settings.items() if name not in ASIDE}
-    for name in PICTURES:
-        described = essence.get(name)
-        if isinstance(described, dict):
-            essence[name] = {key: value for key, value in described.items() if key != "name"}
-    if essence.get("start") is not None:
-        essence.pop("init", None)  # the name of the picture to start from
-    return essence

@@ -1,0 +1,21 @@
+"""Many transfers from one file of jobs: read, checked, run here or elsewhere, continued."""
+
+from gramstyle.batch.checking import check_layers
+from gramstyle.batch.doing import Outcome, attempt
+from gramstyle.batch.jobs import Job
+from gramstyle.batch.reading import read_jobs
+from gramstyle.batch.records import BatchLog
+from gramstyle.batch.running import Change, one_by_one, run_jobs, side_by_side
+
+__all__ = [
+    "BatchLog",
+    "Change",
+    "Job",
+    "Outcome",
+    "attempt",
+    "check_layers",
+    "one_by_one",
+    "read_jobs",
+    "run_jobs",
+    "side_by_side",
+]

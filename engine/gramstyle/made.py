@@ -1,0 +1,81 @@
+"""Whether a picture is there already, made in the same way: what a stopped figure or batch asks."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from gramstyle.errors import ImageError
+from gramstyle.images import read_picture, read_settings
+from gramstyle.prepare import Plan
+
+# What a record says that does not change the picture.
+ASIDE = (
+    "program", "threads", "max_pixels", "memory", "scheduler", "workers", "levels", "versions",
+    "result",
+)  # fmt: skip
+# Where it describes pictures: their pixels count, not what their files are called.
+PICTURES = ("content", "style", "start")
+
+
+def settings_of(path: Path, mark: Mapping[str, str], *, owner: str) -> dict[str, Any]:
+    """Return the settings in a picture file, if the picture is the owner's.
+
+    Parameters
+    ----------
+    path
+        The file; it exists.
+    mark
+        The settings by which the owner knows its picture.
+    owner
+        What the error calls the owner, such as "this figure".
+
+    Raises
+    ------
+    ImageError
+        If the file has no such settings, or cannot be read; it is left alone.
+    """
+    settings = read_settings(path)
+    if settings is None or any(settings.get(name) != value for name, value in mark.items()):
+        raise ImageError(
+            f"{path} is none of {owner}'s pictures and would be overwritten; move it away"
+        )
+    return settings
+
+
+def find_made(
+    path: Path, planned: Plan, mark: Mapping[str, str], *, owner: str
+) -> dict[str, Any] | None:
+    """Return the settings in a picture file, if its picture is what a plan would make.
+
+    None where it was made in another way, or is torn. Takes and raises what `settings_of` does.
+    """
+    settings = settings_of(path, mark, owner=owner)
+    if not _same(settings, {**planned.settings, **mark}):
+        return None
+    options = planned.options
+    try:
+        most = max(options.max_pixels, options.size**2)
+        found = read_picture(path, max_pixels=most)
+    except ImageError:  # torn, by a disk or a copy
+        return None
+    canvas = planned.artwork if planned.photograph is None else planned.photograph
+    if canvas is None or (found.width, found.height) != (canvas.width, canvas.height):
+        return None
+    return settings
+
+
+def _same(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
+    """Say whether two records describe the same run, as far as its picture depends on it."""
+    return _essence(found) == _essence(json.loads(json.dumps(dict(wanted))))
+
+
+def _essence(settings: Mapping[str, Any]) -> dict[str, Any]:
+    essence = {name: value for name, value in settings.items() if name not in ASIDE}
+    for name in PICTURES:
+        described = essence.get(name)
+        if isinstance(described, dict):
+            essence[name] = {key: value for key, value in described.items() if key != "name"}
+    if essence.get("start") is not None:
+        essence.pop("init", None)  # the name of the picture to start from
+    return essence

@@ -1,0 +1,83 @@
+"""Coarse to fine: through which sizes a run climbs to its own, and for how long it stays at each.
+
+A response of conv5_1 sees 156 × 156 pixels: what is larger than that, the style cannot tell from
+anything else, and in a large picture no stroke is longer. So a large picture is made small first,
+where such a field is a good part of it, and then larger, level by level, each started from the
+last one's picture.
+"""
+
+import math
+from typing import NamedTuple
+
+from gramstyle.errors import OptionError
+
+# From level to level: twice the pixels.
+STEP = math.sqrt(2)
+# Where a climb begins that was not told how many levels to take.
+BASE = 512
+# The shorter edge of the smallest picture for which the deepest layers still have positions to
+# compare: two by two of conv5_1.
+SMALLEST = 32
+# A level starts near its end, yet what the last one could not show takes some iterations.
+FEWEST = 10
+
+
+class Level(NamedTuple):
+    """A size on the way: the longer edge, and how many iterations at the most."""
+
+    edge: int
+    iterations: int
+
+
+def edges(size: int, scales: int | None = None) -> tuple[int, ...]:
+    """Return the longer edges of all levels, the smallest first and `size` last.
+
+    Parameters
+    ----------
+    size
+        The longer edge in the end.
+    scales
+        How many levels; None for all of 512 pixels and more.
+    """
+    found, edge = [size], size / STEP
+    while round(edge) >= BASE if scales is None else len(found) < scales and round(edge) >= 1:
+        found.append(round(edge))
+        edge /= STEP
+    return tuple(reversed(found))
+
+
+def levels(
+    size: int, *, iterations: int, scales: int | None = None, shorter: int
+) -> tuple[Level, ...]:
+    """Return the levels of a run.
+
+    Each takes half the iterations of the one before, but at least ten: it has twice the pixels,
+    so that each takes as long as the first.
+
+    Parameters
+    ----------
+    size
+        The longer edge in the end.
+    iterations
+        Of the first level.
+    scales
+        How many levels; None for all of 512 pixels and more, as far as the pictures allow.
+    shorter
+        The shortest edge of all pictures at that size.
+
+    Raises
+    ------
+    OptionError
+        If as many levels as asked for begin with pictures too small for the network.
+    """
+    wanted = edges(size, scales)
+    fit = [edge for edge in wanted[:-1] if shorter * edge >= SMALLEST * size]
+    if scales is not None and len(fit) < scales - 1:
+        raise OptionError(
+            f"the first of {scales} scales would have an edge below {SMALLEST} pixels, too few for "
+            f"the network; choose --scales {len(fit) + 1}, or fewer"
+        )
+    fewest = min(iterations, FEWEST)
+    return tuple(
+        Level(edge, max(fewest, iterations >> number)) for number, edge in enumerate([*fit, size])
+    )

@@ -1,0 +1,351 @@
+"""What a checkpoint of a run holds, and how a run goes on from it.
+
+The manifest says what the run is: options, files, and by hash what is in them; the arrays are the
+optimiser's state and the losses so far. Where machine and versions are those of the checkpoint, a
+resumed run is the uninterrupted one, bit by bit; elsewhere it goes on from the picture alone.
+"""
+
+import dataclasses
+import os
+import platform
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gramstyle.arrays import Array, on_host
+from gramstyle.checkpoint import CheckpointError, Expected, load, read_manifest, save
+from gramstyle.errors import OptionError
+from gramstyle.lbfgsb import PairsInMemory, State
+from gramstyle.level import Losses, Stage
+from gramstyle.objective import Evaluation, Weights
+from gramstyle.options import STARTS, Options
+from gramstyle.transfer import Course, Position, chart
+
+# The columns of the table of losses before those of E_l.
+COLUMNS = ("iteration", "evaluations", "seconds", "loss", "content", "style_loss", "level")
+FLOATS = ("float32", "float64")
+# More than any run has.
+MOST_LOSSES, MOST_LAYERS, MOST_PAIRS = 10_000_000, 64, 1000
+
+
+@dataclass(frozen=True)
+class Files:
+    """What a run reads and writes, besides its pictures' options.
+
+    Attributes
+    ----------
+    output
+        The picture to write.
+    every
+        After how many iterations a checkpoint is written.
+    """
+
+    output: Path
+    every: int
+
+
+@dataclass(frozen=True)
+class Resumed:
+    """A run to go on with.
+
+    Attributes
+    ----------
+    course, files
+        What it is.
+    since
+        Its position, read anew each time; see `climb`.
+    differs
+        What is not as it was, if anything: the run then goes on from its picture alone.
+    iteration
+        How many iterations are done.
+    finished
+        Whether it has ended.
+    """
+
+    course: Course
+    files: Files
+    since: Callable[[], Position]
+    differs: tuple[str, ...]
+    iteration: int
+    finished: bool
+
+
+def checked(options: Options) -> Options:
+    """Return the options of a run that is to be saved on its way.
+
+    Raises
+    ------
+    OptionError
+        If they ask for SciPy's optimiser, whose state cannot be saved.
+    """
+    if options.optimiser == "lbfgsb":
+        raise OptionError(
+            "the state of SciPy's L-BFGS-B cannot be saved; leave --optimiser or --checkpoint out"
+        )
+    return dataclasses.replace(options, optimiser="lbfgsb-device")
+
+
+def keeper(folder: Path, course: Course, files: Files) -> Callable[[Position], None]:
+    """Return what writes a run's positions into a folder, each in the place of the one before."""
+
+    def keep(at: Position) -> None:
+        save(folder, _manifest(course, files, at), _arrays(at))
+
+    return keep
+
+
+def resume(folder: Path) -> Resumed:
+    """Read a checkpoint and check that it is one of these pictures, this network and this program.
+
+    Raises
+    ------
+    CheckpointError
+        If there is none, it is damaged, or something that it was made from has changed.
+    ImageError, ModelError, OptionError
+        If a picture or the network is not there any more.
+    """
+    manifest = read_manifest(folder)
+    try:
+        options = _options(manifest["options"])
+        content, style, model = (Path(_text(manifest[k])) for k in ("content", "style", "model"))
+        files = Files(Path(_text(manifest["output"])), int(manifest["every"]))
+        stages = tuple(_stage(each) for each in manifest["stages"])
+        course = chart(content, style, options, model=model)
+        if not stages or files.every < 1 or len(stages) > len(course.levels):
+            raise ValueError
+        _check_same(folder, course, manifest["settings"])
+        differs = _differences(manifest["here"], _here(course.settings))
+        _expected(manifest, stages)
+        finished = bool(manifest["ended"]) and len(stages) == len(course.levels)
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, IndexError):
+        raise CheckpointError(f"{folder} holds no run that can go on; start it again") from None
+
+    def since() -> Position:
+        return _position(folder, manifest, stages, warm=bool(differs))
+
+    return Resumed(course, files, since, differs, int(manifest["iteration"]), finished)
+
+
+def _manifest(course: Course, files: Files, at: Position) -> dict[str, Any]:
+    options = course.options
+    fields = {f.name: getattr(options, f.name) for f in dataclasses.fields(options)}
+    if options.init is not None and options.init not in STARTS:
+        fields["init"] = os.path.abspath(str(options.init))  # noqa: PTH100 - no link resolved
+    state = at.state
+    return {
+        "iteration": at.losses[-1].iteration if at.losses else 0,
+        "options": fields,
+        "content": _absolute(course.content),
+        "style": _absolute(course.style),
+        "model": _absolute(course.model),
+        "output": _absolute(files.output),
+        "every": files.every,
+        "settings": dict(course.settings),
+        "here": _here(course.settings),
+        "stages": [asdict(stage) for stage in at.stages],
+        "layers": list(at.losses[-1].style) if at.losses else [],
+        "losses": len(at.losses),
+        "seconds": at.seconds,
+        "evaluations": at.evaluations,
+        "ended": at.ended,
+        "x": {"shape": list(at.x.shape), "dtype": str(at.x.dtype)},
+        "state": None
+        if state is None
+        else {
+            "iteration": state.iteration,
+            "evaluations": state.evaluations,
+            "scale": state.scale,
+            "losses": list(state.losses),
+            "loss": state.evaluation.loss,
+            "content": state.evaluation.content,
+            "style": dict(state.evaluation.style),
+            "style_loss": state.evaluation.style_loss,
+            "pairs": len(state.pairs),
+            "products": list(state.products.shape),
+        },
+    }
+
+
+def _arrays(at: Position) -> Iterator[tuple[str, Array]]:
+    yield "x", on_host(at.x)
+    yield "losses", np.array([_row(each) for each in at.losses]).reshape(len(at.losses), -1)
+    if at.state is not None:
+        yield "gradient", on_host(at.state.evaluation.gradient)
+        yield "products", at.state.products
+        for number, (s, y) in enumerate(at.state.pairs.saved()):
+            yield f"s{number}", on_host(s)
+            yield f"y{number}", on_host(y)
+
+
+def _row(losses: Losses) -> list[float]:
+    return [*(float(getattr(losses, name)) for name in COLUMNS), *losses.style.values()]
+
+
+def _expected(manifest: Mapping[str, Any], stages: tuple[Stage, ...]) -> dict[str, Expected]:
+    """Return what arrays a manifest announces.
+
+    Raises
+    ------
+    KeyError, TypeError, ValueError
+        If it announces none that make sense.
+    """
+    shape = tuple(_whole(edge, 10**6) for edge in manifest["x"]["shape"])
+    if shape != (3, stages[-1].height, stages[-1].width):
+        raise ValueError
+    layers = [_text(name) for name in manifest["layers"]]
+    rows = _whole(manifest["losses"], MOST_LOSSES)
+    if len(layers) > MOST_LAYERS or not rows:
+        raise ValueError
+    size = int(np.prod(shape))
+    found = {
+        "x": Expected(shape, FLOATS),
+        "losses": Expected((rows, len(COLUMNS) + len(layers)), ("float64",)),
+    }
+    state = manifest["state"]
+    if state is not None:
+        pairs = _whole(state["pairs"], MOST_PAIRS)
+        products = tuple(_whole(edge, 2 * MOST_PAIRS) for edge in state["products"])
+        found |= {
+            "gradient": Expected(shape, FLOATS),
+            "products": Expected(products, ("float64",)),
+        }
+        for number in range(pairs):
+            found |= {f"{name}{number}": Expected((size,), FLOATS) for name in "sy"}
+    return found
+
+
+def _position(
+    folder: Path, manifest: Mapping[str, Any], stages: tuple[Stage, ...], *, warm: bool
+) -> Position:
+    arrays = dict(load(folder, expected=_expected(manifest, stages)).arrays)
+    state, x = manifest["state"], arrays.pop("x")
+    layers = manifest["layers"]
+    try:
+        losses = tuple(_losses(row, layers) for row in arrays.pop("losses").tolist())
+        at = None if state is None or warm else _state(state, x, arrays)
+        return Position(
+            stages=stages,
+            losses=losses,
+            seconds=float(manifest["seconds"]),
+            evaluations=_whole(manifest["evaluations"], MOST_LOSSES),
+            x=x,
+            state=at,
+            ended=_text(manifest["ended"]),
+        )
+    except (KeyError, TypeError, ValueError, OverflowError):
+        raise CheckpointError(f"{folder} holds no run that can go on; start it again") from None
+
+
+def _state(state: Mapping[str, Any], x: Array, arrays: dict[str, Array]) -> State[Evaluation]:
+    pairs = PairsInMemory(max(1, state["pairs"]), dtype=str(arrays.get("s0", x).dtype))
+    pairs.restore(
+        (arrays.pop(f"s{number}"), arrays.pop(f"y{number}")) for number in range(state["pairs"])
+    )
+    style = {_text(name): float(value) for name, value in state["style"].items()}
+    evaluation = Evaluation(
+        float(state["loss"]),
+        float(state["content"]),
+        style,
+        float(state["style_loss"]),
+        arrays["gradient"],
+    )
+    return State(
+        iteration=_whole(state["iteration"], MOST_LOSSES),
+        evaluations=_whole(state["evaluations"], MOST_LOSSES),
+        x=x,
+        evaluation=evaluation,
+        scale=float(state["scale"]),
+        losses=tuple(float(loss) for loss in state["losses"]),
+        pairs=pairs,
+        products=arrays["products"],
+    )
+
+
+def _losses(row: list[float], layers: list[str]) -> Losses:
+    iteration, evaluations, seconds, loss, content, style_loss, level, *style = row
+    return Losses(
+        iteration=int(iteration),
+        evaluations=int(evaluations),
+        seconds=seconds,
+        loss=loss,
+        content=content,
+        style=dict(zip(layers, style, strict=True)),
+        style_loss=style_loss,
+        level=int(level),
+    )
+
+
+def _stage(entry: Mapping[str, Any]) -> Stage:
+    weights = entry["weights"]
+    w = {_text(name): float(value) for name, value in weights["w"].items()}
+    values = {
+        name: _whole(entry[name], MOST_LOSSES)
+        for name in (
+            "number", "of", "width", "height", "iterations", "iterated", "evaluated", "total",
+        )
+    }  # fmt: skip
+    return Stage(
+        **values,
+        weights=Weights(float(weights["alpha"]), float(weights["beta"]), w),
+        began=float(entry["began"]),
+        ahead=float(entry["ahead"]),
+    )
+
+
+def _options(fields: Mapping[str, Any]) -> Options:
+    values = dict(fields)
+    for name in ("style_layers", "style_weights"):
+        values[name] = None if values[name] is None else tuple(values[name])
+    init = values["init"]
+    values["init"] = init if init is None else _text(init)
+    return Options(**values)
+
+
+def _check_same(folder: Path, course: Course, saved: Mapping[str, Any]) -> None:
+    """Refuse other pictures and another network than those of the checkpoint."""
+    now = course.settings
+    if saved["model"]["sha256"] != now["model"]["sha256"]:
+        raise CheckpointError(f"{folder} is of another network than {course.model}; put that back")
+    for name in ("content", "style", "start"):
+        before, after = saved[name], now[name]
+        if (before and before["pixels"]) != (after and after["pixels"]):
+            raise CheckpointError(
+                f"{folder} is of another {name} picture than "
+                f"{after['name'] if after else 'there is now'}; put that back"
+            )
+
+
+def _here(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return all that bits depend on besides what was asked for."""
+    names = ("program", "engine", "tile", "threads")
+    return {
+        **{name: settings[name] for name in names},
+        **settings["versions"],
+        "machine": platform.machine(),
+        "system": platform.system(),
+        "processors": os.cpu_count(),
+    }
+
+
+def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> tuple[str, ...]:
+    names = sorted({*map(str, before), *now})
+    return tuple(name for name in names if before.get(name) != now.get(name))
+
+
+def _absolute(source: object) -> str:
+    return os.path.abspath(os.fspath(source))  # type: ignore[call-overload,no-any-return] # noqa: PTH100
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError
+    return value
+
+
+def _whole(value: object, most: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= most:
+        raise ValueError
+    return value

@@ -1,0 +1,290 @@
+"""A run that was stopped goes on as if it had not been."""
+
+import json
+import os
+import random
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import gramstyle
+from gramstyle import checkpoint
+from gramstyle.checkpoint import CheckpointError, load, read_manifest
+from gramstyle.cli import main
+from gramstyle.images import from_pil, read_picture, write_picture
+from gramstyle.level import Losses
+from gramstyle.resume import _expected, _stage, resume
+
+ASKED = ["--size", "80", "--scales", "2", "--iterations", "12", "--quiet"]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, rng: np.random.Generator, tiny_model_path: Path) -> Path:
+    for name, shape in (("photo.png", (60, 80, 3)), ("painting.png", (70, 80, 3))):
+        pixels = rng.integers(0, 256, shape).astype(np.uint8)
+        write_picture(tmp_path / name, from_pil(Image.fromarray(pixels)))
+    shutil.copy(tiny_model_path, tmp_path / "tiny.onnx")
+    return tmp_path
+
+
+def command(folder: Path, output: str, *more: str) -> list[str]:
+    pictures = [str(folder / name) for name in ("photo.png", "painting.png")]
+    model = ["--model", str(folder / "tiny.onnx")]
+    return ["transfer", *pictures, "-o", str(folder / output), *model, *ASKED, *more]
+
+
+def pixels(path: Path) -> np.ndarray:  # type: ignore[type-arg]
+    return read_picture(path).pixels
+
+
+def stopped(
+    folder: Path, at: int, monkeypatch: pytest.MonkeyPatch, *more: str, every: int = 100
+) -> int:
+    """Stop a run, as by Ctrl-C, in its `at`-th iteration."""
+    from gramstyle.cli import running
+
+    plainly = running.RunLog.iteration
+
+    def interrupt(log: running.RunLog, losses: Losses) -> None:
+        plainly(log, losses)
+        if losses.iteration == at:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(running.RunLog, "iteration", interrupt)
+        saved = str(folder / "saved")
+        return main(command(folder, "out.png", "--checkpoint", saved, "--every", str(every), *more))
+
+
+@pytest.mark.parametrize("at", [1, 7, 12, 13, 20])
+@pytest.mark.parametrize("more", [(), ("--tile", "48"), ("--engine", "numpy")])
+def test_a_resumed_run_is_the_uninterrupted_one_bit_by_bit(
+    at: int,
+    more: tuple[str, ...],
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(command(folder, "whole.png", "--optimiser", "lbfgsb-device", *more)) == 0
+    assert stopped(folder, at, monkeypatch, *more) == 130
+    assert f"go on with: gramstyle resume {folder / 'saved'}" in capsys.readouterr().err
+    assert main(["resume", str(folder / "saved"), "--log", str(folder / "run.jsonl")]) == 0
+    assert f"going on after iteration {at}" in capsys.readouterr().err
+    assert np.array_equal(pixels(folder / "out.png"), pixels(folder / "whole.png"))
+    end = json.loads((folder / "run.jsonl").read_text().splitlines()[-1])
+    assert end["iterations"] == 22
+
+
+def test_a_finished_run_gives_its_picture_again(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(command(folder, "out.png", "--checkpoint", str(folder / "saved"))) == 0
+    before = pixels(folder / "out.png")
+    (folder / "out.png").unlink()
+    assert main(["resume", str(folder / "saved")]) == 0
+    assert "the run has ended after 22 iterations" in capsys.readouterr().err
+    assert np.array_equal(pixels(folder / "out.png"), before)
+
+
+def test_elsewhere_a_run_goes_on_from_its_picture_and_says_what_differs(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert stopped(folder, 5, monkeypatch) == 130
+    capsys.readouterr()
+    monkeypatch.setattr("platform.machine", lambda: "another")
+    assert main(["resume", str(folder / "saved")]) == 0
+    said = capsys.readouterr()
+    assert "the picture of iteration 5 alone, since it is not as it was: machine" in said.err
+    assert "after 22 iterations" in said.out
+
+
+Change = Callable[[Path], object]
+
+
+def _other_photo(folder: Path) -> None:
+    write_picture(folder / "photo.png", from_pil(Image.new("RGB", (80, 60), "red")))
+
+
+def _other_model(folder: Path) -> None:
+    from conftest import tiny_convolutions
+    from gramstyle.model.onnx_file import write_model
+    from gramstyle.model.vgg19 import CAFFE
+
+    write_model(
+        folder / "tiny.onnx", tiny_convolutions(seed=1), CAFFE, precision="codebook8",
+        metadata={"licence": "none", "source": "random"},
+    )  # fmt: skip
+
+
+def _cut(folder: Path) -> None:
+    state = next((folder / "saved").glob("*.npz"))
+    os.truncate(state, state.stat().st_size // 2)
+
+
+def _newer(folder: Path) -> None:
+    manifest = folder / "saved/manifest.json"
+    manifest.write_text(manifest.read_text().replace('"version":1', '"version":9').replace(
+        '"version": 1', '"version": 9'
+    ))  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (_other_photo, ("another content picture", "put that back")),
+        (_other_model, ("another network", "put that back")),
+        (_cut, ("bytes instead of",)),
+        (_newer, ("saved",)),
+        (lambda folder: (folder / "photo.png").unlink(), ("photo.png",)),
+        (lambda folder: shutil.rmtree(folder / "saved"), ("no such folder",)),
+        (lambda folder: (folder / "saved/manifest.json").unlink(), ("no manifest.json",)),
+        (lambda folder: (folder / "out.png").write_bytes((folder / "photo.png").read_bytes()),
+         ("none of this program's pictures", "-o")),
+    ],
+)  # fmt: skip
+def test_what_does_not_belong_to_the_run_is_refused_in_one_line_and_nothing_is_lost(
+    change: Change,
+    words: tuple[str, ...],
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert stopped(folder, 5, monkeypatch) == 130
+    capsys.readouterr()
+    change(folder)
+    before = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+    assert main(["resume", str(folder / "saved"), "--quiet"]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("gramstyle: error: ")
+    assert error.count("\n") == 1
+    for word in words:
+        assert word in error
+    assert {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()} == before
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("options", {}),
+        ("options", None),
+        ("stages", []),
+        ("stages", [{"number": "x"}]),
+        ("every", 0),
+        ("content", 7),
+        ("x", {"shape": [3, 10**9, 10**9], "dtype": "float64"}),
+        ("losses", -1),
+        ("layers", ["a"] * 1000),
+        ("settings", None),
+        ("here", 5),
+        ("state", {"pairs": 10**9, "products": [0, 0]}),
+    ],
+)
+def test_a_manifest_that_makes_no_sense_is_refused(
+    name: str, value: object, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert stopped(folder, 5, monkeypatch) == 130
+    saved = folder / "saved"
+    manifest = dict(read_manifest(saved))
+    stages = tuple(_stage(each) for each in manifest["stages"])
+    arrays = load(saved, expected=_expected(manifest, stages)).arrays
+    checkpoint.save(saved, {**manifest, name: value}, arrays.items())
+    with pytest.raises(CheckpointError, match="no run that can go on"):
+        resume(saved)
+
+
+def test_scipy_s_optimiser_and_a_stranger_s_folder_are_refused_before_anything_is_done(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    saved = ["--checkpoint", str(folder / "saved")]
+    assert main(command(folder, "out.png", *saved, "--optimiser", "lbfgsb")) == 2
+    assert "SciPy's L-BFGS-B cannot be saved" in capsys.readouterr().err
+    assert main(command(folder, "out.png", "--checkpoint", str(folder))) == 2
+    assert "choose an empty folder" in capsys.readouterr().err
+    assert main(command(folder, "out.png", "--every", "5")) == 2
+    assert "--checkpoint DIR" in capsys.readouterr().err
+    assert not (folder / "out.png").exists()
+
+
+def _start(arguments: list[str], **more: object) -> subprocess.Popen[bytes]:
+    environment = {**os.environ, "PYTHONPATH": str(Path(gramstyle.__file__).parents[1])}
+    return subprocess.Popen(
+        [sys.executable, "-m", "gramstyle", *arguments],
+        env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, **more,  # type: ignore[call-overload]
+    )  # fmt: skip
+
+
+def test_twenty_kills_at_random_moments_lose_at_most_every_n_iterations(folder: Path) -> None:
+    saved, every = folder / "saved", 2
+    long = ["--iterations", "400", "--engine", "numpy"]
+    assert main(command(folder, "whole.png", *long, "--optimiser", "lbfgsb-device")) == 0
+    rng, kills, seen, amid = random.Random(1508), 0, 0, 0  # noqa: S311 - moments, not secrets
+    arguments = command(folder, "out.png", *long, "--checkpoint", str(saved), "--every", str(every))
+    log = folder / "run.jsonl"
+    while kills < 20:
+        with _start([*arguments, "--log", str(log)]) as process:
+            while process.poll() is None and _saved_iteration(saved) <= seen:
+                time.sleep(0.01)
+            time.sleep(rng.uniform(0.0, 0.15))
+            process.send_signal(signal.SIGKILL)
+            process.communicate()
+        kills += 1
+        arguments = ["resume", str(saved), "--quiet"]
+        manifest = read_manifest(saved)
+        stages = tuple(_stage(each) for each in manifest["stages"])
+        load(saved, expected=_expected(manifest, stages))  # whole, or this raises
+        done = _iterations(log)
+        assert manifest["iteration"] >= max(seen, done - every)
+        amid += manifest["iteration"] > seen
+        seen = manifest["iteration"]
+    assert amid >= 15  # the others came when the run was over
+    assert main(["resume", str(saved), "--quiet"]) == 0
+    assert np.array_equal(pixels(folder / "out.png"), pixels(folder / "whole.png"))
+
+
+def _saved_iteration(saved: Path) -> int:
+    try:
+        return int(read_manifest(saved)["iteration"])
+    except CheckpointError:  # there is none yet
+        return 0
+
+
+def _iterations(log: Path) -> int:
+    """How many iterations a log tells of whose lines are whole."""
+    lines = [line for line in log.read_text().splitlines(keepends=True) if line.endswith("\n")]
+    told = [json.loads(line) for line in lines]
+    return max((e["iteration"] for e in told if e["event"] == "iteration"), default=0)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no limit of a file's size here")
+def test_a_full_disk_leaves_the_last_good_checkpoint(folder: Path) -> None:
+    saved = folder / "saved"
+    full = main(command(folder, "out.png", "--checkpoint", str(saved)))
+    assert full == 0
+    state = next(saved.glob("*.npz")).stat().st_size
+    shutil.rmtree(saved)
+
+    def limit() -> None:  # at the start x, two vectors and a pair fit; the history does not
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (3 * state, 3 * state))
+
+    arguments = command(folder, "out.png", "--checkpoint", str(saved), "--every", "1")
+    with _start(arguments, preexec_fn=limit) as process:
+        error = process.communicate()[1].decode()
+    assert process.returncode == 2
+    assert error.count("\n") == 1
+    assert "cannot write the checkpoint of iteration" in error
+    assert "is whole" in error
+    manifest = read_manifest(saved)
+    stages = tuple(_stage(each) for each in manifest["stages"])
+    load(saved, expected=_expected(manifest, stages))
+    assert pixels(folder / "out.png").size
+    assert main(["resume", str(saved), "--quiet"]) == 0
