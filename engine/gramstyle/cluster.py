@@ -294,7 +294,8 @@ def _load() -> ModuleType:
         raise RuntimeMissingError(
             f'a cluster needs Dask ({error}); install it with: pip install "gramstyle[distributed]"'
         ) from None
-    return distributed
+    module: ModuleType = distributed
+    return module
 
 
 def _local(distributed: ModuleType, workers: int) -> AbstractContextManager[Any]:

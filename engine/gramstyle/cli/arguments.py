@@ -29,10 +29,6 @@ def add_run(
         help=f"the longer edge of {what} (default {defaults.size})")  # fmt: skip
     group.add_argument("--iterations", type=int, metavar="N",
         help=f"iterations of L-BFGS-B at the most (default {defaults.iterations})")  # fmt: skip
-    group.add_argument("--scales", type=int, metavar="N",
-        help="how many levels to climb to --size, each 1.4 times larger than the last and started "
-        "from its picture (default: as many as begin at 512 pixels or more; 1: "
-        "no others)")  # fmt: skip
     group.add_argument("--tolerance", type=float, metavar="SHARE",
         help="end early once the loss has fallen by less than this share of itself in ten "
         f"iterations; 0 never (default {defaults.tolerance:g})")  # fmt: skip
@@ -41,7 +37,11 @@ def add_run(
 
 
 def add_start(group: argparse._ArgumentGroup) -> None:
-    """Add the start of a transfer."""
+    """Add the start of a transfer, and its way up."""
+    group.add_argument("--scales", type=int, metavar="N",
+        help="how many levels to climb to --size, each 1.4 times larger than the last and started "
+        "from its picture (default: as many as begin at 512 pixels or more; 1: "
+        "no others)")  # fmt: skip
     group.add_argument("--init", metavar="|".join((*STARTS, "PATH")),
         help=f"the picture to start from (default {DEFAULTS.start}; noise with --convention "
         "paper)")  # fmt: skip
