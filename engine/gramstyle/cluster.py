@@ -5,6 +5,7 @@ whose recipes the scheduler keeps, so that a worker which is lost costs what it 
 """
 
 import logging
+import re
 import signal
 import threading
 import time
@@ -36,6 +37,10 @@ _SETTINGS = {
     "distributed.admin.large-graph-warning-threshold": "1TB",
     "distributed.comm.timeouts.connect": f"{ANSWER}s",
 }
+# What Dask takes for one; of anything else it is not asked, since it may wait for ever.
+ADDRESS = re.compile(
+    r"((tcp|tls|wss?|ucx)://)?[^\s/:@]+:\d{1,5}|((tcp|tls)://)?\[[0-9a-fA-F:.]+\]:\d{1,5}"
+)
 _LOGGERS = ("distributed", "distributed.client", "tornado", "tornado.application", "asyncio")
 
 
@@ -328,6 +333,11 @@ def _deaf() -> Iterator[None]:
 
 
 def _client_of(distributed: ModuleType, address: str) -> AbstractContextManager[Any]:
+    if not ADDRESS.fullmatch(address):
+        raise OptionError(
+            f"there is no Dask scheduler at {address!r}, which is no address like "
+            "tcp://10.0.0.5:8786; give the one that dask scheduler has printed"
+        )
     try:
         with warnings.catch_warnings():
             # Another version is refused in our own words.
