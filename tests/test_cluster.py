@@ -447,10 +447,12 @@ def test_another_version_at_the_scheduler_is_one_line(
         pass
 
 
+# A shell starts what runs in the background with SIGINT ignored, and children take that over.
 CHILD = """
-import os, sys, time
+import os, signal, time
 from gramstyle.cluster import open_cluster
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     with open_cluster(workers=2) as cluster:
         print(*cluster._client.run(os.getpid).values(), flush=True)
         time.sleep(60)
@@ -476,7 +478,10 @@ def test_workers_end_with_the_program_however_it_ends(tmp_path: Path, end: signa
         os.killpg(program.pid, end)
     else:
         program.send_signal(end)
-    program.wait(20)
+    try:
+        program.wait(20)
+    finally:
+        program.kill()
     deadline = time.monotonic() + 20
     while any(is_running(pid) for pid in workers) and time.monotonic() < deadline:
         time.sleep(0.05)
