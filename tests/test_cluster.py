@@ -190,32 +190,34 @@ def test_an_evaluation_sends_windows_of_x_and_nothing_of_their_size_beside(
     assert windows <= stream.byte_count - before <= windows + 6000 * len(objective.tiling)
 
 
-def test_pass_2_takes_up_what_pass_1_has_left(objective: ClusterObjective) -> None:
-    """Counted on the workers: without the shelf there would be two forward passes for a tile."""
+def test_pass_2_takes_up_what_pass_1_has_left(own_cache: Path, tiny_model: Model) -> None:
+    """Counted on a worker alone: without the shelf there would be two forward passes for a tile.
 
-    def count(*, begin: bool) -> int:
+    Of several workers one may take over pass 2 of another one's tile, and runs it forward again.
+    """
+
+    def count_from_now() -> None:
         from gramstyle.tiling import remote
 
+        plainly = remote._Desk.forward
+
         def counted(desk: Any, window: Any) -> Any:
-            desk.forwards = getattr(desk, "forwards", 0) + 1
-            return original(desk, window)
+            desk.__dict__["forwards"] = desk.__dict__.get("forwards", 0) + 1
+            return plainly(desk, window)
 
-        if begin:
-            original = remote._Desk.forward
-            remote._Desk.forward = counted  # type: ignore[method-assign]
-            return 0
-        remote._Desk.forward = remote._Desk.forward.__closure__[0].cell_contents  # type: ignore[method-assign,index]
-        desk = remote._here.desk
-        return 0 if desk is None else desk.__dict__.pop("forwards", 0)
+        remote._Desk.forward = counted  # type: ignore[method-assign]
 
-    client = objective.cluster._client
-    objective.loss_and_gradient(X)
-    client.run(count, begin=True)
-    objective.loss_and_gradient(X)
-    forwards = sum(client.run(count, begin=False).values())
-    tiles = len(objective.tiling)
-    # A tile whose pass 2 another worker has taken over is run forward there: not many of them.
-    assert tiles <= forwards <= tiles + tiles // 2
+    def counted() -> int:
+        from gramstyle.tiling import remote
+
+        return int(remote._here.desk.__dict__["forwards"])
+
+    with open_cluster(workers=1, threads=1) as cluster:
+        objective = on_cluster(cluster, tiny_model)
+        objective.loss_and_gradient(X)  # until the targets are there
+        cluster._client.run(count_from_now)
+        objective.loss_and_gradient(X)
+        assert list(cluster._client.run(counted).values()) == [len(objective.tiling)]
 
 
 def pids(cluster: Cluster) -> dict[str, int]:
