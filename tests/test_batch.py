@@ -33,7 +33,7 @@ from gramstyle.errors import GramstyleError, OptionError
 from gramstyle.images import read_settings
 from gramstyle.model.onnx_file import Model
 from gramstyle.options import Options
-from gramstyle.transfer import Progress, transfer
+from gramstyle.transfer import Progress, chart, transfer
 
 Read = Callable[[str], tuple[Job, ...]]
 
@@ -531,6 +531,82 @@ def test_a_jobs_picture_is_kept_when_its_inputs_are_renamed(
     assert attempt(replace(job, content=moved), model=tiny_model_path).state == "kept"
 
 
+def no_plan(*_: object, **__: object) -> object:
+    raise AssertionError("a picture was decoded")
+
+
+def test_a_picture_is_known_again_by_its_files_without_decoding_them(
+    read: Read, folder: Path, tiny_model_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (job,) = read(ONE + OUT + BRIEF + 'init = "meadow.png"\n')
+    attempt(job, model=tiny_model_path)
+    same = replace(job, options=replace(job.options, threads=1, memory=10**10))
+    with monkeypatch.context() as patch:
+        patch.setattr("gramstyle.batch.doing.plan", no_plan)
+        assert attempt(same, model=tiny_model_path).state == "kept"
+    # Painting and start change places.
+    options = replace(job.options, init=str(job.style.rename(folder / "other.png")))
+    (folder / "meadow.png").rename(job.style)
+    assert attempt(replace(job, options=options), model=tiny_model_path).state == "made"
+
+
+def encoded_anew(path: Path) -> None:
+    before = path.read_bytes()
+    with PIL.Image.open(path) as picture:
+        picture.load()
+        picture.save(path, compress_level=0)
+    assert path.read_bytes() != before
+
+
+@pytest.mark.parametrize("change", [None, "photos/a.png", "night.png"])
+def test_a_picture_made_in_less_memory_is_kept_and_so_is_one_of_the_same_pixels(
+    read: Read, folder: Path, tiny_model_path: Path, change: str | None
+) -> None:
+    (job,) = read(ONE + OUT + BRIEF)
+    # Too little for a whole picture, beside what a process takes for itself.
+    small = replace(job, options=replace(job.options, memory=601_000_000))
+    assert attempt(small, model=tiny_model_path).state == "made"
+    found = read_settings(job.output)
+    assert found is not None
+    assert found["tile"] is not None
+    if change is not None:
+        encoded_anew(folder / change)
+    assert attempt(job, model=tiny_model_path).state == "kept"
+    # What is asked for is not left to the machine.
+    for option in ({"tile": 512}, {"optimiser": "lbfgsb"}):
+        other = replace(job, options=replace(job.options, **option))
+        assert attempt(other, model=tiny_model_path).state == "made"
+
+
+def test_a_picture_from_a_file_that_was_exchanged_meanwhile_is_not_known_by_it(
+    read: Read, folder: Path, tiny_model_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (job,) = read(ONE + OUT + BRIEF)
+    before = job.content.read_bytes()
+
+    def exchange(*arguments: object, **more: object) -> object:
+        job.content.write_bytes((folder / "photos/b.png").read_bytes())
+        return chart(*arguments, **more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("gramstyle.batch.doing.chart", exchange)
+        assert attempt(job, model=tiny_model_path).state == "made"
+    job.content.write_bytes(before)
+    assert attempt(job, model=tiny_model_path).state == "made"
+    assert attempt(job, model=tiny_model_path).state == "kept"
+
+
+def test_a_picture_of_an_earlier_version_is_known_by_its_pixels(
+    read: Read, tiny_model_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (job,) = read(ONE + OUT + BRIEF)
+    attempt(job, model=tiny_model_path)
+    monkeypatch.setattr("gramstyle.batch.recipe.installed_version", lambda: "9.9")
+    assert attempt(job, model=tiny_model_path).state == "kept"
+    monkeypatch.setattr("gramstyle.batch.doing.plan", no_plan)
+    assert "a picture was decoded" in attempt(job, model=tiny_model_path).reason
+
+
 @pytest.mark.parametrize(
     ("trouble", "at_once"),
     [("nonsense", 1), ("tiny", 1), ("overflow", 1), ("gone", 1), ("nonsense", 2)],
@@ -667,23 +743,30 @@ def test_jobs_and_outcomes_cross_between_processes(read: Read) -> None:
 # Jobs as bytes
 
 
-def without_disk(job: Job, folder: Path, model: Path, parcel: bytes) -> bytes:
+@pytest.fixture
+def has_model(tiny_model_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other machine has the network where gramstyle looks for it."""
+    monkeypatch.setenv("GRAMSTYLE_MODEL", str(tiny_model_path))
+
+
+def without_disk(folder: Path, parcel: bytes) -> bytes:
     """Run a parcel while none of the job's own files are there."""
     away = folder.with_name("away")
     folder.rename(away)
     try:
-        return run_remote(parcel, model=model)
+        return run_remote(parcel)
     finally:
         away.rename(folder)
 
 
+@pytest.mark.usefixtures("has_model")
 @pytest.mark.parametrize("start", ["noise", "meadow.png"])
 def test_a_job_done_elsewhere_gives_the_file_that_it_gives_here(
     read: Read, folder: Path, tiny_model_path: Path, tiny_model: Model, start: str
 ) -> None:
     (job,) = read(ONE + OUT + BRIEF + f'init = "{start}"\nstyle_layers = ["conv1_1"]\n')
     parcel = pack(job, network=tiny_model.sha256)
-    answer = without_disk(job, folder, tiny_model_path, parcel)
+    answer = without_disk(folder, parcel)
     assert not job.output.exists()
     outcome = accept(job, answer)
     assert outcome.state == "made"
@@ -705,40 +788,64 @@ def test_a_job_done_elsewhere_gives_the_file_that_it_gives_here(
     assert outcome.loss == at_home.loss
 
 
+@pytest.mark.usefixtures("has_model")
 def test_a_bad_job_elsewhere_is_told_of_by_the_names_it_has_here(
-    read: Read, folder: Path, tiny_model_path: Path, tiny_model: Model
+    read: Read, folder: Path, tiny_model: Model
 ) -> None:
     (job,) = read(ONE + OUT + BRIEF)
     job.content.write_bytes(b"nonsense")
-    answer = without_disk(job, folder, tiny_model_path, pack(job, network=tiny_model.sha256))
+    answer = without_disk(folder, pack(job, network=tiny_model.sha256))
     outcome = accept(job, answer)
     assert outcome.state == "failed"
+    assert outcome.reason.startswith("worker ")
     assert f"cannot read '{job.content}': it is not a picture" in outcome.reason
     assert written(folder) == set()
 
 
-def test_a_machine_with_another_network_does_not_do_the_job(
-    read: Read, tiny_model_path: Path
-) -> None:
+@pytest.mark.usefixtures("has_model")
+def test_a_machine_without_the_network_does_no_job(read: Read) -> None:
     (job,) = read(ONE + OUT + BRIEF)
-    outcome = accept(job, run_remote(pack(job, network="0" * 64), model=tiny_model_path))
-    assert outcome.state == "failed"
-    assert "is another network" in outcome.reason
+    answer = run_remote(pack(job, network="0" * 64))
+    with pytest.raises(OptionError, match=r"worker .* has not been given the model 0{12}…"):
+        accept(job, answer)
     assert not job.output.exists()
 
 
-def test_a_machine_without_a_network_says_so(read: Read, tmp_path: Path) -> None:
-    (job,) = read(ONE + OUT + BRIEF)
-    outcome = accept(job, run_remote(pack(job, network="0" * 64), model=tmp_path / "none.onnx"))
-    assert outcome.state == "failed"
-    assert "none.onnx" in outcome.reason
-
-
-def test_a_picture_that_came_back_and_cannot_be_written_is_a_failure(
-    read: Read, folder: Path, tiny_model_path: Path, tiny_model: Model
+def test_a_machine_of_another_version_does_no_job(
+    read: Read, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (job,) = read(ONE + OUT + BRIEF)
-    answer = run_remote(pack(job, network=tiny_model.sha256), model=tiny_model_path)
+    parcel = pack(job, network="0" * 64)
+    monkeypatch.setattr("gramstyle.tiling.remote.installed_version", lambda: "9.9")
+    with pytest.raises(OptionError, match=r"worker .* has gramstyle 9\.9 and this is"):
+        accept(job, run_remote(parcel))
+
+
+@pytest.mark.usefixtures("has_model")
+def test_a_machine_without_room_for_the_pictures_fails_the_job(
+    read: Read, tiny_model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (job,) = read(ONE + OUT + BRIEF)
+    parcel = pack(job, network=tiny_model.sha256)
+
+    def full(*_: object) -> int:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_bytes", full)
+        answer = run_remote(parcel)
+    outcome = accept(job, answer)
+    assert outcome.state == "failed"
+    assert "No space left on device" in outcome.reason
+    assert "set TMPDIR there" in outcome.reason
+
+
+@pytest.mark.usefixtures("has_model")
+def test_a_picture_that_came_back_and_cannot_be_written_is_a_failure(
+    read: Read, folder: Path, tiny_model: Model
+) -> None:
+    (job,) = read(ONE + OUT + BRIEF)
+    answer = run_remote(pack(job, network=tiny_model.sha256))
     (folder / "out").rmdir()
     outcome = accept(job, answer)
     assert outcome.state == "failed"

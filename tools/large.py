@@ -2,10 +2,11 @@
 
     python -m tools.large                      4096×3072 pixels within 3GB
     python -m tools.large 8192x6144 --memory 6GB
+    python -m tools.large 4096x3072 --workers 2    on a cluster of two processes
 
 Each measurement runs in a process of its own; the last one is the whole picture of 1024×768 pixels
 that the others' pixels a second are compared with. Peak memory is the process's resident set,
-optimiser included. The pictures are the samples in docs/, enlarged.
+optimiser included, and without its workers'. The pictures are the samples in docs/, enlarged.
 """
 
 import argparse
@@ -31,13 +32,15 @@ SAMPLES = Path("docs/samples")
 WHOLE = "1024x768"
 
 
-def measure(size: str, memory: int | None, iterations: int) -> dict[str, Any]:
+def measure(
+    size: str, memory: int | None, iterations: int, workers: int | None = None
+) -> dict[str, Any]:
     """Run a few iterations in this process and return what they took."""
     width, height = (int(edge) for edge in size.split("x"))
     content = np.asarray(Image.open(SAMPLES / "chelsea.jpg").convert("RGB").resize((width, height)))
     options = Options(
         size=max(width, height), scales=1, memory=memory, iterations=iterations,
-        optimiser="lbfgsb-device", max_pixels=10**9,
+        optimiser="lbfgsb-device", max_pixels=10**9, workers=workers,
     )  # fmt: skip
     prepared = prepare(content, SAMPLES / "meadow.jpg", options)
     del content
@@ -69,9 +72,13 @@ def measure(size: str, memory: int | None, iterations: int) -> dict[str, Any]:
     }
 
 
-def apart(size: str, memory: int | None, iterations: int) -> dict[str, Any]:
+def apart(
+    size: str, memory: int | None, iterations: int, workers: int | None = None
+) -> dict[str, Any]:
     """Do so in a process of its own."""
     arguments = [size, "--here", "--iterations", str(iterations)]
+    if workers is not None:
+        arguments += ["--workers", str(workers)]
     if memory is not None:
         arguments += ["--memory", str(memory)]
     done = subprocess.run(
@@ -87,14 +94,19 @@ def main() -> None:
     parser.add_argument("size", nargs="?", default="4096x3072", metavar="WIDTHxHEIGHT")
     parser.add_argument("--memory", type=size_in_bytes, default=None, help="(default 3GB)")
     parser.add_argument("--iterations", type=int, default=2, metavar="N")
+    parser.add_argument("--workers", type=int, default=None, metavar="N")
     parser.add_argument("--here", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.here:
-        print(json.dumps(measure(arguments.size, arguments.memory, arguments.iterations)))
+        asked = arguments.size, arguments.memory, arguments.iterations, arguments.workers
+        print(json.dumps(measure(*asked)))
         return
     memory = arguments.memory or 3 * 10**9
-    rows = [apart(WHOLE, None, 4), apart(arguments.size, memory, arguments.iterations)]
-    rows.append(apart(WHOLE, None, 4))
+    rows = [
+        apart(WHOLE, None, 4),
+        apart(arguments.size, memory, arguments.iterations, arguments.workers),
+        apart(WHOLE, None, 4),
+    ]
     whole = (rows[0]["kilopixels"] + rows[-1]["kilopixels"]) / 2
     print(
         "| size | --memory | tile | s/evaluation | kpx/s | whole/this | optimiser, s | peak, GB |"

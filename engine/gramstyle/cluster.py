@@ -7,15 +7,17 @@ whose recipes the scheduler keeps, so that a worker which is lost costs what it 
 import logging
 import re
 import signal
+import sys
 import threading
 import time
 import uuid
 import warnings
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 from gramstyle.errors import GramstyleError, ModelError, OptionError, RuntimeMissingError
 from gramstyle.machine import available_threads
@@ -23,6 +25,7 @@ from gramstyle.tiling import remote
 
 T = TypeVar("T")
 R = TypeVar("R")
+D = TypeVar("D")
 
 # What a task will have returned: a Dask future.
 Placed = Any
@@ -42,6 +45,17 @@ ADDRESS = re.compile(
     r"((tcp|tls|wss?|ucx)://)?[^\s/:@]+:\d{1,5}|((tcp|tls)://)?\[[0-9a-fA-F:.]+\]:\d{1,5}"
 )
 _LOGGERS = ("distributed", "distributed.client", "tornado", "tornado.application", "asyncio")
+
+
+@dataclass(frozen=True)
+class Done(Generic[D]):
+    """An item of `Cluster.map_jobs` that no worker is needed for: what came of it."""
+
+    result: D
+
+
+class KilledWorkersError(OptionError):
+    """Several workers have died of the same task."""
 
 
 class Cluster:
@@ -114,22 +128,10 @@ class Cluster:
         GramstyleError
             What the task raised; as `wait` does; if several workers have died of the task.
         """
-        distributed = _load()
-        while True:
-            self.wait(placed)
-            with self._plainly():
-                try:
-                    error = placed.exception(timeout=self._patience)
-                    if error is None:
-                        return placed.result(timeout=self._patience)
-                except TimeoutError:  # its worker has died since: somebody computes it again
-                    continue
-            if isinstance(error, distributed.scheduler.KilledWorker):
-                raise OptionError(
-                    f"{error.allowed_failures + 1} workers have died of the same task; if memory "
-                    "is short on them, choose smaller tiles"
-                )
+        error, result = self._come_of(placed)
+        if error is not None:
             raise error
+        return result
 
     def place_model(self, path: Path, sha256: str) -> None:
         """See to it that each worker, now or later, has the model's file before its first task.
@@ -154,8 +156,8 @@ class Cluster:
             self._client.register_plugin(setup, name=f"gramstyle-model-{sha256}")
 
     def map_jobs(
-        self, function: Callable[[T], R], items: Iterable[T], *, ahead: int = 2
-    ) -> Iterator[tuple[int, R | GramstyleError]]:
+        self, function: Callable[[T], R], items: Iterable[T | Done[D]], *, ahead: int = 2
+    ) -> Generator[tuple[int, R | D | GramstyleError], None, None]:
         """Yield what a function makes of each item, as it is finished.
 
         Parameters
@@ -164,7 +166,7 @@ class Cluster:
             Of a module that the workers have; a worker does one item at a time. An item whose
             worker dies is done again elsewhere.
         items
-            Taken as they are needed.
+            Taken as they are needed; one that is `Done` goes to no worker.
         ahead
             How many items for each worker are under way at a time.
 
@@ -179,37 +181,69 @@ class Cluster:
         OptionError
             As `wait` does.
         """
-        distributed = _load()
-        waiting = enumerate(items)
-        under_way: dict[Any, int] = {}
+        waiting, more = enumerate(items), True
+        under_way: dict[Placed, tuple[int, T]] = {}
         seen = time.monotonic()
-        while True:
-            while len(under_way) < max(1, ahead * self.worker_count()):
-                index, item = next(waiting, (None, None))
-                if index is None:
-                    break
-                under_way[self.submit(remote.alone, function, item)] = index
-            if not under_way:
-                return
-            seen = self._last_seen(seen)
-            with self._plainly():
-                try:
-                    done = distributed.wait(
-                        list(under_way), timeout=1.0, return_when="FIRST_COMPLETED"
-                    ).done
-                except TimeoutError:
-                    continue
-            for placed in sorted(done, key=under_way.__getitem__):
-                yield under_way.pop(placed), self._outcome(placed)
+        try:
+            while more or under_way:
+                seen = self._last_seen(seen)
+                if more and len(under_way) < max(1, ahead * self.worker_count()):
+                    entry = next(waiting, None)
+                    more = entry is not None
+                    if entry is not None:
+                        index, item = entry
+                        if isinstance(item, Done):
+                            yield index, item.result
+                        else:
+                            under_way[self.submit(remote.alone, function, item)] = index, item
+                else:
+                    self._wait_for_one(under_way)
+                for placed in [placed for placed in under_way if placed.done()]:
+                    place, given = under_way.pop(placed)
+                    outcome = self._outcome(placed)
+                    if isinstance(outcome, KilledWorkersError):
+                        # Of it, or of another that was at the same worker: once more, by itself.
+                        for other in under_way:
+                            self.wait(other)
+                        outcome = self._outcome(self.submit(remote.alone, function, given))
+                    yield place, outcome
+        finally:
+            for placed in under_way:
+                placed.release()
+
+    def _wait_for_one(self, under_way: Iterable[Placed]) -> None:
+        """Wait until one of several tasks is done, but not for long."""
+        distributed = _load()
+        with self._plainly(), suppress(TimeoutError):
+            distributed.wait(list(under_way), timeout=1.0, return_when="FIRST_COMPLETED")
 
     def _outcome(self, placed: Placed) -> Any:
-        try:
-            return self.fetch(placed)
-        except GramstyleError as error:
-            return error
-        except Exception as error:  # one item must not take the others with it
-            what = " ".join(f"{type(error).__name__}: {error}".split())
-            return GramstyleError(f"{what}; this is a mistake in gramstyle, please report it")
+        """Return what a task has returned, or what it has raised as a GramstyleError."""
+        error, result = self._come_of(placed)
+        if error is None or isinstance(error, GramstyleError):
+            return result if error is None else error
+        # One item must not take the others with it.
+        what = " ".join(f"{type(error).__name__}: {error}".split())
+        return GramstyleError(f"{what}; this is a mistake in gramstyle, please report it")
+
+    def _come_of(self, placed: Placed) -> tuple[Exception | None, Any]:
+        """Return what a task has raised, and what it has returned."""
+        distributed = _load()
+        while True:
+            self.wait(placed)
+            with self._plainly():
+                try:
+                    error = placed.exception(timeout=self._patience)
+                    if error is None:
+                        return None, placed.result(timeout=self._patience)
+                except TimeoutError:  # its worker has died since: somebody computes it again
+                    continue
+            if isinstance(error, distributed.scheduler.KilledWorker):
+                error = KilledWorkersError(
+                    f"{error.allowed_failures + 1} workers have died of the same task; if memory "
+                    "is short on them, choose smaller tiles, or a smaller size"
+                )
+            return error, None
 
     def _last_seen(self, before: float) -> float:
         """Return when there was a worker last; raise OptionError if that is too long ago."""
@@ -235,6 +269,18 @@ class Cluster:
             raise OptionError(
                 f"the scheduler at {self._address} does not answer any more; start it again"
             ) from None
+
+
+def still_wanted() -> bool:
+    """Say, in a task, whether somebody still waits for it; True where there is no task."""
+    if "distributed" not in sys.modules:  # nor is it imported for that
+        return True
+    try:
+        worker = _load().get_worker()
+    except ValueError:
+        return True
+    task = worker.state.tasks.get(worker.get_current_task())
+    return task is not None and task.state != "cancelled"
 
 
 @contextmanager

@@ -80,6 +80,39 @@ def check_layers(jobs: Iterable[Job], model: Path) -> None:
             known.add(layers)
 
 
+def check_whole(jobs: Iterable[Job]) -> None:
+    """Refuse jobs that ask for a cluster, where each is to be done whole by one of its workers.
+
+    Raises
+    ------
+    OptionError
+        With the job's table.
+    """
+    for job in jobs:
+        if job.options.on_cluster:
+            key = "workers" if job.options.scheduler is None else "scheduler"
+            raise OptionError(
+                f"job {job.table}: it asks for a cluster of its own, and the batch is on one; take "
+                f"{key} out of the job, or leave --scheduler and --workers out"
+            )
+
+
+def check_side_by_side(jobs: Iterable[Job]) -> None:
+    """Refuse jobs that start workers, which one of several processes cannot.
+
+    Raises
+    ------
+    OptionError
+        With the job's table.
+    """
+    for job in jobs:
+        if job.options.workers is not None:
+            raise OptionError(
+                f"job {job.table}: it starts workers of its own, which takes one job at a time; "
+                "take workers out of the job, or leave --jobs out"
+            )
+
+
 def _identity(path: Path) -> tuple[int, int] | None:
     """Return what two names of one file have in common; None where there is no file."""
     try:

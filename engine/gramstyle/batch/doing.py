@@ -2,18 +2,27 @@
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from gramstyle.batch.jobs import Job
-from gramstyle.errors import GramstyleError
-from gramstyle.images import from_pil, write_picture
-from gramstyle.made import find_made
+from gramstyle.batch.recipe import SETTING, recipe
+from gramstyle.errors import GramstyleError, ImageError
+from gramstyle.images import from_pil, read_picture, write_picture
+from gramstyle.made import find_made, settings_of
 from gramstyle.prepare import plan
 from gramstyle.transfer import Progress, chart, climb
 
 State = Literal["made", "kept", "failed"]
+
+T = TypeVar("T")
+
+# What a plan chooses by the memory of the machine where a job does not ask for it.
+_CHOSEN = ("tile", "optimiser")
+
+_OWNER = "this batch"
 
 
 @dataclass(frozen=True)
@@ -55,13 +64,14 @@ def attempt(
     callback
         Called after every iteration.
     """
+    return guarded(job, partial(_done, job, model, callback))
+
+
+def guarded(job: Job, step: Callable[[], T]) -> T | Outcome:
+    """Take a step of a job; whatever goes wrong with it is the job's outcome, but Ctrl-C is not."""
     began = time.monotonic()
-    state: State
     try:
-        summary = find_kept(job, model=model)
-        state = "made" if summary is None else "kept"
-        if summary is None:
-            summary = _make(job, model, callback)
+        return step()
     except GramstyleError as error:
         return failed(job, str(error), began)
     except MemoryError:
@@ -69,19 +79,24 @@ def attempt(
     except Exception as error:  # one job must not take the others with it
         what = f"{type(error).__name__}: {error}"
         return failed(job, f"{what}; this is a mistake in gramstyle, please report it", began)
-    reason, loss = summary.get("reason"), summary.get("loss")
-    return Outcome(
-        job,
-        state,
-        round(time.monotonic() - began, 3),
-        reason if isinstance(reason, str) else "",
-        loss if isinstance(loss, float) else None,
-    )
 
 
 def failed(job: Job, reason: str, began: float) -> Outcome:
     """Return the outcome of a job that began at a reading of the clock and went wrong."""
     return Outcome(job, "failed", round(time.monotonic() - began, 3), " ".join(reason.split()))
+
+
+def kept(job: Job, *, model: Path) -> Outcome | None:
+    """Return the outcome of a job whose picture is there, made in the same way.
+
+    Raises
+    ------
+    GramstyleError
+        As `find_kept` does.
+    """
+    began = time.monotonic()
+    summary = find_kept(job, model=model)
+    return None if summary is None else _outcome(job, "kept", summary, began)
 
 
 def find_kept(job: Job, *, model: Path) -> Mapping[str, Any] | None:
@@ -97,17 +112,60 @@ def find_kept(job: Job, *, model: Path) -> Mapping[str, Any] | None:
             return None
     except OSError as error:
         raise GramstyleError(f"cannot use {job.output}: {error.strerror}") from None
-    planned = plan(job.content, job.style, job.options, model=model)
-    found = find_made(job.output, planned, job.mark, owner="this batch")
-    if found is None:
+    settings = settings_of(job.output, job.mark, owner=_OWNER)
+    known = settings.get(SETTING)
+    if known is None or known != recipe(job, model=model):
+        # Another file may still have the same pixels.
+        planned = plan(job.content, job.style, job.options, model=model)
+        same = {name: settings.get(name) for name in _CHOSEN if getattr(job.options, name) is None}
+        same |= {SETTING: known} if known is not None else {}
+        planned = replace(planned, settings={**planned.settings, **same})
+        if find_made(job.output, planned, job.mark, owner=_OWNER) is None:
+            return None
+    elif not _is_whole(job, settings):
         return None
-    result = found.get("result")
+    result = settings.get("result")
     return result if isinstance(result, dict) else {}
 
 
+def _is_whole(job: Job, settings: Mapping[str, Any]) -> bool:
+    """Say whether a picture can be read, and is as large as its settings say."""
+    most = max(job.options.max_pixels, job.options.size**2)
+    try:
+        found = read_picture(job.output, max_pixels=most)
+    except ImageError:
+        return False
+    content = settings.get("content")
+    size = {"width": found.width, "height": found.height}
+    return isinstance(content, dict) and size.items() <= content.items()
+
+
+def _done(job: Job, model: Path, callback: Callable[[Progress], None] | None) -> Outcome:
+    began = time.monotonic()
+    found = kept(job, model=model)
+    if found is not None:
+        return found
+    return _outcome(job, "made", _make(job, model, callback), began)
+
+
+def _outcome(job: Job, state: State, summary: Mapping[str, Any], began: float) -> Outcome:
+    reason, loss = summary.get("reason"), summary.get("loss")
+    return Outcome(
+        job,
+        state,
+        round(time.monotonic() - began, 3),
+        reason if isinstance(reason, str) else "",
+        loss if isinstance(loss, float) else None,
+    )
+
+
 def _make(job: Job, model: Path, callback: Callable[[Progress], None] | None) -> Mapping[str, Any]:
+    before = recipe(job, model=model)
     course = chart(job.content, job.style, job.options, model=model)
     picture, record = climb(course, callback=callback)
     settings = {**record.settings, **job.mark, "result": record.summary}
+    # Where a file was exchanged on the way, nobody knows which of the two was read.
+    if before is not None and before == recipe(job, model=model):
+        settings[SETTING] = before
     write_picture(job.output, from_pil(picture), settings=settings)
     return record.summary

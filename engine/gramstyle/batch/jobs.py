@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from gramstyle.errors import GramstyleError
@@ -42,6 +42,12 @@ class Job:
     def mark(self) -> dict[str, str]:
         """The setting by which its picture is known again."""
         return {"job": self.output.name}
+
+    def with_threads(self, share: int | None) -> "Job":
+        """Return the job with a share of cores to use, unless it says how many itself."""
+        if share is None or self.options.threads is not None:
+            return self
+        return replace(self, options=replace(self.options, threads=share))
 
 
 @contextmanager

@@ -1,26 +1,34 @@
 """A job as bytes, for machines that share no disk with this one, and its picture as bytes back.
 
 Here `pack` and `accept`, there `run_remote`. A parcel is a zip archive: JSON that says what is in
-it, and files of pictures. The network does not travel: the other machine has its own, known by its
-hash.
+it, and files of pictures. The network does not travel in it: the other machine has it already, and
+knows it by its hash.
 """
 
 import dataclasses
 import io
 import json
-import os
 import tempfile
 import time
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from gramstyle.batch.doing import Outcome, attempt, failed
 from gramstyle.batch.jobs import Job
 from gramstyle.batch.values import options_from
-from gramstyle.errors import GramstyleError, ImageError, ModelError
+from gramstyle.cluster import still_wanted
+from gramstyle.errors import GramstyleError, ImageError, ModelError, OptionError
 from gramstyle.files import write_atomically
-from gramstyle.model import locate_model, read_model
+from gramstyle.tiling.remote import (
+    check_version,
+    find_model,
+    installed_version,
+    own_name,
+    own_threads,
+)
+from gramstyle.transfer import Progress
 
 _LETTER, _PICTURE = "letter.json", "picture"
 
@@ -40,7 +48,8 @@ def pack(job: Job, *, network: str) -> bytes:
     ImageError
         If a picture cannot be read.
     """
-    given = dataclasses.asdict(job.options)
+    # The engine that a job has here, not the one that another installation would choose.
+    given = {**dataclasses.asdict(job.options), "engine": job.options.runs_on}
     files = dict(zip(("content", "style", "init"), job.inputs, strict=False))
     if "init" in files:
         given["init"] = str(files["init"])
@@ -51,6 +60,7 @@ def pack(job: Job, *, network: str) -> bytes:
         "options": {name: value for name, value in given.items() if value is not None},
         "files": {role: str(path) for role, path in files.items()},
         "network": network,
+        "version": installed_version(),
     }
     parcel = {_LETTER: json.dumps(letter).encode()}
     for role, path in files.items():
@@ -61,91 +71,115 @@ def pack(job: Job, *, network: str) -> bytes:
     return _zipped(parcel)
 
 
-def run_remote(parcel: bytes, *, model: str | os.PathLike[str] | None = None) -> bytes:
+def run_remote(parcel: bytes) -> bytes:
     """Do a packed job in a passing folder, and return what became of it for `accept`.
 
     Parameters
     ----------
     parcel
-        From `pack`.
-    model
-        This machine's network, as for `transfer`.
+        From `pack`. The job takes the threads that it says, or those that this process may use.
 
     Returns
     -------
     bytes
-        The outcome, and the picture's file if there is one. What goes wrong is an outcome too.
+        The outcome, and the picture's file if there is one. What goes wrong is an outcome too; or
+        the bytes say why this machine can do no job.
     """
     began = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="gramstyle-") as folder:
-        job, letter = _unpacked(parcel, Path(folder))
-        try:
-            network = locate_model(model)
-            _check_network(network, letter["network"])
-            outcome = attempt(job, model=network)
-        except GramstyleError as error:
-            outcome = failed(job, str(error), began)
-        reason = outcome.reason
-        for role, original in letter["files"].items():  # their names where they come from
-            reason = reason.replace(str(_place(Path(folder), role, original)), original)
-        told = {
-            "state": outcome.state,
-            "seconds": outcome.seconds,
-            "reason": reason,
-            "loss": outcome.loss,
-        }
-        answer = {_LETTER: json.dumps(told).encode()}
-        if outcome.state == "made":
-            answer[_PICTURE] = job.output.read_bytes()
-    return _zipped(answer)
+    parts = _unzipped(parcel)
+    letter: dict[str, Any] = json.loads(parts[_LETTER])
+    try:
+        check_version(letter["version"])
+        model = _find_network(letter["network"])
+    except GramstyleError as error:
+        return _zipped({_LETTER: json.dumps({"refused": str(error)}).encode()})
+    try:
+        with tempfile.TemporaryDirectory(prefix="gramstyle-") as folder:
+            told, picture = _attempted(parts, letter, model, Path(folder))
+    except OSError as error:
+        reason = f"{error.strerror} ({tempfile.gettempdir()}); make room, or set TMPDIR there"
+        seconds = round(time.monotonic() - began, 3)
+        told, picture = {"state": "failed", "seconds": seconds, "reason": reason}, {}
+    if told["state"] == "failed":
+        told["reason"] = f"worker {own_name()}: {told['reason']}"
+    return _zipped({_LETTER: json.dumps(told).encode(), **picture})
 
 
 def accept(job: Job, answer: bytes) -> Outcome:
-    """Write the picture that came back for a job, and return the job's outcome."""
+    """Write the picture that came back for a job, and return the job's outcome.
+
+    Raises
+    ------
+    OptionError
+        If the other machine can do no job at all, for want of the network or of this version.
+    """
     began = time.monotonic()
     parts = _unzipped(answer)
-    outcome = Outcome(job, **json.loads(parts[_LETTER]))
+    told = json.loads(parts[_LETTER])
+    if "refused" in told:
+        raise OptionError(told["refused"])
+    outcome = Outcome(job, **told)
     if outcome.state == "made":
         try:
-            write_atomically(job.output, parts[_PICTURE], error=ImageError)
+            write_atomically(job.output.resolve(), parts[_PICTURE], error=ImageError)
         except ImageError as error:
             return failed(job, str(error), began)
     return outcome
 
 
-def _unpacked(parcel: bytes, folder: Path) -> tuple[Job, dict[str, Any]]:
+def _find_network(sha256: str) -> Path:
+    path = find_model(sha256)
+    if path is None:
+        raise ModelError(
+            f"worker {own_name()} has not been given the model {sha256[:12]}…; name its file by "
+            "GRAMSTYLE_MODEL there"
+        )
+    return path
+
+
+def _check_wanted(_progress: Progress) -> None:
+    if not still_wanted():
+        raise GramstyleError("nobody waits for it any more")
+
+
+def _attempted(
+    parts: Mapping[str, bytes], letter: Mapping[str, Any], model: Path, folder: Path
+) -> tuple[dict[str, Any], dict[str, bytes]]:
+    """Do a job in a folder; return what to tell of it, and the picture if there is one."""
+    job = _laid_out(parts, letter, folder).with_threads(own_threads())
+    outcome = attempt(job, model=model, callback=_check_wanted)
+    reason = outcome.reason
+    for role, original in letter["files"].items():  # their names where they come from
+        reason = reason.replace(str(_place(folder, role, original)), original)
+    told = {
+        "state": outcome.state,
+        "seconds": outcome.seconds,
+        "reason": reason,
+        "loss": outcome.loss,
+    }
+    made = outcome.state == "made"
+    return told, {_PICTURE: job.output.read_bytes()} if made else {}
+
+
+def _laid_out(parts: Mapping[str, bytes], letter: Mapping[str, Any], folder: Path) -> Job:
     """Lay a packed job out in a folder; pictures keep their names, which a record tells."""
-    parts = _unzipped(parcel)
-    letter: dict[str, Any] = json.loads(parts[_LETTER])
     files = {role: _place(folder, role, path) for role, path in letter["files"].items()}
     for role, path in files.items():
         path.parent.mkdir()
         path.write_bytes(parts[role])
-    given = letter["options"]
-    if "init" in files:
-        given["init"] = str(files["init"])
-    job = Job(
+    start = {"init": str(files["init"])} if "init" in files else {}
+    return Job(
         table=letter["table"],
         name=letter["name"],
         content=files["content"],
         style=files["style"],
         output=folder / Path(letter["output"]).name,
-        options=options_from(given),
+        options=options_from({**letter["options"], **start}),
     )
-    return job, letter
 
 
 def _place(folder: Path, role: str, original: str) -> Path:
     return folder / role / Path(original).name
-
-
-def _check_network(path: Path, wanted: str) -> None:
-    found = read_model(path).sha256
-    if found != wanted:
-        raise ModelError(
-            f"{path} is another network (sha256 {found[:12]}… instead of {wanted[:12]}…); put the "
-            "same file on every machine"
-        )
 
 
 def _zipped(parts: dict[str, bytes]) -> bytes:

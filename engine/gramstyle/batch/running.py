@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol
 
+from gramstyle.batch.checking import check_side_by_side
 from gramstyle.batch.doing import Outcome, attempt, failed
 from gramstyle.batch.jobs import Job
 from gramstyle.errors import GramstyleError, OptionError
@@ -58,7 +59,8 @@ def run_jobs(
     jobs
         As `read_jobs` gives them.
     execute
-        `one_by_one` or `side_by_side` with a model, or anything else that gives outcomes.
+        `one_by_one` or `side_by_side` with a model, `on_workers` with a cluster too, or anything
+        else that gives outcomes.
     on_change
         Called after every job.
 
@@ -96,24 +98,18 @@ def side_by_side(jobs: Sequence[Job], /, *, model: Path, at_once: int) -> Outcom
     Raises
     ------
     OptionError
-        If `at_once` is below 1.
+        If `at_once` is below 1, or a job starts workers itself.
     """
     if at_once < 1:
         raise OptionError(f"jobs must be at least 1, not {at_once}")
+    check_side_by_side(jobs)
     at_once = min(at_once, max(1, len(jobs)))
     share = max(1, available_threads() // at_once)
     given = {job.output: job for job in jobs}
     began = time.monotonic()
     work = partial(attempt, model=model)
-    shared = [_with_threads(job, share) for job in jobs]
+    shared = [job.with_threads(share) for job in jobs]
     for job, answer in each_in_a_process(work, shared, at_once=at_once):
         if isinstance(answer, GramstyleError):
             answer = failed(job, str(answer), began)
         yield replace(answer, job=given[job.output])
-
-
-def _with_threads(job: Job, share: int) -> Job:
-    """Return a job that uses its share of the cores, unless it says how many."""
-    if job.options.threads is not None:
-        return job
-    return replace(job, options=replace(job.options, threads=share))

@@ -25,6 +25,7 @@ from gramstyle.cli import (
     transfer,
 )
 from gramstyle.cli.parsing import Commands, Parser
+from gramstyle.cli.printable import printable
 from gramstyle.errors import GramstyleError
 
 EXAMPLE = "gramstyle transfer photo.jpg painting.jpg -o result.png"
@@ -83,7 +84,6 @@ def _terminate(_number: int, _frame: FrameType | None) -> Never:
 
 
 def _fail(message: str, code: int) -> int:
-    # A file's name may hold anything, a line break or a terminal's control codes too.
-    line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in message)
-    print(f"gramstyle: {'error: ' if code == 2 else ''}{line}", file=sys.stderr)  # noqa: T201
+    line = f"gramstyle: {'error: ' if code == 2 else ''}{printable(message)}"
+    print(line, file=sys.stderr)  # noqa: T201
     return code

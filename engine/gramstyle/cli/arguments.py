@@ -94,13 +94,18 @@ def add_machine(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--tile", type=int, metavar="PIXELS",
         help="compute in tiles with edges of this many pixels (default: whole, or the largest "
         "that --memory allows)")  # fmt: skip
-    group.add_argument("--scheduler", metavar="ADDRESS",
-        help="compute the tiles on the workers of the Dask scheduler there")  # fmt: skip
-    group.add_argument("--workers", type=int, metavar="N",
-        help="compute the tiles on this many Dask workers, started here")  # fmt: skip
+    add_cluster(group)
     group.add_argument("--max-pixels", type=int, metavar="N",
         help="refuse pictures with more pixels than this, unread "
         f"(default {DEFAULTS.max_pixels})")  # fmt: skip
+
+
+def add_cluster(group: argparse._ArgumentGroup, *, work: str = "compute the tiles") -> None:
+    """Add who else may do the work."""
+    group.add_argument("--scheduler", metavar="ADDRESS",
+        help=f"{work} on the workers of the Dask scheduler there")  # fmt: skip
+    group.add_argument("--workers", type=int, metavar="N",
+        help=f"{work} on this many Dask workers, started here")  # fmt: skip
 
 
 def add_engine(group: argparse._ArgumentGroup) -> None:

@@ -4,7 +4,7 @@ import argparse
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -19,6 +19,9 @@ from gramstyle.batch import (
     Change,
     Job,
     check_layers,
+    check_side_by_side,
+    check_whole,
+    on_workers,
     one_by_one,
     read_jobs,
     run_jobs,
@@ -27,10 +30,13 @@ from gramstyle.batch import (
 from gramstyle.batch.running import Execute
 from gramstyle.cli import arguments as add
 from gramstyle.cli.parsing import Commands
+from gramstyle.cli.printable import printable
 from gramstyle.cli.progress import Speaker
+from gramstyle.cluster import Cluster, open_cluster
 from gramstyle.errors import GramstyleError, OptionError
 from gramstyle.files import check_folder
 from gramstyle.model import locate_model
+from gramstyle.options import Options
 from gramstyle.transfer import Progress
 
 STATES = {"made": "done", "kept": "was there", "failed": "failed"}
@@ -50,9 +56,13 @@ def add_parser(commands: Commands) -> None:
     parser.add_argument("file", type=Path, metavar="JOBS.toml", help="the jobs")
     parser.add_argument("--model", type=Path, metavar="FILE",
         help="the network (default: as for transfer)")  # fmt: skip
-    parser.add_argument("--jobs", type=int, default=1, metavar="N",
-        help="jobs to do at once, each with its share of the cores, or with its threads "
-        "(default %(default)s)")  # fmt: skip
+    parser.add_argument("--jobs", type=int, metavar="N",
+        help="jobs to do at once on this machine, each with its share of the cores, or with its "
+        "threads (default 1)")  # fmt: skip
+    add.add_cluster(
+        parser.add_argument_group("a cluster, which does a job at a time on each worker"),
+        work="do the jobs",
+    )
     parser.add_argument("--log", type=Path, metavar="FILE.jsonl",
         help="write what became of each job as JSON lines")  # fmt: skip
     add.add_quiet(parser.add_argument_group("progress"))
@@ -61,25 +71,42 @@ def add_parser(commands: Commands) -> None:
 def run_command(arguments: argparse.Namespace) -> int:
     """Do what the file asks for; return 1 if a job failed."""
     say = Speaker(quiet=arguments.quiet)
-    if arguments.jobs < 1:
-        raise OptionError(f"--jobs must be at least 1, not {arguments.jobs}")
+    at_once = 1 if arguments.jobs is None else arguments.jobs
+    if at_once < 1:
+        raise OptionError(f"--jobs must be at least 1, not {at_once}")
+    where = add.options_of(arguments)
+    if where.on_cluster and arguments.jobs is not None:
+        raise OptionError(
+            "--jobs is for this machine alone, and a cluster does one job for each worker; leave "
+            "--jobs out, or give --workers instead"
+        )
     jobs = read_jobs(arguments.file)
+    if where.on_cluster:
+        check_whole(jobs)
+    elif at_once > 1:
+        check_side_by_side(jobs)
     _check_log(arguments, jobs)
     model = locate_model(arguments.model, notify=say.tell)
     check_layers(jobs, model)
     began, done = monotonic(), Counter[str]()
-    with BatchLog(arguments.log) as log, _display(len(jobs), say) as display:
+    with (
+        _opened(where) as cluster,
+        BatchLog(arguments.log) as log,
+        _display(len(jobs), say) as display,
+    ):
 
         def after_job(change: Change) -> None:
             done[change.outcome.state] += 1
             log.job(change.outcome)
             display.job(change)
 
-        execute: Execute = (
-            partial(one_by_one, model=model, callback=display.iteration)
-            if arguments.jobs == 1
-            else partial(side_by_side, model=model, at_once=arguments.jobs)
-        )
+        execute: Execute
+        if cluster is not None:
+            execute = partial(on_workers, cluster=cluster, model=model)
+        elif at_once == 1:
+            execute = partial(one_by_one, model=model, callback=display.iteration)
+        else:
+            execute = partial(side_by_side, model=model, at_once=at_once)
         try:
             run_jobs(jobs, execute=execute, on_change=after_job)
         except (GramstyleError, KeyboardInterrupt) as stop:
@@ -94,6 +121,13 @@ def run_command(arguments: argparse.Namespace) -> int:
             f"{done['failed']} failed"
         )
     return 1 if done["failed"] else 0
+
+
+def _opened(where: Options) -> AbstractContextManager[Cluster | None]:
+    """Open the cluster that is asked for, if one is."""
+    if not where.on_cluster:
+        return nullcontext()
+    return open_cluster(scheduler=where.scheduler, workers=where.workers)
 
 
 def _check_log(arguments: argparse.Namespace, jobs: Sequence[Job]) -> None:
@@ -134,22 +168,17 @@ def _display(total: int, say: Speaker) -> Iterator[_Display]:
             bar.update(current, visible=False)
             place = f"{change.done}/{change.jobs} {outcome.job.name}"
             if outcome.state == "failed":
-                errors.tell(_printable(f"{place}: failed: {outcome.reason}"))
+                errors.tell(printable(f"{place}: failed: {outcome.reason}"))
             elif not say.is_terminal:
-                say.tell(_printable(f"{place}: {STATES[outcome.state]}"))
+                say.tell(printable(f"{place}: {STATES[outcome.state]}"))
 
         def after_iteration(job: Job, progress: Progress) -> None:
             bar.update(
                 current,
                 completed=progress.losses.iteration,
                 total=progress.iterations,
-                description=_printable(job.name),
+                description=printable(job.name),
                 visible=True,
             )
 
         yield _Display(after_job, after_iteration)
-
-
-def _printable(text: str) -> str:
-    """Return one line without control codes: a file's name may hold anything."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

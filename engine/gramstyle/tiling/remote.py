@@ -319,6 +319,16 @@ def introduce(name: str, threads: int) -> None:
     _here.name, _here.threads = f"{name} ({platform.node()}:{os.getpid()})", threads
 
 
+def own_name() -> str:
+    """Return how this process is called."""
+    return _here.name
+
+
+def own_threads() -> int | None:
+    """Return how many threads are its own; None where nobody has said."""
+    return _here.threads
+
+
 class _desk:  # noqa: N801 - used as a function
     """Give the process's desk for an assignment to one task at a time."""
 

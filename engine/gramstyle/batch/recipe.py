@@ -1,0 +1,60 @@
+"""A hash of all that a job's picture comes from, to know it again without decoding pictures."""
+
+import hashlib
+import json
+from dataclasses import asdict
+from functools import lru_cache
+from pathlib import Path
+
+from gramstyle.batch.jobs import Job
+from gramstyle.made import ASIDE
+from gramstyle.options import STARTS
+from gramstyle.tiling.remote import installed_version
+
+# Where a picture's settings have it.
+SETTING = "recipe"
+
+
+def recipe(job: Job, *, model: Path) -> str | None:
+    """Return the SHA-256 of what the job's picture is made from.
+
+    That is the bytes of its files, the network's too, all options that its picture depends on, as
+    they were asked for, and the version of gramstyle, which chooses the others. Two jobs with one
+    recipe have one picture. Two recipes may have one too: that of a file whose pixels are the same
+    and whose bytes are not.
+
+    Parameters
+    ----------
+    job
+        The job.
+    model
+        The network's file.
+
+    Returns
+    -------
+    str or None
+        None where a file cannot be read.
+    """
+    start = job.options.start
+    options = {name: value for name, value in asdict(job.options).items() if name not in ASIDE}
+    options["engine"] = job.options.runs_on
+    options["init"] = start if start in STARTS else "a picture"
+    try:
+        files = [_hash(path) for path in (model, *job.inputs)]
+    except OSError:
+        return None
+    told = json.dumps([installed_version(), files, options], sort_keys=True)
+    return hashlib.sha256(told.encode()).hexdigest()
+
+
+def _hash(path: Path) -> str:
+    found = path.stat()
+    times = found.st_mtime_ns, found.st_ctime_ns
+    return _hash_of(path, found.st_dev, found.st_ino, found.st_size, *times)
+
+
+# The network and a painting are those of many jobs. A file that was changed has other times.
+@lru_cache(maxsize=64)
+def _hash_of(path: Path, *_state: int) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
