@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from gramstyle import records
 from gramstyle.log import RunLog
+from gramstyle.objective import Weights
 from gramstyle.records import Point, RecordError, read_record
-from gramstyle.transfer import Losses
+from gramstyle.transfer import Losses, Stage
 
 START: dict[str, Any] = {
     "event": "start",
@@ -31,6 +32,21 @@ ITERATION: dict[str, Any] = {
     "style": {"conv1_1": 2.0, "conv2_1": 3.0},
     "style_loss": 13.0,
 }
+# Of a run through one size, which its record does not tell of.
+STAGE = Stage(
+    number=0,
+    of=1,
+    width=8,
+    height=8,
+    iterations=2,
+    history=10,
+    weights=Weights(alpha=0.25, beta=2.0, w={"conv1_1": 0.5, "conv2_1": 4.0}),
+    iterated=0,
+    evaluated=0,
+    began=0.0,
+    ahead=0.0,
+    total=2,
+)
 LATER = {**ITERATION, "iteration": 2, "seconds": 1.0, "loss": 10}
 END = {"event": "end", "iterations": 2}
 
@@ -57,7 +73,8 @@ def test_what_a_run_logs_comes_back_times_its_weights(record: Path) -> None:
                     content=20.0,
                     style={"conv1_1": 2.0, "conv2_1": 3.0},
                     style_loss=13.0,
-                )
+                ),
+                STAGE,
             )
         log.end({"iterations": 2})
     first, second = read_record(record)

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from gramstyle import checkpoint
 from gramstyle.checkpoint import CheckpointError, load, read_manifest
 from gramstyle.cli import main
 from gramstyle.images import from_pil, read_picture, write_picture
-from gramstyle.level import Losses
+from gramstyle.level import Losses, Stage
 from gramstyle.resume import _expected, _stage, resume
 
 ASKED = ["--size", "80", "--scales", "2", "--iterations", "12", "--quiet"]
@@ -54,8 +55,8 @@ def stopped(
 
     plainly = running.RunLog.iteration
 
-    def interrupt(log: running.RunLog, losses: Losses) -> None:
-        plainly(log, losses)
+    def interrupt(log: running.RunLog, losses: Losses, stage: Stage) -> None:
+        plainly(log, losses, stage)
         if losses.iteration == at:
             raise KeyboardInterrupt
 
@@ -77,11 +78,59 @@ def test_a_resumed_run_is_the_uninterrupted_one_bit_by_bit(
     assert main(command(folder, "whole.png", "--optimiser", "lbfgsb-device", *more)) == 0
     assert stopped(folder, at, monkeypatch, *more) == 130
     assert f"go on with: gramstyle resume {folder / 'saved'}" in capsys.readouterr().err
-    assert main(["resume", str(folder / "saved"), "--log", str(folder / "run.jsonl")]) == 0
+    assert main(["resume", str(folder / "saved")]) == 0
     assert f"going on after iteration {at}" in capsys.readouterr().err
     assert np.array_equal(pixels(folder / "out.png"), pixels(folder / "whole.png"))
-    end = json.loads((folder / "run.jsonl").read_text().splitlines()[-1])
-    assert end["iterations"] == 22
+
+
+@pytest.mark.parametrize("at", [7, 12, 20])
+def test_the_log_of_a_resumed_run_is_that_of_the_whole_run(
+    at: int, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logs = [folder / "whole.jsonl", folder / "resumed.jsonl"]
+    whole = command(folder, "whole.png", "--optimiser", "lbfgsb-device", "--log", str(logs[0]))
+    assert main(whole) == 0
+    assert stopped(folder, at, monkeypatch) == 130
+    assert main(["resume", str(folder / "saved"), "--log", str(logs[1])]) == 0
+    told = [[json.loads(line) for line in log.read_text().splitlines()] for log in logs]
+    for entry in (*told[0], *told[1]):
+        entry.pop("seconds", None)
+    assert told[1][1:] == told[0][1:]  # the first names the options, and one is asked for here
+
+
+@pytest.mark.parametrize("more", [(), ("--tile", "48")])
+def test_the_history_comes_back_a_pair_at_a_time(
+    more: tuple[str, ...], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beside x and its gradient no third vector is in memory when a pair is read, and no fourth."""
+    assert stopped(folder, 10, monkeypatch, *more) == 130
+    plainly, given = checkpoint.Opened.read, list[weakref.ref[np.ndarray]]()  # type: ignore[type-arg]
+    most = 0
+
+    def read(there: checkpoint.Opened, name: str) -> np.ndarray:  # type: ignore[type-arg]
+        nonlocal most
+        array = plainly(there, name)
+        if name[0] in "sy" and name[1:].isdigit():
+            given.append(weakref.ref(array))
+            most = max(most, sum(ref() is not None for ref in given))
+        return array
+
+    monkeypatch.setattr(checkpoint.Opened, "read", read)
+    assert main(["resume", str(folder / "saved"), "--quiet"]) == 0
+    assert len(given) > 10
+    assert most == 2
+
+
+def test_a_run_that_remembers_more_than_there_is_room_for_now_is_not_gone_on_with(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert stopped(folder, 5, monkeypatch, "--tile", "48") == 130
+    capsys.readouterr()
+    monkeypatch.setattr("gramstyle.tiling.budget._pairs", lambda *_: (7, True))
+    assert main(["resume", str(folder / "saved"), "--quiet"]) == 2
+    error = capsys.readouterr().err
+    assert "remembers 10 steps, and there is room for 7 now; make room" in error
+    assert error.count("\n") == 1
 
 
 def test_a_finished_run_gives_its_picture_again(

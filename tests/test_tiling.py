@@ -30,7 +30,7 @@ from gramstyle.tiling import (
     tiled_style_targets,
 )
 from gramstyle.tiling.areas import reach
-from gramstyle.tiling.budget import FIXED, PAIR, VECTORS, fit, on_disk
+from gramstyle.tiling.budget import FIXED, PAIR, TARGETS, VECTORS, Fit, fit, on_disk
 from gramstyle.tiling.objective import tree_sum
 from gramstyle.tiling.shelf import scratch_folder
 
@@ -148,8 +148,9 @@ def test_a_fast_engine_s_tiles_equal_its_whole_picture(
     expected = whole.loss_and_gradient(x)
     gradient = expected.gradient.copy()
     found = tiled.loss_and_gradient(x)
-    # In float32 a few ReLUs and maxima flip where sums are rounded differently.
-    assert found.loss == pytest.approx(expected.loss, rel=1e-5)
+    # Windows of another size are summed in another order: to 1e-6 in float32, of which G − A, a
+    # difference, makes a multiple. For the gradient a few ReLUs and maxima flip besides.
+    assert found.loss == pytest.approx(expected.loss, rel=1e-4)
     assert np.linalg.norm(found.gradient - gradient) < 2e-3 * np.linalg.norm(gradient)
 
 
@@ -344,11 +345,16 @@ def test_large_passing_files_go_where_tmpdir_says(
         assert scratch_folder() == Path("/var/tmp")  # noqa: S108 - as it says
 
 
+AMPLE = 10**12
+
+
 def test_a_small_picture_is_computed_whole_and_a_large_one_in_the_largest_tiles_that_fit() -> None:
     net = network("max")
-    assert fit(net, 512, 512, engine="winograd", memory=2 * 10**9, history=10).edge is None
-    wide = fit(net, 3072, 4096, engine="winograd", memory=6 * 10**9, history=10)
-    narrow = fit(net, 3072, 4096, engine="winograd", memory=3 * 10**9, history=10)
+    assert (
+        fit(net, 512, 512, engine="winograd", memory=2 * 10**9, history=10, disk=AMPLE).edge is None
+    )
+    wide = fit(net, 3072, 4096, engine="winograd", memory=6 * 10**9, history=10, disk=AMPLE)
+    narrow = fit(net, 3072, 4096, engine="winograd", memory=3 * 10**9, history=10, disk=AMPLE)
     assert wide.edge is not None
     assert narrow.edge is not None
     assert 1000 < narrow.edge < wide.edge <= 2048
@@ -358,21 +364,42 @@ def test_a_small_picture_is_computed_whole_and_a_large_one_in_the_largest_tiles_
 def test_all_parts_of_a_fit_are_within_its_budget() -> None:
     net = network("max")
     for memory in (2 * 10**9, 3 * 10**9, 8 * 10**9, 20 * 10**9):
-        fitted = fit(net, 3072, 4096, engine="winograd", memory=memory, history=10)
+        fitted = fit(net, 3072, 4096, engine="winograd", memory=memory, history=10, disk=AMPLE)
         pixels, tiles = 3072 * 4096, Tiling(net, 3072, 4096, fitted.edge or 4096)
         pairs = PAIR * pixels * 10 * fitted.pairs_in_memory
         window = 950 * int(np.prod(tiles.largest_window()))
         assert FIXED + VECTORS * pixels + pairs + window + fitted.shelf <= memory
         if fitted.pairs_in_memory and fitted.shelf > 10**10:
-            assert on_disk(fitted, tiles, 10, recalls=True) == 0
+            assert on_disk(fitted, tiles, recalls=True) == 0
 
 
 def test_a_budget_that_cannot_be_met_names_the_smallest_that_can() -> None:
     net = network("max")
-    arguments = {"engine": "winograd", "history": 10}
+    arguments = {"engine": "winograd", "history": 10, "disk": AMPLE}
     with pytest.raises(OptionError, match=r"1\.0GB .*4096×3072.*--memory .* 1\.\dGB") as error:
         fit(net, 3072, 4096, memory=10**9, **arguments)  # type: ignore[arg-type]
     named = float(str(error.value).rsplit(" ", 1)[1].removesuffix("GB"))
     assert fit(net, 3072, 4096, memory=int(named * 1e9), **arguments).edge is not None  # type: ignore[arg-type]
     with pytest.raises(OptionError, match="onnx computes pictures whole"):
-        fit(net, 3072, 4096, memory=10**9, engine="onnx", history=10)
+        fit(net, 3072, 4096, memory=10**9, engine="onnx", history=10, disk=AMPLE)
+
+
+def test_the_history_is_as_long_as_memory_or_disk_have_room_for() -> None:
+    net, pixels = network("max"), 3072 * 4096
+
+    def fitted(memory: int, disk: int) -> Fit:
+        return fit(net, 3072, 4096, engine="winograd", memory=memory, history=10, disk=disk)
+
+    assert (fitted(3 * 10**9, AMPLE).history, fitted(3 * 10**9, AMPLE).pairs_in_memory) == (
+        10,
+        False,
+    )
+    room = (PAIR * 7 + TARGETS) * pixels
+    some = fitted(3 * 10**9, room)
+    assert (some.history, some.pairs_in_memory) == (7, False)
+    assert on_disk(some, Tiling(net, 3072, 4096, some.edge or 0), recalls=False) <= room
+    # 24 GB hold the picture whole, 8 GB in tiles with all pairs beside them.
+    there = fitted(8 * 10**9, 0)
+    assert (there.history, there.pairs_in_memory) == (10, True)
+    with pytest.raises(OptionError, match=r"room for 2 steps .* 3 are the least; make 1\.0GB free"):
+        fitted(3 * 10**9, room - 5 * PAIR * pixels)

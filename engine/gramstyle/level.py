@@ -63,6 +63,8 @@ class Stage:
         Of its picture.
     iterations
         How many at the most.
+    history
+        How many pairs L-BFGS-B remembers.
     weights
         Its α, β and w_l.
     iterated, evaluated, began
@@ -78,6 +80,7 @@ class Stage:
     width: int
     height: int
     iterations: int
+    history: int
     weights: Weights
     iterated: int
     evaluated: int
@@ -232,6 +235,7 @@ def stage_of(
         width=canvas["width"],
         height=canvas["height"],
         iterations=iterations,
+        history=prepared.options.history,
         weights=prepared.weights,
         iterated=iterated,
         evaluated=evaluated,

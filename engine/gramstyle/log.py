@@ -18,6 +18,7 @@ class RunLog:
 
     def __init__(self, path: Path | None) -> None:
         self._path = path
+        self._level: int | None = None
         self._stream: FileIO | None = None
         if path is not None:
             try:
@@ -41,22 +42,21 @@ class RunLog:
         """Write what is about to be done."""
         self._write({"event": "start", **settings})
 
-    def level(self, stage: Stage) -> None:
-        """Write at which size and with what weights the iterations that follow are."""
-        self._write(
-            {
-                "event": "level",
-                "level": stage.number,
-                "width": stage.width,
-                "height": stage.height,
-                "iterations": stage.iterations,
-                "alpha": stage.weights.alpha,
-                "beta": stage.weights.beta,
-            }
-        )
-
-    def iteration(self, losses: Losses) -> None:
-        """Write the losses of one iteration."""
+    def iteration(self, losses: Losses, stage: Stage) -> None:
+        """Write the losses of one iteration, and before the first of a level what that is."""
+        if stage.of > 1 and stage.number != self._level:
+            self._level = stage.number
+            self._write(
+                {
+                    "event": "level",
+                    "level": stage.number,
+                    "width": stage.width,
+                    "height": stage.height,
+                    "iterations": stage.iterations,
+                    "alpha": stage.weights.alpha,
+                    "beta": stage.weights.beta,
+                }
+            )
         self._write({"event": "iteration", **asdict(losses)})
 
     def end(self, summary: Mapping[str, Any]) -> None:

@@ -76,7 +76,7 @@ class Plan:
     model, network
         The network's file, and the network cut off above the deepest layer in use.
     options
-        As given, with the tiles and the optimiser that were chosen.
+        As given, with the tiles, the optimiser and its history as they were chosen.
     fit
         How it is laid out in memory.
     weights
@@ -323,7 +323,7 @@ def _in_tiles(plan: Plan, engine: Engine) -> Prepared:
         content = ContentTarget(layer, np.empty((N, 0, 0), np.float32))
 
     objective = _objective(engine, plan, content, style)
-    aside = on_disk(fitted, tiling, options.history, recalls=engine.recall is not None)
+    aside = on_disk(fitted, tiling, recalls=engine.recall is not None)
     tiled = TiledObjective(
         objective=objective,
         tiling=tiling,
@@ -453,6 +453,7 @@ def _fitted(network: Network, canvas: Picture, options: Options) -> tuple[Option
         engine=options.runs_on,
         memory=memory,
         history=options.history,
+        disk=free_space(scratch_folder()),
         edge=options.tile or (CLUSTER_TILE if options.on_cluster else None),
     )
     if fitted.edge is None:
@@ -464,7 +465,10 @@ def _fitted(network: Network, canvas: Picture, options: Options) -> tuple[Option
             f"SciPy's L-BFGS-B takes {needed / 1e9:.1f} GB at {canvas.width}×{canvas.height} "
             "pixels; leave --optimiser out"
         )
-    return dataclasses.replace(options, tile=fitted.edge, optimiser=optimiser), fitted
+    options = dataclasses.replace(
+        options, tile=fitted.edge, optimiser=optimiser, history=fitted.history
+    )
+    return options, fitted
 
 
 def _from_host(objective: Objective, device: Device, x: Array) -> Evaluation:

@@ -10,13 +10,14 @@ import os
 import platform
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from gramstyle.arrays import Array, on_host
-from gramstyle.checkpoint import CheckpointError, Expected, load, read_manifest, save
+from gramstyle.checkpoint import CheckpointError, Expected, opened, read_manifest, save
 from gramstyle.errors import OptionError
 from gramstyle.lbfgsb import PairsInMemory, State
 from gramstyle.level import Losses, Stage
@@ -220,12 +221,16 @@ def _expected(manifest: Mapping[str, Any], stages: tuple[Stage, ...]) -> dict[st
 def _position(
     folder: Path, manifest: Mapping[str, Any], stages: tuple[Stage, ...], *, warm: bool
 ) -> Position:
-    arrays = dict(load(folder, expected=_expected(manifest, stages)).arrays)
-    state, x = manifest["state"], arrays.pop("x")
-    layers = manifest["layers"]
+    """Read a position, but for L-BFGS-B's history."""
+    expected, state, layers = _expected(manifest, stages), manifest["state"], manifest["layers"]
     try:
-        losses = tuple(_losses(row, layers) for row in arrays.pop("losses").tolist())
-        at = None if state is None or warm else _state(state, x, arrays)
+        with opened(folder, expected=expected) as there:
+            _check_unchanged(folder, manifest, there.run)
+            losses = tuple(_losses(row, layers) for row in there.read("losses").tolist())
+            if any(not 0 <= each.level < len(stages) for each in losses):
+                raise ValueError
+            x = there.read("x")
+            at = None if state is None or warm else _state(state, x, there.read)
         return Position(
             stages=stages,
             losses=losses,
@@ -234,23 +239,35 @@ def _position(
             x=x,
             state=at,
             ended=_text(manifest["ended"]),
+            history=partial(_history, folder, manifest, expected),
         )
     except (KeyError, TypeError, ValueError, OverflowError):
         raise CheckpointError(f"{folder} holds no run that can go on; start it again") from None
 
 
-def _state(state: Mapping[str, Any], x: Array, arrays: dict[str, Array]) -> State[Evaluation]:
-    pairs = PairsInMemory(max(1, state["pairs"]), dtype=str(arrays.get("s0", x).dtype))
-    pairs.restore(
-        (arrays.pop(f"s{number}"), arrays.pop(f"y{number}")) for number in range(state["pairs"])
-    )
+def _history(
+    folder: Path, manifest: Mapping[str, Any], expected: Mapping[str, Expected]
+) -> Iterator[tuple[Array, Array]]:
+    """Yield the pairs of a checkpoint, one in memory at a time."""
+    with opened(folder, expected=expected) as there:
+        _check_unchanged(folder, manifest, there.run)
+        for number in range(manifest["state"]["pairs"]):
+            yield there.read(f"s{number}"), there.read(f"y{number}")
+
+
+def _check_unchanged(folder: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    if before != now:
+        raise CheckpointError(f"another run has just been saved into {folder}; wait for its end")
+
+
+def _state(state: Mapping[str, Any], x: Array, read: Callable[[str], Array]) -> State[Evaluation]:
     style = {_text(name): float(value) for name, value in state["style"].items()}
     evaluation = Evaluation(
         float(state["loss"]),
         float(state["content"]),
         style,
         float(state["style_loss"]),
-        arrays["gradient"],
+        read("gradient"),
     )
     return State(
         iteration=_whole(state["iteration"], MOST_LOSSES),
@@ -259,8 +276,8 @@ def _state(state: Mapping[str, Any], x: Array, arrays: dict[str, Array]) -> Stat
         evaluation=evaluation,
         scale=float(state["scale"]),
         losses=tuple(float(loss) for loss in state["losses"]),
-        pairs=pairs,
-        products=arrays["products"],
+        pairs=PairsInMemory(1),  # to be filled from the position's history
+        products=read("products"),
     )
 
 
@@ -284,7 +301,8 @@ def _stage(entry: Mapping[str, Any]) -> Stage:
     values = {
         name: _whole(entry[name], MOST_LOSSES)
         for name in (
-            "number", "of", "width", "height", "iterations", "iterated", "evaluated", "total",
+            "number", "of", "width", "height", "iterations", "history", "iterated", "evaluated",
+            "total",
         )
     }  # fmt: skip
     return Stage(

@@ -1,10 +1,11 @@
 """A photograph and a painting in, a styled picture out: the run through its levels."""
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -88,6 +89,9 @@ class Position:
         The optimiser's there; None where it is not known, or the level has ended.
     ended
         Why the level has ended, or nothing.
+    history
+        Of a position that was read from somewhere: yields what the state's pairs are to be
+        restored from, since they may be more than fits into memory.
     """
 
     stages: tuple[Stage, ...]
@@ -97,6 +101,7 @@ class Position:
     x: Array
     state: State | None
     ended: str = ""
+    history: Callable[[], Iterator[tuple[Array, Array]]] | None = None
 
     @property
     def finished(self) -> bool:
@@ -221,7 +226,7 @@ def climb(
             return _finished(course, at)
         ledger, stages, ended = Ledger(at.losses, seconds=at.seconds), list(at.stages), at.ended
         evaluations = at.evaluations
-        held.append((at.x, at.state))
+        held.append(_Held(at.x, at.state, at.history))
         del at
 
     def watched(progress: Progress) -> bool | None:
@@ -237,7 +242,7 @@ def climb(
     for number in range(len(stages) if ended else max(0, len(stages) - 1), len(course.levels)):
         amid = bool(held) and not ended
         # Its start is not needed where the optimiser goes on.
-        start = "content" if amid else _as_source(held.pop()[0]) if held else None
+        start = "content" if amid else _as_source(held.pop().x) if held else None
         prepared = prepare(
             course.content, course.style, _options(course, number, start), model=course.model
         )
@@ -270,7 +275,7 @@ def climb(
         if keep is not None:
             keep(position)
         if not position.finished:
-            held.append((x, None))
+            held.append(_Held(x))
             del x
         del position
     record = Record(
@@ -283,8 +288,12 @@ def climb(
     return Result(picture_of(x, alpha), record)
 
 
-# An iterate and the optimiser's state there, in a list: whoever takes it out has it last.
-_Held: TypeAlias = tuple[Array, State | None]
+class _Held(NamedTuple):
+    """Of a position what is large; in a list, so that whoever takes it out has it last."""
+
+    x: Array
+    state: State | None = None
+    history: Callable[[], Iterator[tuple[Array, Array]]] | None = None
 
 
 def _options(course: Course, number: int, start: Source | None) -> Options:
@@ -325,11 +334,16 @@ def _check_same(stage: Stage, saved: Stage) -> None:
     here, there = ((s.number, s.of, s.width, s.height, s.iterations) for s in (stage, saved))
     if here != there:
         raise OptionError("the run to go on with is one through other sizes; start it again")
+    if stage.history != saved.history:
+        raise OptionError(
+            f"the run remembers {saved.history} steps, and there is room for {stage.history} now; "
+            "make room for passing files, or name another folder for them by TMPDIR"
+        )
 
 
 def _going_on(prepared: Prepared, stage: Stage, ledger: Ledger, held: list[_Held]) -> State:
     """Return the optimiser's state to go on from, in the place where the level keeps it."""
-    x, state = held.pop()
+    x, state, history = held.pop()
     last = ledger.losses[-1]
     if state is None:  # all there is to go on from is the picture
         x = _placed(x, prepared)
@@ -339,8 +353,8 @@ def _going_on(prepared: Prepared, stage: Stage, ledger: Ledger, held: list[_Held
             iteration=last.iteration - stage.iterated,
             evaluations=last.evaluations - stage.evaluated + 1,
         )
-    pairs = prepared.pairs()
-    pairs.restore((_placed(s, prepared), _placed(y, prepared)) for s, y in state.pairs.saved())
+    pairs, rows = prepared.pairs(), state.pairs.saved() if history is None else history()
+    pairs.restore(map(partial(_placed_pair, prepared), rows))
     at = state.evaluation
     gradient = _placed(at.gradient, prepared)
     evaluation = Evaluation(at.loss, at.content, at.style, at.style_loss, gradient)
@@ -353,6 +367,11 @@ def _placed(array: Array, prepared: Prepared) -> Array:
         return array
     there: Array = namespace(prepared.start).asarray(array)
     return there
+
+
+def _placed_pair(prepared: Prepared, row: tuple[Array, Array]) -> tuple[Array, Array]:
+    """Do so with a pair: for `map`, where a generator would keep one until it has the next."""
+    return _placed(row[0], prepared), _placed(row[1], prepared)
 
 
 def _as_source(x: Array) -> Array:

@@ -11,7 +11,7 @@ that the caller expects or none.
 """
 
 from gramstyle.checkpoint.archive import Expected
-from gramstyle.checkpoint.loading import Checkpoint, load, read_manifest
+from gramstyle.checkpoint.loading import Checkpoint, Opened, load, opened, read_manifest
 from gramstyle.checkpoint.problems import CheckpointError
 from gramstyle.checkpoint.saving import check_folder, save
 
@@ -19,8 +19,10 @@ __all__ = [
     "Checkpoint",
     "CheckpointError",
     "Expected",
+    "Opened",
     "check_folder",
     "load",
+    "opened",
     "read_manifest",
     "save",
 ]

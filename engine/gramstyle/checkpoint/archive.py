@@ -9,6 +9,7 @@ import os
 import re
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from math import prod
 from typing import Any, BinaryIO
@@ -120,24 +121,44 @@ def room_for(expected: Mapping[str, Expected]) -> int:
     return sum(each.most for each in expected.values()) + MAX_OVERHEAD * (len(expected) + 1)
 
 
-def read_arrays(file: Sips, expected: Mapping[str, Expected]) -> dict[str, Array]:
-    """Read the arrays of a file that is known to be as it was written, whoever wrote it.
+class Arrays:
+    """The arrays of a file that is known to be as it was written, whoever wrote it.
+
+    Parameters
+    ----------
+    file
+        Must stay open.
+    expected
+        All that are in it.
 
     Raises
     ------
     RefusedError
         If it holds other arrays than these, or is no archive.
     """
-    try:
-        with zipfile.ZipFile(file) as archive:
-            infos = archive.infolist()
+
+    def __init__(self, file: Sips, expected: Mapping[str, Expected]) -> None:
+        self._expected = expected
+        with _refusing():
+            self._archive = zipfile.ZipFile(file)
+            infos = self._archive.infolist()
             # As they stand in the file: zipfile turns separators and cuts at a NUL.
             if sorted(i.orig_filename for i in infos) != sorted(map(_member, expected)):
                 refuse(f"its state does not hold the arrays of this run; {AGAIN}")
             # Members that lie over each other could be more than the file.
             if sum(info.compress_size for info in infos) > os.fstat(file.fileno()).st_size:
                 refuse(f"its state does not hold all that it says; {AGAIN}")
-            return {name: _read_array(archive, name, form) for name, form in expected.items()}
+
+    def read(self, name: str) -> Array:
+        """Read an array; refuse one that is not as expected."""
+        with _refusing():
+            return _read_array(self._archive, name, self._expected[name])
+
+
+@contextmanager
+def _refusing() -> Iterator[None]:
+    try:
+        yield
     except RefusedError:
         raise
     except MemoryError:

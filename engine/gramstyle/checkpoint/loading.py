@@ -4,14 +4,15 @@ import hashlib
 import io
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from gramstyle.arrays import Array
 from gramstyle.checkpoint import manifest as manifests
-from gramstyle.checkpoint.archive import Expected, Sips, read_arrays, room_for
+from gramstyle.checkpoint.archive import Arrays, Expected, Sips, room_for
 from gramstyle.checkpoint.manifest import Manifest, decoded
 from gramstyle.checkpoint.problems import AGAIN, COPY, ELSEWHERE, refuse, telling
 
@@ -45,7 +46,33 @@ def read_manifest(folder: Path) -> Mapping[str, Any]:
 
 
 def load(folder: Path, *, expected: Mapping[str, Expected]) -> Checkpoint:
-    """Read a checkpoint back, bit by bit as it was saved.
+    """Read a checkpoint back, bit by bit as it was saved; takes and raises what `opened` does."""
+    with opened(folder, expected=expected) as there:
+        return Checkpoint(there.run, {name: there.read(name) for name in expected})
+
+
+class Opened:
+    """A checkpoint whose arrays are read when they are asked for; see `opened`."""
+
+    def __init__(self, folder: Path, run: Mapping[str, Any], arrays: Arrays) -> None:
+        self._folder, self._arrays = folder, arrays
+        self.run = run
+
+    def read(self, name: str) -> Array:
+        """Return an array, in the order, C's or Fortran's, that it had.
+
+        Raises
+        ------
+        CheckpointError
+            If it is not the one expected.
+        """
+        with telling(self._folder):
+            return self._arrays.read(name)
+
+
+@contextmanager
+def opened(folder: Path, *, expected: Mapping[str, Expected]) -> Iterator[Opened]:
+    """Open a checkpoint and hold its hash against it.
 
     Parameters
     ----------
@@ -53,7 +80,7 @@ def load(folder: Path, *, expected: Mapping[str, Expected]) -> Checkpoint:
         Where `save` wrote it.
     expected
         The arrays that it must hold, by name, no more and no fewer; `read_manifest` gives what
-        they depend on. They come back in the order, C's or Fortran's, that they had.
+        they depend on.
 
     Raises
     ------
@@ -61,11 +88,13 @@ def load(folder: Path, *, expected: Mapping[str, Expected]) -> Checkpoint:
         If there is no checkpoint, it is not as it was written, of another version, or does not
         hold these arrays.
     """
-    with telling(folder):
-        manifest = manifest_in(folder)
-        with _opened(folder / manifest.state) as file:
+    with ExitStack() as stack:
+        with telling(folder):
+            manifest = manifest_in(folder)
+            file = stack.enter_context(_opened(folder / manifest.state))
             _check_whole(file, manifest, expected)
-            return Checkpoint(manifest.run, read_arrays(file, expected))
+            there = Opened(folder, manifest.run, Arrays(file, expected))
+        yield there
 
 
 def manifest_in(folder: Path) -> Manifest:

@@ -36,9 +36,9 @@ def perform_levels(
     folder: Path | None = None,
 ) -> None:
     """Run through the levels of a course in the same way; `folder` is where `keep` keeps it."""
-    run_with = partial(climb, course, keep=keep, every=every, since=since)
+    run_with = partial(climb, course, keep=keep, every=every)
     try:
-        _perform(run_with, course.settings, arguments, say)
+        _perform(run_with, course.settings, arguments, say, since=since)
     except KeyboardInterrupt as stop:
         if folder is None:
             raise
@@ -50,6 +50,8 @@ def _perform(
     settings: Mapping[str, Any],
     arguments: argparse.Namespace,
     say: Console,
+    *,
+    since: Callable[[], Position] | None = None,
 ) -> None:
     output: Path = arguments.output
     latest: Progress | None = None
@@ -62,17 +64,15 @@ def _perform(
 
         def after_iteration(progress: Progress) -> None:
             nonlocal latest
-            if progress.stage.of > 1 and (
-                latest is None or latest.stage.number != progress.stage.number
-            ):
-                log.level(progress.stage)
             latest = progress
             show(progress)
-            log.iteration(progress.losses)
+            log.iteration(progress.losses, progress.stage)
             iteration = progress.losses.iteration
             if arguments.save_every and iteration % arguments.save_every == 0:
                 _write(_numbered(output, iteration), progress.picture(), dict(settings))
 
+        if since is not None:
+            run_with = partial(run_with, since=partial(_told, since, log))
         try:
             result = run_with(callback=after_iteration)
         except (GramstyleError, KeyboardInterrupt) as stop:
@@ -81,6 +81,15 @@ def _perform(
     _save(output, result.picture, {**result.record.settings, "result": result.record.summary})
     if not arguments.quiet:
         _report(output, result)
+
+
+def _told(since: Callable[[], Position], log: RunLog) -> Position:
+    """Return the position that a run goes on from, and log how it came there."""
+    at = since()
+    for losses in at.losses:
+        if losses.iteration:
+            log.iteration(losses, at.stages[losses.level])
+    return at
 
 
 def check_files(arguments: argparse.Namespace, inputs: Sequence[Path]) -> None:

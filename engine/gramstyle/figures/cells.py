@@ -96,7 +96,7 @@ def make(
             log.start(settings)
 
             def after_iteration(progress: Progress) -> None:
-                log.iteration(progress.losses)
+                log.iteration(progress.losses, progress.stage)
                 if callback is not None:
                     callback(progress)
 

@@ -47,6 +47,7 @@ class Pairs(Protocol):
         self.forget()
         for s, y in rows:
             self.append(s.shape[0], ((b, s[b], y[b]) for b in blocks(s)))
+            del s, y  # before the next ones are made
 
 
 class PairsInMemory(Pairs):

@@ -7,6 +7,7 @@ from types import MappingProxyType
 
 from gramstyle.engines import EngineName
 from gramstyle.errors import OptionError
+from gramstyle.lbfgsb import pairs_within
 from gramstyle.network import Network
 from gramstyle.tiling.areas import Tiling
 
@@ -23,6 +24,8 @@ SCIPY = 900
 VECTORS = 6 * 3 * 4 + 4
 # A step and a difference of gradients in float32.
 PAIR = 2 * 3 * 4
+# Of less history than this L-BFGS-B makes little.
+FEWEST_PAIRS = 3
 # What pass 1 leaves for pass 2, and the content's targets: see `Recall`.
 ASIDE, TARGETS = 440, 32
 
@@ -40,13 +43,16 @@ class Fit:
     ----------
     edge
         Of the tiles, in pixels; None where the picture is computed whole.
+    history
+        How many pairs L-BFGS-B remembers.
     pairs_in_memory
-        Whether L-BFGS-B's history is; else it is in a file.
+        Whether they are; else they are in a file.
     shelf
         How many bytes of what pass 1 leaves for pass 2 are kept in memory; the rest is in a file.
     """
 
     edge: int | None
+    history: int
     pairs_in_memory: bool
     shelf: int
 
@@ -59,6 +65,7 @@ def fit(
     engine: EngineName,
     memory: int,
     history: int,
+    disk: int,
     edge: int | None = None,
 ) -> Fit:
     """Choose tiles, and what goes to disk, for a picture and a budget.
@@ -74,7 +81,9 @@ def fit(
     memory
         How many bytes a run may take.
     history
-        How many pairs L-BFGS-B remembers.
+        How many pairs L-BFGS-B is to remember.
+    disk
+        How many bytes there are for files.
     edge
         The edge of the tiles where it is not to be chosen.
 
@@ -82,17 +91,20 @@ def fit(
     -------
     Fit
         Whole where the memory allows that, else the largest tiles that fit beside the optimiser's
-        vectors; then as much of the history and of the shelf as there is room left.
+        vectors. Then the history, in memory where there is room for all of it, else in a file: it
+        is read once an iteration, which costs less than a shorter one. Only where the disk does
+        not hold it either there are fewer pairs. What memory is left is the shelf's.
 
     Raises
     ------
     OptionError
         If even the smallest tiles do not fit, naming the budget that would do; if the tiles asked
-        for do not, or are too small for the network; or if the engine takes pictures whole only.
+        for do not, or are too small for the network; if there is room for hardly any history; or
+        if the engine takes pictures whole only.
     """
     pixels = height * width
     if edge is None and whole(engine, pixels) <= memory:
-        return Fit(None, pairs_in_memory=True, shelf=0)
+        return Fit(None, history, pairs_in_memory=True, shelf=0)
     if engine == "onnx":
         raise OptionError(
             f"the engine onnx computes pictures whole, which takes {_gb(whole(engine, pixels))} "
@@ -111,9 +123,20 @@ def fit(
             f"{smallest}; the smallest --memory that will do is {_gb(needed)}"
         )
     left = memory - needed
-    pairs = PAIR * pixels * history
-    in_memory = pairs <= left
-    return Fit(edge, in_memory, max(0, left - pairs) if in_memory else left)
+    pairs, in_memory = _pairs(3 * pixels, history, left, disk - TARGETS * pixels)
+    if pairs < min(history, FEWEST_PAIRS):
+        raise OptionError(
+            f"there is room for {pairs} steps of L-BFGS-B's history at {width}×{height} pixels and "
+            f"{FEWEST_PAIRS} are the least; make {_gb(FEWEST_PAIRS * PAIR * pixels)} free for "
+            "passing files, or name another folder for them by TMPDIR"
+        )
+    return Fit(edge, pairs, in_memory, left - PAIR * pixels * pairs if in_memory else left)
+
+
+def _pairs(n: int, wanted: int, memory: int, disk: int) -> tuple[int, bool]:
+    """Return how many pairs of n entries to remember, and whether in memory."""
+    resident, filed = (pairs_within(n, there, wanted=wanted) for there in (memory, disk))
+    return (resident, True) if resident >= filed else (filed, False)
 
 
 def whole(engine: EngineName, pixels: int) -> int:
@@ -121,21 +144,19 @@ def whole(engine: EngineName, pixels: int) -> int:
     return FIXED + (PER_PIXEL[engine] + SCIPY) * pixels
 
 
-def on_disk(fitted: Fit, tiling: Tiling, history: int, *, recalls: bool) -> int:
+def on_disk(fitted: Fit, tiling: Tiling, *, recalls: bool) -> int:
     """Return how many bytes a run in tiles puts into files.
 
     Parameters
     ----------
     fitted, tiling
         How the run is laid out, and its tiles.
-    history
-        How many pairs are remembered.
     recalls
         Whether what pass 1 leaves is kept.
     """
     pixels, windows = tiling.height * tiling.width, tiling.window_pixels()
     aside = max(0, ASIDE * windows * recalls + TARGETS * pixels - fitted.shelf)
-    return aside + (0 if fitted.pairs_in_memory else PAIR * pixels * history)
+    return aside + (0 if fitted.pairs_in_memory else PAIR * pixels * fitted.history)
 
 
 def _largest_edge(network: Network, height: int, width: int, pixels: int) -> int | None:
