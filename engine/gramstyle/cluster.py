@@ -86,7 +86,13 @@ class Cluster:
         with self._plainly():
             return len(self._client.nthreads())
 
-    def submit(self, function: Callable[..., Any], *arguments: Any, priority: int = 0) -> Placed:
+    def submit(
+        self,
+        function: Callable[..., Any],
+        *arguments: Any,
+        priority: int = 0,
+        near: str | None = None,
+    ) -> Placed:
         """Have a function computed on some worker.
 
         Parameters
@@ -98,10 +104,16 @@ class Cluster:
             on to each other.
         priority
             Higher ones first; of equal ones those submitted first.
+        near
+            The address of the worker that is to do it, unless it is gone or much busier than
+            another one.
         """
         key = f"{function.__name__}-{uuid.uuid4().hex}"
         with self._plainly():
-            return self._client.submit(function, *arguments, key=key, pure=False, priority=priority)
+            return self._client.submit(
+                function, *arguments, key=key, pure=False, priority=priority,
+                workers=near, allow_other_workers=near is not None,
+            )  # fmt: skip
 
     def wait(self, placed: Placed) -> None:
         """Wait until a task is done, or has failed.

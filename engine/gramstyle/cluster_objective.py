@@ -24,7 +24,7 @@ from gramstyle.objective import (
 )
 from gramstyle.tiling import Tile, Tiling, remote
 from gramstyle.tiling.objective import tree_sum
-from gramstyle.tiling.remote import Assignment
+from gramstyle.tiling.remote import Assignment, Part
 
 # How many windows for each worker may be on their way there: enough for none to wait, and few
 # enough that the picture is not in memory a second time here.
@@ -91,15 +91,20 @@ class ClusterObjective:
         _send_windows(cluster, tiles, x, submit)  # pass 1
         total = _sum_up(cluster, parts)
         parts.clear()
-        sums = cluster.fetch(total)
-        terms = self.objective.terms(sums, M)
+        found: Part = cluster.fetch(total)
+        terms = self.objective.terms(found.sums, M)
         if not math.isfinite(terms.loss):
             raise NonFiniteError(where_not_finite({}))
 
         # Pass 2, the last tile first, as `TiledObjective` goes: the order in which windows that
         # overlap are added.
+        # Left to itself Dask moves a tile to any worker that is idler, not knowing that there the
+        # tile is run forward again.
         waiting = [
-            cluster.submit(remote.tile_gradient, *arguments, total) for arguments in inputs[::-1]
+            cluster.submit(
+                remote.tile_gradient, *inputs[tile.index], total, near=found.where.get(tile.index)
+            )
+            for tile in reversed(tiles)
         ]
         inputs.clear()
         waiting.reverse()
@@ -221,8 +226,9 @@ def _style_targets(
             parts, cluster.submit(remote.artwork_sums, there, tile.index, window)
         ),
     )
-    sums, M = cluster.fetch(_sum_up(cluster, parts)), tiling.positions()
-    return {name: StyleTarget(A=G, M=M[name]) for name, G in sums.gram.items()}
+    found: Part = cluster.fetch(_sum_up(cluster, parts))
+    M = tiling.positions()
+    return {name: StyleTarget(A=G, M=M[name]) for name, G in found.sums.gram.items()}
 
 
 def _send_windows(

@@ -30,7 +30,7 @@ class Recall(Protocol):
         """
 
     def again(self, v: Array) -> Responses:
-        """Return what forward(v) has returned, once `left` is what it was."""
+        """Return what forward(v) has returned; `left` may be filled meanwhile, or before."""
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ import os
 import signal
 import threading
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
@@ -20,7 +20,7 @@ R = TypeVar("R")
 
 def each_in_a_process(
     work: Callable[[T], R], items: Sequence[T], *, at_once: int
-) -> Iterator[tuple[T, R | GramstyleError]]:
+) -> Generator[tuple[T, R | GramstyleError], None, None]:
     """Yield items with what came of them, as they are finished.
 
     A script that calls this must be importable: its work stands under

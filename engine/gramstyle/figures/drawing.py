@@ -1,17 +1,11 @@
 """A whole figure: its missing cells one after the other, or several at once, then the sheet."""
 
-import multiprocessing
 import os
-import signal
-import threading
-import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
+from functools import partial
 from itertools import chain
-from multiprocessing import resource_tracker
-from multiprocessing.connection import Connection, wait
-from multiprocessing.context import SpawnProcess
 from pathlib import Path
 
 import PIL.Image
@@ -21,6 +15,7 @@ from gramstyle.figures.cells import Cell, Made, is_made, load, make
 from gramstyle.figures.layouts import Figure
 from gramstyle.machine import available_threads
 from gramstyle.model import locate_model
+from gramstyle.processes import each_in_a_process
 from gramstyle.transfer import Progress
 
 
@@ -105,20 +100,15 @@ def _one_by_one(
 
 def _at_once(cells: Sequence[Cell], folder: Path, model: Path, jobs: int) -> Iterator[Cell]:
     """Yield cells as they are finished, so many processes at work at a time."""
-    waiting = list(reversed(cells))
-    working: dict[Connection, tuple[Cell, SpawnProcess]] = {}
-    with _ended(working):
-        while waiting or working:
-            while waiting and len(working) < jobs:
-                cell = waiting.pop()
-                pipe, process = _start(_with_share(cell, jobs), folder, model)
-                working[pipe] = cell, process
-            ready = wait(list(working))
-            for pipe in [pipe for pipe in working if pipe in ready]:
-                cell, process = working.pop(pipe)
-                with _named(cell):
-                    _finish(pipe, process)
-                yield cell
+    given = {cell.name: cell for cell in cells}
+    shared = [_with_share(cell, jobs) for cell in cells]
+    work = partial(make, folder=folder, model=model)
+    with closing(each_in_a_process(work, shared, at_once=jobs)) as finished:
+        for cell, answer in finished:
+            with _named(cell):
+                if isinstance(answer, GramstyleError):
+                    raise answer
+            yield given[cell.name]
 
 
 @contextmanager
@@ -136,86 +126,3 @@ def _with_share(cell: Cell, jobs: int) -> Cell:
         return cell
     share = max(1, available_threads() // jobs)
     return replace(cell, options=replace(cell.options, threads=share))
-
-
-def _start(cell: Cell, folder: Path, model: Path) -> tuple[Connection, SpawnProcess]:
-    context = multiprocessing.get_context("spawn")
-    reader, writer = context.Pipe(duplex=False)
-    process = context.Process(target=_work, args=(writer, cell, folder, model), daemon=True)
-    with _deaf():
-        process.start()
-    writer.close()  # the child has the other end: when it dies, the reader sees the end of file
-    return reader, process
-
-
-@contextmanager
-def _deaf() -> Iterator[None]:
-    """Hold Ctrl-C back; a process that is started meanwhile never hears it.
-
-    Ctrl-C reaches the whole group, and a child that is still importing would answer with a
-    traceback. The parent decides, and ends its children.
-    """
-    if not hasattr(signal, "pthread_sigmask"):  # Windows
-        yield
-        return
-    resource_tracker.ensure_running()  # when it is started, it lifts the mask
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _work(result: Connection, cell: Cell, folder: Path, model: Path) -> None:
-    """Make one cell in a process of its own; send back None, or what went wrong."""
-    # Where signals cannot be held back from the start, from here on.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    warnings.simplefilter("ignore", RuntimeWarning)  # what overflows is an error, and sent back
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    try:
-        make(cell, folder, model)
-    except GramstyleError as error:
-        result.send((type(error), str(error)))
-    except MemoryError:
-        result.send((GramstyleError, "there is not enough memory; choose fewer --jobs"))
-    else:
-        result.send(None)
-
-
-def _end_with_parent() -> None:
-    """End this process when its parent is gone, killed or not."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
-
-
-def _finish(pipe: Connection, process: SpawnProcess) -> None:
-    """Take a process's answer, and raise what it says went wrong."""
-    try:
-        answer = pipe.recv()
-    except EOFError:
-        process.join()
-        raise GramstyleError(
-            f"its process ended with code {process.exitcode}; if memory is short, choose fewer "
-            "--jobs"
-        ) from None
-    finally:
-        pipe.close()
-    process.join()
-    if answer is not None:
-        kind, reason = answer
-        raise kind(reason)
-
-
-@contextmanager
-def _ended(working: dict[Connection, tuple[Cell, SpawnProcess]]) -> Iterator[None]:
-    """End whatever is still at work when this is left."""
-    try:
-        yield
-    finally:
-        for _, process in working.values():
-            process.terminate()
-        for pipe, (_, process) in working.items():
-            process.join()
-            pipe.close()

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -73,40 +74,48 @@ class TiledObjective:
 
         def tile_sums(tile: Tile) -> Sums:
             nonlocal responses
-            responses = self._forward(tile, x)
-            if tile is not tiles[-1]:
-                self._put_aside(tile)
-            return sums_of(self.objective, tile, responses, self._target(tile))
+            responses, P = self._forward(tile, x), self._target(tile)
+            # What is written to the shelf meanwhile is only read here.
+            putting = self._put_aside(tile, beside) if tile is not tiles[-1] else None
+            sums = sums_of(self.objective, tile, responses, P)
+            if putting is not None:
+                putting.result()
+            return sums
 
-        sums = tree_sum(map(tile_sums, tiles))  # pass 1
-        terms = self.objective.terms(sums, M)
-        if not math.isfinite(terms.loss):
-            raise NonFiniteError(where_not_finite({}))
+        with ThreadPoolExecutor(1, thread_name_prefix="gramstyle-shelf") as beside:
+            sums = tree_sum(map(tile_sums, tiles))  # pass 1
+            terms = self.objective.terms(sums, M)
+            if not math.isfinite(terms.loss):
+                raise NonFiniteError(where_not_finite({}))
 
-        gradient: Array | None = None
-        for tile in reversed(tiles):  # pass 2: what the last tile has left is still there
-            if tile is not tiles[-1]:
-                responses = self._again(tile, x)
-            dx = gradient_of(self.objective, tile, responses, self._target(tile), sums, M)
-            if gradient is None:
-                gradient = namespace(x).zeros(x.shape, dtype=dx.dtype)
-            gradient[:, *tile.window] += dx
+            gradient: Array | None = None
+            for tile in reversed(tiles):  # pass 2: what the last tile has left is still there
+                if tile is not tiles[-1]:
+                    responses = self._again(tile, x, beside)
+                dx = gradient_of(self.objective, tile, responses, self._target(tile), sums, M)
+                if gradient is None:
+                    gradient = namespace(x).zeros(x.shape, dtype=dx.dtype)
+                gradient[:, *tile.window] += dx
         assert gradient is not None  # noqa: S101 - there is a tile
         return Evaluation.of(terms, gradient)
 
     def _forward(self, tile: Tile, x: Array) -> Responses:
         return forward_of(self.objective)(self._input(tile, x))
 
-    def _again(self, tile: Tile, x: Array) -> Responses:
+    def _again(self, tile: Tile, x: Array, beside: Executor) -> Responses:
         """Return the responses of pass 1 once more."""
         if self.recall is None or self.shelf is None:
             return self._forward(tile, x)
-        self.shelf.take(tile.index, self.recall.left(*_shape(tile)))
-        return self.recall.again(self._input(tile, x))
+        taking = beside.submit(self.shelf.take, tile.index, self.recall.left(*_shape(tile)))
+        responses = self.recall.again(self._input(tile, x))
+        taking.result()
+        return responses
 
-    def _put_aside(self, tile: Tile) -> None:
-        if self.recall is not None and self.shelf is not None:
-            self.shelf.put(tile.index, self.recall.left(*_shape(tile)))
+    def _put_aside(self, tile: Tile, beside: Executor) -> Future[None] | None:
+        """Begin to put aside what pass 1 has left of a tile."""
+        if self.recall is None or self.shelf is None:
+            return None
+        return beside.submit(self.shelf.put, tile.index, self.recall.left(*_shape(tile)))
 
     def _input(self, tile: Tile, x: Array) -> Array:
         return self.objective.preprocessing.forward(x[:, *tile.window])

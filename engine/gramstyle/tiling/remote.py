@@ -130,6 +130,26 @@ class Lying:
         return result
 
 
+@dataclass(frozen=True)
+class Part:
+    """The sums of some tiles.
+
+    Attributes
+    ----------
+    sums
+        Of all of them.
+    where
+        By a tile's index the address of the worker that has what pass 1 has left of it.
+    """
+
+    sums: Sums
+    where: Mapping[int, str]
+
+    def __add__(self, other: "Part") -> "Part":
+        """Add two parts of a picture."""
+        return Part(self.sums + other.sums, {**self.where, **other.where})
+
+
 # --- the tasks
 
 
@@ -138,18 +158,16 @@ def place(window: Array, _beside: Lying | None) -> Array:
     return window
 
 
-def artwork_sums(assignment: Assignment, index: int, window: Array) -> Sums:
+def artwork_sums(assignment: Assignment, index: int, window: Array) -> Part:
     """Return the Gram matrices of a tile of an artwork: equation 3 at its owned positions."""
     with _desk(assignment) as desk:
         tile = desk.tiling[index]
         responses = desk.forward(window)
-        return Sums(
-            0.0,
-            {
-                name: desk.engine.kernels.gram(responses[name], tile.owned[name])
-                for name in assignment.style_layers
-            },
-        )
+        gram = {
+            name: desk.engine.kernels.gram(responses[name], tile.owned[name])
+            for name in assignment.style_layers
+        }
+        return Part(Sums(0.0, gram), {})
 
 
 def content_target(assignment: Assignment, index: int, window: Array) -> Lying:
@@ -167,7 +185,7 @@ def tile_sums(
     window: Array,
     P: Lying | None,
     style: Mapping[str, StyleTarget],
-) -> Sums:
+) -> Part:
     """Do a tile's part of pass 1.
 
     Raises
@@ -179,10 +197,11 @@ def tile_sums(
         tile = desk.tiling[index]
         responses = desk.begin(evaluation, tile, window)
         objective = desk.objective(style)
-        return sums_of(objective, tile, responses, None if P is None else P.standing())
+        sums = sums_of(objective, tile, responses, None if P is None else P.standing())
+        return Part(sums, {} if _here.address is None else {index: _here.address})
 
 
-def add(first: Sums, second: Sums) -> Sums:
+def add(first: Part, second: Part) -> Part:
     """Add two parts of a picture."""
     return first + second
 
@@ -194,7 +213,7 @@ def tile_gradient(
     window: Array,
     P: Lying | None,
     style: Mapping[str, StyleTarget],
-    sums: Sums,
+    total: Part,
 ) -> Array:
     """Do a tile's part of pass 2: the derivative by the pixels of its window (3, h, v)."""
     with _desk(assignment) as desk:
@@ -202,7 +221,7 @@ def tile_gradient(
         responses = desk.resume(evaluation, tile, window)
         M = desk.tiling.positions()
         target = None if P is None else P.standing()
-        dx = gradient_of(desk.objective(style), tile, responses, target, sums, M)
+        dx = gradient_of(desk.objective(style), tile, responses, target, total.sums, M)
         return np.ascontiguousarray(dx)
 
 
@@ -306,6 +325,7 @@ class _Here:
     """What this process goes by, and how many threads it may use; None where nobody has said."""
 
     name: str
+    address: str | None = None
     threads: int | None = None
     desk: _Desk | None = None
 
@@ -314,9 +334,10 @@ _here = _Here(f"{platform.node()}:{os.getpid()}")
 _ONE_AT_A_TIME = threading.Lock()
 
 
-def introduce(name: str, threads: int) -> None:
-    """Tell this process how it is called, and how many threads are its own."""
-    _here.name, _here.threads = f"{name} ({platform.node()}:{os.getpid()})", threads
+def introduce(address: str, threads: int) -> None:
+    """Tell this process under which address it is known, and how many threads are its own."""
+    _here.name = f"{address} ({platform.node()}:{os.getpid()})"
+    _here.address, _here.threads = address, threads
 
 
 def own_name() -> str:

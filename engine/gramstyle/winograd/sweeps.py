@@ -105,7 +105,7 @@ class WinogradSweeps:
         return (self._memory[start:end], *(array for array in notes if len(array)))
 
     def again(self, v: Array) -> Responses:
-        """Return what `forward` has returned for the same v, once `left` is filled again."""
+        """Return what `forward` has returned for the same v; nothing of `left` is looked at."""
         self._allocate(v.shape[1], v.shape[2])
         self._first_forward(self._stages[0], np.ascontiguousarray(v, np.float32))
         return dict(self._responses)
