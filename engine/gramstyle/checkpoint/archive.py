@@ -18,6 +18,7 @@ import numpy as np
 
 from gramstyle.arrays import Array, on_host
 from gramstyle.checkpoint.problems import AGAIN, RefusedError, refuse, shown
+from gramstyle.npy import header
 
 # What an array may be called: a plain name of a file in an archive.
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
@@ -111,7 +112,7 @@ def _write_array(member: Any, name: str, array: Array) -> None:
     if array.dtype.kind not in "biuf" or not array.dtype.isnative:
         raise ValueError(f"{name} is of the type {array.dtype}, which is not for a checkpoint")
     fortran = array.flags.f_contiguous and not array.flags.c_contiguous
-    member.write(_header(array.dtype, array.shape, fortran=fortran))
+    member.write(header(array.dtype, array.shape, fortran=fortran))
     for part in _parts((array.T if fortran else array).reshape(-1)):
         member.write(part.view(np.uint8))
 
@@ -175,18 +176,18 @@ def _read_array(archive: zipfile.ZipFile, name: str, expected: Expected) -> Arra
         refuse(f"{name} is compressed or encrypted; {AGAIN}")
     # What the header can be, rather than what it says: it is never parsed.
     headers = {
-        _header(np.dtype(dtype), expected.shape, fortran=fortran): (np.dtype(dtype), fortran)
+        header(np.dtype(dtype), expected.shape, fortran=fortran): (np.dtype(dtype), fortran)
         for dtype in expected.dtypes
         for fortran in (False, True)
     }
     with archive.open(info) as member:
         start = member.read(10)
-        header = start + member.read(int.from_bytes(start[8:], "little"))
-        dtype, fortran = headers.get(header, (None, False))
+        begins = start + member.read(int.from_bytes(start[8:], "little"))
+        dtype, fortran = headers.get(begins, (None, False))
         if dtype is None:
             kinds = " or ".join(expected.dtypes)
             refuse(f"{name} is not {kinds} of the shape {expected.shape}; {AGAIN}")
-        size = len(header) + dtype.itemsize * prod(expected.shape)
+        size = len(begins) + dtype.itemsize * prod(expected.shape)
         if not info.file_size == info.compress_size == size:
             refuse(f"{name} is not as long as its shape says; {AGAIN}")
         flat = np.empty(prod(expected.shape), dtype)
@@ -199,17 +200,6 @@ def _read_array(archive: zipfile.ZipFile, name: str, expected: Expected) -> Arra
 
 def _member(name: str) -> str:
     return f"{name}.npy"
-
-
-def _header(dtype: np.dtype[Any], shape: tuple[int, ...], *, fortran: bool) -> bytes:
-    """Return what stands before an array's numbers in a .npy file, version 1.0.
-
-    NumPy's own differs in its blanks from version to version; this one is to be compared.
-    """
-    text = f"{{'descr': {dtype.str!r}, 'fortran_order': {fortran}, 'shape': {shape}, }}"
-    magic, alignment = b"\x93NUMPY\x01\x00", 64
-    length = -(-(len(magic) + 2 + len(text) + 1) // alignment) * alignment - len(magic) - 2
-    return magic + length.to_bytes(2, "little") + text.ljust(length - 1).encode() + b"\n"
 
 
 def _parts(flat: Array) -> Iterator[Array]:

@@ -14,13 +14,14 @@ import numpy as np
 
 from gramstyle.arrays import Array
 from gramstyle.errors import ModelError
+from gramstyle.npy import header
 
 Shapes = Mapping[str, tuple[int, ...]]
 
 # What a zip archive holds around each member, and at its end.
 LOCAL_HEADER, ENTRY, END = 30, 46, 22
 BEGINNING = (1980, 1, 1, 0, 0, 0)
-ALIGNMENT = 64
+FLOAT = np.dtype("<f8")
 
 
 def pack(arrays: Mapping[str, Array]) -> bytes:
@@ -30,7 +31,7 @@ def pack(arrays: Mapping[str, Array]) -> bytes:
         for name, array in arrays.items():
             info = zipfile.ZipInfo(_member(name), BEGINNING)
             info.create_system, info.external_attr = 3, 0o644 << 16
-            archive.writestr(info, _header(array.shape) + np.asarray(array, "<f8").tobytes())
+            archive.writestr(info, header(FLOAT, array.shape) + np.asarray(array, FLOAT).tobytes())
     return target.getvalue()
 
 
@@ -54,7 +55,7 @@ def unpack(data: bytes, shapes: Shapes) -> dict[str, Array]:
     arrays, at = {}, 0
     for name, start in _starts(shapes):
         shape = shapes[name]
-        values = np.frombuffer(data, "<f8", prod(shape), at + start)
+        values = np.frombuffer(data, FLOAT, prod(shape), at + start)
         arrays[name] = values.astype(np.float64).reshape(shape)
         at += start + values.nbytes
     if pack(arrays) != data:
@@ -71,17 +72,8 @@ def unpack(data: bytes, shapes: Shapes) -> dict[str, Array]:
 def _starts(shapes: Shapes) -> Iterator[tuple[str, int]]:
     """Give how far behind the beginning of its member each array's numbers start."""
     for name, shape in shapes.items():
-        yield name, LOCAL_HEADER + len(_member(name)) + len(_header(shape))
+        yield name, LOCAL_HEADER + len(_member(name)) + len(header(FLOAT, shape))
 
 
 def _member(name: str) -> str:
     return f"{name}.npy"
-
-
-def _header(shape: tuple[int, ...]) -> bytes:
-    """Return what stands before an array's numbers in a .npy file, version 1.0."""
-    text = f"{{'descr': '<f8', 'fortran_order': False, 'shape': {shape}, }}"
-    magic = b"\x93NUMPY\x01\x00"
-    # The line ends where the numbers can begin at a multiple of 64.
-    length = -(-(len(magic) + 2 + len(text) + 1) // ALIGNMENT) * ALIGNMENT - len(magic) - 2
-    return magic + length.to_bytes(2, "little") + text.ljust(length - 1).encode() + b"\n"
