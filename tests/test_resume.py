@@ -144,6 +144,22 @@ def test_a_finished_run_gives_its_picture_again(
     assert np.array_equal(pixels(folder / "out.png"), before)
 
 
+def test_a_run_that_can_go_on_is_not_replaced_by_another_and_one_that_has_ended_is(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    saved = folder / "saved"
+    assert stopped(folder, 5, monkeypatch) == 130
+    capsys.readouterr()
+    before = {path: path.read_bytes() for path in saved.iterdir()}
+    assert main(command(folder, "out.png", "--checkpoint", str(saved))) == 2
+    error = capsys.readouterr().err
+    assert f"stopped after iteration 5; go on with it by gramstyle resume {saved}" in error
+    assert error.count("\n") == 1
+    assert {path: path.read_bytes() for path in saved.iterdir()} == before
+    assert main(["resume", str(saved), "--quiet"]) == 0
+    assert main(command(folder, "out.png", "--checkpoint", str(saved))) == 0
+
+
 def test_elsewhere_a_run_goes_on_from_its_picture_and_says_what_differs(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -89,6 +89,33 @@ def checked(options: Options) -> Options:
     return dataclasses.replace(options, optimiser="lbfgsb-device")
 
 
+def check_replaceable(folder: Path, there: Mapping[str, Any] | None) -> None:
+    """Refuse to begin a run in a folder with the checkpoint of one that has not ended.
+
+    Parameters
+    ----------
+    folder, there
+        The folder, and the manifest that `check_folder` found in it.
+
+    Raises
+    ------
+    OptionError
+        Saying how to go on with it.
+    """
+    if there is None:
+        return
+    try:
+        last = there["stages"][-1]
+        ended = bool(there["ended"]) and last["number"] + 1 == last["of"]
+    except (KeyError, TypeError, IndexError):
+        ended = False
+    if not ended:
+        raise OptionError(
+            f"{folder} holds a run that was stopped after iteration {there['iteration']}; go on "
+            f"with it by gramstyle resume {folder}, or choose another folder"
+        )
+
+
 def keeper(folder: Path, course: Course, files: Files) -> Callable[[Position], None]:
     """Return what writes a run's positions into a folder, each in the place of the one before."""
 

@@ -10,7 +10,7 @@ from gramstyle.cli.progress import Speaker
 from gramstyle.cli.running import check_files, perform_levels
 from gramstyle.errors import OptionError
 from gramstyle.options import STARTS
-from gramstyle.resume import Files, checked, keeper
+from gramstyle.resume import Files, check_replaceable, checked, keeper
 from gramstyle.transfer import chart
 
 # After how many iterations a run is saved unless it is said.
@@ -67,6 +67,6 @@ def run_command(arguments: argparse.Namespace) -> None:
         notify=say.tell,
     )
     if folder is not None:
-        check_folder(folder)
+        check_replaceable(folder, check_folder(folder))
         keep = keeper(folder, course, Files(arguments.output, every))
     perform_levels(course, arguments, say, keep=keep, every=every, folder=folder)
