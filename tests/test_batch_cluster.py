@@ -239,7 +239,7 @@ def until(condition: Callable[[], Any], seconds: float = 30) -> Any:
 def test_a_worker_that_is_killed_costs_a_repetition_and_nothing_else(
     cluster: Cluster, read: Read, folder: Path, tiny_model_path: Path
 ) -> None:
-    jobs, outcomes = read(iterations=LONG), []
+    jobs, outcomes = read(iterations=2 * LONG), []
     for outcome in on_workers(jobs, cluster=cluster, model=tiny_model_path):
         if not outcomes:
             os.kill(until(lambda: busy(cluster))[0], signal.SIGKILL)
@@ -293,15 +293,15 @@ def test_a_cluster_that_is_gone_is_no_jobs_fault(
 def test_what_no_worker_is_needed_for_does_not_hold_up_what_is_finished(cluster: Cluster) -> None:
     def items() -> Iterator[int | Done[str]]:
         yield 7
-        for _ in range(20):
+        for _ in range(40):
             time.sleep(0.1)
             yield Done("here")
 
     found = list(cluster.map_jobs(by_value(die_of_one), items()))
     assert sorted(found)[0] == (0, 70)
     assert {result for index, result in found if index} == {"here"}
-    # The job takes a tenth of a second, and the others take two seconds.
-    assert found.index((0, 70)) < 15
+    # The job takes a tenth of a second, and the others take four seconds.
+    assert found.index((0, 70)) < 35
 
 
 def test_jobs_are_packed_a_few_at_a_time(
@@ -494,7 +494,7 @@ def test_a_cluster_that_cannot_be_is_one_line_and_nothing_is_written(
 def test_ctrl_c_is_one_line_and_repeating_goes_on(
     everywhere: Everywhere, folder: Path, read: Read, tiny_model_path: Path
 ) -> None:
-    read(iterations=LONG)
+    read(iterations=4 * LONG)
     # Python honours a SIGINT that its parent ignores, as shells' background jobs do.
     program = subprocess.Popen(
         [sys.executable, "-c",
@@ -512,6 +512,6 @@ def test_ctrl_c_is_one_line_and_repeating_goes_on(
     there = {path.stem for path in (folder / "out").iterdir()}
     assert "a" in there
     assert len(there) < 4
-    assert states(everywhere(read(iterations=LONG))) == {
+    assert states(everywhere(read(iterations=4 * LONG))) == {
         letter: "kept" if letter in there else "made" for letter in "abcd"
     }

@@ -223,24 +223,25 @@ def test_pass_2_takes_up_what_pass_1_has_left(own_cache: Path, tiny_model: Model
 def test_pass_2_of_a_tile_is_asked_of_the_worker_that_did_its_pass_1(
     objective: ClusterObjective, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: dict[int, Any] = {}
+    asked: dict[int, tuple[str | None, str]] = {}
     plainly = objective.cluster.submit
 
     def submit(function: Any, *arguments: Any, near: str | None = None, **more: Any) -> Any:
         if function is remote.tile_gradient:
-            asked[arguments[1]] = near
+            asked[arguments[1]] = near, arguments[2]
         return plainly(function, *arguments, near=near, **more)
 
-    def kept() -> set[int]:
+    def kept() -> dict[int, str]:
         from gramstyle.tiling import remote
 
-        return set() if remote._here.desk is None else set(remote._here.desk._kept)
+        return {} if remote._here.desk is None else dict(remote._here.desk._kept)
 
     monkeypatch.setattr(objective.cluster, "submit", submit)
     objective.loss_and_gradient(X)
     there = objective.cluster._client.run(kept)
     assert sorted(asked) == list(range(len(objective.tiling)))
-    assert all(index in there[near] for index, near in asked.items())
+    for index, (near, evaluation) in asked.items():
+        assert there[near][index] == evaluation
 
 
 def pids(cluster: Cluster) -> dict[str, int]:

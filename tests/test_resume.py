@@ -121,6 +121,36 @@ def test_the_history_comes_back_a_pair_at_a_time(
     assert most == 2
 
 
+def test_a_state_whose_losses_are_none_is_refused_in_one_line_and_the_log_stays(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert stopped(folder, 5, monkeypatch, "--log", str(folder / "run.jsonl")) == 130
+    capsys.readouterr()
+    saved, log = folder / "saved", (folder / "run.jsonl").read_bytes()
+    manifest = dict(read_manifest(saved))
+    stages = tuple(_stage(each) for each in manifest["stages"])
+    arrays = load(saved, expected=_expected(manifest, stages)).arrays
+    state = {**manifest["state"], "style": []}
+    checkpoint.save(saved, {**manifest, "state": state}, arrays.items())
+    assert main(["resume", str(saved), "--log", str(folder / "run.jsonl"), "--quiet"]) == 2
+    error = capsys.readouterr().err
+    assert "no run that can go on" in error
+    assert error.count("\n") == 1
+    assert (folder / "run.jsonl").read_bytes() == log
+
+
+def test_a_run_begun_with_a_short_history_keeps_it_where_there_is_more_room(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiles = ("--tile", "48")
+    with monkeypatch.context() as short:
+        short.setattr("gramstyle.tiling.budget._pairs", lambda *_: (3, True))
+        assert main(command(folder, "whole.png", "--checkpoint", str(folder / "x"), *tiles)) == 0
+        assert stopped(folder, 20, short, *tiles) == 130
+    assert main(["resume", str(folder / "saved"), "--quiet"]) == 0
+    assert np.array_equal(pixels(folder / "out.png"), pixels(folder / "whole.png"))
+
+
 def test_a_run_that_remembers_more_than_there_is_room_for_now_is_not_gone_on_with(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -251,6 +281,8 @@ def test_what_does_not_belong_to_the_run_is_refused_in_one_line_and_nothing_is_l
         ("settings", None),
         ("here", 5),
         ("state", {"pairs": 10**9, "products": [0, 0]}),
+        ("state", {"pairs": 4, "products": [40, 40]}),
+        ("state", {"pairs": 11, "products": [22, 22]}),
     ],
 )
 def test_a_manifest_that_makes_no_sense_is_refused(

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -30,7 +31,7 @@ from gramstyle.tiling import (
     tiled_style_targets,
 )
 from gramstyle.tiling.areas import reach
-from gramstyle.tiling.budget import FIXED, PAIR, TARGETS, VECTORS, Fit, fit, on_disk
+from gramstyle.tiling.budget import FIXED, PAIR, START, TARGETS, VECTORS, Fit, fit, on_disk
 from gramstyle.tiling.objective import tree_sum
 from gramstyle.tiling.shelf import scratch_folder
 
@@ -394,7 +395,7 @@ def test_the_history_is_as_long_as_memory_or_disk_have_room_for() -> None:
         10,
         False,
     )
-    room = (PAIR * 7 + TARGETS) * pixels
+    room = (PAIR * 7 + TARGETS + START) * pixels
     some = fitted(3 * 10**9, room)
     assert (some.history, some.pairs_in_memory) == (7, False)
     assert on_disk(some, Tiling(net, 3072, 4096, some.edge or 0), recalls=False) <= room
@@ -403,3 +404,12 @@ def test_the_history_is_as_long_as_memory_or_disk_have_room_for() -> None:
     assert (there.history, there.pairs_in_memory) == (10, True)
     with pytest.raises(OptionError, match=r"room for 2 steps .* 3 are the least; make 1\.0GB free"):
         fitted(3 * 10**9, room - 5 * PAIR * pixels)
+
+
+def test_a_scheduler_in_the_process_counts() -> None:
+    arguments: dict[str, Any] = {"engine": "winograd", "history": 10, "disk": AMPLE, "edge": 1024}
+    fits = [
+        fit(network("max"), 3072, 4096, memory=4 * 10**9, scheduler=there, **arguments)
+        for there in (False, True)
+    ]
+    assert fits[0].shelf - fits[1].shelf == 32 * 3072 * 4096

@@ -240,15 +240,17 @@ class Cluster:
 
     def _come_of(self, placed: Placed) -> tuple[Exception | None, Any]:
         """Return what a task has raised, and what it has returned."""
-        distributed = _load()
+        distributed, patience = _load(), self._patience
         while True:
             self.wait(placed)
             with self._plainly():
                 try:
-                    error = placed.exception(timeout=self._patience)
+                    error = placed.exception(timeout=patience)
                     if error is None:
-                        return None, placed.result(timeout=self._patience)
-                except TimeoutError:  # its worker has died since: somebody computes it again
+                        return None, placed.result(timeout=patience)
+                except TimeoutError:
+                    # Its worker has died since, and somebody computes it again; or it is large.
+                    patience *= 2
                     continue
             if isinstance(error, distributed.scheduler.KilledWorker):
                 error = KilledWorkersError(

@@ -26,8 +26,8 @@ from gramstyle.tiling import Tile, Tiling, remote
 from gramstyle.tiling.objective import tree_sum
 from gramstyle.tiling.remote import Assignment, Part
 
-# How many windows for each worker may be on their way there: enough for none to wait, and few
-# enough that the picture is not in memory a second time here.
+# How many windows for each worker may be on their way there: enough for none to wait, and no more
+# on the network than that. The scheduler keeps all of them, in case a worker is lost.
 AHEAD = 4
 
 # Windows of pixels go before the work on them, additions before more work.

@@ -455,6 +455,7 @@ def _fitted(network: Network, canvas: Picture, options: Options) -> tuple[Option
         history=options.history,
         disk=free_space(scratch_folder()),
         edge=options.tile or (CLUSTER_TILE if options.on_cluster else None),
+        scheduler=options.workers is not None,
     )
     if fitted.edge is None:
         return options, fitted

@@ -234,8 +234,11 @@ def _expected(manifest: Mapping[str, Any], stages: tuple[Stage, ...]) -> dict[st
     }
     state = manifest["state"]
     if state is not None:
-        pairs = _whole(state["pairs"], MOST_PAIRS)
-        products = tuple(_whole(edge, 2 * MOST_PAIRS) for edge in state["products"])
+        pairs = _whole(state["pairs"], min(MOST_PAIRS, stages[-1].history))
+        products = tuple(_whole(edge, 2 * pairs) for edge in state["products"])
+        # The last pair's are not computed yet where it is new.
+        if products not in [(2 * k, 2 * k) for k in (max(0, pairs - 1), pairs)]:
+            raise ValueError
         found |= {
             "gradient": Expected(shape, FLOATS),
             "products": Expected(products, ("float64",)),
@@ -268,7 +271,7 @@ def _position(
             ended=_text(manifest["ended"]),
             history=partial(_history, folder, manifest, expected),
         )
-    except (KeyError, TypeError, ValueError, OverflowError):
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
         raise CheckpointError(f"{folder} holds no run that can go on; start it again") from None
 
 

@@ -243,14 +243,15 @@ def climb(
         amid = bool(held) and not ended
         # Its start is not needed where the optimiser goes on.
         start = "content" if amid else _as_source(held.pop().x) if held else None
-        prepared = prepare(
-            course.content, course.style, _options(course, number, start), model=course.model
-        )
+        options = _options(course, number, start)
+        if amid and held[0].state is not None:
+            options = replace(options, history=stages[-1].history)
+        prepared = prepare(course.content, course.style, options, model=course.model)
         prepared = replace(prepared, options=replace(prepared.options, init=None))
         del start
         stage = _stage(course, number, prepared, ledger, evaluations)
         if amid:
-            _check_same(stage, stages[-1])
+            _check_same(stage, stages[-1], remembers=held[0].state is not None)
         else:
             stages.append(stage)
         minimum = optimised(
@@ -330,11 +331,11 @@ def _stage(
     )
 
 
-def _check_same(stage: Stage, saved: Stage) -> None:
+def _check_same(stage: Stage, saved: Stage, *, remembers: bool) -> None:
     here, there = ((s.number, s.of, s.width, s.height, s.iterations) for s in (stage, saved))
     if here != there:
         raise OptionError("the run to go on with is one through other sizes; start it again")
-    if stage.history != saved.history:
+    if remembers and stage.history < saved.history:
         raise OptionError(
             f"the run remembers {saved.history} steps, and there is room for {stage.history} now; "
             "make room for passing files, or name another folder for them by TMPDIR"

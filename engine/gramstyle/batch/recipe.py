@@ -20,8 +20,9 @@ def recipe(job: Job, *, model: Path) -> str | None:
 
     That is the bytes of its files, the network's too, all options that its picture depends on, as
     they were asked for, and the version of gramstyle, which chooses the others. Two jobs with one
-    recipe have one picture. Two recipes may have one too: that of a file whose pixels are the same
-    and whose bytes are not.
+    recipe have one picture, but for what a machine chooses (tiles, a history shortened for want
+    of disk) and for rounding. Two recipes may have one too: that of a file whose pixels are the
+    same and whose bytes are not.
 
     Parameters
     ----------

@@ -55,6 +55,9 @@ def _perform(
 ) -> None:
     output: Path = arguments.output
     latest: Progress | None = None
+    # Before the log is opened: it may be the one that the run has written so far.
+    held = [] if since is None else [since()]
+    first = "another" if held else "the first"
 
     with (
         RunLog(arguments.log) as log,
@@ -71,21 +74,21 @@ def _perform(
             if arguments.save_every and iteration % arguments.save_every == 0:
                 _write(_numbered(output, iteration), progress.picture(), dict(settings))
 
-        if since is not None:
-            run_with = partial(run_with, since=partial(_told, since, log))
+        if held:
+            run_with = partial(run_with, since=partial(_told, held, log))
         try:
             result = run_with(callback=after_iteration)
         except (GramstyleError, KeyboardInterrupt) as stop:
-            raise _stopped(stop, latest, output, dict(settings)) from None
+            raise _stopped(stop, latest, output, dict(settings), first) from None
         log.end(result.record.summary)
     _save(output, result.picture, {**result.record.settings, "result": result.record.summary})
     if not arguments.quiet:
         _report(output, result)
 
 
-def _told(since: Callable[[], Position], log: RunLog) -> Position:
-    """Return the position that a run goes on from, and log how it came there."""
-    at = since()
+def _told(held: list[Position], log: RunLog) -> Position:
+    """Hand over the position that a run goes on from, and log how it came there."""
+    at = held.pop()
     for losses in at.losses:
         if losses.iteration:
             log.iteration(losses, at.stages[losses.level])
@@ -133,12 +136,16 @@ def _save(output: Path, picture: PIL.Image.Image, settings: dict[str, Any]) -> N
 
 
 def _stopped(
-    stop: BaseException, latest: Progress | None, output: Path, settings: dict[str, Any]
+    stop: BaseException,
+    latest: Progress | None,
+    output: Path,
+    settings: dict[str, Any],
+    first: str,
 ) -> BaseException:
     """Save the picture so far and return the same interruption, saying what became of it."""
     reason = str(stop) or "stopped"
     if latest is None:
-        return type(stop)(f"{reason} before the first iteration; nothing was written")
+        return type(stop)(f"{reason} before {first} iteration; nothing was written")
     iteration = latest.losses.iteration
     settings["result"] = {"iterations": iteration, "loss": latest.losses.loss, "reason": reason}
     _save(output, latest.picture(), settings)

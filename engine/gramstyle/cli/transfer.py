@@ -38,7 +38,8 @@ def add_parser(commands: Commands) -> None:
     add.add_engine(machine)
     add.add_files(machine)
     machine.add_argument("--checkpoint", type=Path, metavar="DIR",
-        help="save the run there on its way; gramstyle resume DIR goes on with it")  # fmt: skip
+        help="save the run there on its way, into an empty folder or over a run that has ended; "
+        "gramstyle resume DIR goes on with it")  # fmt: skip
     machine.add_argument("--every", type=int, metavar="N",
         help=f"save it after every N-th iteration (default {EVERY})")  # fmt: skip
     add.add_quiet(machine)

@@ -28,6 +28,10 @@ PAIR = 2 * 3 * 4
 FEWEST_PAIRS = 3
 # What pass 1 leaves for pass 2, and the content's targets: see `Recall`.
 ASIDE, TARGETS = 440, 32
+# The first x, in float32.
+START = 3 * 4
+# What a scheduler in this process keeps: the photograph's windows, and those of x until pass 2.
+SCHEDULED = 2 * 16
 
 # Tiles smaller than this spend most of their time on their surroundings.
 SMALLEST = 256
@@ -67,6 +71,7 @@ def fit(
     history: int,
     disk: int,
     edge: int | None = None,
+    scheduler: bool = False,
 ) -> Fit:
     """Choose tiles, and what goes to disk, for a picture and a budget.
 
@@ -86,14 +91,16 @@ def fit(
         How many bytes there are for files.
     edge
         The edge of the tiles where it is not to be chosen.
+    scheduler
+        Whether a cluster's scheduler is in this process.
 
     Returns
     -------
     Fit
         Whole where the memory allows that, else the largest tiles that fit beside the optimiser's
         vectors. Then the history, in memory where there is room for all of it, else in a file: it
-        is read once an iteration, which costs less than a shorter one. Only where the disk does
-        not hold it either there are fewer pairs. What memory is left is the shelf's.
+        is read three times an iteration, which costs less than a shorter one. Only where the disk
+        does not hold it either there are fewer pairs. What memory is left is the shelf's.
 
     Raises
     ------
@@ -110,20 +117,19 @@ def fit(
             f"the engine onnx computes pictures whole, which takes {_gb(whole(engine, pixels))} "
             f"at {width}×{height} pixels; choose another --engine, or a smaller --size"
         )
-    room = memory - FIXED - VECTORS * pixels
+    beside = FIXED + (VECTORS + SCHEDULED * scheduler) * pixels
+    room = memory - beside
     if edge is None:
         edge = _largest_edge(network, height, width, room // PER_PIXEL[engine])
     smallest = SMALLEST if edge is None else edge
-    needed = (
-        FIXED + VECTORS * pixels + PER_PIXEL[engine] * _window(network, height, width, smallest)
-    )
+    needed = beside + PER_PIXEL[engine] * _window(network, height, width, smallest)
     if edge is None or needed > memory:
         raise OptionError(
             f"{_gb(memory)} of memory are too little for {width}×{height} pixels in tiles of "
             f"{smallest}; the smallest --memory that will do is {_gb(needed)}"
         )
     left = memory - needed
-    pairs, in_memory = _pairs(3 * pixels, history, left, disk - TARGETS * pixels)
+    pairs, in_memory = _pairs(3 * pixels, history, left, disk - (TARGETS + START) * pixels)
     if pairs < min(history, FEWEST_PAIRS):
         raise OptionError(
             f"there is room for {pairs} steps of L-BFGS-B's history at {width}×{height} pixels and "
@@ -155,7 +161,7 @@ def on_disk(fitted: Fit, tiling: Tiling, *, recalls: bool) -> int:
         Whether what pass 1 leaves is kept.
     """
     pixels, windows = tiling.height * tiling.width, tiling.window_pixels()
-    aside = max(0, ASIDE * windows * recalls + TARGETS * pixels - fitted.shelf)
+    aside = max(0, ASIDE * windows * recalls + (TARGETS + START) * pixels - fitted.shelf)
     return aside + (0 if fitted.pairs_in_memory else PAIR * pixels * fitted.history)
 
 
