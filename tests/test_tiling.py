@@ -173,6 +173,29 @@ def test_what_is_put_aside_gives_the_same_bits_as_what_is_computed_again(
             assert np.array_equal(found.gradient, expected.gradient)
 
 
+@pytest.mark.parametrize("method", ["put", "take"])
+def test_what_goes_wrong_beside_the_computation_reaches_whoever_asked_for_it(
+    method: str, tiny_model: Model, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layers = (CONTENT, *STYLE_LAYERS)
+    x, targets = pictures(rng, 133, 150)
+    net = tiny_model.network.until(layers).pooled_by("max")
+    engine = open_engine("winograd", tiny_model, net, layers, pooling="max", threads=2)
+    _, tiled = both(net, targets, 64, engine=engine, shelf=Shelf(memory=10**9))
+
+    def full(*_: object) -> None:
+        raise OptionError("the disk is full")
+
+    plainly = getattr(Shelf, method)
+
+    def of_tiles(shelf: Shelf, key: object, arrays: Any) -> None:
+        (plainly if isinstance(key, tuple) else full)(shelf, key, arrays)
+
+    monkeypatch.setattr(Shelf, method, of_tiles)
+    with pytest.raises(OptionError, match="the disk is full"):
+        tiled.loss_and_gradient(x)
+
+
 def test_style_or_content_alone_can_be_tiled(rng: np.random.Generator) -> None:
     x, targets = pictures(rng, 70, 90)
     whole, tiled = both(network("avg"), targets, 32)
