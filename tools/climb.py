@@ -5,7 +5,7 @@
 
 Both runs have the default options but for these. The climb comes first; the run at one level then
 goes on for half as long again. The losses are of the final size: a climb has none before its last
-level, and its time before that counts. Writes climb.md, climb.png and the pictures: at one level
+level, and its time before that counts. Writes climb.md, losses.png and the pictures: at one level
 also those after half the climb's time and all of it.
 """
 
@@ -126,7 +126,7 @@ def main() -> None:
     one = at_one_level(arguments.content, arguments.style, options, climb_.seconds[-1])
     text = table(climb_, one)
     (folder / "climb.md").write_text(text + "\n")
-    drawn(climb_, one, folder / "climb.png")
+    drawn(climb_, one, folder / "losses.png")
     for name, picture in {**climb_.pictures, **one.pictures}.items():
         picture.save(folder / f"{name}.png")
     print(text)

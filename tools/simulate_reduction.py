@@ -87,7 +87,7 @@ class Cluster:
         Seconds for each million of a window's pixels that the client cuts out, and again for
         adding as many derivatives (measured: 1.3 to 2.6 ms and 2.5 ms).
     optimiser
-        Seconds for each million of the picture's pixels (docs/large.md: 1.9 s for 12.6).
+        Seconds for each million of the picture's pixels (docs/large.md: 6.3 s for 12.6).
     """
 
     workers: int
@@ -100,7 +100,7 @@ class Cluster:
     overhead: float = 1e-3
     addition: float = 1e-3
     handling: float = 2.5e-3
-    optimiser: float = 0.15
+    optimiser: float = 0.5
 
 
 @dataclass(frozen=True)
