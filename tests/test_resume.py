@@ -51,6 +51,12 @@ def stopped(
     folder: Path, at: int, monkeypatch: pytest.MonkeyPatch, *more: str, every: int = 100
 ) -> int:
     """Stop a run, as by Ctrl-C, in its `at`-th iteration."""
+    saved = str(folder / "saved")
+    run = command(folder, "out.png", "--checkpoint", saved, "--every", str(every), *more)
+    return interrupted(run, at, monkeypatch)
+
+
+def interrupted(run: list[str], at: int, monkeypatch: pytest.MonkeyPatch) -> int:
     from gramstyle.cli import running
 
     plainly = running.RunLog.iteration
@@ -62,8 +68,7 @@ def stopped(
 
     with monkeypatch.context() as patched:
         patched.setattr(running.RunLog, "iteration", interrupt)
-        saved = str(folder / "saved")
-        return main(command(folder, "out.png", "--checkpoint", saved, "--every", str(every), *more))
+        return main(run)
 
 
 @pytest.mark.parametrize("at", [1, 7, 12, 13, 20])
@@ -149,6 +154,21 @@ def test_a_run_begun_with_a_short_history_keeps_it_where_there_is_more_room(
         assert stopped(folder, 20, short, *tiles) == 130
     assert main(["resume", str(folder / "saved"), "--quiet"]) == 0
     assert np.array_equal(pixels(folder / "out.png"), pixels(folder / "whole.png"))
+
+
+def test_a_run_that_has_a_longer_history_elsewhere_is_saved_with_it(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saved = folder / "saved"
+    with monkeypatch.context() as short:
+        short.setattr("gramstyle.tiling.budget._pairs", lambda *_: (3, True))
+        assert stopped(folder, 2, short, "--tile", "48") == 130
+    monkeypatch.setattr("platform.machine", lambda: "another")
+    assert interrupted(["resume", str(saved), "--quiet"], 11, monkeypatch) == 130
+    manifest = read_manifest(saved)
+    assert manifest["state"]["pairs"] > 3
+    assert manifest["stages"][-1]["history"] == 10
+    assert main(["resume", str(saved), "--quiet"]) == 0
 
 
 def test_a_run_that_remembers_more_than_there_is_room_for_now_is_not_gone_on_with(

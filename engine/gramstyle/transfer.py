@@ -252,6 +252,7 @@ def climb(
         stage = _stage(course, number, prepared, ledger, evaluations)
         if amid:
             _check_same(stage, stages[-1], remembers=held[0].state is not None)
+            stages[-1] = replace(stages[-1], history=stage.history)
         else:
             stages.append(stage)
         minimum = optimised(
