@@ -35,6 +35,7 @@ from types import ModuleType
 from typing import Any, cast
 
 import numpy as np
+from tools.arguments import natural, positive
 
 from gramstyle.cluster_objective import AHEAD
 from gramstyle.errors import GramstyleError, RuntimeMissingError
@@ -483,20 +484,6 @@ def size(text: str) -> tuple[int, int]:
     if not cross:
         raise argparse.ArgumentTypeError(f"{text!r} is not a size like 4096x3072")
     return positive(width), positive(height)
-
-
-def natural(text: str) -> int:
-    """An argument that counts something."""
-    if not text.isascii() or not text.isdigit():
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 upwards")
-    return int(text)
-
-
-def positive(text: str) -> int:
-    """An argument that there is at least one of."""
-    if natural(text) == 0:
-        raise argparse.ArgumentTypeError("it must be at least 1")
-    return int(text)
 
 
 def from_zero(text: str) -> float:

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from tools.arguments import natural, positive
+
 from gramstyle.errors import GramstyleError
 from gramstyle.machine import available_threads
 from gramstyle.plotting.canvas import drawn
@@ -79,20 +81,6 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     run.add_argument("--content", type=Path, default=SAMPLES / "chelsea.jpg", help="photograph")
     run.add_argument("--style", type=Path, default=SAMPLES / "night.jpg", help="painting")
     return parser.parse_args(arguments)
-
-
-def natural(text: str) -> int:
-    """An argument that counts something."""
-    if not text.isascii() or not text.isdigit():
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 upwards")
-    return int(text)
-
-
-def positive(text: str) -> int:
-    """An argument that there is at least one of."""
-    if natural(text) == 0:
-        raise argparse.ArgumentTypeError("it must be at least 1")
-    return int(text)
 
 
 def write(figures: dict[str, Any], output: Path) -> None:
