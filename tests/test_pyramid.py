@@ -49,10 +49,21 @@ def test_as_many_levels_as_asked_for_and_no_pictures_too_small_for_the_network()
         levels(80, iterations=10, scales=3, shorter=60)
 
 
-def test_each_level_takes_half_the_iterations_of_the_one_before_and_at_least_ten() -> None:
-    found = [level.iterations for level in levels(2048, iterations=100, shorter=1536)]
-    assert found == [100, 50, 25, 12, 10]
-    assert [level.iterations for level in levels(1024, iterations=4, shorter=700)] == [4, 4, 4]
+@pytest.mark.parametrize(
+    ("size", "iterations", "found"),
+    [
+        (512, 100, [100]),
+        (1024, 100, [100, 10, 50]),
+        (2048, 100, [100, 10, 10, 10, 25]),
+        (8192, 100, [100, *[10] * 7, 10]),
+        (1024, 4, [4, 4, 4]),
+    ],
+)
+def test_the_first_level_has_all_the_iterations_the_last_fewer_as_it_grows_none_below_ten(
+    size: int, iterations: int, found: list[int]
+) -> None:
+    planned = levels(size, iterations=iterations, shorter=size * 3 // 4)
+    assert [level.iterations for level in planned] == found
 
 
 def test_one_level_is_the_run_as_it_always_was(

@@ -18,7 +18,8 @@ BASE = 512
 # The shorter edge of the smallest picture for which the deepest layers still have positions to
 # compare: two by two of conv5_1.
 SMALLEST = 32
-# A level starts near its end, yet what the last one could not show takes some iterations.
+# A level starts near its end, yet what the last one could not show takes some iterations; on the
+# way that is all, since more of them did no better than as much time at the end.
 FEWEST = 10
 
 
@@ -51,8 +52,8 @@ def levels(
 ) -> tuple[Level, ...]:
     """Return the levels of a run.
 
-    Each takes half the iterations of the one before, but at least ten: it has twice the pixels,
-    so that each takes as long as the first.
+    The first has all the iterations, being cheap; those on the way ten; the last fewer as its edge
+    grows, half as many at twice the first's, but at least ten.
 
     Parameters
     ----------
@@ -77,7 +78,9 @@ def levels(
             f"the first of {scales} scales would have an edge below {SMALLEST} pixels, too few for "
             f"the network; choose --scales {len(fit) + 1}, or fewer"
         )
+    first, *between = [*fit, size]
+    if not between:
+        return (Level(size, iterations),)
     fewest = min(iterations, FEWEST)
-    return tuple(
-        Level(edge, max(fewest, iterations >> number)) for number, edge in enumerate([*fit, size])
-    )
+    last = Level(size, max(fewest, round(iterations * first / size)))
+    return (Level(first, iterations), *(Level(edge, fewest) for edge in between[:-1]), last)

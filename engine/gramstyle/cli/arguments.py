@@ -40,8 +40,8 @@ def add_start(group: argparse._ArgumentGroup) -> None:
     """Add the start of a transfer, and its way up."""
     group.add_argument("--scales", type=int, metavar="N",
         help="how many levels to climb to --size, each 1.4 times larger than the last and started "
-        "from its picture (default: as many as begin at 512 pixels or more; 1: "
-        "no others)")  # fmt: skip
+        "from its picture; --iterations are the first one's, the others take fewer (default: as "
+        "many as begin at 512 pixels or more; 1: no others)")  # fmt: skip
     group.add_argument("--init", metavar="|".join((*STARTS, "PATH")),
         help=f"the picture to start from (default {DEFAULTS.start}; noise with --convention "
         "paper)")  # fmt: skip
