@@ -78,9 +78,9 @@ def levels(
             f"the first of {scales} scales would have an edge below {SMALLEST} pixels, too few for "
             f"the network; choose --scales {len(fit) + 1}, or fewer"
         )
-    first, *between = [*fit, size]
-    if not between:
+    if not fit:
         return (Level(size, iterations),)
+    first, *between = fit
     fewest = min(iterations, FEWEST)
     last = Level(size, max(fewest, round(iterations * first / size)))
-    return (Level(first, iterations), *(Level(edge, fewest) for edge in between[:-1]), last)
+    return (Level(first, iterations), *(Level(edge, fewest) for edge in between), last)
