@@ -1,6 +1,7 @@
 """Coarse to fine: the levels of a run, and how one leads to the next."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -144,9 +145,20 @@ def test_a_run_goes_on_from_a_kept_position_bit_by_bit(
     assert resumed.record.losses[-1].evaluations == through.record.losses[-1].evaluations
 
 
-def replace_pairs(at: Position, pairs: object):  # type: ignore[no-untyped-def]
-    from dataclasses import replace
+def test_a_position_at_another_level_than_the_course_s_is_refused_with_both_named(
+    pictures: tuple[Array, Array], tiny_model_path: Path
+) -> None:
+    course = chart(*pictures, options(optimiser="lbfgsb-device"), model=tiny_model_path)
+    kept: list[Position] = []
+    climb(course, keep=kept.append, every=17)
+    amid = next(at for at in kept if at.losses[-1].iteration == 17)
+    other = replace(amid.stages[-1], iterations=6)
+    elsewhere = replace(amid, stages=(*amid.stages[:-1], other), state=None)
+    with pytest.raises(OptionError, match=r"80 × 60, 6 iterations.* now .*80 × 60, 10 iterations"):
+        climb(course, since=lambda: elsewhere)
 
+
+def replace_pairs(at: Position, pairs: object):  # type: ignore[no-untyped-def]
     return replace(at.state, x=at.state.x.copy(), pairs=pairs)  # type: ignore[arg-type,type-var,union-attr]
 
 

@@ -335,7 +335,12 @@ def _stage(
 def _check_same(stage: Stage, saved: Stage, *, remembers: bool) -> None:
     here, there = ((s.number, s.of, s.width, s.height, s.iterations) for s in (stage, saved))
     if here != there:
-        raise OptionError("the run to go on with is one through other sizes; start it again")
+        raise OptionError(
+            f"the run to go on with was at level {saved.number + 1} of {saved.of} ({saved.width} × "
+            f"{saved.height}, {saved.iterations} iterations), where there is now level "
+            f"{stage.number + 1} of {stage.of} ({stage.width} × {stage.height}, {stage.iterations} "
+            "iterations); start it again"
+        )
     if remembers and stage.history < saved.history:
         raise OptionError(
             f"the run remembers {saved.history} steps, and there is room for {stage.history} now; "
