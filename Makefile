@@ -1,6 +1,6 @@
 # The quick start and the checks; every target builds what it needs and nothing twice.
 #
-#     make demo     style a sample picture
+#     make demo     style a sample image
 #     make test     the whole test suite
 #     make test-frameworks   the tests that need PyTorch (downloads it)
 #     make lint     ruff, mypy --strict, import-linter
@@ -17,7 +17,7 @@ MODEL := models/vgg19.onnx
 .DELETE_ON_ERROR:
 
 demo: demo/chelsea.png
-	@echo "The picture is demo/chelsea.png"
+	@echo "The image is demo/chelsea.png"
 
 test: .venv/.test $(MODEL)
 	$(BIN)/python -m pytest

@@ -1,14 +1,14 @@
-"""A tiny network in VGG-19's shape, small pictures, and the real model where it is built."""
+"""A tiny network in VGG-19's shape, small images, and the real model where it is built."""
 
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from gramstyle.core.network import Convolution
 from gramstyle.model.locate import checkout_model
 from gramstyle.model.onnx_file import Model, read_model, write_model
 from gramstyle.model.vgg19 import BLOCKS, CAFFE
-from gramstyle.network import Convolution
 
 # VGG-19's layers, each with a few filters: every code path, a thousandth of the work.
 TINY_FILTERS = (4, 5, 6, 7, 8)

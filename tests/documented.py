@@ -35,8 +35,8 @@ def named_functions(text: str) -> tuple[str, ...]:
 
 
 def named_tests(text: str) -> tuple[str, ...]:
-    """Every `test_file.py::test_name` in backticks."""
-    return tuple(re.findall(r"`(\w+\.py::\w+)`", text))
+    """Every `room/test_file.py::test_name` in backticks."""
+    return tuple(re.findall(r"`([\w/]+\.py::\w+)`", text))
 
 
 def rows_of(text: str) -> list[Row]:

@@ -4,7 +4,7 @@ import pickle
 import struct
 from collections.abc import Iterable, Mapping
 
-from gramstyle.arrays import Array
+from gramstyle.core.arrays import Array
 
 MAGIC, PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
 TYPES = {"float32": "FloatStorage", "uint8": "ByteStorage", "float64": "DoubleStorage"}

@@ -6,7 +6,7 @@ import tarfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from gramstyle.arrays import Array
+from gramstyle.core.arrays import Array
 from pickle_writer import dictionary, list_of, name_of, number, pickled, text, tuple_of
 
 TYPES = {"float32": "Float", "float64": "Double", "uint8": "Byte"}

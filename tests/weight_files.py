@@ -10,7 +10,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 from safetensors.numpy import save_file
 
-from gramstyle.arrays import Array
+from gramstyle.core.arrays import Array
 from pickle_writer import dictionary, pickled, storage, stream, tensor
 from tar_writer import write_torch_tar
 
@@ -23,7 +23,7 @@ Chain = list[tuple[Array, Array]]
 
 
 def chain(seed: int = 0) -> Chain:
-    """Weights and biases from the picture upwards."""
+    """Weights and biases from the image upwards."""
     rng = np.random.default_rng(seed)
     layers, channels = [], 3
     for N in (n for block in BLOCKS for n in block):
@@ -163,7 +163,7 @@ KINDS: Mapping[str, Callable[[Path, Chain], None]] = {
     "zoo.onnx": write_onnx,
 }
 
-# Those from which it does not show how the network sees pictures.
+# Those from which it does not show how the network sees images.
 AMBIGUOUS = frozenset(
     {"torch.pth", "old.pth", "tar.pth", "vgg_conv.pth", "timm.safetensors", "zoo.onnx"}
 )

@@ -5,7 +5,7 @@
 Forward: the relative L2 error of every layer's responses. Backward: that of dF at every layer for
 one random derivative at the deepest, all engines given the same ReLUs and windows (with their own,
 the few that rounding turns the other way would be most of the error). Then the gradient of the
-objective with each engine's own responses, and a finished picture by each engine.
+objective with each engine's own responses, and a finished image by each engine.
 """
 
 import argparse
@@ -15,18 +15,18 @@ from pathlib import Path
 
 import numpy as np
 
-from gramstyle.arrays import Array
-from gramstyle.engines import ENGINES, RUNS_ON
-from gramstyle.kernels import PlainKernels
-from gramstyle.network import Network
-from gramstyle.options import Options
-from gramstyle.prepare import build, plan, prepare
-from gramstyle.session import Session
-from gramstyle.strips import StripKernels
-from gramstyle.transfer import run
-from gramstyle.winograd.kernels import ChannelsLastKernels
-from gramstyle.winograd.memory import channels_last
-from gramstyle.winograd.sweeps import WinogradSweeps
+from gramstyle.core.arrays import Array
+from gramstyle.core.kernels import PlainKernels
+from gramstyle.core.network import Network
+from gramstyle.engines.onnx_session import Session
+from gramstyle.engines.registry import ENGINES, RUNS_ON
+from gramstyle.engines.strips import StripKernels
+from gramstyle.engines.winograd.kernels import ChannelsLastKernels
+from gramstyle.engines.winograd.layout import channels_last
+from gramstyle.engines.winograd.passes import WinogradSweeps
+from gramstyle.run.options import Options
+from gramstyle.run.prepare import build, plan, prepare
+from gramstyle.run.transfer import run
 
 THREADS = 2
 
@@ -79,8 +79,8 @@ def main() -> None:
         kernels=PlainKernels(),
         content=content and replace(content, P=content.P.astype(np.float64)),
     ).loss_and_gradient(x)
-    print("\nthe objective, and a finished picture\n")
-    print("| engine | loss, error | gradient, error | loss at the end | pictures apart, RMS |")
+    print("\nthe objective, and a finished image\n")
+    print("| engine | loss, error | gradient, error | loss at the end | images apart, RMS |")
     print("|---|---|---|---|---|")
     first: Array | None = None
     for engine in (name for name in ENGINES if "cpu" in RUNS_ON[name]):
@@ -92,9 +92,9 @@ def main() -> None:
             replace(options, engine=engine, iterations=arguments.iterations),
         )
         result = run(ready)
-        picture = np.asarray(result.picture, np.float64)[..., :3]
-        first = picture if first is None else first
-        apart = float(np.sqrt(np.mean((picture - first) ** 2)))
+        image = np.asarray(result.image, np.float64)[..., :3]
+        first = image if first is None else first
+        apart = float(np.sqrt(np.mean((image - first) ** 2)))
         print(
             f"| {engine} | {abs(there.loss / reference.loss - 1):.1e} | "
             f"{error(there.gradient, reference.gradient):.1e} | "

@@ -1,11 +1,11 @@
-"""Coarse to fine against one level: the loss at the final size over wall time, and the pictures.
+"""Coarse to fine against one level: the loss at the final size over wall time, and the images.
 
     python -m tools.climb                     coffee.jpg in night.jpg, 1024 pixels
     python -m tools.climb PHOTO PAINTING --size 2048 --iterations 100
 
 Both runs have the default options but for these. The climb comes first; the run at one level then
 goes on for half as long again. The losses are of the final size: a climb has none before its last
-level, and its time before that counts. Writes climb.md, losses.png and the pictures: at one level
+level, and its time before that counts. Writes climb.md, losses.png and the images: at one level
 also those after half the climb's time and all of it.
 """
 
@@ -16,9 +16,9 @@ from pathlib import Path
 import numpy as np
 import PIL.Image
 
-from gramstyle.level import Progress
-from gramstyle.options import Options
-from gramstyle.transfer import chart, climb
+from gramstyle.run.level import Progress
+from gramstyle.run.options import Options
+from gramstyle.run.transfer import chart, climb
 
 SAMPLES = Path("docs/samples")
 # How much longer the run at one level may take.
@@ -27,12 +27,12 @@ LONGER = 1.5
 
 @dataclass
 class Run:
-    """Losses at the final size, when they were reached, and pictures by name."""
+    """Losses at the final size, when they were reached, and images by name."""
 
     name: str
     seconds: list[float] = field(default_factory=list)
     losses: list[float] = field(default_factory=list)
-    pictures: dict[str, PIL.Image.Image] = field(default_factory=dict)
+    images: dict[str, PIL.Image.Image] = field(default_factory=dict)
 
     def reached(self, loss: float) -> float | None:
         """Return when the loss was at or below a value first."""
@@ -54,7 +54,7 @@ def climbed(content: Path, style: Path, options: Options) -> Run:
             run.seconds.append(progress.losses.seconds)
             run.losses.append(progress.losses.loss)
 
-    run.pictures["climb"] = climb(chart(content, style, options), callback=watch).picture
+    run.images["climb"] = climb(chart(content, style, options), callback=watch).image
     return run
 
 
@@ -67,12 +67,12 @@ def at_one_level(content: Path, style: Path, options: Options, seconds: float) -
         run.seconds.append(now)
         run.losses.append(progress.losses.loss)
         for name in [name for name, mark in marks.items() if now >= mark]:
-            run.pictures[name] = progress.picture()
+            run.images[name] = progress.image()
             del marks[name]
         return now >= LONGER * seconds
 
     options = replace(options, scales=1, iterations=100_000)
-    run.pictures["one-level-longer"] = climb(chart(content, style, options), callback=watch).picture
+    run.images["one-level-longer"] = climb(chart(content, style, options), callback=watch).image
     return run
 
 
@@ -127,8 +127,8 @@ def main() -> None:
     text = table(climb_, one)
     (folder / "climb.md").write_text(text + "\n")
     drawn(climb_, one, folder / "losses.png")
-    for name, picture in {**climb_.pictures, **one.pictures}.items():
-        picture.save(folder / f"{name}.png")
+    for name, image in {**climb_.images, **one.images}.items():
+        image.save(folder / f"{name}.png")
     print(text)
 
 

@@ -1,13 +1,13 @@
-"""What a picture of any size takes: memory, time for an evaluation, and against a whole picture.
+"""What an image of any size takes: memory, time for an evaluation, and against a whole image.
 
     python -m tools.large                      4096×3072 pixels within 3GB
     python -m tools.large 8192x6144 --memory 6GB
     python -m tools.large 4096x3072 --workers 2    on a cluster of two processes
 
-Each measurement runs in a process of its own; the last one is the whole picture of 1024×768 pixels
+Each measurement runs in a process of its own; the last one is the whole image of 1024×768 pixels
 that the others' pixels a second are compared with. Peak memory is the process's resident set,
 optimiser included, and without its workers'. The optimiser's seconds are those of an iteration with
-its whole history, without evaluations. The pictures are the samples in docs/, enlarged.
+its whole history, without evaluations. The images are the samples in docs/, enlarged.
 """
 
 import argparse
@@ -25,11 +25,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from gramstyle import lbfgsb
 from gramstyle.cli.arguments import size_in_bytes
-from gramstyle.objective import Evaluation
-from gramstyle.options import Options
-from gramstyle.prepare import Prepared, prepare
+from gramstyle.core.objective import Evaluation
+from gramstyle.optimise import lbfgsb
+from gramstyle.run.options import Options
+from gramstyle.run.prepare import Prepared, prepare
 
 SAMPLES = Path("docs/samples")
 WHOLE = "1024x768"
@@ -127,7 +127,7 @@ def main() -> None:
     parser.add_argument("--memory", type=size_in_bytes, default=None, help="(default 3GB)")
     parser.add_argument("--iterations", type=int, default=2, metavar="N")
     parser.add_argument("--workers", type=int, default=None, metavar="N",
-        help="compute the tiles of the large picture on that many Dask workers")  # fmt: skip
+        help="compute the tiles of the large image on that many Dask workers")  # fmt: skip
     parser.add_argument("--here", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.here:

@@ -1,12 +1,12 @@
-"""Paint a picture in oils, stroke by stroke, from a seed.
+"""Paint an image in oils, stroke by stroke, from a seed.
 
 A scene is a list of passages, painted back to front. A passage has a shape, a flow that its
 strokes follow, and voices: palettes that compete for each stroke. Brushes go over it from the
 broad to the fine. Paint lies on the canvas as colour and as height, and the height is lit at
 the end, as impasto is.
 
-Points are fractions of the picture's width and height; radii, brushes and the scale of noise are
-pixels of a reference picture of 768 × 614, so that a scene looks alike at every size.
+Points are fractions of the image's width and height; radii, brushes and the scale of noise are
+pixels of a reference image of 768 × 614, so that a scene looks alike at every size.
 """
 
 import argparse
@@ -27,17 +27,17 @@ Palette = Array  # (pigments, 3), red, green, blue from 0 to 1: dark to light, o
 Point = tuple[float, float]
 
 REFERENCE = math.sqrt(768 * 614)
-FINEST = 3.2  # no brush is narrower, in pixels, however small the picture
+FINEST = 3.2  # no brush is narrower, in pixels, however small the image
 REACH = 4  # points on the spine of a stroke, each way from its middle
 SMALLEST, LARGEST = 16, 4096  # pixels along a side
 
 
-# Fields: arrays of the picture's size
+# Fields: arrays of the image's size
 
 
 @dataclass(frozen=True)
 class Frame:
-    """The picture's pixels, and the chance that its seed sets going."""
+    """The image's pixels, and the chance that its seed sets going."""
 
     width: int
     height: int
@@ -70,7 +70,7 @@ class Frame:
         return np.full((self.height, self.width), value, dtype=np.float32)
 
     def noise(self, x: float, y: float) -> Array:
-        """Smooth noise over the picture, x and y its scale along each axis."""
+        """Smooth noise over the image, x and y its scale along each axis."""
         shape, scale = (self.height, self.width), self.scale
         return smooth_noise(self.rng, shape, (y * scale, x * scale))
 
@@ -183,14 +183,14 @@ class Brush:
 
 @dataclass(frozen=True)
 class Passage:
-    """One part of the picture."""
+    """One part of the image."""
 
     shape: Mask
     flow: Flow
     voices: Sequence[Voice]
     brushes: Sequence[Brush]
     size: Array | None = None  # brushes are larger by this factor: perspective
-    downward: bool = False  # strokes in order from the top of the picture to the bottom
+    downward: bool = False  # strokes in order from the top of the image to the bottom
     wander: float = 0.12  # deviation of a stroke's direction, in radians
 
 
@@ -558,7 +558,7 @@ def wheat(frame: Frame, crest: Array, light: float, red: float) -> Passage:
 
 
 def poppies(frame: Frame, number: int) -> Iterator[Passage]:
-    """Single flowers over the bottom of the picture, the nearer the larger."""
+    """Single flowers over the bottom of the image, the nearer the larger."""
     for near in np.sort(frame.rng.random(number)).tolist():
         centre = (frame.rng.random(), 0.87 + 0.12 * near)
         petals = Voice(POPPY, frame.full(1), frame.full(0.7))
@@ -716,7 +716,7 @@ def seed(text: str) -> int:
     return int(text)
 
 
-def picture_file(text: str) -> Path:
+def image_file(text: str) -> Path:
     path = Path(text)
     if path.suffix.lower() not in (".png", ".jpg", ".jpeg"):
         raise argparse.ArgumentTypeError(f"{path} does not end in .png or .jpg")
@@ -726,17 +726,17 @@ def picture_file(text: str) -> Path:
 
 
 def main() -> None:
-    parser = Parser(prog="paint", description="Paint a picture in oils, from a seed.")
-    parser.add_argument("-o", "--output", type=picture_file, required=True, metavar="FILE")
+    parser = Parser(prog="paint", description="Paint an image in oils, from a seed.")
+    parser.add_argument("-o", "--output", type=image_file, required=True, metavar="FILE")
     parser.add_argument("--theme", choices=sorted(THEMES), default="night")
     parser.add_argument("--seed", type=seed, default=7)
     parser.add_argument("--width", type=pixels, default=768)
     parser.add_argument("--height", type=pixels, default=614)
     options = parser.parse_args()
     frame = Frame(options.width, options.height, np.random.default_rng(options.seed))
-    picture = paint(frame, options.theme)
+    image = paint(frame, options.theme)
     try:
-        picture.save(options.output, quality=92)
+        image.save(options.output, quality=92)
     except OSError as error:
         parser.error(f"cannot write {options.output}: {error.strerror}")
     print(f"wrote {options.output}")

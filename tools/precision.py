@@ -1,4 +1,4 @@
-"""What float16 and 8-bit codebooks cost: sizes, responses, a finished picture.
+"""What float16 and 8-bit codebooks cost: sizes, responses, a finished image.
 
     python tools/precision.py docs/samples/chelsea.jpg docs/samples/meadow.jpg
 
@@ -16,14 +16,14 @@ import numpy as np
 from PIL import Image
 
 from gramstyle import Options, transfer
-from gramstyle.arrays import Array
-from gramstyle.compare import compare_models
-from gramstyle.images import read_picture
+from gramstyle.analysis.compare import compare_models
+from gramstyle.core.arrays import Array
+from gramstyle.core.network import Convolution
+from gramstyle.images import read_image
 from gramstyle.model.locate import locate_model
 from gramstyle.model.onnx_file import read_model, write_model
 from gramstyle.model.precision import PRECISIONS
 from gramstyle.model.pretrained import Pretrained
-from gramstyle.network import Convolution
 
 
 def main() -> None:
@@ -32,10 +32,10 @@ def main() -> None:
     parser.add_argument("style", type=Path)
     parser.add_argument("--size", type=int, default=384)
     parser.add_argument("--iterations", type=int, default=100)
-    parser.add_argument("--save", type=Path, help="a folder for the finished pictures")
+    parser.add_argument("--save", type=Path, help="a folder for the finished images")
     arguments = parser.parse_args()
     options = Options(size=arguments.size, iterations=arguments.iterations)
-    sample = read_picture(arguments.content)
+    sample = read_image(arguments.content)
 
     with tempfile.TemporaryDirectory() as folder:
         files = {p: Path(folder) / f"{p}.onnx" for p in PRECISIONS}
@@ -45,13 +45,13 @@ def main() -> None:
                 path, held.convolutions, held.preprocessing, precision=precision, metadata={}
             )
         reference = read_model(files["float32"])
-        pictures = {p: render(arguments, options, path) for p, path in files.items()}
+        images = {p: render(arguments, options, path) for p, path in files.items()}
         # How far apart two runs drift by themselves: a start that no eye can tell from the first.
         start = sample.pixels / 255 + np.random.default_rng(1).normal(0, 1e-4, sample.pixels.shape)
         near = Options(size=options.size, iterations=options.iterations, init=np.clip(start, 0, 1))
         drift = render(arguments, near, files["float32"])
 
-        print("| precision | file | weights | responses, conv4_2 | responses, most | picture |")
+        print("| precision | file | weights | responses, conv4_2 | responses, most | image |")
         print("|---|---|---|---|---|---|")
         for precision, path in files.items():
             layers = compare_models(reference, read_model(path), sample).layers
@@ -61,14 +61,12 @@ def main() -> None:
             print(
                 f"| {precision} | {path.stat().st_size / 1e6:.1f} MB | {weights:.1e} "
                 f"| {content:.1e} | {most.responses:.1e} ({most.name}) "
-                f"| {distance(pictures[precision], pictures['float32']):.2f} |"
+                f"| {distance(images[precision], images['float32']):.2f} |"
             )
-        print(
-            f"\ndrift of the start by 0.03 grey levels: {distance(drift, pictures['float32']):.2f}"
-        )
+        print(f"\ndrift of the start by 0.03 grey levels: {distance(drift, images['float32']):.2f}")
         if arguments.save is not None:
             save(arguments.save / "drift.png", drift)
-            for precision, pixels in pictures.items():
+            for precision, pixels in images.items():
                 save(arguments.save / f"{precision}.png", pixels)
 
 
@@ -88,7 +86,7 @@ def spread(held: Pretrained, rng: np.random.Generator) -> Pretrained:
 
 def render(arguments: argparse.Namespace, options: Options, model: Path) -> Array:
     result = transfer(arguments.content, arguments.style, options, model=model)
-    return np.asarray(result.picture, np.float64)
+    return np.asarray(result.image, np.float64)
 
 
 def distance(a: Array, b: Array) -> float:

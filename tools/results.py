@@ -1,4 +1,4 @@
-"""Compose the README's picture: one row for each result, photograph, painting, result.
+"""Compose the README's image: one row for each result, photograph, painting, result.
 
 python tools/results.py -o results.jpg PHOTO PAINTING RESULT [PHOTO PAINTING RESULT ...]
 """
@@ -12,13 +12,13 @@ HEIGHT, GAP = 300, 8
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Compose the README's picture.")
-    parser.add_argument("pictures", nargs="+", type=Path, metavar="PHOTO PAINTING RESULT")
+    parser = argparse.ArgumentParser(description="Compose the README's image.")
+    parser.add_argument("images", nargs="+", type=Path, metavar="PHOTO PAINTING RESULT")
     parser.add_argument("-o", "--output", type=Path, required=True)
     arguments = parser.parse_args()
-    if len(arguments.pictures) % 3:
-        parser.error("give three pictures for each row: photograph, painting, result")
-    triples = [arguments.pictures[i : i + 3] for i in range(0, len(arguments.pictures), 3)]
+    if len(arguments.images) % 3:
+        parser.error("give three images for each row: photograph, painting, result")
+    triples = [arguments.images[i : i + 3] for i in range(0, len(arguments.images), 3)]
     compose([row(triple) for triple in triples]).save(arguments.output, quality=85)
     print(f"wrote {arguments.output}")
 
@@ -47,13 +47,13 @@ def compose(rows: list[Image.Image]) -> Image.Image:
 
 
 def opened(path: Path) -> Image.Image:
-    with Image.open(path) as picture:
-        return ImageOps.exif_transpose(picture).convert("RGB")
+    with Image.open(path) as image:
+        return ImageOps.exif_transpose(image).convert("RGB")
 
 
-def at_height(picture: Image.Image, height: int) -> Image.Image:
-    width = round(picture.width * height / picture.height)
-    return picture.resize((width, height), Image.Resampling.LANCZOS)
+def at_height(image: Image.Image, height: int) -> Image.Image:
+    width = round(image.width * height / image.height)
+    return image.resize((width, height), Image.Resampling.LANCZOS)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ One evaluation and one step of the optimiser, as `ClusterObjective` goes about t
 `simulate`). Each machine has a thread and an interface, which sends one thing at a time and
 receives one thing at a time; the scheduler is on the client's machine and does one task at a time.
 
-1. The client cuts a tile's window out of the picture and sends it, at most AHEAD windows for each
+1. The client cuts a tile's window out of the image and sends it, at most AHEAD windows for each
    worker before the first of them has been placed there. A window is placed when the worker's
    thread is next free.
 2. Pass 1 of a tile, as soon as the thread is.
@@ -37,13 +37,14 @@ from typing import Any, cast
 import numpy as np
 from tools.arguments import natural, positive
 
-from gramstyle.cluster_objective import AHEAD
+from gramstyle.cluster.objective import AHEAD
+from gramstyle.core.conventions import STYLE_LAYERS
+from gramstyle.core.network import Network
+from gramstyle.core.objective import Sums
 from gramstyle.errors import GramstyleError, RuntimeMissingError
 from gramstyle.model import read_model
 from gramstyle.model.locate import locate_model
-from gramstyle.network import Network
-from gramstyle.objective import Sums
-from gramstyle.options import STYLE_LAYERS, Options
+from gramstyle.run.options import Options
 from gramstyle.tiling import Tiling
 from gramstyle.tiling.objective import tree_sum
 
@@ -67,7 +68,7 @@ class Cluster:
     bandwidth
         Of each interface in each direction, in bytes a second: what Dask's connections attain.
     rate
-        Pixels a second of a worker, both passes, whole pictures. The default is `winograd` on two
+        Pixels a second of a worker, both passes, whole images. The default is `winograd` on two
         cores (docs/large.md).
     forward
         The share of pass 1 in that. Measured, docs/performance.md: forward, losses and Gram
@@ -88,7 +89,7 @@ class Cluster:
         Seconds for each million of a window's pixels that the client cuts out, and again for
         adding as many derivatives (measured: 1.3 to 2.6 ms and 2.5 ms).
     optimiser
-        Seconds for each million of the picture's pixels (docs/large.md: 6.3 s for 12.6).
+        Seconds for each million of the image's pixels (docs/large.md: 6.3 s for 12.6).
     """
 
     workers: int
@@ -105,13 +106,13 @@ class Cluster:
 
 
 @dataclass(frozen=True)
-class Picture:
+class Image:
     """What there is to do.
 
     Attributes
     ----------
     pixels
-        Of the picture.
+        Of the image.
     windows
         Each tile's pixels with what surrounds it.
     gram
@@ -123,7 +124,7 @@ class Picture:
     gram: int
 
     @classmethod
-    def of(cls, network: Network, height: int, width: int, edge: int) -> "Picture":
+    def of(cls, network: Network, height: int, width: int, edge: int) -> "Image":
         """Count them for a network up to its deepest loss layer; raise as `Tiling` does."""
         windows = []
         for tile in Tiling(network, height, width, edge):
@@ -140,7 +141,7 @@ class Outcome:
     Attributes
     ----------
     seconds
-        From the first window to the next picture.
+        From the first window to the next image.
     busy
         For how many of them each part was at work; "worker" is the one that worked longest, the
         interface's two directions are added.
@@ -165,12 +166,12 @@ class Outcome:
         return max(self.busy, key=lambda part: self.busy[part])
 
 
-def simulate(picture: Picture, cluster: Cluster, *, seed: int = 0) -> Outcome:
+def simulate(image: Image, cluster: Cluster, *, seed: int = 0) -> Outcome:
     """Go through one evaluation and one step of the optimiser.
 
     Parameters
     ----------
-    picture, cluster
+    image, cluster
         What is to be done, and by whom.
     seed
         Of the jitter, which is a tile's: the same whatever the workers and the bandwidth.
@@ -180,7 +181,7 @@ def simulate(picture: Picture, cluster: Cluster, *, seed: int = 0) -> Outcome:
     RuntimeMissingError
         If SimPy is not installed.
     """
-    return _Evaluation(_load(), picture, cluster, seed).run()
+    return _Evaluation(_load(), image, cluster, seed).run()
 
 
 def additions(tiles: int) -> list[tuple[int, int]]:
@@ -242,17 +243,17 @@ class _Machine:
 class _Evaluation:
     """One evaluation under way."""
 
-    def __init__(self, simpy: ModuleType, picture: Picture, cluster: Cluster, seed: int) -> None:
+    def __init__(self, simpy: ModuleType, image: Image, cluster: Cluster, seed: int) -> None:
         self.env = env = simpy.Environment()
-        self.picture, self.cluster = picture, cluster
+        self.image, self.cluster = image, cluster
         self.client, self.scheduler = _Machine(simpy, env), _Station(env, simpy.Resource(env))
         slowness = [cluster.straggler, *[1.0] * (cluster.workers - 1)]
         self.workers = [_Machine(simpy, env, slow) for slow in slowness]
-        self.pairs = additions(len(picture.windows))
+        self.pairs = additions(len(image.windows))
 
-        tiles, sigma = len(picture.windows), cluster.jitter
+        tiles, sigma = len(image.windows), cluster.jitter
         jitter = np.random.default_rng(seed).lognormal(-(sigma**2) / 2, sigma, (2, tiles))
-        whole = np.asarray(picture.windows) / cluster.rate
+        whole = np.asarray(image.windows) / cluster.rate
         self.pass1 = (whole * cluster.forward * jitter[0]).tolist()
         self.pass2 = (whole * (1 - cluster.forward) * jitter[1]).tolist()
 
@@ -286,7 +287,7 @@ class _Evaluation:
     # --- the client
 
     def _client(self) -> Steps:
-        env, tiles = self.env, len(self.picture.windows)
+        env, tiles = self.env, len(self.image.windows)
         ahead = AHEAD * self.cluster.workers
         for tile in range(tiles):
             if tile >= ahead:
@@ -298,7 +299,7 @@ class _Evaluation:
         yield self.summed[-1]
 
         holder = self.where[len(self.summed) - 1]
-        yield from self._fetch(holder, self.client, self.picture.gram)
+        yield from self._fetch(holder, self.client, self.image.gram)
         self.total[holder] = self.summed[-1]
         self.holders.put(holder)
         for tile in reversed(range(tiles)):
@@ -310,10 +311,10 @@ class _Evaluation:
         yield from self.client.thread.work(self._optimiser())
 
     def _optimiser(self) -> float:
-        return self.cluster.optimiser * self.picture.pixels / 1e6
+        return self.cluster.optimiser * self.image.pixels / 1e6
 
     def _handling(self, tile: int) -> float:
-        return self.cluster.handling * self.picture.windows[tile] / 1e6
+        return self.cluster.handling * self.image.windows[tile] / 1e6
 
     # --- tasks
 
@@ -335,7 +336,7 @@ class _Evaluation:
         here.tasks += 1
         yield self.env.timeout(self.cluster.latency)
         if here is not there:
-            yield from self._fetch(there, here, self.picture.gram)
+            yield from self._fetch(there, here, self.image.gram)
         yield from self._task(here, self.cluster.addition, self.summed[number], _ADD)
 
     def _second(self, tile: int) -> Steps:
@@ -350,7 +351,7 @@ class _Evaluation:
 
     def _take_total(self, worker: _Machine) -> Steps:
         holder = yield self.holders.get()
-        yield from self._fetch(holder, worker, self.picture.gram)
+        yield from self._fetch(holder, worker, self.image.gram)
         self.holders.put(holder)
         self.holders.put(worker)
 
@@ -380,7 +381,7 @@ class _Evaluation:
         yield self.env.timeout(self.cluster.latency)
 
     def _window(self, tile: int) -> int:
-        return PIXEL * self.picture.windows[tile]
+        return PIXEL * self.image.windows[tile]
 
     def _worker(self, tile: int) -> _Machine:
         return self.workers[tile % self.cluster.workers]
@@ -393,19 +394,19 @@ def main(arguments: list[str] | None = None) -> int:
         model = read_model(locate_model(chosen.model, notify=partial(print, file=sys.stderr)))
         network = model.network.until((Options.content_layer, *STYLE_LAYERS))
         width, height = chosen.size
-        picture = Picture.of(network, height, width, chosen.edge)
-        print(table(picture, chosen))
+        image = Image.of(network, height, width, chosen.edge)
+        print(table(image, chosen))
     except GramstyleError as error:
         print(f"simulate_reduction: {error}", file=sys.stderr)
         return 2
     return 0
 
 
-def table(picture: Picture, chosen: argparse.Namespace) -> str:
+def table(image: Image, chosen: argparse.Namespace) -> str:
     """Simulate every number of workers with every bandwidth."""
     lines = [
-        f"{picture.pixels / 1e6:,.0f} megapixels in {len(picture.windows)} tiles, whose windows "
-        f"have {sum(picture.windows) / picture.pixels:.2f} times the pixels; "
+        f"{image.pixels / 1e6:,.0f} megapixels in {len(image.windows)} tiles, whose windows "
+        f"have {sum(image.windows) / image.pixels:.2f} times the pixels; "
         f"a worker does {chosen.rate:,.0f} pixels a second.",
         "",
         "| workers | Gbit/s | s | speed-up | efficiency | workers busy | interface busy | "
@@ -416,14 +417,14 @@ def table(picture: Picture, chosen: argparse.Namespace) -> str:
         workers=1, bandwidth=math.inf, latency=0.0, overhead=0.0, rate=chosen.rate,
         jitter=chosen.jitter, optimiser=chosen.optimiser,
     )  # fmt: skip
-    alone = simulate(picture, one, seed=chosen.seed).seconds
+    alone = simulate(image, one, seed=chosen.seed).seconds
     for workers in chosen.workers:
         for bandwidth in chosen.bandwidth:
             cluster = replace(
                 one, workers=workers, bandwidth=bandwidth * 1e9 / 8, latency=Cluster.latency,
                 overhead=Cluster.overhead, straggler=chosen.straggler,
             )  # fmt: skip
-            outcome = simulate(picture, cluster, seed=chosen.seed)
+            outcome = simulate(image, cluster, seed=chosen.seed)
             gain = alone / outcome.seconds
             shares = (
                 outcome.computing, outcome.busy["client's interface"], outcome.busy["optimiser"]
@@ -446,7 +447,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument(
         "size", nargs="?", type=size, default="32768x32768", metavar="WIDTHxHEIGHT",
-        help="of the picture, in pixels",
+        help="of the image, in pixels",
     )  # fmt: skip
     parser.add_argument("--edge", type=positive, default=1024, help="of the tiles, in pixels")
     parser.add_argument(
@@ -473,7 +474,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--seed", type=natural, default=0, help="of the jitter")
     parser.add_argument(
         "--optimiser", type=from_zero, default=Cluster.optimiser,
-        help="seconds for each megapixel of the picture",
+        help="seconds for each megapixel of the image",
     )  # fmt: skip
     return parser.parse_args(arguments)
 

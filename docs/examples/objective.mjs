@@ -13,7 +13,7 @@ import { parseArgs } from "node:util";
 import { InferenceSession, Tensor } from "onnxruntime-node";
 
 /** Read a binary PPM of 8 bits a channel as x: float32 (1, 3, height, width), 0 to 255. */
-async function readPicture(path) {
+async function readImage(path) {
   const bytes = await readFile(path);
   const header = /^P6(?:\s|#.*\n)+(\d+)(?:\s|#.*\n)+(\d+)(?:\s|#.*\n)+255\s/.exec(
     bytes.toString("latin1", 0, 1000),
@@ -29,7 +29,7 @@ async function readPicture(path) {
 }
 
 /** Write x as a binary PPM. */
-async function writePicture(path, x) {
+async function writeImage(path, x) {
   const [, , height, width] = x.dims;
   const area = width * height;
   const pixels = Buffer.alloc(3 * area);
@@ -84,9 +84,9 @@ if (positionals.length !== 3 || !values.targets !== !values.style) {
 }
 const [model, start, output] = positionals;
 const steps = Number(values.steps);
-const x = await readPicture(start);
+const x = await readImage(start);
 const targets = values.targets
-  ? await computeTargets(values.targets, x, await readPicture(values.style))
+  ? await computeTargets(values.targets, x, await readImage(values.style))
   : {};
 const objective = await InferenceSession.create(model, QUIET);
 
@@ -102,5 +102,5 @@ for (let step = 0; step <= steps; step++) {
   state.scale ??= Math.sqrt(gradient.data.reduce((sum, g) => sum + g * g, 0) / x.data.length) || 1;
   adam(x.data, gradient.data, state, Number(values.rate));
 }
-await writePicture(output, x);
+await writeImage(output, x);
 console.log(`wrote ${output}`);

@@ -20,9 +20,9 @@ from gramstyle.gradcheck import (
     check_gradient,
     check_vjp,
 )
-from gramstyle.options import Options
-from gramstyle.reconstruct import reconstruct_content, reconstruct_style
-from gramstyle.transfer import Losses, Progress, Record, Result, transfer
+from gramstyle.run.options import Options
+from gramstyle.run.reconstruct import reconstruct_content, reconstruct_style
+from gramstyle.run.transfer import Losses, Progress, Record, Result, transfer
 
 __all__ = [
     "Checked",

@@ -6,7 +6,7 @@ class GramstyleError(Exception):
 
 
 class ImageError(GramstyleError):
-    """A picture that cannot be read, used or written."""
+    """An image that cannot be read, used or written."""
 
 
 class ModelError(GramstyleError):

@@ -17,18 +17,18 @@ def test_a_short_run_on_the_samples_takes_the_painting_s_colours_and_keeps_the_p
 ) -> None:
     content, style = SAMPLES / "chelsea.jpg", SAMPLES / "night.jpg"
     options = Options(size=128, iterations=25)
-    picture, record = transfer(content, style, options, model=real_model_path)
+    image, record = transfer(content, style, options, model=real_model_path)
 
     # Pinned loosely: 25 iterations end at 0.033 of the start; another build of the libraries
     # changes the digits behind, not the order of magnitude.
     assert record.losses[-1].loss < 0.1 * record.losses[0].loss
-    assert picture.size == (128, 85)
+    assert image.size == (128, 85)
 
-    def pixels(image: PIL.Image.Image) -> np.ndarray:  # type: ignore[type-arg]
-        return np.asarray(image.convert("RGB").resize(picture.size), float)
+    def pixels(shown: PIL.Image.Image) -> np.ndarray:  # type: ignore[type-arg]
+        return np.asarray(shown.convert("RGB").resize(image.size), float)
 
     with PIL.Image.open(content) as photograph, PIL.Image.open(style) as painting:
-        result, p, a = pixels(picture), pixels(photograph), pixels(painting)
+        result, p, a = pixels(image), pixels(photograph), pixels(painting)
     mean_of_painting = a.mean(axis=(0, 1))
     before = np.abs(p.mean(axis=(0, 1)) - mean_of_painting).sum()
     after = np.abs(result.mean(axis=(0, 1)) - mean_of_painting).sum()

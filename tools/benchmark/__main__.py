@@ -10,9 +10,9 @@ from typing import Any
 
 from tools.arguments import natural, positive
 
+from gramstyle.analysis.plots.canvas import drawn
 from gramstyle.errors import GramstyleError
-from gramstyle.machine import available_threads
-from gramstyle.plotting.canvas import drawn
+from gramstyle.system.machine import available_threads
 
 from . import contenders, report
 from .processes import ROOT
@@ -53,7 +53,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         nargs="*",
         default=(256, 512, 1024),
         metavar="PIXELS",
-        help="edges of the pictures for one evaluation; none leaves it out",
+        help="edges of the images for one evaluation; none leaves it out",
     )
     parser.add_argument(
         "--contenders",
@@ -92,11 +92,11 @@ def write(figures: dict[str, Any], output: Path) -> None:
     (output / "benchmark.md").write_text(text, encoding="utf-8")
     if figures["optimisation"]["results"]:
         try:
-            picture = drawn(lambda figure: report.plot(figures, figure), width=9, height=4)
+            image = drawn(lambda figure: report.plot(figures, figure), width=9, height=4)
         except GramstyleError as error:  # the numbers stand without it
             say(f"benchmark: no plot: {error}")
         else:
-            (output / "benchmark.png").write_bytes(picture)
+            (output / "benchmark.png").write_bytes(image)
     say(f"written to {output}")
 
 

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any
 
-from gramstyle.arrays import Array
+from gramstyle.core.arrays import Array
 from gramstyle.errors import OptionError
-from gramstyle.options import Options
+from gramstyle.run.options import Options
 
 # Takes the pixels x (3, H, W), 0..255, float64; returns the loss and its gradient by them.
 Evaluate = Callable[[Array], tuple[float, Array]]
@@ -122,7 +122,7 @@ class Built:
     Attributes
     ----------
     evaluate
-        Loss and gradient at a picture.
+        Loss and gradient at an image.
     phases
         Evaluates once and returns the seconds by phase; None where a contender does not tell.
     """

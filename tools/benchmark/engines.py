@@ -5,11 +5,11 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
-from gramstyle.arrays import Array
-from gramstyle.network import AddSeed, Responses
-from gramstyle.objective import Objective
-from gramstyle.prepare import Plan, build
-from gramstyle.transfer import run
+from gramstyle.core.arrays import Array
+from gramstyle.core.network import AddSeed, Responses
+from gramstyle.core.objective import Objective
+from gramstyle.run.prepare import Plan, build
+from gramstyle.run.transfer import run
 
 from .contenders import Built, Curve
 

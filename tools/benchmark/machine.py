@@ -6,7 +6,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from gramstyle.machine import available_threads, physical_memory
+from gramstyle.system.machine import available_threads, physical_memory
 
 PACKAGES = ("gramstyle", "numpy", "scipy", "onnx", "onnxruntime", "numba", "torch")
 

@@ -16,7 +16,7 @@ def repeated(
     """Return how long each run of `work` took, once `warm_up` more have gone before.
 
     It is run at least and at most so many times, and within that until `seconds` are over: small
-    pictures are measured often, large ones do not take all day.
+    images are measured often, large ones do not take all day.
     """
     for _ in range(warm_up):
         work()

@@ -27,13 +27,13 @@ class Job:
     contender
         Its name; "" for "sgemm".
     size
-        The pictures' longer edge; the order of the matrices for "sgemm".
+        The images' longer edge; the order of the matrices for "sgemm".
     threads
         How many threads it may have.
     gradient
         For "evaluation": where to leave the gradient.
     content, style, iterations
-        For "optimisation": the pictures' files, and how long.
+        For "optimisation": the images' files, and how long.
     """
 
     kind: str

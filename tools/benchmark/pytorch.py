@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from torch.nn.functional import avg_pool2d, conv2d, max_pool2d, relu
 
-from gramstyle.arrays import Array
-from gramstyle.images import Picture
-from gramstyle.network import Convolution
-from gramstyle.prepare import Plan
+from gramstyle.core.arrays import Array
+from gramstyle.core.network import Convolution
+from gramstyle.images import Image
+from gramstyle.run.prepare import Plan
 
 from .contenders import Curve, Evaluate
 
@@ -44,7 +44,7 @@ def as_input(v: Array, layout: torch.memory_format) -> torch.Tensor:
 def loss_function(plan: Plan, *, layout: torch.memory_format = torch.contiguous_format) -> Loss:
     """Return equation 7 as a function of the network's input v (1, 3, H, W)."""
     if plan.photograph is None or plan.artwork is None:
-        raise ValueError("both pictures are compared with, or there is nothing to compare")
+        raise ValueError("both images are compared with, or there is nothing to compare")
     layers = [
         # gramstyle keeps weights tap by tap; PyTorch gets them in its own order.
         (layer.name, torch.tensor(layer.W).to(memory_format=layout), torch.tensor(layer.b))
@@ -68,8 +68,8 @@ def loss_function(plan: Plan, *, layout: torch.memory_format = torch.contiguous_
         matrix = F.flatten(1)
         return matrix @ matrix.T
 
-    def of(picture: Picture) -> dict[str, torch.Tensor]:
-        pixels = picture.pixels.transpose(2, 0, 1).astype(np.float64)
+    def of(image: Image) -> dict[str, torch.Tensor]:
+        pixels = image.pixels.transpose(2, 0, 1).astype(np.float64)
         return responses(as_input(plan.model.preprocessing.forward(pixels), layout))
 
     with torch.no_grad():

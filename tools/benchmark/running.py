@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from gramstyle.images import fitted_size, read_picture
+from gramstyle.images import fitted_size, read_image
 from gramstyle.model import locate_model, read_model
-from gramstyle.options import Options
+from gramstyle.run.options import Options
 
 from . import contenders, summary
 from .contenders import BASELINE, Contender
@@ -40,7 +40,7 @@ class Settings:
     Attributes
     ----------
     sizes
-        The edges of the square pictures at which one evaluation is timed.
+        The edges of the square images at which one evaluation is timed.
     names
         The contenders, for one evaluation and for the optimisation.
     rounds, optimisation_rounds
@@ -48,7 +48,7 @@ class Settings:
     threads
         How many threads each may have.
     size, iterations, content, style
-        The optimisation: longer edge, how long, and the pictures. 0 iterations leave it out.
+        The optimisation: longer edge, how long, and the images. 0 iterations leave it out.
     """
 
     sizes: tuple[int, ...]
@@ -77,7 +77,7 @@ def measured(settings: Settings, *, cache: Path, tell: Tell) -> dict[str, Any]:
     DisagreementError
         If contenders do different work.
     ImageError, ModelError
-        If a picture or the network's file cannot be read.
+        If an image or the network's file cannot be read.
     """
     began, now = time.perf_counter(), datetime.now(UTC)
     report: dict[str, Any] = {
@@ -164,10 +164,10 @@ def _agree(folder: Path, gained: dict[str, Sample]) -> None:
 
 
 def _pair(settings: Settings) -> dict[str, Any]:
-    """Return what the report says of the pictures; raises ImageError if one cannot be read."""
-    picture = read_picture(settings.content)
-    read_picture(settings.style)
-    width, height = fitted_size(picture.width, picture.height, settings.size)
+    """Return what the report says of the images; raises ImageError if one cannot be read."""
+    image = read_image(settings.content)
+    read_image(settings.style)
+    width, height = fitted_size(image.width, image.height, settings.size)
     return {
         "content": settings.content.name,
         "style": settings.style.name,

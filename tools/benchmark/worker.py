@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from gramstyle.arrays import Array
-from gramstyle.options import Options
-from gramstyle.prepare import Plan, plan
+from gramstyle.core.arrays import Array
+from gramstyle.run.options import Options
+from gramstyle.run.prepare import Plan, plan
 
 from . import contenders
 from .contenders import Built, Contender, Curve
@@ -106,7 +106,7 @@ def optimisation(job: Job) -> dict[str, Any]:
 
 
 def build(contender: Contender, planned: Callable[[], Plan]) -> Built:
-    """Make a contender ready for the pictures of a plan; only what it needs is imported.
+    """Make a contender ready for the images of a plan; only what it needs is imported.
 
     The plan is made where it is used up: kept here, it would count as the contender's memory.
     """

@@ -1,7 +1,7 @@
 """Many transfers from one file of jobs: read, checked, run here or elsewhere, continued."""
 
+from gramstyle.batch.attempt import Outcome, attempt
 from gramstyle.batch.checking import check_layers, check_side_by_side, check_whole
-from gramstyle.batch.doing import Outcome, attempt
 from gramstyle.batch.jobs import Job
 from gramstyle.batch.on_cluster import on_workers
 from gramstyle.batch.reading import read_jobs

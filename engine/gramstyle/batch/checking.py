@@ -9,12 +9,12 @@ from gramstyle.batch.jobs import Job, saying
 from gramstyle.batch.values import shown
 from gramstyle.errors import GramstyleError, ImageError, OptionError
 from gramstyle.images import check_output
-from gramstyle.made import settings_of
 from gramstyle.model import read_model
+from gramstyle.run.reuse import settings_of
 
 
 def check_files(jobs: Sequence[Job]) -> None:
-    """Refuse jobs that could not write their pictures, or would overwrite what is not theirs.
+    """Refuse jobs that could not write their images, or would overwrite what is not theirs.
 
     Raises
     ------
@@ -30,13 +30,13 @@ def check_files(jobs: Sequence[Job]) -> None:
         if other is not job:
             tables = dict.fromkeys((f"job {other.table}", f"job {job.table}"))
             raise OptionError(
-                f"{' and '.join(tables)}: more than one picture would be {shown(job.name)}; put "
+                f"{' and '.join(tables)}: more than one image would be {shown(job.name)}; put "
                 "what differs into output, as in {content}-{style}.png"
             )
         with saying(f"job {job.table}: {shown(job.name)}"):
             identity = _identity(job.output)
             if identity is not None and identity in read:
-                raise ImageError("it is one of the pictures to read; choose another name")
+                raise ImageError("it is one of the images to read; choose another name")
             # A trial of the folder and of the format is enough for all that have both.
             kind = (Path(place).parent, job.output.suffix)
             if kind not in writable:
@@ -47,7 +47,7 @@ def check_files(jobs: Sequence[Job]) -> None:
 
 
 def check_patterns(job: Job, patterns: Iterable[str]) -> None:
-    """Refuse a picture that the next run would take for one of those to read.
+    """Refuse an image that the next run would take for one of those to read.
 
     Raises
     ------
@@ -57,7 +57,7 @@ def check_patterns(job: Job, patterns: Iterable[str]) -> None:
     for pattern in patterns:
         if PurePath(job.output).match(pattern):
             raise OptionError(
-                f"{shown(job.name)} would be one of the pictures of {shown(Path(pattern).name)} "
+                f"{shown(job.name)} would be one of the images of {shown(Path(pattern).name)} "
                 "the next time; choose a folder of its own for output"
             )
 

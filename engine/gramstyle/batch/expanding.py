@@ -1,4 +1,4 @@
-"""One table of a jobs file: its jobs, one for each combination of pictures and grid."""
+"""One table of a jobs file: its jobs, one for each combination of images and grid."""
 
 import itertools
 import math
@@ -7,23 +7,23 @@ from pathlib import Path
 from typing import Any
 
 from gramstyle.batch.checking import check_patterns
-from gramstyle.batch.finding import existing, path_in, pictures_of
+from gramstyle.batch.finding import existing, images_of, path_in
 from gramstyle.batch.jobs import Job, saying
 from gramstyle.batch.naming import output_name
 from gramstyle.batch.values import OPTIONS, check_known, options_from, shown
 from gramstyle.errors import OptionError
-from gramstyle.options import STARTS
+from gramstyle.run.options import STARTS
 
 MAX_JOBS = 100_000
 
-_PICTURES = ("content", "style")
-KEYS = (*_PICTURES, "output", *OPTIONS)
+_IMAGES = ("content", "style")
+KEYS = (*_IMAGES, "output", *OPTIONS)
 
 
 def expanded(
     number: int, table: Mapping[str, Any], defaults: Mapping[str, Any], folder: Path
 ) -> Iterator[Job]:
-    """Yield a table's jobs: every combination of its pictures and its grid."""
+    """Yield a table's jobs: every combination of its images and its grid."""
     check_known(table, (*KEYS, "grid"))
     grid = _grid(table)
     same = {**defaults, **table}
@@ -33,15 +33,15 @@ def expanded(
         raise OptionError(_lacks("output", output))
     axes: dict[str, list[Any]] = {}
     patterns: list[str] = []
-    for name in _PICTURES:
+    for name in _IMAGES:
         single = [same.pop(name)] if name in same else [None]
         axes[name] = []
         for written in grid.get(name, single):
             if not isinstance(written, str):
                 raise OptionError(_lacks(name, written))
             with saying(name):
-                axes[name] += pictures_of(written, folder, patterns)
-    axes |= {name: values for name, values in grid.items() if name not in _PICTURES}
+                axes[name] += images_of(written, folder, patterns)
+    axes |= {name: values for name, values in grid.items() if name not in _IMAGES}
     if math.prod(len(values) for values in axes.values()) > MAX_JOBS:
         raise OptionError(f"its grid has more than {MAX_JOBS:,} combinations; divide it")
     for combination in itertools.product(*axes.values()):
@@ -80,7 +80,7 @@ def _lacks(name: str, value: object) -> str:
 
 
 def _with_start(chosen: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """Return the options with the picture to start from, if there is one, as a path."""
+    """Return the options with the image to start from, if there is one, as a path."""
     start = chosen.get("init")
     if not isinstance(start, str) or start in STARTS:
         return chosen

@@ -1,4 +1,4 @@
-"""Where the files are that a jobs file names: paths, and patterns of pictures."""
+"""Where the files are that a jobs file names: paths, and patterns of images."""
 
 import glob
 import os
@@ -9,8 +9,8 @@ from gramstyle.errors import ImageError, OptionError
 from gramstyle.images import SUFFIXES
 
 
-def pictures_of(written: str, folder: Path, patterns: list[str]) -> list[Path]:
-    """Return the picture of a name, or those of a pattern, which is also kept among `patterns`.
+def images_of(written: str, folder: Path, patterns: list[str]) -> list[Path]:
+    """Return the image of a name, or those of a pattern, which is also kept among `patterns`.
 
     Raises
     ------
@@ -25,10 +25,10 @@ def pictures_of(written: str, folder: Path, patterns: list[str]) -> list[Path]:
     pattern = os.path.normpath(Path(glob.escape(str(folder))) / written)
     patterns.append(pattern)
     found = sorted(glob.glob(pattern))  # noqa: PTH207 - Path.glob takes no absolute pattern
-    pictures = [Path(name) for name in found if Path(name).suffix.lower() in SUFFIXES]
-    if not pictures:
-        raise ImageError(f"there is no picture {shown(written)}; check the pattern")
-    return pictures
+    images = [Path(name) for name in found if Path(name).suffix.lower() in SUFFIXES]
+    if not images:
+        raise ImageError(f"there is no image {shown(written)}; check the pattern")
+    return images
 
 
 def path_in(name: str, written: str, folder: Path) -> Path:
@@ -42,7 +42,7 @@ def existing(path: Path) -> Path:
     """Return a path if there is a file."""
     try:
         if path.is_dir():
-            raise ImageError(f"{shown(str(path))} is a folder; write .../* for its pictures")
+            raise ImageError(f"{shown(str(path))} is a folder; write .../* for its images")
         if path.exists():
             return path
     except OSError as error:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from gramstyle.errors import GramstyleError
-from gramstyle.options import STARTS, Options
+from gramstyle.run.options import STARTS, Options
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,7 +22,7 @@ class Job:
     content, style, output
         Absolute paths.
     options
-        How; a picture to start from is an absolute path too.
+        How; an image to start from is an absolute path too.
     """
 
     table: int
@@ -34,13 +34,13 @@ class Job:
 
     @property
     def inputs(self) -> tuple[Path, ...]:
-        """The pictures that it reads."""
+        """The images that it reads."""
         start = self.options.start
         return (self.content, self.style, *([] if start in STARTS else [Path(str(start))]))
 
     @property
     def mark(self) -> dict[str, str]:
-        """The setting by which its picture is known again."""
+        """The setting by which its image is known again."""
         return {"job": self.output.name}
 
     def with_threads(self, share: int | None) -> "Job":

@@ -1,4 +1,4 @@
-"""The name of a job's picture, from the pattern that the jobs file has for it."""
+"""The name of a job's image, from the pattern that the jobs file has for it."""
 
 import string
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import Any
 
 from gramstyle.batch.values import OPTIONS, check_known, shown
 from gramstyle.errors import OptionError
-from gramstyle.options import STARTS, Options
+from gramstyle.run.options import STARTS, Options
 
 # Beside the options: the photograph's name without its ending, its folder's name, the painting's.
 PLACES = ("content", "folder", "style", *OPTIONS)

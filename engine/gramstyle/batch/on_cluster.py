@@ -6,20 +6,20 @@ from contextlib import closing
 from functools import partial
 from pathlib import Path
 
+from gramstyle.batch.attempt import Outcome, failed, guarded, kept
 from gramstyle.batch.checking import check_whole
-from gramstyle.batch.doing import Outcome, failed, guarded, kept
 from gramstyle.batch.jobs import Job
-from gramstyle.batch.remote import accept, pack, run_remote
+from gramstyle.batch.payload import accept, pack, run_remote
 from gramstyle.batch.running import Outcomes
-from gramstyle.cluster import Cluster, Done
+from gramstyle.cluster.client import Cluster, Done
 from gramstyle.model import read_model
 
 
 def on_workers(jobs: Sequence[Job], /, *, cluster: Cluster, model: Path) -> Outcomes:
     """Do the jobs on a cluster, one at a time on each worker.
 
-    A job whose picture is here is left as it is without asking anybody. The others travel with
-    their pictures, a few at a time, and are done again elsewhere when their worker dies.
+    A job whose image is here is left as it is without asking anybody. The others travel with
+    their images, a few at a time, and are done again elsewhere when their worker dies.
 
     Parameters
     ----------

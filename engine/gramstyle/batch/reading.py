@@ -15,7 +15,7 @@ MAX_BYTES = 4_000_000
 
 
 def read_jobs(path: Path) -> tuple[Job, ...]:
-    """Read a jobs file, and check what can be checked without opening its pictures.
+    """Read a jobs file, and check what can be checked without opening its images.
 
     Parameters
     ----------

@@ -1,7 +1,7 @@
 """The record of a batch: JSON lines, one a job."""
 
-from gramstyle.batch.doing import Outcome
-from gramstyle.log import RunLog
+from gramstyle.batch.attempt import Outcome
+from gramstyle.run.log import RunLog
 
 
 class BatchLog(RunLog):

@@ -8,13 +8,13 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol
 
+from gramstyle.batch.attempt import Outcome, attempt, failed
 from gramstyle.batch.checking import check_side_by_side
-from gramstyle.batch.doing import Outcome, attempt, failed
 from gramstyle.batch.jobs import Job
 from gramstyle.errors import GramstyleError, OptionError
-from gramstyle.machine import available_threads
-from gramstyle.processes import each_in_a_process
-from gramstyle.transfer import Progress
+from gramstyle.run.transfer import Progress
+from gramstyle.system.machine import available_threads
+from gramstyle.system.processes import each_in_a_process
 
 Outcomes = Generator[Outcome, None, None]
 

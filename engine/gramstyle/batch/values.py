@@ -9,7 +9,7 @@ from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from gramstyle.errors import OptionError
-from gramstyle.options import Options
+from gramstyle.run.options import Options
 
 OPTIONS = tuple(field.name for field in fields(Options))
 

@@ -6,18 +6,18 @@ from pathlib import Path
 from typing import Any
 
 from gramstyle.cli.parsing import Parser
-from gramstyle.conventions import CONVENTIONS
-from gramstyle.engines import DEVICES, ENGINES
-from gramstyle.options import OPTIMISERS, STARTS, Options
+from gramstyle.core.conventions import CONVENTIONS
+from gramstyle.engines.registry import DEVICES, ENGINES
+from gramstyle.run.options import OPTIMISERS, STARTS, Options
 
 DEFAULTS = Options()
 
 
 def add_output(parser: Parser) -> None:
-    """Add the picture to write."""
+    """Add the image to write."""
     parser.add_argument(
         "-o", "--output", type=Path, required=True, metavar="OUT",
-        help="the picture to write: .png, .jpg, .webp, .tif or .avif",
+        help="the image to write: .png, .jpg, .webp, .tif or .avif",
     )  # fmt: skip
 
 
@@ -40,10 +40,10 @@ def add_start(group: argparse._ArgumentGroup) -> None:
     """Add the start of a transfer, and its way up."""
     group.add_argument("--scales", type=int, metavar="N",
         help="how many levels to climb to --size, each 1.4 times larger than the last and started "
-        "from its picture; --iterations are the first one's, the others take fewer (default: as "
+        "from its image; --iterations are the first one's, the others take fewer (default: as "
         "many as begin at 512 pixels or more; 1: no others)")  # fmt: skip
     group.add_argument("--init", metavar="|".join((*STARTS, "PATH")),
-        help=f"the picture to start from (default {DEFAULTS.start}; noise with --convention "
+        help=f"the image to start from (default {DEFAULTS.start}; noise with --convention "
         "paper)")  # fmt: skip
 
 
@@ -88,7 +88,7 @@ def add_machine(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--threads", type=int, metavar="N",
         help="processor cores to use (default: all)")  # fmt: skip
     group.add_argument("--memory", type=size_in_bytes, metavar="SIZE",
-        help="how much memory a run may take, like 2GB: larger pictures are computed in tiles, "
+        help="how much memory a run may take, like 2GB: larger images are computed in tiles, "
         "exactly, and what does not fit goes to files (default: three quarters of the "
         "machine's)")  # fmt: skip
     group.add_argument("--tile", type=int, metavar="PIXELS",
@@ -96,7 +96,7 @@ def add_machine(group: argparse._ArgumentGroup) -> None:
         "that --memory allows)")  # fmt: skip
     add_cluster(group)
     group.add_argument("--max-pixels", type=int, metavar="N",
-        help="refuse pictures with more pixels than this, unread "
+        help="refuse images with more pixels than this, unread "
         f"(default {DEFAULTS.max_pixels})")  # fmt: skip
 
 
@@ -127,9 +127,9 @@ def add_engine(group: argparse._ArgumentGroup) -> None:
 
 
 def add_files(group: argparse._ArgumentGroup) -> None:
-    """Add what one run may write besides its picture."""
+    """Add what one run may write besides its image."""
     group.add_argument("--save-every", type=int, metavar="N",
-        help="also write the picture of every N-th iteration, as OUT-0010.png, …")  # fmt: skip
+        help="also write the image of every N-th iteration, as OUT-0010.png, …")  # fmt: skip
     group.add_argument("--log", type=Path, metavar="FILE.jsonl",
         help="write settings and losses as JSON lines")  # fmt: skip
 

@@ -32,12 +32,12 @@ from gramstyle.cli import arguments as add
 from gramstyle.cli.parsing import Commands
 from gramstyle.cli.printable import printable
 from gramstyle.cli.progress import Speaker
-from gramstyle.cluster import Cluster, open_cluster
+from gramstyle.cluster.client import Cluster, open_cluster
 from gramstyle.errors import GramstyleError, OptionError
-from gramstyle.files import check_folder
 from gramstyle.model import locate_model
-from gramstyle.options import Options
-from gramstyle.transfer import Progress
+from gramstyle.run.options import Options
+from gramstyle.run.transfer import Progress
+from gramstyle.system.files import check_folder
 
 STATES = {"made": "done", "kept": "was there", "failed": "failed"}
 
@@ -46,9 +46,9 @@ def add_parser(commands: Commands) -> None:
     """Describe the command and its options."""
     parser = commands.add_parser(
         "batch",
-        help="render many pictures, as a file of jobs says",
+        help="render many images, as a file of jobs says",
         description="Do every job of a TOML file (docs/batch.md): many photographs, many "
-        "paintings, grids of options. A batch that was stopped goes on with the pictures that are "
+        "paintings, grids of options. A batch that was stopped goes on with the images that are "
         "missing; a job that fails does not stop the others, and makes the exit code 1.",
         epilog="example: gramstyle batch jobs.toml --log jobs.jsonl",
     )
@@ -112,7 +112,7 @@ def run_command(arguments: argparse.Namespace) -> int:
         except (GramstyleError, KeyboardInterrupt) as stop:
             reason = str(stop) or "stopped"
             there = done["made"] + done["kept"]
-            kept = f"{there} of {len(jobs)} pictures are there, to go on from"
+            kept = f"{there} of {len(jobs)} images are there, to go on from"
             raise type(stop)(f"{reason} ({kept})") from None
     if not arguments.quiet:
         took = timedelta(seconds=round(monotonic() - began))
@@ -140,7 +140,7 @@ def _check_log(arguments: argparse.Namespace, jobs: Sequence[Job]) -> None:
     used |= {arguments.file, *([arguments.model] if arguments.model else [])}
     if os.path.realpath(log) in {os.path.realpath(path) for path in used}:
         raise OptionError(
-            f"--log {log} is the jobs file, a picture or the model; choose another name"
+            f"--log {log} is the jobs file, an image or the model; choose another name"
         )
 
 

@@ -17,8 +17,8 @@ from gramstyle.conformance.real_network import real_case
 from gramstyle.conformance.reporting import as_json, as_junit, notes, summary, table
 from gramstyle.conformance.running import DTYPES, Report, Result, printable, run
 from gramstyle.errors import OptionError
-from gramstyle.files import check_folder, write_atomically
 from gramstyle.model import locate_model, read_model
+from gramstyle.system.files import check_folder, write_atomically
 
 # A sweep through the real network takes a second or two, and every framework has the memory.
 SIZE = 64
@@ -66,7 +66,7 @@ def _add_run(actions: Commands) -> None:
     which.add_argument("--real-model", action="store_true",
         help="also the real network, on noise")  # fmt: skip
     which.add_argument("--size", type=int, metavar="PIXELS",
-        help=f"of the real network's pictures (default {SIZE})")  # fmt: skip
+        help=f"of the real network's images (default {SIZE})")  # fmt: skip
     which.add_argument("--model", type=Path, metavar="FILE",
         help="the real network's file (default: the one that transfer would use)")  # fmt: skip
 

@@ -7,15 +7,15 @@ from datetime import timedelta
 from pathlib import Path
 from time import monotonic
 
+from gramstyle.analysis.figures import Figure, Made, draw, reconstructions, styles, tradeoff
+from gramstyle.analysis.figures.layouts import RATIOS, RATIOS_NORMALISED
 from gramstyle.cli import arguments as add
 from gramstyle.cli.parsing import Commands, Parser
 from gramstyle.cli.progress import Speaker, counted
 from gramstyle.errors import GramstyleError
-from gramstyle.figures import Figure, Made, draw, reconstructions, styles, tradeoff
-from gramstyle.figures.layouts import RATIOS, RATIOS_NORMALISED
-from gramstyle.images import check_output, from_pil, write_picture
+from gramstyle.images import check_output, from_pil, write_image
 from gramstyle.model import is_normalised, locate_model, read_model
-from gramstyle.options import Options
+from gramstyle.run.options import Options
 
 # The paper's setting, at a size that two cores can do in one sitting.
 DEFAULTS = Options(size=256, iterations=150, convention="paper")
@@ -25,8 +25,8 @@ def add_parser(commands: Commands) -> None:
     """Describe the commands and their options."""
     parser = commands.add_parser(
         "figure",
-        help="draw the figures of the paper with pictures of your own",
-        description="Draw figure 1, 2 or 3 of the paper. Its pictures are kept one by one with "
+        help="draw the figures of the paper with images of your own",
+        description="Draw figure 1, 2 or 3 of the paper. Its images are kept one by one with "
         "their records; a figure that was stopped goes on with those that are missing.",
     )
     kinds = parser.add_subparsers(title="figures", required=True, metavar="FIGURE")
@@ -45,7 +45,7 @@ def add_parser(commands: Commands) -> None:
     second = kinds.add_parser(
         "styles",
         help="figure 2: one photograph in several styles",
-        description="Figure 2: CONTENT in each STYLE, the painting in the picture's corner.",
+        description="Figure 2: CONTENT in each STYLE, the painting in the image's corner.",
         epilog="example: gramstyle figure styles photo.jpg night.jpg meadow.jpg -o fig2.png",
     )
     second.add_argument("content", type=Path, metavar="CONTENT", help="the photograph")
@@ -78,17 +78,17 @@ def _add_pair(parser: Parser) -> None:
 def _add_common(parser: Parser) -> None:
     add.add_output(parser)
     parser.add_argument("--cells", type=Path, metavar="DIR",
-        help="where the single pictures and their records are kept; those that are there are "
+        help="where the single images and their records are kept; those that are there are "
         "used again, or made anew where other options made them (default: OUT without its "
         "ending, and -cells)")  # fmt: skip
-    every = parser.add_argument_group("every picture of it")
-    add.add_run(every, DEFAULTS, what="each picture")
+    every = parser.add_argument_group("every image of it")
+    add.add_run(every, DEFAULTS, what="each image")
     add.add_pooling(every)
     machine = parser.add_argument_group("the machine")
     add.add_machine(machine)
     add.add_engine(machine)
     machine.add_argument("--jobs", type=int, default=1, metavar="N",
-        help="pictures to make at once, each with its share of the cores, or with --threads "
+        help="images to make at once, each with its share of the cores, or with --threads "
         "(default %(default)s)")  # fmt: skip
     add.add_quiet(machine)
 
@@ -144,17 +144,17 @@ def _draw(figure: Figure, arguments: argparse.Namespace, inputs: list[Path]) -> 
 
             sheet = draw(figure, folder, model=model, jobs=arguments.jobs, made=after_cell)
     except (GramstyleError, KeyboardInterrupt) as stop:
-        kept = f"{done} of {len(figure.cells)} pictures are in {folder}, to go on from"
+        kept = f"{done} of {len(figure.cells)} images are in {folder}, to go on from"
         reason = str(stop) or "stopped"
         raise type(stop)(f"{reason} ({kept})" if done else reason) from None
-    write_picture(output, from_pil(sheet))
+    write_image(output, from_pil(sheet))
     took = timedelta(seconds=round(monotonic() - began))
     if not arguments.quiet:
         print(f"wrote {output} ({sheet.width}×{sheet.height}) after {took}; cells in {folder}")  # noqa: T201
 
 
 def _check_cells(folder: Path, output: Path, inputs: list[Path]) -> None:
-    """Refuse a folder for cells that is none, or holds the pictures that are read or written."""
+    """Refuse a folder for cells that is none, or holds the images that are read or written."""
     try:
         place = folder.resolve()
     except (OSError, RuntimeError):  # a loop of links
@@ -162,13 +162,13 @@ def _check_cells(folder: Path, output: Path, inputs: list[Path]) -> None:
     if place == output.resolve():
         raise GramstyleError(f"--cells {folder} is the figure itself; choose another name")
     if any(path.resolve().parent == place for path in [output, *inputs]):
-        raise GramstyleError(f"--cells {folder} holds other pictures; choose a folder of its own")
+        raise GramstyleError(f"--cells {folder} holds other images; choose a folder of its own")
 
 
 @contextmanager
 def _display(figure: Figure, say: Speaker) -> Iterator[Callable[[Made], None]]:
     """Give a function to call after every cell."""
-    with counted(say, len(figure.cells), "pictures") as count:
+    with counted(say, len(figure.cells), "images") as count:
 
         def show(made: Made) -> None:
             count(made.done)

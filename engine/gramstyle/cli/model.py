@@ -9,15 +9,15 @@ from rich.table import Table
 from gramstyle.cli import compare, fetch, normalise
 from gramstyle.cli.parsing import Commands
 from gramstyle.cli.written import check_target, say_written
+from gramstyle.core.network import Convolution
 from gramstyle.errors import OptionError
 from gramstyle.model import Model, locate_model, network_name, read_model
 from gramstyle.model.export import read_source, write_pretrained
 from gramstyle.model.locate import cached_model, checkout_model, make_folder_of
 from gramstyle.model.precision import PRECISIONS
 from gramstyle.model.vgg19 import CONVENTIONS
-from gramstyle.network import Convolution
 
-# The picture whose responses' shapes `info` lists.
+# The image whose responses' shapes `info` lists.
 SAMPLE = 512
 
 SOURCES = """\
@@ -57,7 +57,7 @@ def add_parser(commands: Commands) -> None:
         help="what to keep of each weight: 80, 40 or 20 MB (default: the smallest that keeps "
         "all of it)")  # fmt: skip
     export.add_argument("--preprocess", choices=tuple(CONVENTIONS),
-        help="how the network sees pictures, where the source does not tell")  # fmt: skip
+        help="how the network sees images, where the source does not tell")  # fmt: skip
 
     info = actions.add_parser("info", help="say what a network's file holds")
     info.set_defaults(run=run_info)

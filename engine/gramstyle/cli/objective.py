@@ -13,18 +13,18 @@ import numpy as np
 from gramstyle.cli import arguments as add
 from gramstyle.cli.parsing import Commands
 from gramstyle.cli.progress import Speaker
+from gramstyle.core.network import Convolution
+from gramstyle.core.objective import ContentTarget, Objective, StyleTarget
+from gramstyle.engines.onnx_graph import objective_graph, targets_graph
 from gramstyle.errors import OptionError
-from gramstyle.files import check_folder, write_atomically
-from gramstyle.graph_objective import objective_graph, targets_graph
-from gramstyle.images import read_picture, resize
+from gramstyle.images import read_image, resize
 from gramstyle.model.precision import lossless
 from gramstyle.model.pretrained import lasting
-from gramstyle.network import Convolution
-from gramstyle.objective import ContentTarget, Objective, StyleTarget
-from gramstyle.options import Options
-from gramstyle.prepare import Plan, build, plan
+from gramstyle.run.options import Options
+from gramstyle.run.prepare import Plan, build, plan
+from gramstyle.system.files import check_folder, write_atomically
 
-# What stands for a picture of any size while options are checked.
+# What stands for an image of any size while options are checked.
 ANY_EDGE = 64
 
 SETTINGS = (
@@ -40,7 +40,7 @@ SETTINGS = (
 )
 
 DESCRIPTION = """\
-Write the loss and its gradient as one graph of standard ONNX operators: a picture in, loss and
+Write the loss and its gradient as one graph of standard ONNX operators: an image in, loss and
 gradient out. It runs wherever ONNX Runtime does, without Python.
 """
 
@@ -68,20 +68,20 @@ def add_parser(commands: Commands) -> None:
     export.add_argument("-o", "--output", type=Path, required=True, metavar="FILE",
         help="the graph to write")  # fmt: skip
 
-    pictures = export.add_argument_group("the pictures")
-    pictures.add_argument("--size", dest="exact", type=_size, metavar="WxH",
-        help="the picture that the graph takes, exactly; the photograph is resized to it "
+    images = export.add_argument_group("the images")
+    images.add_argument("--size", dest="exact", type=_size, metavar="WxH",
+        help="the image that the graph takes, exactly; the photograph is resized to it "
         "(default without a photograph: any size)")  # fmt: skip
-    pictures.add_argument("--content", type=Path, metavar="PHOTO",
+    images.add_argument("--content", type=Path, metavar="PHOTO",
         help="the photograph; without it the content is left out")  # fmt: skip
-    pictures.add_argument("--style", type=Path, metavar="PAINTING",
+    images.add_argument("--style", type=Path, metavar="PAINTING",
         help="the painting; without it the style is left out")  # fmt: skip
-    pictures.add_argument("--targets", choices=("stored", "inputs"), default="stored",
-        help="stored: what the pictures are compared with is in the file; inputs: whoever runs "
-        "the graph gives it, and no pictures are named here (default stored)")  # fmt: skip
-    pictures.add_argument("--targets-model", type=Path, metavar="FILE",
+    images.add_argument("--targets", choices=("stored", "inputs"), default="stored",
+        help="stored: what the images are compared with is in the file; inputs: whoever runs "
+        "the graph gives it, and no images are named here (default stored)")  # fmt: skip
+    images.add_argument("--targets-model", type=Path, metavar="FILE",
         help="with --targets inputs: also write the graph that computes them from "
-        "a picture")  # fmt: skip
+        "an image")  # fmt: skip
 
     add.add_loss(export)
     add.add_machine(export.add_argument_group("the network and the machine"))
@@ -114,7 +114,7 @@ def run_export(arguments: argparse.Namespace) -> None:
 
 
 def _stored(arguments: argparse.Namespace) -> tuple[Plan, Objective]:
-    """Return the objective for the pictures named."""
+    """Return the objective for the images named."""
     if arguments.targets_model is not None:
         raise OptionError("--targets-model is for --targets inputs; stored targets need none")
     if arguments.content is None and arguments.style is None:
@@ -124,7 +124,7 @@ def _stored(arguments: argparse.Namespace) -> tuple[Plan, Objective]:
     options = _options(arguments)
     content = None
     if arguments.content is not None:
-        photograph = read_picture(arguments.content, name="content", max_pixels=options.max_pixels)
+        photograph = read_image(arguments.content, name="content", max_pixels=options.max_pixels)
         content = resize(photograph, *arguments.exact).pixels / 255
     planned = _plan(content, arguments.style, options, arguments)
     return planned, build(planned).whole("objective export")
@@ -133,12 +133,12 @@ def _stored(arguments: argparse.Namespace) -> tuple[Plan, Objective]:
 def _asked(arguments: argparse.Namespace) -> tuple[Plan, Objective]:
     """Return the objective whose targets are asked for when it runs: it has the layers alone."""
     if arguments.content is not None or arguments.style is not None:
-        raise OptionError("--targets inputs takes no pictures; leave --content and --style out")
+        raise OptionError("--targets inputs takes no images; leave --content and --style out")
     options = _options(arguments)
     if arguments.exact is None and options.alpha is None and options.formulas.alpha is None:
         raise OptionError("add --alpha A or --size WxH: without either there is no default alpha")
     width, height = arguments.exact or (ANY_EDGE, ANY_EDGE)
-    black = np.zeros((height, width), np.uint8)  # for the pictures that are to come
+    black = np.zeros((height, width), np.uint8)  # for the images that are to come
     planned = _plan(black, black, options, arguments)
     nothing = np.empty(0, np.float32)
     return planned, Objective(

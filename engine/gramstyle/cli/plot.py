@@ -4,11 +4,11 @@ import argparse
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from gramstyle.analysis.plots import FORMATS, load_matplotlib, loss_curves
 from gramstyle.cli.parsing import Commands
 from gramstyle.errors import OptionError
-from gramstyle.files import check_folder, write_atomically
-from gramstyle.plotting import FORMATS, load_matplotlib, loss_curves
-from gramstyle.records import read_record
+from gramstyle.run.records import read_record
+from gramstyle.system.files import check_folder, write_atomically
 
 
 def add_parser(commands: Commands) -> None:
@@ -25,7 +25,7 @@ def add_parser(commands: Commands) -> None:
     parser.add_argument("records", type=Path, nargs="+", metavar="RECORD",
         help="what --log wrote; several are drawn over each other")  # fmt: skip
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="OUT",
-        help=f"the picture to write: {_suffixes()}")  # fmt: skip
+        help=f"the image to write: {_suffixes()}")  # fmt: skip
     parser.add_argument("--by", choices=("iterations", "seconds"), default="iterations",
         help="what to draw the losses over (default %(default)s)")  # fmt: skip
 

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
-from gramstyle.transfer import Progress
+from gramstyle.run.transfer import Progress
 
 # Without a terminal, a line every so many iterations, or when this many seconds have passed.
 LINE_EVERY, LINE_SECONDS = 10, 15.0

@@ -7,15 +7,15 @@ from gramstyle.cli import arguments as add
 from gramstyle.cli.parsing import Commands, Parser
 from gramstyle.cli.progress import Speaker
 from gramstyle.cli.running import check_files, perform
-from gramstyle.reconstruct import prepare_content, prepare_style
+from gramstyle.run.reconstruct import prepare_content, prepare_style
 
 
 def add_parser(commands: Commands) -> None:
     """Describe the command and its options."""
     parser = commands.add_parser(
         "reconstruct",
-        help="show what a layer knows of a picture, as in the paper's figure 1",
-        description="From white noise, find a picture that some layers cannot tell from IMAGE: by "
+        help="show what a layer knows of an image, as in the paper's figure 1",
+        description="From white noise, find an image that some layers cannot tell from IMAGE: by "
         "their responses (content), or by their Gram matrices (style).",
     )
     kinds = parser.add_subparsers(title="what to keep", required=True, metavar="content|style")
@@ -23,7 +23,7 @@ def add_parser(commands: Commands) -> None:
     content = kinds.add_parser(
         "content",
         help="the responses themselves: what is where",
-        description="From white noise, find a picture with the responses of IMAGE at one layer "
+        description="From white noise, find an image with the responses of IMAGE at one layer "
         "(equations 1 and 2).",
         epilog="example: gramstyle reconstruct content photo.jpg --layer conv4_2 -o content.png",
     )
@@ -35,7 +35,7 @@ def add_parser(commands: Commands) -> None:
     style = kinds.add_parser(
         "style",
         help="their Gram matrices: which responses go together, wherever",
-        description="From white noise, find a picture with the Gram matrices of IMAGE at some "
+        description="From white noise, find an image with the Gram matrices of IMAGE at some "
         "layers (equations 3 to 6).",
         epilog="example: gramstyle reconstruct style painting.jpg --layers conv1_1,conv2_1 "
         "-o style.png",
@@ -49,10 +49,10 @@ def add_parser(commands: Commands) -> None:
 
 
 def _add_common(parser: Parser) -> argparse._ArgumentGroup:
-    """Add the picture and what every run has; return the group of the loss."""
-    parser.add_argument("image", type=Path, metavar="IMAGE", help="the picture to reconstruct")
+    """Add the image and what every run has; return the group of the loss."""
+    parser.add_argument("image", type=Path, metavar="IMAGE", help="the image to reconstruct")
     add.add_output(parser)
-    result = parser.add_argument_group("the picture")
+    result = parser.add_argument_group("the image")
     add.add_run(result)
     loss = parser.add_argument_group("the loss")
     add.add_pooling(loss)

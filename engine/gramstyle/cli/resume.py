@@ -9,8 +9,8 @@ from gramstyle.cli.progress import Speaker
 from gramstyle.cli.running import check_files, perform_levels
 from gramstyle.errors import OptionError
 from gramstyle.images import read_settings
-from gramstyle.options import STARTS
-from gramstyle.resume import Files, Resumed, keeper, resume
+from gramstyle.run.options import STARTS
+from gramstyle.run.resume import Files, Resumed, keeper, resume
 
 
 def add_parser(commands: Commands) -> None:
@@ -24,7 +24,7 @@ def add_parser(commands: Commands) -> None:
     parser.set_defaults(run=run_command)
     parser.add_argument("folder", type=Path, metavar="DIR", help="where --checkpoint has saved it")
     parser.add_argument("-o", "--output", type=Path, metavar="OUT",
-        help="the picture to write (default: the one that the run was to write)")  # fmt: skip
+        help="the image to write (default: the one that the run was to write)")  # fmt: skip
     add.add_files(parser.add_argument_group("files"))
     add.add_quiet(parser.add_argument_group("output"))
 
@@ -51,17 +51,17 @@ def run_command(arguments: argparse.Namespace) -> None:
 
 
 def _check_is_ours(output: Path) -> None:
-    """Refuse to write over what a checkpoint names, unless it is a picture of this program."""
+    """Refuse to write over what a checkpoint names, unless it is an image of this program."""
     if output.is_file() and read_settings(output) is None:
-        raise OptionError(f"{output} is none of this program's pictures; name another with -o")
+        raise OptionError(f"{output} is none of this program's images; name another with -o")
 
 
 def _said(resumed: Resumed) -> str:
     if resumed.finished:
-        return f"the run has ended after {resumed.iteration} iterations; its picture is written"
+        return f"the run has ended after {resumed.iteration} iterations; its image is written"
     if not resumed.differs:
         return f"going on after iteration {resumed.iteration}"
     return (
-        f"going on from the picture of iteration {resumed.iteration} alone, since it is not as it "
+        f"going on from the image of iteration {resumed.iteration} alone, since it is not as it "
         f"was: {', '.join(resumed.differs)}"
     )

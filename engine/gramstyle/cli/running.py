@@ -14,14 +14,14 @@ from rich.console import Console
 
 from gramstyle.cli.progress import display
 from gramstyle.errors import GramstyleError, ImageError, OptionError
-from gramstyle.images import check_output, from_pil, write_picture
-from gramstyle.log import RunLog
-from gramstyle.prepare import Prepared
-from gramstyle.transfer import Course, Position, Progress, Result, climb, run
+from gramstyle.images import check_output, from_pil, write_image
+from gramstyle.run.log import RunLog
+from gramstyle.run.prepare import Prepared
+from gramstyle.run.transfer import Course, Position, Progress, Result, climb, run
 
 
 def perform(prepared: Prepared, arguments: argparse.Namespace, say: Console) -> None:
-    """Run one size, show progress, write the picture and the log, and say so."""
+    """Run one size, show progress, write the image and the log, and say so."""
     _perform(partial(run, prepared), prepared.settings, arguments, say)
 
 
@@ -72,7 +72,7 @@ def _perform(
             log.iteration(progress.losses, progress.stage)
             iteration = progress.losses.iteration
             if arguments.save_every and iteration % arguments.save_every == 0:
-                _write(_numbered(output, iteration), progress.picture(), dict(settings))
+                _write(_numbered(output, iteration), progress.image(), dict(settings))
 
         if held:
             run_with = partial(run_with, since=partial(_told, held, log))
@@ -81,7 +81,7 @@ def _perform(
         except (GramstyleError, KeyboardInterrupt) as stop:
             raise _stopped(stop, latest, output, dict(settings), first) from None
         log.end(result.record.summary)
-    _save(output, result.picture, {**result.record.settings, "result": result.record.summary})
+    _save(output, result.image, {**result.record.settings, "result": result.record.summary})
     if not arguments.quiet:
         _report(output, result)
 
@@ -101,7 +101,7 @@ def check_files(arguments: argparse.Namespace, inputs: Sequence[Path]) -> None:
     if arguments.save_every is not None:
         if arguments.save_every < 1:
             raise OptionError(f"--save-every must be at least 1, not {arguments.save_every}")
-        # The numbered pictures can meet an input only where one is called like them.
+        # The numbered images can meet an input only where one is called like them.
         stem = arguments.output.stem
         for existing in arguments.output.parent.glob(f"*{arguments.output.suffix}"):
             if existing.name.startswith(f"{stem}-"):
@@ -110,7 +110,7 @@ def check_files(arguments: argparse.Namespace, inputs: Sequence[Path]) -> None:
         used = [*inputs, arguments.output, *([arguments.model] if arguments.model else [])]
         if arguments.log.resolve() in {path.resolve() for path in used}:
             raise OptionError(
-                f"--log {arguments.log} is one of the pictures or the model; choose another name"
+                f"--log {arguments.log} is one of the images or the model; choose another name"
             )
 
 
@@ -118,21 +118,21 @@ def _numbered(output: Path, iteration: int) -> Path:
     return output.with_name(f"{output.stem}-{iteration:04d}{output.suffix}")
 
 
-def _write(path: Path, picture: PIL.Image.Image, settings: dict[str, Any]) -> None:
-    write_picture(path, from_pil(picture), settings=settings)
+def _write(path: Path, image: PIL.Image.Image, settings: dict[str, Any]) -> None:
+    write_image(path, from_pil(image), settings=settings)
 
 
-def _save(output: Path, picture: PIL.Image.Image, settings: dict[str, Any]) -> None:
-    """Write a picture that must not be lost; where that fails, to the folder for passing files."""
+def _save(output: Path, image: PIL.Image.Image, settings: dict[str, Any]) -> None:
+    """Write an image that must not be lost; where that fails, to the folder for passing files."""
     try:
-        _write(output, picture, settings)
+        _write(output, image, settings)
     except ImageError as error:
         spare = Path(tempfile.gettempdir()) / f"{output.stem}-{secrets.token_hex(4)}{output.suffix}"
         try:
-            _write(spare, picture, settings)
+            _write(spare, image, settings)
         except ImageError:
             raise error from None
-        raise ImageError(f"{error} (the picture is kept as {spare})") from None
+        raise ImageError(f"{error} (the image is kept as {spare})") from None
 
 
 def _stopped(
@@ -142,23 +142,23 @@ def _stopped(
     settings: dict[str, Any],
     first: str,
 ) -> BaseException:
-    """Save the picture so far and return the same interruption, saying what became of it."""
+    """Save the image so far and return the same interruption, saying what became of it."""
     reason = str(stop) or "stopped"
     if latest is None:
         return type(stop)(f"{reason} before {first} iteration; nothing was written")
     iteration = latest.losses.iteration
     settings["result"] = {"iterations": iteration, "loss": latest.losses.loss, "reason": reason}
-    _save(output, latest.picture(), settings)
+    _save(output, latest.image(), settings)
     size = ""
     if latest.stage.number + 1 < latest.stage.of:
         size = f", {latest.stage.width}×{latest.stage.height} pixels,"
-    return type(stop)(f"{reason}; the picture of iteration {iteration}{size} is in {output}")
+    return type(stop)(f"{reason}; the image of iteration {iteration}{size} is in {output}")
 
 
 def _report(output: Path, result: Result) -> None:
     took = timedelta(seconds=round(result.record.seconds))
     done = result.record.losses[-1].iteration
-    width, height = result.picture.size
+    width, height = result.image.size
     print(  # noqa: T201 - the program's one line of output
         f"wrote {output} ({width}×{height}) after {done} iterations in {took}: "
         f"{result.record.reason}"

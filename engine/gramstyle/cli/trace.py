@@ -11,16 +11,16 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from gramstyle.analysis.plots import load_matplotlib, trace_images
+from gramstyle.analysis.trace import PIXELS, Row, Trace, trace
 from gramstyle.cli import arguments as add
 from gramstyle.cli.parsing import Commands
 from gramstyle.cli.progress import Speaker
+from gramstyle.core.objective import Objective
 from gramstyle.errors import OptionError
-from gramstyle.files import check_folder, write_atomically
-from gramstyle.objective import Objective
-from gramstyle.options import STARTS
-from gramstyle.plotting import load_matplotlib, trace_pictures
-from gramstyle.prepare import Prepared, build, plan
-from gramstyle.trace import PIXELS, Row, Trace, trace
+from gramstyle.run.options import STARTS
+from gramstyle.run.prepare import Prepared, build, plan
+from gramstyle.system.files import check_folder, write_atomically
 
 # A sweep takes less than a second.
 SIZE = 256
@@ -47,15 +47,15 @@ def add_parser(commands: Commands) -> None:
 
     shown = parser.add_argument_group("what is shown")
     shown.add_argument("--layer", type=add.names, metavar="LAYER,…",
-        help="show these layers alone (default: a row for every layer, and pictures of those "
+        help="show these layers alone (default: a row for every layer, and images of those "
         "that the loss looks at)")  # fmt: skip
     shown.add_argument("--save", type=Path, metavar="DIR",
-        help="also write pictures: feature maps, Gram matrices, what each term wants changed, "
+        help="also write images: feature maps, Gram matrices, what each term wants changed, "
         f"the sweep; and {TABLE} (needs gramstyle[plots])")  # fmt: skip
     shown.add_argument("--json", type=Path, metavar="FILE",
         help="also write the table and the losses as JSON")  # fmt: skip
 
-    where = parser.add_argument_group("the picture that is looked at")
+    where = parser.add_argument_group("the image that is looked at")
     where.add_argument("--size", type=int, metavar="PIXELS",
         help=f"its longer edge (default {SIZE})")  # fmt: skip
     add.add_start(where)
@@ -90,7 +90,7 @@ def run_command(arguments: argparse.Namespace) -> None:
     traced = trace(prepared.whole("trace"), prepared.start)
     rows = [row for row in traced.rows if row.layer in (*layers, PIXELS)]
     if arguments.save is not None:
-        say.tell("drawing, which takes about a second a picture")
+        say.tell("drawing, which takes about a second an image")
     files = _files(arguments, prepared, traced, rows)
     _check_targets(files, inputs)
     _write(files, arguments.save)
@@ -99,7 +99,7 @@ def run_command(arguments: argparse.Namespace) -> None:
     console.print(_steps(rows), COLUMNS, "", _losses(traced, prepared.objective), sep="\n")
     console.print(f"the steps of the whole sweep took {traced.seconds:.2f} s")
     if arguments.save is not None:
-        console.print(f"wrote {len(files)} files, the pictures to {arguments.save}", markup=False)
+        console.print(f"wrote {len(files)} files, the images to {arguments.save}", markup=False)
 
 
 def _check_places(arguments: argparse.Namespace) -> None:
@@ -145,8 +145,8 @@ def _files(
     files = {} if arguments.json is None else {arguments.json: text}
     if arguments.save is not None:
         layers = arguments.layer or prepared.objective.layers
-        pictures = trace_pictures(prepared.objective, prepared.start, rows, layers)
-        files |= {arguments.save / name: data for name, data in pictures.items()}
+        images = trace_images(prepared.objective, prepared.start, rows, layers)
+        files |= {arguments.save / name: data for name, data in images.items()}
         files[arguments.save / TABLE] = text
     return files
 

@@ -3,15 +3,15 @@
 import argparse
 from pathlib import Path
 
-from gramstyle.checkpoint import check_folder
 from gramstyle.cli import arguments as add
 from gramstyle.cli.parsing import Commands
 from gramstyle.cli.progress import Speaker
 from gramstyle.cli.running import check_files, perform_levels
 from gramstyle.errors import OptionError
-from gramstyle.options import STARTS
-from gramstyle.resume import Files, check_replaceable, checked, keeper
-from gramstyle.transfer import chart
+from gramstyle.run.checkpoint import check_folder
+from gramstyle.run.options import STARTS
+from gramstyle.run.resume import Files, check_replaceable, checked, keeper
+from gramstyle.run.transfer import chart
 
 # After how many iterations a run is saved unless it is said.
 EVERY = 10
@@ -29,7 +29,7 @@ def add_parser(commands: Commands) -> None:
     parser.add_argument("content", type=Path, metavar="CONTENT", help="the photograph")
     parser.add_argument("style", type=Path, metavar="STYLE", help="the painting")
     add.add_output(parser)
-    result = parser.add_argument_group("the picture")
+    result = parser.add_argument_group("the image")
     add.add_run(result)
     add.add_start(result)
     add.add_loss(parser)

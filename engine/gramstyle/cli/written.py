@@ -4,8 +4,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from gramstyle.errors import ModelError
-from gramstyle.files import check_folder
 from gramstyle.model import network_name, read_model
+from gramstyle.system.files import check_folder
 
 
 def check_target(target: Path, *, sources: Iterable[Path | None]) -> None:

@@ -1,13 +1,13 @@
-"""One case: an objective, a picture, and the float64 truth of loss and gradients there."""
+"""One case: an objective, an image, and the float64 truth of loss and gradients there."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
-from gramstyle.arrays import Array
-from gramstyle.kernels import Area, Pooling
-from gramstyle.network import Network
-from gramstyle.objective import Objective
+from gramstyle.core.arrays import Array
+from gramstyle.core.kernels import Area, Pooling
+from gramstyle.core.network import Network
+from gramstyle.core.objective import Objective
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Answer:
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """A picture x, and an objective that says everything else.
+    """An image x, and an objective that says everything else.
 
     Attributes
     ----------
@@ -44,7 +44,7 @@ class Case:
         In float64, computed plainly: the network with its weights, the preprocessing, P, A with
         its M, α, β, w and the convention.
     x, p, a
-        The picture, and the photograph and the artwork that P and A are of, (3, H, V), RGB,
+        The image, and the photograph and the artwork that P and A are of, (3, H, V), RGB,
         0..255; p or a is None where the objective lacks that term.
     """
 

@@ -11,17 +11,17 @@ from functools import partial
 
 import numpy as np
 
-from gramstyle.arrays import Array
 from gramstyle.conformance import ordered
 from gramstyle.conformance.cases import Case
-from gramstyle.conventions import AUTHOR, PAPER, Convention
-from gramstyle.kernels import Pooling
+from gramstyle.core.arrays import Array
+from gramstyle.core.conventions import AUTHOR, PAPER, Convention
+from gramstyle.core.kernels import Pooling
+from gramstyle.core.network import Convolution, Layer, Network, Pool
+from gramstyle.core.objective import ContentTarget, Objective, StyleTarget, Weights
+from gramstyle.core.preprocessing import Preprocessing
 from gramstyle.model.vgg19 import BLOCKS, CAFFE, TORCHVISION
-from gramstyle.network import Convolution, Layer, Network, Pool
-from gramstyle.objective import ContentTarget, Objective, StyleTarget, Weights
-from gramstyle.preprocessing import Preprocessing
 
-# The network's input is the picture itself: for cases about one operation.
+# The network's input is the image itself: for cases about one operation.
 PLAIN = Preprocessing(channels="RGB", mean=(0.0, 0.0, 0.0), scale=(1.0, 1.0, 1.0))
 
 STYLE = ("conv1_1", "conv2_1", "conv3_1", "conv4_1", "conv5_1")
@@ -64,7 +64,7 @@ def _operations() -> list[Case]:
             "convolution", "a convolution's input gradient has its kernels flipped", bias=64.0
         ),
         _one_layer(
-            "convolution-narrow", "a picture one pixel wide is all border", size=(9, 1), bias=64.0
+            "convolution-narrow", "an image one pixel wide is all border", size=(9, 1), bias=64.0
         ),
         _one_layer("relu", "nothing passes where the ReLU is closed"),
         *(
@@ -89,7 +89,7 @@ def _losses() -> list[Case]:
         style("style-quarter", "equation 4 has 1 / (4 N² M²)"),
         style(
             "style-of-another-size",
-            "A is divided by the artwork's own M, G by the picture's",
+            "A is divided by the artwork's own M, G by the image's",
             artwork=(12, 10),
         ),
         _terms(
@@ -146,24 +146,24 @@ def _objectives() -> list[Case]:
 def _one_layer(name: str, pins: str, *, size: tuple[int, int] = (6, 7), bias: float = 0.0) -> Case:
     numbers = Numbers(name)
     layers = [numbers.convolution("conv1_1", 3, 4, bias=bias)]
-    return _case(name, pins, layers, _pictures(numbers, size, size, -8, 8), content="conv1_1")
+    return _case(name, pins, layers, _images(numbers, size, size, -8, 8), content="conv1_1")
 
 
 def _relu_at_zero() -> Case:
-    """Where a picture of 0 meets biases of 0, Z is exactly 0.
+    """Where an image of 0 meets biases of 0, Z is exactly 0.
 
     Gradients reach that 0 from the layer's own loss, and from the layer above.
     """
     numbers = Numbers("relu-at-zero")
     layers = [numbers.convolution("conv1_1", 3, 4), numbers.convolution("conv1_2", 4, 3, bias=8.0)]
     layers[0].b[:] = 0
-    pictures = _pictures(numbers, (6, 7), (6, 7), -8, 8)
-    pictures["x"][:, :5, :5] = 0
+    images = _images(numbers, (6, 7), (6, 7), -8, 8)
+    images["x"][:, :5, :5] = 0
     return _case(
         "relu-at-zero",
         "the ReLU's derivative at 0 is 0",
         layers,
-        pictures,
+        images,
         content="conv1_1",
         style=("conv1_2",),
     )
@@ -176,11 +176,11 @@ def _pooled(name: str, pins: str, kind: Pooling, size: tuple[int, int]) -> Case:
         Pool("pool1", kind),
         numbers.convolution("conv2_1", 4, 3, bias=8.0),
     ]
-    return _case(name, pins, layers, _pictures(numbers, size, size, -4, 4), content="conv2_1")
+    return _case(name, pins, layers, _images(numbers, size, size, -4, 4), content="conv2_1")
 
 
 def _max_pool_ties() -> Case:
-    """Pool copies of a picture of few whole numbers, so that many are equal."""
+    """Pool copies of an image of few whole numbers, so that many are equal."""
     numbers = Numbers("max-pooling-ties")
     copy = np.zeros((3, 3, 3, 3))
     copy[range(3), range(3), 1, 1] = 1
@@ -189,11 +189,11 @@ def _max_pool_ties() -> Case:
         Pool("pool1", "max"),
         numbers.convolution("conv2_1", 3, 3, bias=8.0),
     ]
-    pictures = {
-        role: np.round(x) + 2 for role, x in _pictures(numbers, (8, 10), (8, 10), -1, 1).items()
+    images = {
+        role: np.round(x) + 2 for role, x in _images(numbers, (8, 10), (8, 10), -1, 1).items()
     }
     pins = "of equal largest values in a window the first in reading order takes all"
-    return _case("max-pooling-ties", pins, layers, pictures, content="conv2_1")
+    return _case("max-pooling-ties", pins, layers, images, content="conv2_1")
 
 
 def _preprocessed(name: str, preprocessing: Preprocessing) -> Case:
@@ -202,7 +202,7 @@ def _preprocessed(name: str, preprocessing: Preprocessing) -> Case:
         name,
         "the gradient is by the pixel on the scale 0..255, in the order red, green, blue",
         [numbers.convolution("conv1_1", 3, 4)],
-        _pictures(numbers, (6, 7), (6, 7), 0, 255),
+        _images(numbers, (6, 7), (6, 7), 0, 255),
         content="conv1_1",
         preprocessing=preprocessing,
     )
@@ -224,11 +224,11 @@ def _terms(
         Pool("pool1", "avg"),
         numbers.convolution("conv2_1", 4, 5),
     ]
-    pictures = _pictures(numbers, (8, 10), artwork, -4, 4)
+    images = _images(numbers, (8, 10), artwork, -4, 4)
     convention = AUTHOR if author else PAPER
     weights = dict(zip(style, w, strict=True)) if w else None
     return _case(
-        name, pins, layers, pictures, content=content, style=style, w=weights, convention=convention
+        name, pins, layers, images, content=content, style=style, w=weights, convention=convention
     )
 
 
@@ -260,7 +260,7 @@ def _objective(
         name,
         pins,
         layers,
-        _pictures(numbers, size, artwork or size, 0, 255),
+        _images(numbers, size, artwork or size, 0, 255),
         content="conv4_2",
         style=STYLE,
         alpha=2.0**content,
@@ -270,7 +270,7 @@ def _objective(
     )
 
 
-def _pictures(
+def _images(
     numbers: Numbers, size: tuple[int, int], artwork: tuple[int, int], low: float, high: float
 ) -> dict[str, Array]:
     sizes = {"x": size, "p": size, "a": artwork}
@@ -281,7 +281,7 @@ def _case(
     name: str,
     pins: str,
     layers: Sequence[Layer],
-    pictures: Mapping[str, Array],
+    images: Mapping[str, Array],
     *,
     content: str | None = None,
     style: tuple[str, ...] = (),
@@ -296,9 +296,9 @@ def _case(
     kernels = ordered.OrderedKernels()
     target, targets = None, {}
     if content:
-        target = ContentTarget(content, forward(preprocessing.forward(pictures["p"]))[content])
+        target = ContentTarget(content, forward(preprocessing.forward(images["p"]))[content])
     if style:
-        F = forward(preprocessing.forward(pictures["a"]))
+        F = forward(preprocessing.forward(images["a"]))
         targets = {layer: StyleTarget(kernels.gram(F[layer]), F[layer][0].size) for layer in style}
     return Case(
         name=name,
@@ -313,7 +313,7 @@ def _case(
             forward=forward,
             kernels=kernels,
         ),
-        x=pictures["x"],
-        p=pictures["p"] if content else None,
-        a=pictures["a"] if style else None,
+        x=images["x"],
+        p=images["p"] if content else None,
+        a=images["a"] if style else None,
     )

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from gramstyle.arrays import Array
 from gramstyle.conformance.cases import Answer, Case
+from gramstyle.core.arrays import Array
 
 # An adapter is one function: value_and_grad(image, case) -> loss, gradient, {layer: dF}. The
 # image is case.x in the float type to compute in; what it returns may be anything array-like.

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gramstyle.arrays import Array
 from gramstyle.conformance.cases import Answer, Case
 from gramstyle.conformance.comparing import TOLERANCES, held
 from gramstyle.conformance.mistakes import MISTAKES
 from gramstyle.conformance.mistakes.pixels import TOTAL_VARIATIONS
+from gramstyle.core.arrays import Array
 
 # What a mistake may leave of a deviation that it is to account for.
 LEFT = 0.1

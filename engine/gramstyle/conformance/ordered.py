@@ -9,10 +9,10 @@ import math
 
 import numpy as np
 
-from gramstyle import layers
-from gramstyle.arrays import Array
-from gramstyle.kernels import Area, PlainKernels
-from gramstyle.network import Convolution, Network
+from gramstyle.core import layers
+from gramstyle.core.arrays import Array
+from gramstyle.core.kernels import Area, PlainKernels
+from gramstyle.core.network import Convolution, Network
 
 
 class OrderedKernels(PlainKernels):

@@ -2,13 +2,13 @@
 
 import numpy as np
 
-from gramstyle.arrays import Array
 from gramstyle.conformance.cases import Case
 from gramstyle.conformance.catalogue import Numbers
+from gramstyle.core.arrays import Array
+from gramstyle.core.conventions import ALPHA_PIXELS, CONTENT_LAYER, STYLE_LAYERS
+from gramstyle.core.objective import ContentTarget, Objective, Weights, style_targets
 from gramstyle.errors import OptionError
 from gramstyle.model import Model
-from gramstyle.objective import ContentTarget, Objective, Weights, style_targets
-from gramstyle.options import ALPHA_PIXELS, Options
 
 NAME = "real-model"
 LARGEST = 512
@@ -28,15 +28,14 @@ def real_case(model: Model, size: int) -> Case:
     """
     if not 16 <= size <= LARGEST:
         raise OptionError(f"--size must be 16 to {LARGEST} for the real network, not {size}")
-    options = Options()
-    content, style = options.content_layer, options.style_layers
-    network = model.network.until([content, *style]).pooled_by(options.pools).astype(np.float64)
+    content, style = CONTENT_LAYER, STYLE_LAYERS
+    network = model.network.until([content, *style]).pooled_by("avg").astype(np.float64)
     network.shapes(size, size)
     numbers = Numbers(NAME)
     x, p, a = (numbers.uniform(0, 255, 3, size, size) for _ in range(3))
 
-    def see(picture: Array) -> dict[str, Array]:
-        return network.forward(model.preprocessing.forward(picture))
+    def see(image: Array) -> dict[str, Array]:
+        return network.forward(model.preprocessing.forward(image))
 
     return Case(
         name=NAME,
@@ -48,7 +47,7 @@ def real_case(model: Model, size: int) -> Case:
             style=style_targets(see(a), style),
             weights=Weights(
                 ALPHA_PIXELS / size**2,
-                options.beta,
+                1.0,
                 {layer: 1 / len(style) for layer in style},
             ),
         ),

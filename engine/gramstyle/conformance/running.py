@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from gramstyle.arrays import Array
 from gramstyle.conformance.cases import Answer, Case
 from gramstyle.conformance.comparing import TOLERANCES, Adapter, Comparison, compare
 from gramstyle.conformance.explaining import explain, explain_all
+from gramstyle.core.arrays import Array
+from gramstyle.core.network import Convolution
 from gramstyle.errors import OptionError
-from gramstyle.network import Convolution
 
 DTYPES = tuple(TOLERANCES)
 EXPECTED = "loss, gradient, {layer: dF}"
@@ -252,8 +252,8 @@ def _safe_contents(image: Array, case: Case) -> Iterator[tuple[str, Any]]:
 def _contents(image: Array, case: Case) -> Iterator[tuple[str, Array]]:
     """Give every number that an adapter is told."""
     yield "the image", image
-    for what, picture in (("x", case.x), ("p", case.p), ("a", case.a)):
-        yield f"the case's {what}", np.asarray([] if picture is None else picture)
+    for what, pixels in (("x", case.x), ("p", case.p), ("a", case.a)):
+        yield f"the case's {what}", np.asarray([] if pixels is None else pixels)
     objective, weights = case.objective, case.objective.weights
     for layer in objective.network.layers:
         if isinstance(layer, Convolution):

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from gramstyle.arrays import Array
+from gramstyle.core.arrays import Array
 from gramstyle.errors import OptionError
 from gramstyle.gradcheck.report import GradientCheckError, entry
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from gramstyle.arrays import Array
+from gramstyle.core.arrays import Array
 from gramstyle.errors import OptionError
 from gramstyle.gradcheck.calls import Calls, Function, Kinks, Vjp, kind_of, taken
 from gramstyle.gradcheck.directions import check
@@ -118,7 +118,7 @@ def check_gradient(
     ----------
     loss_and_gradient
         Returns a loss and its gradient at x: a pair, or an object with `.loss` and `.gradient`
-        such as `gramstyle.objective.Evaluation`. The loss is one float64 number.
+        such as `gramstyle.core.objective.Evaluation`. The loss is one float64 number.
     x
         The point, a float64 array of any shape.
     mode, directions, eps, atol, rtol, seed, kinks

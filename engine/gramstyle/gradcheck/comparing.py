@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from gramstyle.arrays import Array
+from gramstyle.core.arrays import Array
 from gramstyle.gradcheck.calls import Calls
 from gramstyle.gradcheck.report import Flips, GradientCheckError, GradientMismatchError
 from gramstyle.gradcheck.settings import HIDDEN, ROUNDING, SMALLEST_STEP, Settings

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from gramstyle.arrays import Array
+from gramstyle.core.arrays import Array
 from gramstyle.gradcheck.calls import Calls
 from gramstyle.gradcheck.comparing import Comparison, Pairs
 from gramstyle.gradcheck.report import Checked, GradientCheckError, GradientMismatchError

@@ -6,11 +6,12 @@ from functools import cache
 from typing import Any
 
 import numpy as np
+import PIL.Image
 from numpy.typing import NDArray
-from PIL import Image, ImageCms
+from PIL import ImageCms
 
 from gramstyle.errors import ImageError
-from gramstyle.images.picture import Plane
+from gramstyle.images.image import Plane
 
 _BITS_PER_SAMPLE, _PHOTOMETRIC = 258, 262  # TIFF tags
 _WHITE_IS_ZERO = 0
@@ -20,7 +21,7 @@ _PROFILE_DATE = slice(24, 36)
 
 @cache
 def srgb_profile() -> bytes:
-    """Return an ICC profile of sRGB, always the same bytes, so that equal pictures are equal files.
+    """Return an ICC profile of sRGB, always the same bytes, so that equal images are equal files.
 
     LittleCMS puts the time of day into the profile; here it is always 1 January 2000.
     """
@@ -29,8 +30,8 @@ def srgb_profile() -> bytes:
     return bytes(profile)
 
 
-def in_srgb(image: Image.Image) -> tuple[Plane, Plane | None]:
-    """Return the colours of a picture, (H, W, 3) from 0 to 255, and its alpha, (H, W) or None."""
+def in_srgb(image: PIL.Image.Image) -> tuple[Plane, Plane | None]:
+    """Return the colours of an image, (H, W, 3) from 0 to 255, and its alpha, (H, W) or None."""
     profile = image.info.get("icc_profile")
     if image.mode.startswith(("I", "F")):
         values, alpha = _deep_grey(image)
@@ -59,8 +60,8 @@ def off_white(pixels: Plane, alpha: Plane) -> Plane:
     return np.subtract(255, darkness, out=darkness)
 
 
-def _without_alpha(image: Image.Image) -> tuple[Image.Image, Plane | None]:
-    """Split a picture of 8 bits into one of mode L, RGB or CMYK, and its alpha."""
+def _without_alpha(image: PIL.Image.Image) -> tuple[PIL.Image.Image, Plane | None]:
+    """Split an image of 8 bits into one of mode L, RGB or CMYK, and its alpha."""
     grey = image.mode in ("1", "L", "LA", "La")
     opaque_mode = "L" if grey else "CMYK" if image.mode == "CMYK" else "RGB"
     # LAB has no alpha, but Pillow would give it one of 0 on the way to RGBA.
@@ -71,7 +72,7 @@ def _without_alpha(image: Image.Image) -> tuple[Image.Image, Plane | None]:
     return image.convert(opaque_mode), alpha
 
 
-def _deep_grey(image: Image.Image) -> tuple[Plane, Plane | None]:
+def _deep_grey(image: PIL.Image.Image) -> tuple[Plane, Plane | None]:
     """Return grey of more than 8 bits (modes I;16, I and F) from 0 to 255, and its alpha.
 
     Pillow's own conversion clips these to 255 instead of scaling them.
@@ -83,7 +84,7 @@ def _deep_grey(image: Image.Image) -> tuple[Plane, Plane | None]:
     if image.mode == "F":
         return scaled(samples, _white_of_floats(samples)), alpha
     if image.mode == "I":
-        # Pillow scales PGM to 65535 itself, however dark the picture.
+        # Pillow scales PGM to 65535 itself, however dark the image.
         white = 65535.0 if image.format == "PPM" else _white_of_integers(samples)
         return scaled(samples, white), alpha
     tags: Mapping[int, Any] = getattr(image, "tag_v2", {})  # of a TIFF
@@ -94,16 +95,16 @@ def _deep_grey(image: Image.Image) -> tuple[Plane, Plane | None]:
 
 
 def _white_of_integers(samples: NDArray[Any]) -> float:
-    """Return which value is white, 255 or 65535, in a picture of 32-bit integers."""
+    """Return which value is white, 255 or 65535, in an image of 32-bit integers."""
     low, high = int(samples.min()), int(samples.max())
     if low < 0 or high > 65535:
-        msg = f"its values reach from {low} to {high} and a picture's end at 255 or 65535"
+        msg = f"its values reach from {low} to {high} and an image's end at 255 or 65535"
         raise ImageError(f"{msg}; save it with 8 or 16 bits per channel")
     return 255.0 if high <= 255 else 65535.0
 
 
 def _white_of_floats(samples: NDArray[Any]) -> float:
-    """Return which value is white, 1 or 255, in a floating-point picture."""
+    """Return which value is white, 1 or 255, in a floating-point image."""
     low, high = finite_range(samples)
     if low >= 0 and high <= 1:
         return 1.0
@@ -137,7 +138,7 @@ def _grey_in_srgb(values: NDArray[Any], profile: object) -> Plane:
     that 16 bits pass through LittleCMS, which Pillow lets convert 8 bits only. The result is
     right to within half a level, to which those 256 are rounded.
     """
-    ramp = Image.fromarray(np.arange(256, dtype=np.uint8).reshape(1, 256))
+    ramp = PIL.Image.fromarray(np.arange(256, dtype=np.uint8).reshape(1, 256))
     converted = _through_profile(ramp, profile)
     if converted is None:
         grey = values.astype(np.float32)
@@ -150,10 +151,10 @@ def _grey_in_srgb(values: NDArray[Any], profile: object) -> Plane:
     return np.stack(planes, axis=-1)
 
 
-def _through_profile(image: Image.Image, profile: object) -> Image.Image | None:
-    """Return a picture converted to sRGB by its ICC profile, or None where that cannot be done.
+def _through_profile(image: PIL.Image.Image, profile: object) -> PIL.Image.Image | None:
+    """Return an image converted to sRGB by its ICC profile, or None where that cannot be done.
 
-    A profile that is absent, broken or made for other colours is no reason to refuse a picture:
+    A profile that is absent, broken or made for other colours is no reason to refuse an image:
     nearly all of them are sRGB, and are taken for it. LittleCMS and Pillow report it with
     exceptions of many types.
     """

@@ -1,4 +1,4 @@
-"""Whatever goes wrong with a picture, in one line that names the picture and the remedy."""
+"""Whatever goes wrong with an image, in one line that names the image and the remedy."""
 
 import errno
 import os
@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from PIL import Image
+import PIL.Image
 
 from gramstyle.errors import ImageError
 
@@ -40,12 +40,12 @@ def text_of(problem: Exception) -> str:
 
 
 def why_not_read(problem: Exception) -> str:
-    """Say what stopped the reading of a picture, and the remedy."""
+    """Say what stopped the reading of an image, and the remedy."""
     if isinstance(problem, FileNotFoundError):
         return "there is no such file; check the path"
     if isinstance(problem, MemoryError):
-        return "there is not enough memory for it; make the picture smaller"
-    if isinstance(problem, Image.DecompressionBombError):
+        return "there is not enough memory for it; make the image smaller"
+    if isinstance(problem, PIL.Image.DecompressionBombError):
         # Raised by WebP above 179 million pixels, before the file is open, whatever our limit.
         return f"Pillow cannot open it ({text_of(problem)}); convert it to PNG or TIFF"
     if isinstance(problem, OSError) and problem.strerror:
@@ -59,9 +59,9 @@ def why_not_read(problem: Exception) -> str:
 
 
 def why_not_written(problem: Exception) -> str:
-    """Say what stopped the writing of a picture, and the remedy."""
+    """Say what stopped the writing of an image, and the remedy."""
     if isinstance(problem, MemoryError):
-        return "there is not enough memory to encode it; make the picture smaller"
+        return "there is not enough memory to encode it; make the image smaller"
     if isinstance(problem, OSError) and problem.strerror:
         full = problem.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
         remedy = "free some space" if full else "choose another folder or change its permissions"

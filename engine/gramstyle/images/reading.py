@@ -1,4 +1,4 @@
-"""Pictures in: from a file, from Pillow, from an array."""
+"""Images in: from a file, from Pillow, from an array."""
 
 import io
 import os
@@ -11,15 +11,16 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
+import PIL.Image
 from numpy.typing import NDArray
-from PIL import Image, ImageFile, TiffImagePlugin
+from PIL import ImageFile, TiffImagePlugin
 
 from gramstyle.errors import ImageError
 from gramstyle.images.colour import finite_range, in_srgb, on_white, scaled
-from gramstyle.images.picture import Picture, Plane
+from gramstyle.images.image import Image, Plane
 from gramstyle.images.problems import as_path, one_line, why_not_read
 
-Source = str | os.PathLike[str] | Image.Image | NDArray[Any]
+Source = str | os.PathLike[str] | PIL.Image.Image | NDArray[Any]
 
 MAX_PIXELS = 100_000_000
 
@@ -52,30 +53,30 @@ _WIDTH, _HEIGHT = 256, 257  # TIFF
 _warnings_lock = threading.Lock()
 
 
-def read_picture(source: Source, *, name: str = "picture", max_pixels: int = MAX_PIXELS) -> Picture:
-    """Read a picture: upright, in sRGB, on white where it is transparent.
+def read_image(source: Source, *, name: str = "image", max_pixels: int = MAX_PIXELS) -> Image:
+    """Read an image: upright, in sRGB, on white where it is transparent.
 
     Parameters
     ----------
     source : path, PIL.Image.Image or ndarray
         A JPEG, PNG, WebP, TIFF, AVIF, BMP, GIF, PPM or JPEG 2000 file (of several frames the
-        first), a Pillow picture (its current frame), or an array of shape (H, W), (H, W, 1),
+        first), a Pillow image (its current frame), or an array of shape (H, W), (H, W, 1),
         (H, W, 3) or (H, W, 4), the fourth channel being alpha. Arrays are sRGB: uint8, uint16
         (65535 is white) or floating point from 0 to 1.
     name : str
         What errors call a source that is not a path.
     max_pixels : int
-        Larger pictures are refused, before they are decoded.
+        Larger images are refused, before they are decoded.
 
     Returns
     -------
-    Picture
+    Image
         Its arrays are new and share nothing with the source.
 
     Raises
     ------
     ImageError
-        If the source is missing, damaged, too large or not a picture.
+        If the source is missing, damaged, too large or not an image.
 
     Notes
     -----
@@ -86,13 +87,13 @@ def read_picture(source: Source, *, name: str = "picture", max_pixels: int = MAX
     with one_line(f"cannot read {_label(source, name)}", why_not_read):
         if isinstance(source, np.ndarray):
             return _from_array(np.asarray(source), max_pixels)
-        if isinstance(source, Image.Image):
+        if isinstance(source, PIL.Image.Image):
             with _without_warnings():
                 return _decoded(source, max_pixels)
         if isinstance(source, (str, os.PathLike)):
             with opened(source) as image:
                 return _decoded(image, max_pixels)
-        msg = f"it is a {type(source).__name__}; give a path, a Pillow picture or a NumPy array"
+        msg = f"it is a {type(source).__name__}; give a path, a Pillow image or a NumPy array"
         raise ImageError(msg)
 
 
@@ -113,13 +114,13 @@ def _without_warnings() -> Iterator[None]:
 
 @contextmanager
 def opened(path: str | os.PathLike[str]) -> Iterator[ImageFile.ImageFile]:
-    """Open a picture file and read no more than its header."""
+    """Open an image file and read no more than its header."""
     path = as_path(path)
     status = path.stat()
     if stat.S_ISDIR(status.st_mode):
-        raise ImageError("it is a folder; name a picture in it")
+        raise ImageError("it is a folder; name an image in it")
     if not stat.S_ISREG(status.st_mode):  # opening a pipe could wait for ever
-        raise ImageError("it is not a regular file; save the picture to disk first")
+        raise ImageError("it is not a regular file; save the image to disk first")
     if not status.st_size:
         raise ImageError("the file is empty; get a complete copy")
     with path.open("rb") as file, _without_warnings(), _identified(file) as image:
@@ -127,19 +128,19 @@ def opened(path: str | os.PathLike[str]) -> Iterator[ImageFile.ImageFile]:
 
 
 def _identified(file: io.BufferedReader) -> ImageFile.ImageFile:
-    """Do what PIL.Image.open does, less its check of Image.MAX_IMAGE_PIXELS.
+    """Do what PIL.Image.open does, less its check of PIL.Image.MAX_IMAGE_PIXELS.
 
-    That limit belongs to the whole process: to lift it for one picture, even for a moment, is
-    to lift it for every thread. `_decoded` holds each picture to the limit of its own caller.
+    That limit belongs to the whole process: to lift it for one image, even for a moment, is
+    to lift it for every thread. `_decoded` holds each image to the limit of its own caller.
     """
-    Image.init()
+    PIL.Image.init()
     prefix = file.read(16)
     problem: Exception | None = None
     for format_name in _READABLE:
-        factory, accepts = Image.OPEN[format_name]
+        factory, accepts = PIL.Image.OPEN[format_name]
         accepted = accepts is None or accepts(prefix)
         if isinstance(accepted, str):
-            msg = f"this Pillow has no {format_name} decoder; convert the picture to PNG"
+            msg = f"this Pillow has no {format_name} decoder; convert the image to PNG"
             raise ImageError(msg)
         if accepted:
             file.seek(0)
@@ -149,31 +150,31 @@ def _identified(file: io.BufferedReader) -> ImageFile.ImageFile:
                 problem = exception
     if problem is not None:
         raise problem
-    raise ImageError("it is not a picture of a known format; convert it to PNG or JPEG")
+    raise ImageError("it is not an image of a known format; convert it to PNG or JPEG")
 
 
-def from_pil(image: Image.Image) -> Picture:
-    """Return a Pillow picture of our own, of whatever size, as `read_picture` does.
+def from_pil(image: PIL.Image.Image) -> Image:
+    """Return a Pillow image of our own, of whatever size, as `read_image` does.
 
     Raises
     ------
     ImageError
-        As `read_picture` does.
+        As `read_image` does.
     """
-    return read_picture(image, max_pixels=image.width * image.height)
+    return read_image(image, max_pixels=image.width * image.height)
 
 
-def _decoded(image: Image.Image, max_pixels: int) -> Picture:
+def _decoded(image: PIL.Image.Image, max_pixels: int) -> Image:
     _check_size(image.width, image.height, max_pixels)
     if isinstance(image, TiffImagePlugin.TiffImageFile) and image.tile:
         # Where a TIFF makes room for its pixels, Pillow checks its own limit once more, unless
         # there is room already. The tags have the size before rotation.
-        image.im = Image.new(image.mode, (image.tag_v2[_WIDTH], image.tag_v2[_HEIGHT])).im
+        image.im = PIL.Image.new(image.mode, (image.tag_v2[_WIDTH], image.tag_v2[_HEIGHT])).im
     image.load()
     colour, alpha = in_srgb(image)
-    # Only now, since some decoders turn the picture themselves and take the tag away.
+    # Only now, since some decoders turn the image themselves and take the tag away.
     orientation = _orientation(image)
-    return Picture(
+    return Image(
         _upright(on_white(colour, alpha), orientation),
         None if alpha is None else _upright(alpha, orientation),
     )
@@ -181,7 +182,7 @@ def _decoded(image: Image.Image, max_pixels: int) -> Picture:
 
 def _check_size(width: int, height: int, max_pixels: int) -> None:
     if not width * height:
-        raise ImageError("it has no pixels; give a picture of at least 1 × 1")
+        raise ImageError("it has no pixels; give an image of at least 1 × 1")
     if width * height > max_pixels:
         raise ImageError(
             f"it has {width} × {height} = {width * height:,} pixels and the limit is "
@@ -189,11 +190,11 @@ def _check_size(width: int, height: int, max_pixels: int) -> None:
         )
 
 
-def _orientation(image: Image.Image) -> object:
+def _orientation(image: PIL.Image.Image) -> object:
     """Return EXIF's number for the way that the camera was held; 1 is upright."""
     try:
         return image.getexif().get(_ORIENTATION, 1)
-    except Exception:  # EXIF is broken in many ways, and the picture is good without it
+    except Exception:  # EXIF is broken in many ways, and the image is good without it
         return 1
 
 
@@ -207,10 +208,10 @@ def _upright(array: Plane, orientation: object) -> Plane:
     return np.ascontiguousarray(array)
 
 
-def _from_array(array: NDArray[Any], max_pixels: int) -> Picture:
+def _from_array(array: NDArray[Any], max_pixels: int) -> Image:
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)):
         raise ImageError(
-            f"an array of shape {array.shape} is not a picture; "
+            f"an array of shape {array.shape} is not an image; "
             "give (H, W), (H, W, 1), (H, W, 3) or (H, W, 4)"
         )
     _check_size(array.shape[1], array.shape[0], max_pixels)
@@ -218,7 +219,7 @@ def _from_array(array: NDArray[Any], max_pixels: int) -> Picture:
     channels = scaled(array if array.ndim == 3 else array[:, :, np.newaxis], white)
     alpha = channels[:, :, 3] / np.float32(255) if channels.shape[2] == 4 else None
     colour = np.repeat(channels, 3, axis=2) if channels.shape[2] == 1 else channels[:, :, :3]
-    return Picture(np.ascontiguousarray(on_white(colour, alpha)), alpha)
+    return Image(np.ascontiguousarray(on_white(colour, alpha)), alpha)
 
 
 def _white_of_array(array: NDArray[Any]) -> float:
@@ -228,7 +229,7 @@ def _white_of_array(array: NDArray[Any]) -> float:
     if array.dtype.kind == "u" and array.dtype.itemsize == 2:  # in any byte order
         return 65535.0
     if array.dtype.kind != "f":
-        msg = f"an array of {array.dtype} is not a picture"
+        msg = f"an array of {array.dtype} is not an image"
         raise ImageError(f"{msg}; give uint8, uint16 or floating point from 0 to 1")
     low, high = finite_range(array)
     if low < 0 or high > 1:

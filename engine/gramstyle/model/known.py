@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gramstyle.arrays import Array
+from gramstyle.core.arrays import Array
+from gramstyle.core.network import Convolution, Network
+from gramstyle.core.preprocessing import Preprocessing
 from gramstyle.model.vgg19 import CAFFE
-from gramstyle.network import Convolution, Network
-from gramstyle.preprocessing import Preprocessing
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Known:
     name
         What to call it.
     preprocessing
-        How it sees a picture.
+        How it sees an image.
     licence, attribution
         Under which licence its weights are, and whom to name.
     """
@@ -33,7 +33,7 @@ class Known:
 
 
 UNKNOWN = "unknown"
-PICTURES = "normalised.pictures"
+IMAGES = "normalised.images"
 
 OXFORD = (
     "VGG-19 by Karen Simonyan and Andrew Zisserman, Visual Geometry Group, University of Oxford "
@@ -92,7 +92,7 @@ def network_name(network: Network, metadata: Mapping[str, str]) -> str:
     if recorded != UNKNOWN:
         changed = [
             f"held as {metadata['precision']}" if metadata.get("precision") != "float32" else "",
-            f"filters rescaled on {metadata[PICTURES]} pictures" if PICTURES in metadata else "",
+            f"filters rescaled on {metadata[IMAGES]} images" if IMAGES in metadata else "",
         ]
         return ", ".join([f"{recorded} (by its record)", *filter(None, changed)])
     return known.name if known else f"{UNKNOWN}: its weights are none of those known here"

@@ -7,11 +7,11 @@ from typing import ClassVar
 
 import numpy as np
 
-from gramstyle.arrays import Array
+from gramstyle.core.arrays import Array
+from gramstyle.core.network import Convolution
 from gramstyle.errors import ModelError
 from gramstyle.model.sources.tensors import StoredTensor, Tensors
 from gramstyle.model.vgg19 import convolution_shapes
-from gramstyle.network import Convolution
 
 MAX_PREFIX = 100
 

@@ -5,7 +5,7 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from gramstyle.arrays import Array
+from gramstyle.core.arrays import Array
 from gramstyle.errors import ModelError
 
 Precision = Literal["float32", "float16", "codebook8"]

@@ -1,14 +1,14 @@
-"""A pretrained VGG-19 in memory: its convolutions and how it sees pictures."""
+"""A pretrained VGG-19 in memory: its convolutions and how it sees images."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Self
 
+from gramstyle.core.network import Convolution
+from gramstyle.core.preprocessing import Preprocessing
 from gramstyle.errors import ModelError
 from gramstyle.model.known import DEFAULT, KNOWN, UNKNOWN, identify
 from gramstyle.model.onnx_file import Model
-from gramstyle.network import Convolution
-from gramstyle.preprocessing import Preprocessing
 
 # What a model file says of itself that stays true when its network is written anew.
 LASTING = ("source", "source.sha256", "network", "licence", "attribution")
@@ -24,7 +24,7 @@ class Pretrained:
     convolutions
         conv1_1 to conv5_4 in float32.
     preprocessing
-        What the network's authors did to a picture first.
+        What the network's authors did to an image first.
     metadata
         Where the weights come from, whose they are, their hashes.
     """

@@ -1,8 +1,8 @@
-"""VGG-19: the shapes of its convolutions, and how the networks that bear the name see pictures."""
+"""VGG-19: the shapes of its convolutions, and how the networks that bear the name see images."""
 
 from collections.abc import Iterator, Mapping
 
-from gramstyle.preprocessing import Preprocessing
+from gramstyle.core.preprocessing import Preprocessing
 
 # Filters of the convolutions, block by block; a 2×2 pooling ends each block.
 BLOCKS = ((64, 64), (128, 128), (256, 256, 256, 256), (512, 512, 512, 512), (512, 512, 512, 512))
@@ -10,7 +10,7 @@ BLOCKS = ((64, 64), (128, 128), (256, 256, 256, 256), (512, 512, 512, 512), (512
 # Differs from Gatys et al. (2015): their filters are rescaled to a mean activation of 1 over images
 # and positions, these are as they were trained. `gramstyle model normalise` rescales them.
 
-# How the networks of the Caffe model zoo saw their pictures.
+# How the networks of the Caffe model zoo saw their images.
 CAFFE = Preprocessing(channels="BGR", mean=(103.939, 116.779, 123.68), scale=(1.0, 1.0, 1.0))
 
 # How torchvision's see them: in 0..1, minus the mean of ImageNet, over its standard deviation.

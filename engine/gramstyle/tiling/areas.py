@@ -4,14 +4,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
+from gramstyle.core.kernels import Area
+from gramstyle.core.network import Convolution, Network, Pool
 from gramstyle.errors import OptionError
-from gramstyle.kernels import Area
-from gramstyle.network import Convolution, Network, Pool
 
 
 @dataclass(frozen=True)
 class Tile:
-    """A part of a picture.
+    """A part of an image.
 
     Attributes
     ----------
@@ -33,30 +33,30 @@ class Tile:
 
 @dataclass(frozen=True)
 class Tiling:
-    """A picture's tiles for one network.
+    """An image's tiles for one network.
 
     A network of 3×3 convolutions and 2×2 poolings sees from each position of its deepest layer a
     square of pixels: each convolution reaches one position further, which is as many pixels as the
     poolings below it have made of one. Within a window that is that much larger than its core the
-    responses at the core's positions are those of the whole picture, as are their derivatives by
-    the pixels; zeros stand around a window only where it ends with the picture.
+    responses at the core's positions are those of the whole image, as are their derivatives by
+    the pixels; zeros stand around a window only where it ends with the image.
 
     Cores and windows begin on multiples of the deepest layer's stride, so that the poolings' 2×2
-    windows are the whole picture's.
+    windows are the whole image's.
 
     Attributes
     ----------
     network
         Up to the deepest layer that a loss term looks at.
     height, width
-        Of the picture, in pixels.
+        Of the image, in pixels.
     edge
         How long the edges of a core are at the most, in pixels.
 
     Raises
     ------
     ImageError
-        If the picture is too small for the network.
+        If the image is too small for the network.
     OptionError
         If the edge is shorter than the deepest layer's stride.
     """
@@ -104,7 +104,7 @@ class Tiling:
         return self._tile(index, (self._cores(self.height)[down], self._cores(self.width)[across]))
 
     def positions(self) -> dict[str, int]:
-        """Return M of the whole picture by layer."""
+        """Return M of the whole image by layer."""
         shapes = self.network.shapes(self.height, self.width)
         return {name: h * v for name, (_, h, v) in shapes.items()}
 
@@ -136,7 +136,7 @@ class Tiling:
         return Tile(index, core, window, owned)
 
     def _edges(self, length: int) -> list[int]:
-        """Return where cores begin along an edge of the picture, and where the last one ends."""
+        """Return where cores begin along an edge of the image, and where the last one ends."""
         count = -(-length // self.edge)
         inner = [i * length // count // self.stride * self.stride for i in range(1, count)]
         return [*sorted({0, *inner}), length]

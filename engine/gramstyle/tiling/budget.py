@@ -1,26 +1,26 @@
-"""How a picture is fitted into the memory that there is: whole, or in tiles of what size."""
+"""How an image is fitted into the memory that there is: whole, or in tiles of what size."""
 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from gramstyle.engines import EngineName
+from gramstyle.core.network import Network
+from gramstyle.engines.registry import EngineName
 from gramstyle.errors import OptionError
-from gramstyle.lbfgsb import pairs_within
-from gramstyle.network import Network
+from gramstyle.optimise.lbfgsb import pairs_within
 from gramstyle.tiling.areas import Tiling
 
-# Measured (docs/large.md): what a process takes before it has seen a picture, weights included,
+# Measured (docs/large.md): what a process takes before it has seen an image, weights included,
 FIXED = 600_000_000
 # what an engine takes for each pixel that it works on at once,
 PER_PIXEL: Mapping[EngineName, int] = MappingProxyType(
     {"winograd": 950, "numpy": 1900, "hybrid": 2900, "onnx": 3400, "cupy": 1900}
 )
-# what SciPy's optimiser and its copies take beside a whole picture,
+# what SciPy's optimiser and its copies take beside a whole image,
 SCIPY = 900
 # and what ours does beside tiles: six vectors of a run (x, the direction, a trial and up to three
-# gradients), in float32, and the picture's transparency.
+# gradients), in float32, and the image's transparency.
 VECTORS = 6 * 3 * 4 + 4
 # A step and a difference of gradients in float32.
 PAIR = 2 * 3 * 4
@@ -46,7 +46,7 @@ class Fit:
     Attributes
     ----------
     edge
-        Of the tiles, in pixels; None where the picture is computed whole.
+        Of the tiles, in pixels; None where the image is computed whole.
     history
         How many pairs L-BFGS-B remembers.
     pairs_in_memory
@@ -73,14 +73,14 @@ def fit(
     edge: int | None = None,
     scheduler: bool = False,
 ) -> Fit:
-    """Choose tiles, and what goes to disk, for a picture and a budget.
+    """Choose tiles, and what goes to disk, for an image and a budget.
 
     Parameters
     ----------
     network
         Up to the deepest layer in use.
     height, width
-        Of the picture, in pixels.
+        Of the image, in pixels.
     engine
         What computes.
     memory
@@ -107,14 +107,14 @@ def fit(
     OptionError
         If even the smallest tiles do not fit, naming the budget that would do; if the tiles asked
         for do not, or are too small for the network; if there is room for hardly any history; or
-        if the engine takes pictures whole only.
+        if the engine takes images whole only.
     """
     pixels = height * width
     if edge is None and whole(engine, pixels) <= memory:
         return Fit(None, history, pairs_in_memory=True, shelf=0)
     if engine == "onnx":
         raise OptionError(
-            f"the engine onnx computes pictures whole, which takes {_gb(whole(engine, pixels))} "
+            f"the engine onnx computes images whole, which takes {_gb(whole(engine, pixels))} "
             f"at {width}×{height} pixels; choose another --engine, or a smaller --size"
         )
     beside = FIXED + (VECTORS + SCHEDULED * scheduler) * pixels
@@ -146,7 +146,7 @@ def _pairs(n: int, wanted: int, memory: int, disk: int) -> tuple[int, bool]:
 
 
 def whole(engine: EngineName, pixels: int) -> int:
-    """Return about how many bytes a run on a whole picture takes."""
+    """Return about how many bytes a run on a whole image takes."""
     return FIXED + (PER_PIXEL[engine] + SCIPY) * pixels
 
 

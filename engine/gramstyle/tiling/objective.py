@@ -1,4 +1,4 @@
-"""Equation 7 over the tiles of a picture: two passes, and what they share."""
+"""Equation 7 over the tiles of an image: two passes, and what they share."""
 
 import math
 from collections.abc import Callable, Iterable
@@ -6,11 +6,10 @@ from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar
 
-from gramstyle.arrays import Array, namespace
-from gramstyle.errors import NonFiniteError
-from gramstyle.kernels import Kernels
-from gramstyle.network import Responses
-from gramstyle.objective import (
+from gramstyle.core.arrays import Array, namespace
+from gramstyle.core.kernels import Kernels
+from gramstyle.core.network import Responses
+from gramstyle.core.objective import (
     Evaluation,
     Forward,
     Objective,
@@ -20,9 +19,10 @@ from gramstyle.objective import (
     part_of,
     where_not_finite,
 )
-from gramstyle.preprocessing import Preprocessing
+from gramstyle.core.preprocessing import Preprocessing
+from gramstyle.errors import NonFiniteError
 from gramstyle.tiling.areas import Tile, Tiling
-from gramstyle.tiling.shelf import Shelf
+from gramstyle.tiling.spill import Shelf
 
 T = TypeVar("T")
 
@@ -32,10 +32,10 @@ Targets = Callable[[Tile], Array]
 
 @dataclass(frozen=True, kw_only=True)
 class TiledObjective:
-    """`Objective` for a picture of any size: the same call, the same result to rounding.
+    """`Objective` for an image of any size: the same call, the same result to rounding.
 
     Pass 1 adds up the sums of all tiles (equations 1 and 3); pass 2 carries the derivatives that
-    follow from the whole picture's sums down from each tile's positions, and adds what arrives at
+    follow from the whole image's sums down from each tile's positions, and adds what arrives at
     the pixels.
 
     Attributes
@@ -125,7 +125,7 @@ class TiledObjective:
 
 
 def sums_of(objective: Objective, tile: Tile, responses: Responses, P: Array | None) -> Sums:
-    """Return what a tile adds to the picture's sums.
+    """Return what a tile adds to the image's sums.
 
     Raises
     ------

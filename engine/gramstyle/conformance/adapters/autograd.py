@@ -5,12 +5,12 @@ from typing import Any
 import autograd
 import autograd.numpy as anp
 
-from gramstyle.arrays import Array
 from gramstyle.conformance.adapters import cpu_only
 from gramstyle.conformance.adapters.statement import Statement, state
 from gramstyle.conformance.cases import Case
 from gramstyle.conformance.comparing import Adapter
-from gramstyle.network import Convolution
+from gramstyle.core.arrays import Array
+from gramstyle.core.network import Convolution
 
 
 def adapter(device: str) -> Adapter:

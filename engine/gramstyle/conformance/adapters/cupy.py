@@ -2,10 +2,10 @@
 
 import cupy
 
-from gramstyle.arrays import Array
 from gramstyle.conformance.adapters.numpy_plain import plainly
 from gramstyle.conformance.cases import Case
 from gramstyle.conformance.comparing import Adapter
+from gramstyle.core.arrays import Array
 from gramstyle.errors import OptionError
 
 

@@ -8,12 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from gramstyle.arrays import Array
 from gramstyle.conformance.adapters.statement import Statement, state
 from gramstyle.conformance.cases import Case
 from gramstyle.conformance.comparing import Adapter
+from gramstyle.core.arrays import Array
+from gramstyle.core.network import Convolution
 from gramstyle.errors import OptionError
-from gramstyle.network import Convolution
 
 WINDOW = (1, 2, 2)
 

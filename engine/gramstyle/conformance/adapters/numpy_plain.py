@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from gramstyle.arrays import Array
 from gramstyle.conformance.adapters import cpu_only
 from gramstyle.conformance.cases import Answer, Case, answer
 from gramstyle.conformance.comparing import Adapter
-from gramstyle.kernels import Area, PlainKernels
-from gramstyle.network import Convolution, Network
-from gramstyle.objective import StyleTarget
+from gramstyle.core.arrays import Array
+from gramstyle.core.kernels import Area, PlainKernels
+from gramstyle.core.network import Convolution, Network
+from gramstyle.core.objective import StyleTarget
 
 
 def adapter(device: str) -> Adapter:

@@ -5,13 +5,13 @@ from typing import Any
 
 import numpy as np
 
-from gramstyle.arrays import Array
 from gramstyle.conformance.adapters import cpu_only
 from gramstyle.conformance.cases import Answer, Case, answer
 from gramstyle.conformance.comparing import Adapter
+from gramstyle.core.arrays import Array
+from gramstyle.core.objective import Forward
+from gramstyle.engines.strips import StripKernels
 from gramstyle.errors import OptionError
-from gramstyle.objective import Forward
-from gramstyle.strips import StripKernels
 
 THREADS = 2
 
@@ -34,7 +34,7 @@ def in_strips(image: Array, case: Case, forward: Forward | None) -> Answer:
     Raises
     ------
     OptionError
-        If the picture is not in float32.
+        If the image is not in float32.
     """
     if image.dtype != np.float32:
         raise OptionError(f"strips compute in float32, not {image.dtype}")

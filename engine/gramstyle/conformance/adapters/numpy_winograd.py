@@ -5,15 +5,15 @@ from typing import Any
 
 import numpy as np
 
-from gramstyle.arrays import Array
 from gramstyle.conformance.adapters import cpu_only
 from gramstyle.conformance.adapters.numpy_strips import THREADS
 from gramstyle.conformance.cases import Case
 from gramstyle.conformance.comparing import Adapter
+from gramstyle.core.arrays import Array
+from gramstyle.core.network import AddSeed, Responses
+from gramstyle.engines.winograd.kernels import ChannelsLastKernels
+from gramstyle.engines.winograd.passes import WinogradSweeps
 from gramstyle.errors import OptionError
-from gramstyle.network import AddSeed, Responses
-from gramstyle.winograd.kernels import ChannelsLastKernels
-from gramstyle.winograd.sweeps import WinogradSweeps
 
 
 def adapter(device: str) -> Adapter:

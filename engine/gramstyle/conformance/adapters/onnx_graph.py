@@ -4,14 +4,14 @@ from typing import Any
 
 import numpy as np
 
-from gramstyle.arrays import Array
 from gramstyle.conformance.adapters import cpu_only
 from gramstyle.conformance.adapters.numpy_strips import THREADS
 from gramstyle.conformance.cases import Case
 from gramstyle.conformance.comparing import Adapter
+from gramstyle.core.arrays import Array
+from gramstyle.engines.onnx_graph import GraphObjective
+from gramstyle.engines.onnx_session import load_runtime
 from gramstyle.errors import OptionError
-from gramstyle.graph_objective import GraphObjective
-from gramstyle.session import load_runtime
 
 
 def adapter(device: str) -> Adapter:
@@ -27,7 +27,7 @@ def value_and_grad(image: Array, case: Case) -> tuple[Any, Any, dict[str, Any]]:
     Raises
     ------
     OptionError
-        If the picture is not in float32.
+        If the image is not in float32.
     """
     if image.dtype != np.float32:
         raise OptionError(f"the graph computes in float32, not {image.dtype}")

@@ -4,14 +4,14 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from gramstyle.arrays import Array
 from gramstyle.conformance.adapters import cpu_only
 from gramstyle.conformance.adapters.numpy_strips import THREADS, in_strips
 from gramstyle.conformance.cases import Case
 from gramstyle.conformance.comparing import Adapter
+from gramstyle.core.arrays import Array
+from gramstyle.core.network import Convolution, Pool
+from gramstyle.engines.onnx_session import Session, load_runtime
 from gramstyle.model.onnx_file import read_model, write_model
-from gramstyle.network import Convolution, Pool
-from gramstyle.session import Session, load_runtime
 
 
 def adapter(device: str) -> Adapter:

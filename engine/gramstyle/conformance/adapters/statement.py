@@ -6,14 +6,14 @@ from typing import Any
 
 import numpy as np
 
-from gramstyle.arrays import Array
 from gramstyle.conformance.cases import Case
-from gramstyle.network import Layer
+from gramstyle.core.arrays import Array
+from gramstyle.core.network import Layer
 
 
 @dataclass(frozen=True)
 class Term:
-    """One loss term: `factor` · Σ (what the picture gives − `target`)²."""
+    """One loss term: `factor` · Σ (what the image gives − `target`)²."""
 
     target: Array
     factor: float
@@ -28,11 +28,11 @@ class Statement:
     order, mean, scale
         v = (x[order] − mean) · scale is the network's input; mean and scale are (3, 1, 1).
     layers
-        From the picture upwards.
+        From the image upwards.
     content
         By layer: the target is P, (N, H, V), compared with F.
     style
-        By layer: the target is A / M of the artwork, (N, N), compared with G / M of the picture.
+        By layer: the target is A / M of the artwork, (N, N), compared with G / M of the image.
     wide
         The float type of the terms: in float16 a Gram matrix overflows, so float32 there.
     """

@@ -4,12 +4,12 @@ from typing import Any
 
 from tinygrad import Device, Tensor, dtypes
 
-from gramstyle.arrays import Array
 from gramstyle.conformance.adapters.statement import state
 from gramstyle.conformance.cases import Case
 from gramstyle.conformance.comparing import Adapter
+from gramstyle.core.arrays import Array
+from gramstyle.core.network import Convolution
 from gramstyle.errors import OptionError
-from gramstyle.network import Convolution
 
 
 def adapter(device: str) -> Adapter:

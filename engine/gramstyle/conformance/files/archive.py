@@ -12,9 +12,9 @@ from math import prod
 
 import numpy as np
 
-from gramstyle.arrays import Array
+from gramstyle.core.arrays import Array
 from gramstyle.errors import ModelError
-from gramstyle.npy import header
+from gramstyle.system.npy import header
 
 Shapes = Mapping[str, tuple[int, ...]]
 

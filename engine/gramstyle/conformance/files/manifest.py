@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from gramstyle.arrays import Array
 from gramstyle.conformance.cases import Answer, Case
 from gramstyle.conformance.comparing import TOLERANCES, held
-from gramstyle.conventions import AUTHOR, PAPER, Convention
+from gramstyle.core.arrays import Array
+from gramstyle.core.conventions import AUTHOR, PAPER, Convention
+from gramstyle.core.network import Convolution, Network
 from gramstyle.errors import ModelError
-from gramstyle.network import Convolution, Network
 
 # What a part of the JSON document is in Python; the schema says which parts there are.
 Entry = Mapping[str, Any]
@@ -42,7 +42,7 @@ FORMULAS = {
 }
 
 ARRAYS = {
-    "x": "the picture, (3, H, V)",
+    "x": "the image, (3, H, V)",
     "p": "the photograph that P is of, (3, H, V)",
     "a": "the artwork that A is of, (3, H, V) with its own size",
     "LAYER.W": "weights, (N, C, 3, 3)",
@@ -59,7 +59,7 @@ ARRAYS = {
 MEASURE = "|found - truth| / |truth| of the whole array, Euclidean norms"
 
 FLOAT16 = (
-    "In float16 pictures, weights, responses and derivatives are float16; Gram matrices and sums "
+    "In float16 images, weights, responses and derivatives are float16; Gram matrices and sums "
     "of squares are to be summed in float32 or wider, and so is the loss. What a case lists under "
     "beyond_float16 has truths larger than 65504 and is not asked for in float16"
 )
@@ -111,7 +111,7 @@ def describe(case: Case, truth: Answer) -> dict[str, Any]:
     return {
         "name": case.name,
         "pins": case.pins,
-        "picture": list(case.x.shape[1:]),
+        "image": list(case.x.shape[1:]),
         "artwork": None if case.a is None else list(case.a.shape[1:]),
         "preprocessing": {
             "channels": objective.preprocessing.channels,
@@ -142,8 +142,8 @@ def _beyond_float16(truth: Answer) -> list[str]:
 
 def arrays_of(case: Case, truth: Answer, responses: Mapping[str, Array]) -> dict[str, Array]:
     """Return everything of a case by the names of `ARRAYS`, in the order of `shapes_of`."""
-    pictures = {"x": case.x, "p": case.p, "a": case.a}
-    arrays = {name: array for name, array in pictures.items() if array is not None}
+    images = {"x": case.x, "p": case.p, "a": case.a}
+    arrays = {name: array for name, array in images.items() if array is not None}
     for layer in case.network.layers:
         if isinstance(layer, Convolution):
             arrays |= {f"{layer.name}.W": layer.W, f"{layer.name}.b": layer.b}
@@ -169,9 +169,9 @@ def shapes_of(entry: Entry, network: Network) -> dict[str, tuple[int, ...]]:
     Raises
     ------
     ImageError
-        If the picture is too small for the network.
+        If the image is too small for the network.
     """
-    height, width = entry["picture"]
+    height, width = entry["image"]
     responses = network.shapes(height, width)
     shapes: dict[str, tuple[int, ...]] = {"x": (3, height, width)}
     if entry["content"] is not None:

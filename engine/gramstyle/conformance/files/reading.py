@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 
-from gramstyle.arrays import Array
 from gramstyle.conformance.cases import Answer, Case
 from gramstyle.conformance.files.archive import unpack
 from gramstyle.conformance.files.manifest import (
@@ -26,10 +25,11 @@ from gramstyle.conformance.files.manifest import (
     shapes_of,
 )
 from gramstyle.conformance.files.schema import check, read_json
+from gramstyle.core.arrays import Array
+from gramstyle.core.network import Convolution, Layer, Network, Pool
+from gramstyle.core.objective import ContentTarget, Objective, StyleTarget, Weights
+from gramstyle.core.preprocessing import Preprocessing
 from gramstyle.errors import GramstyleError, ImageError, ModelError
-from gramstyle.network import Convolution, Layer, Network, Pool
-from gramstyle.objective import ContentTarget, Objective, StyleTarget, Weights
-from gramstyle.preprocessing import Preprocessing
 
 SCHEMA_FILE = Path(__file__).with_name("manifest.schema.json")
 # The set that comes with the package.
@@ -93,7 +93,7 @@ def _case(folder: Path, entry: Entry) -> Case:
         return _read_case(folder, entry)
     except ImageError:
         raise ModelError(
-            f"case {entry['name']}: expected pictures as large as the poolings ask for, found "
+            f"case {entry['name']}: expected images as large as the poolings ask for, found "
             "smaller ones"
         ) from None
     except GramstyleError as error:

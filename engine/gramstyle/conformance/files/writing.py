@@ -22,15 +22,15 @@ from gramstyle.conformance.files.manifest import (
 )
 from gramstyle.conformance.files.reading import SCHEMA_FILE, read_entries, read_manifest
 from gramstyle.errors import ModelError, OptionError
-from gramstyle.files import check_folder
 from gramstyle.model.onnx_file.loss import (
+    IMAGE,
     LOSS,
-    PICTURE,
     ContentTerm,
     StyleTerm,
     loss_model,
     tensor_file,
 )
+from gramstyle.system.files import check_folder
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ def _files_of(case: Case) -> dict[str, bytes]:
     contents = [
         pack(arrays_of(case, case.truth, case.responses)),
         _model(case),
-        tensor_file(PICTURE, case.x[None]),
+        tensor_file(IMAGE, case.x[None]),
         tensor_file(LOSS, np.asarray(case.truth.loss)),
         *(tensor_file(name, case.responses[name][None]) for name in case.network.names),
     ]

@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from gramstyle.conformance.mistakes import losses, pixels, sweep
+from gramstyle.conformance.mistakes import backward as sweep
+from gramstyle.conformance.mistakes import losses, pixels
 from gramstyle.conformance.mistakes.pieces import REGISTERED, Mistake
 
 __all__ = ["MISTAKES", "Mistake", "losses", "pixels", "sweep"]

@@ -6,8 +6,8 @@ unless its name says which of the two. `explain` finds out by itself where only 
 
 import numpy as np
 
-from gramstyle.arrays import Array
 from gramstyle.conformance.mistakes.pieces import Pieces, mistake
+from gramstyle.core.arrays import Array
 
 # Equations 1 and 2
 
@@ -81,7 +81,7 @@ class _ContentAbsolute(Pieces):
 
 @mistake(
     "content gradient of the wrong sign",
-    "P − F is written for F − P in equation 2: the picture leaves the photograph.",
+    "P − F is written for F − P in equation 2: the image leaves the photograph.",
 )
 class _ContentSign(Pieces):
     def content_gradient(self) -> Array:
@@ -131,7 +131,7 @@ class _OneTerm(Pieces):
 
 @mistake(
     "style gradient of the wrong sign",
-    "A − G is written for G − A in equation 6: the picture leaves the artwork.",
+    "A − G is written for G − A in equation 6: the image leaves the artwork.",
 )
 class _StyleSign(Pieces):
     def style_gradient(self, layer: str) -> Array:
@@ -140,7 +140,7 @@ class _StyleSign(Pieces):
 
 @mistake(
     "artwork's features in the style gradient",
-    "(G − A) times the artwork's F is written for (G − A) times the picture's.",
+    "(G − A) times the artwork's F is written for (G − A) times the image's.",
 )
 class _ArtworkFeatures(Pieces):
     def possible(self) -> bool:
@@ -212,7 +212,7 @@ class _WithoutN(Pieces):
 
 @mistake(
     "G not divided by M",
-    "Σ (G − A)² / (4 N²) is written: 1 / M² is missing, and E_l grows with the picture.",
+    "Σ (G − A)² / (4 N²) is written: 1 / M² is missing, and E_l grows with the image.",
 )
 class _WithoutM(Pieces):
     def style_factor(self, layer: str) -> float:
@@ -229,7 +229,7 @@ class _NotSquared(Pieces):
 
 
 @mistake(
-    "M of the picture's pixels",
+    "M of the image's pixels",
     "M is the number of pixels, at every layer, and should be the layer's own number of positions.",
 )
 class _PixelsForPositions(Pieces):
@@ -239,8 +239,8 @@ class _PixelsForPositions(Pieces):
 
 
 @mistake(
-    "A not rescaled to the picture's M",
-    "G − A is written for G / M − A / M_a: both are divided by the picture's M, and an artwork of "
+    "A not rescaled to the image's M",
+    "G − A is written for G / M − A / M_a: both are divided by the image's M, and an artwork of "
     "another size gives another style.",
 )
 class _NotRescaled(Pieces):
@@ -261,7 +261,7 @@ class _ArtworksM(Pieces):
 
 
 @mistake(
-    "M of the picture and of the artwork exchanged",
+    "M of the image and of the artwork exchanged",
     "G / M_a − A / M is written for G / M − A / M_a.",
 )
 class _ExchangedM(Pieces):
@@ -433,7 +433,7 @@ class _OnlyTheDeepest(Pieces):
     "photograph and artwork exchanged",
     "P is made from the artwork and A from the photograph.",
 )
-class _PicturesExchanged(Pieces):
+class _ImagesExchanged(Pieces):
     def possible(self) -> bool:
         p, a = self.case.p, self.case.a
         return p is not None and a is not None and p.shape == a.shape

@@ -1,4 +1,4 @@
-"""Equation 7 at a case's picture, taken apart so that one piece can be replaced by a wrong one.
+"""Equation 7 at a case's image, taken apart so that one piece can be replaced by a wrong one.
 
 `Pieces` says again, plainly and in float64, what `objective.Objective` says. A mistake is a
 subclass with one method written as people write it by mistake; everything else stays right.
@@ -10,12 +10,12 @@ from functools import cached_property, partial
 
 import numpy as np
 
-from gramstyle import layers
-from gramstyle.arrays import Array
 from gramstyle.conformance.cases import Answer, Case
 from gramstyle.conformance.comparing import measure
-from gramstyle.kernels import Pooling
-from gramstyle.network import Convolution
+from gramstyle.core import layers
+from gramstyle.core.arrays import Array
+from gramstyle.core.kernels import Pooling
+from gramstyle.core.network import Convolution
 
 # What a mistake must change of some quantity, relatively, or it is not there: float64 leaves 1e-15.
 VISIBLE = 1e-11
@@ -43,7 +43,7 @@ class Mistake:
 
 @dataclass(frozen=True)
 class Pass:
-    """What a picture gives in one forward sweep, by layer: Z before the ReLU, and F behind it.
+    """What an image gives in one forward sweep, by layer: Z before the ReLU, and F behind it.
 
     A pooling has no ReLU: there the two are one.
     """
@@ -76,7 +76,7 @@ class Pieces:
         self.choose()
 
     def choose(self) -> None:
-        """Choose other weights or other pictures."""
+        """Choose other weights or other images."""
 
     def possible(self) -> bool:
         """Whether the mistake can be made on this case at all; shapes may forbid it."""
@@ -88,10 +88,10 @@ class Pieces:
         dv, dF = self.backward(seeds)
         return Answer(loss, self.finish(self.preprocess_backward(dv)), dF)
 
-    # The pictures' responses
+    # The images' responses
 
     @cached_property
-    def picture(self) -> Pass:
+    def image(self) -> Pass:
         """The forward sweep of x."""
         return self.forward(self.preprocess(self.case.x))
 
@@ -113,8 +113,8 @@ class Pieces:
 
     @property
     def F(self) -> Mapping[str, Array]:
-        """The picture's responses by layer, (N, H, V), as the losses see them."""
-        return self.seen(self.picture)
+        """The image's responses by layer, (N, H, V), as the losses see them."""
+        return self.seen(self.image)
 
     @property
     def artwork_responses(self) -> Mapping[str, Array]:
@@ -167,7 +167,7 @@ class Pieces:
     # The style loss of one layer, without w_l and β
 
     def M(self, layer: str) -> int:
-        """Return the picture's positions at a layer."""
+        """Return the image's positions at a layer."""
         return int(self.F[layer][0].size)
 
     def artwork_positions(self, layer: str) -> int:
@@ -248,7 +248,7 @@ class Pieces:
                 dF = self.convolution_backward(self.dZ(layer.name, above, seed), layer.W)
             else:
                 assert below is not None  # noqa: S101 - a network starts with a convolution
-                dF = self.pool_backward(dF, self.picture.F[below.name], layer.kind)
+                dF = self.pool_backward(dF, self.image.F[below.name], layer.kind)
         assert dF is not None  # noqa: S101 - a network has at least one layer
         return dF, result
 
@@ -274,7 +274,7 @@ class Pieces:
 
     def relu_backward(self, dF: Array, layer: str) -> Array:
         """Backward through a layer's ReLU."""
-        return layers.relu_backward(dF, self.picture.F[layer])
+        return layers.relu_backward(dF, self.image.F[layer])
 
     def pool(self, X: Array, kind: Pooling) -> Array:
         """Forward through a pooling."""

@@ -6,16 +6,16 @@ from types import MappingProxyType
 
 import numpy as np
 
-from gramstyle.arrays import Array
 from gramstyle.conformance.cases import Answer
 from gramstyle.conformance.mistakes.pieces import Pieces, mistake
+from gramstyle.core.arrays import Array
 
 # The gradient's way across the preprocessing
 
 
 @mistake(
     "gradient left in the order blue, green, red",
-    "∂L/∂v is handed back in the network's order of channels, and should be in the picture's.",
+    "∂L/∂v is handed back in the network's order of channels, and should be in the image's.",
 )
 class _StillBgr(Pieces):
     def preprocess_backward(self, dv: Array) -> Array:
@@ -34,7 +34,7 @@ class _ScaleLeftOut(Pieces):
 
 @mistake(
     "gradient divided by the preprocessing's scale",
-    "∂L/∂v is taken back as a picture is, by ∂L/∂v / scale; it should be multiplied.",
+    "∂L/∂v is taken back as an image is, by ∂L/∂v / scale; it should be multiplied.",
 )
 class _DividedByScale(Pieces):
     def preprocess_backward(self, dv: Array) -> Array:
@@ -42,10 +42,10 @@ class _DividedByScale(Pieces):
 
 
 @mistake(
-    "gradient taken back as a picture",
-    "The mean colour is added to the gradient, which is no picture.",
+    "gradient taken back as an image",
+    "The mean colour is added to the gradient, which is no image.",
 )
-class _TakenBackAsPicture(Pieces):
+class _TakenBackAsImage(Pieces):
     def preprocess_backward(self, dv: Array) -> Array:
         return self.preprocessing.inverse(dv)
 
@@ -120,8 +120,8 @@ class _DividedPixels(Pieces):
 
 
 @mistake(
-    "picture clipped to 0..255",
-    "The loss clips the picture and stops the gradient there; it should take every number.",
+    "image clipped to 0..255",
+    "The loss clips the image and stops the gradient there; it should take every number.",
     in_targets=True,
 )
 class _Clipped(Pieces):
@@ -134,8 +134,8 @@ class _Clipped(Pieces):
 
 
 @mistake(
-    "picture rounded to whole grey levels",
-    "The loss is that of the picture as it would be saved, in bytes; it should take every number.",
+    "image rounded to whole grey levels",
+    "The loss is that of the image as it would be saved, in bytes; it should take every number.",
     in_targets=True,
 )
 class _Rounded(Pieces):
@@ -246,7 +246,7 @@ class _ReshapedGradient(Pieces):
 
 @mistake(
     "rows and columns of the gradient exchanged",
-    "The gradient of a square picture is handed back transposed.",
+    "The gradient of a square image is handed back transposed.",
 )
 class _TransposedGradient(Pieces):
     def possible(self) -> bool:

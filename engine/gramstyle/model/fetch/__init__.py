@@ -10,10 +10,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from gramstyle.errors import ModelError
-from gramstyle.files import check_folder
 from gramstyle.model.fetch.download import Download, Received
 from gramstyle.model.fetch.part import Part, alone, beside, is_there, on_disk
 from gramstyle.model.published import PublicFile
+from gramstyle.system.files import check_folder
 
 __all__ = ["Received", "fetch"]
 

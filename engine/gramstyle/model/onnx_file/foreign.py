@@ -15,13 +15,13 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from gramstyle.arrays import Array
+from gramstyle.core.arrays import Array
+from gramstyle.core.network import Convolution
+from gramstyle.core.preprocessing import Preprocessing
 from gramstyle.errors import ModelError
 from gramstyle.model.onnx_file.graph import FORMAT_KEY
 from gramstyle.model.onnx_file.reading import read_model
 from gramstyle.model.sources.tensors import StoredTensor, Tensors
-from gramstyle.network import Convolution
-from gramstyle.preprocessing import Preprocessing
 
 # protobuf ends here; VGG-19 with its classifier in float32 is 575 MB.
 MAX_BYTES = 2**31 - 1
@@ -55,7 +55,7 @@ class OnnxWeights:
     tensors
         The weights and biases.
     preprocessing
-        How the network sees pictures, if the file says so.
+        How the network sees images, if the file says so.
     metadata
         What a file of this program's own says of itself; empty for another's.
     """

@@ -6,7 +6,7 @@ Each method that adds an operation's backward adds the same steps that `layers`,
 
 - "conv4_2.P" and "conv1_1.A/M": what is compared with. A Gram matrix is only ever used divided
   by the positions that it is summed over, so that sizes may differ and nothing overflows.
-- "conv1_1.G/M" of the picture, "conv1_1.E" its loss, "conv1_1.w" its weight.
+- "conv1_1.G/M" of the image, "conv1_1.E" its loss, "conv1_1.w" its weight.
 - "conv4_2.dF", "conv4_2.dZ", "dv": the derivatives. What one term wants is "conv4_2.content.dF" or
   "conv1_1.style.dF", what arrives from above "conv4_2.above"; where only one of them reaches a
   layer, that is its dF.
@@ -20,16 +20,16 @@ import numpy as np
 import onnx
 from onnx import TensorProto, checker, helper
 
-from gramstyle.arrays import Array
-from gramstyle.model.onnx_file.graph import INPUT, PICTURE, WINDOW, Emission, model_of, serialised
+from gramstyle.core.arrays import Array
+from gramstyle.core.network import Convolution, Network
+from gramstyle.core.preprocessing import Preprocessing
+from gramstyle.model.onnx_file.graph import IMAGE, INPUT, WINDOW, Emission, model_of, serialised
 from gramstyle.model.precision import Precision
-from gramstyle.network import Convolution, Network
-from gramstyle.preprocessing import Preprocessing
 
 LOSS, GRADIENT, CONTENT, STYLE = "loss", "gradient", "content", "style"
 ALPHA, BETA = "alpha", "beta"
 
-# The two edges of a picture that may have any size.
+# The two edges of an image that may have any size.
 ANY = ("height", "width")
 
 Size = tuple[int, int]
@@ -93,7 +93,7 @@ def objective_model(
     precision: Precision = "float32",
     metadata: Mapping[str, str] | None = None,
 ) -> bytes:
-    """Return a model file from a picture to the loss and its derivative by the pixels.
+    """Return a model file from an image to the loss and its derivative by the pixels.
 
     Everything is in float32. The weights "alpha", "beta" and "conv1_1.w" are inputs with a
     default. A weight of the network stands in the file once: the turned kernels of the way back
@@ -102,11 +102,11 @@ def objective_model(
     Parameters
     ----------
     network
-        From the picture to the deepest layer that a term looks at, and no further.
+        From the image to the deepest layer that a term looks at, and no further.
     preprocessing
         What comes before the network.
     size
-        Height and width of the picture; None for any, which a stored P rules out.
+        Height and width of the image; None for any, which a stored P rules out.
     content, style
         The terms; at least one.
     alpha, beta
@@ -132,8 +132,8 @@ def objective_model(
     """
     graph = _Objective(network=network, size=size)
     graph.forward(network, preprocessing, precision)
-    picture: Dimensions = (1, 3, *(size or ANY))
-    outputs: dict[str, Dimensions] = {LOSS: (), GRADIENT: picture}
+    image: Dimensions = (1, 3, *(size or ANY))
+    outputs: dict[str, Dimensions] = {LOSS: (), GRADIENT: image}
     losses = []
     if content is not None:
         losses.append(graph.content(content, alpha))
@@ -143,7 +143,7 @@ def objective_model(
         outputs |= {STYLE: (), **{f"{term.layer}.E": () for term in style}}
     graph.node("Sum", losses, LOSS)  # eq. 7
     graph.backward(preprocessing)
-    return _model(graph, "objective", {PICTURE: picture, **graph.inputs}, outputs, metadata)
+    return _model(graph, "objective", {IMAGE: image, **graph.inputs}, outputs, metadata)
 
 
 def targets_model(
@@ -155,7 +155,7 @@ def targets_model(
     precision: Precision = "float32",
     metadata: Mapping[str, str] | None = None,
 ) -> bytes:
-    """Return a model file from a picture of any size to what an objective compares with.
+    """Return a model file from an image of any size to what an objective compares with.
 
     Parameters
     ----------
@@ -181,7 +181,7 @@ def targets_model(
         G = graph.gram(layer)
         N = graph.filters[layer]
         outputs[graph.node("Identity", [G], f"{layer}.A/M")] = (N, N)
-    return _model(graph, "targets", {PICTURE: (1, 3, *ANY)}, outputs, metadata)
+    return _model(graph, "targets", {IMAGE: (1, 3, *ANY)}, outputs, metadata)
 
 
 @dataclass

@@ -10,16 +10,16 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from gramstyle.arrays import Array
-from gramstyle.kernels import Pooling
+from gramstyle.core.arrays import Array
+from gramstyle.core.kernels import Pooling
+from gramstyle.core.network import Convolution, Network
+from gramstyle.core.preprocessing import Preprocessing
 from gramstyle.model.precision import Precision, as_float16, codebook
-from gramstyle.network import Convolution, Network
-from gramstyle.preprocessing import Preprocessing
 
 IR_VERSION, OPSET = 10, 17
 INPUT = "input"
 # Of a graph that starts at the pixels.
-PICTURE = "x"
+IMAGE = "x"
 
 FORMAT_KEY, TENSORS_HASH, METADATA_HASH = "gramstyle.format", "tensors.sha256", "metadata.sha256"
 
@@ -109,7 +109,7 @@ class Emission:
     """Nodes and stored tensors in the order in which they are added.
 
     The tensors bear the paper's letters: "conv4_2" is F of that layer, "conv4_2.Z" what the ReLU
-    reads, "conv4_2.W" and "conv4_2.b" its weights, "x" the picture, "v" the network's input.
+    reads, "conv4_2.W" and "conv4_2.b" its weights, "x" the image, "v" the network's input.
     """
 
     nodes: list[onnx.NodeProto] = field(default_factory=list)
@@ -130,7 +130,7 @@ class Emission:
     def forward(
         self, network: Network, preprocessing: Preprocessing, precision: Precision = "float32"
     ) -> None:
-        """Add the way from the picture to every layer's responses."""
+        """Add the way from the image to every layer's responses."""
         F = self._preprocessed(preprocessing)
         for layer in network.layers:
             if isinstance(layer, Convolution):
@@ -141,7 +141,7 @@ class Emission:
 
     def _preprocessed(self, preprocessing: Preprocessing) -> str:
         """v = scale · (x − mean), in the network's order of channels."""
-        x = PICTURE
+        x = IMAGE
         if preprocessing.channels == "BGR":
             order = self.stored("channels", np.array([2, 1, 0]), "<i8")
             x = self.node("Gather", [x, order], "reordered", axis=1)

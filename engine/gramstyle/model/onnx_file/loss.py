@@ -10,12 +10,12 @@ import numpy as np
 import onnx
 from onnx import TensorProto, checker, helper, numpy_helper
 
-from gramstyle.arrays import Array
-from gramstyle.model.onnx_file.graph import PICTURE, Emission, model_of, serialised
-from gramstyle.network import Network
-from gramstyle.preprocessing import Preprocessing
+from gramstyle.core.arrays import Array
+from gramstyle.core.network import Network
+from gramstyle.core.preprocessing import Preprocessing
+from gramstyle.model.onnx_file.graph import IMAGE, Emission, model_of, serialised
 
-__all__ = ["LOSS", "PICTURE", "ContentTerm", "StyleTerm", "loss_model", "tensor_file"]
+__all__ = ["IMAGE", "LOSS", "ContentTerm", "StyleTerm", "loss_model", "tensor_file"]
 
 LOSS = "loss"
 
@@ -46,18 +46,18 @@ def loss_model(
     content: ContentTerm | None,
     style: Sequence[StyleTerm],
 ) -> bytes:
-    """Return a model file from the picture (1, 3, H, V) to the loss and every layer's responses.
+    """Return a model file from the image (1, 3, H, V) to the loss and every layer's responses.
 
     Everything is in float32: few runtimes have a convolution in float64.
 
     Parameters
     ----------
     network
-        Its layers, from the picture upwards.
+        Its layers, from the image upwards.
     preprocessing
         What comes before the network.
     size
-        The picture's height and width.
+        The image's height and width.
     content, style
         The terms that the loss is the sum of; at least one. Their factors hold every weight.
     """
@@ -71,7 +71,7 @@ def loss_model(
         helper.make_graph(
             graph.nodes,
             "loss",
-            [_value(PICTURE, (3, *size))],
+            [_value(IMAGE, (3, *size))],
             [helper.make_tensor_value_info(LOSS, TensorProto.FLOAT, [])]
             + [_value(name, shape) for name, shape in shapes.items()],
             graph.tensors,

@@ -13,9 +13,11 @@ import numpy as np
 import onnx
 from onnx import TensorProto, checker, helper, numpy_helper
 
-from gramstyle.arrays import Array
+from gramstyle.core.arrays import Array
+from gramstyle.core.kernels import Pooling
+from gramstyle.core.network import Convolution, Layer, Network, Pool
+from gramstyle.core.preprocessing import Preprocessing
 from gramstyle.errors import ModelError
-from gramstyle.kernels import Pooling
 from gramstyle.model.onnx_file.graph import (
     FORMAT_KEY,
     INPUT,
@@ -28,8 +30,6 @@ from gramstyle.model.onnx_file.graph import (
     serialised,
     tensors_hash,
 )
-from gramstyle.network import Convolution, Layer, Network, Pool
-from gramstyle.preprocessing import Preprocessing
 
 # A float32 VGG-19 without its classifier is 80 MB. Nothing that this engine can run is larger
 # than this, and a file is read whole before it is judged.
@@ -52,7 +52,7 @@ class Model:
     network
         Its layers, weights in float32.
     preprocessing
-        What it does to a picture first.
+        What it does to an image first.
     metadata
         What the file says of itself.
     """

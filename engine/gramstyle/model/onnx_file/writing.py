@@ -7,8 +7,9 @@ from pathlib import Path
 import onnx
 from onnx import TensorProto, checker, helper, numpy_helper
 
+from gramstyle.core.network import Convolution
+from gramstyle.core.preprocessing import Preprocessing
 from gramstyle.errors import ModelError
-from gramstyle.files import write_atomically
 from gramstyle.model.onnx_file.graph import (
     FORMAT_KEY,
     INPUT,
@@ -22,8 +23,7 @@ from gramstyle.model.onnx_file.graph import (
     tensors_hash,
 )
 from gramstyle.model.precision import Precision
-from gramstyle.network import Convolution
-from gramstyle.preprocessing import Preprocessing
+from gramstyle.system.files import write_atomically
 
 FORMAT = "2"
 
@@ -45,7 +45,7 @@ def write_model(
     path
         Where to.
     convolutions
-        From the picture upwards; a name is "conv", the block, "_", the number in the block.
+        From the image upwards; a name is "conv", the block, "_", the number in the block.
     preprocessing
         Recorded in the metadata.
     precision

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from gramstyle.arrays import Array
+from gramstyle.core.arrays import Array
 from gramstyle.errors import ModelError
 from gramstyle.model.sources.pickles import shown
 from gramstyle.model.sources.tensors import StoredTensor, Tensors

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from gramstyle.arrays import Array
+from gramstyle.core.arrays import Array
 from gramstyle.errors import ModelError
 from gramstyle.model.sources.tensors import StoredTensor, Tensors
 from gramstyle.model.sources.torch_stream import open_torch_stream, stream_tensors

@@ -26,7 +26,7 @@ import numpy as np
 
 # The program does without the package, which takes several times as long to import as h5py.
 if __name__ != "__main__":
-    from gramstyle.arrays import Array
+    from gramstyle.core.arrays import Array
     from gramstyle.errors import ModelError
     from gramstyle.model.sources.pickles import shown
     from gramstyle.model.sources.tensors import StoredTensor, Tensors

@@ -6,6 +6,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from gramstyle.core.preprocessing import Preprocessing
 from gramstyle.errors import ModelError
 from gramstyle.model.onnx_file.foreign import open_onnx
 from gramstyle.model.sources.caffe import open_caffe
@@ -17,7 +18,6 @@ from gramstyle.model.sources.torch_stream import is_torch_stream
 from gramstyle.model.sources.torch_tar import is_tar, open_torch_tar
 from gramstyle.model.sources.torch_zip import open_torch_zip
 from gramstyle.model.vgg19 import CAFFE
-from gramstyle.preprocessing import Preprocessing
 
 HEAD = 512
 HDF5_HEAD, ZIP_HEAD = b"\x89HDF\r\n\x1a\n", b"PK\x03\x04"
@@ -39,7 +39,7 @@ class Kind:
     reader
         Opens a file; None for ONNX, which says more of itself than a reader gives.
     preprocessing
-        How the networks in such files see pictures, where that is the same for all.
+        How the networks in such files see images, where that is the same for all.
     """
 
     name: str
@@ -68,7 +68,7 @@ class Opened:
     tensors
         Its tensors by name.
     preprocessing
-        How its network sees pictures, where the file itself says so.
+        How its network sees images, where the file itself says so.
     metadata
         What a model file of this program's own says of itself.
     """

@@ -16,7 +16,7 @@ from typing import IO, Any, TypeGuard, cast
 
 import numpy as np
 
-from gramstyle.arrays import Array
+from gramstyle.core.arrays import Array
 from gramstyle.errors import ModelError
 
 # The description of VGG-19's tensors takes 4 kB, those of the largest networks some hundreds.

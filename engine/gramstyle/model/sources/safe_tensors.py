@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from gramstyle.arrays import Array
+from gramstyle.core.arrays import Array
 from gramstyle.errors import ModelError
 from gramstyle.model.sources.tensors import StoredTensor, Tensors
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from gramstyle.arrays import Array
+from gramstyle.core.arrays import Array
 from gramstyle.errors import ModelError
 from gramstyle.model.sources.pickles import Storage, View, find_tensors, unpickle
 from gramstyle.model.sources.tensors import StoredTensor, Tensors

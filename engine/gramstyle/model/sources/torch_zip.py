@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from gramstyle.arrays import Array
+from gramstyle.core.arrays import Array
 from gramstyle.errors import ModelError
 from gramstyle.model.sources.pickles import MAX_BYTES, Storage, View, find_tensors, shown, unpickle
 from gramstyle.model.sources.sips import Sips

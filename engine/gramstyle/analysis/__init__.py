@@ -1,0 +1,1 @@
+"""What a run or a network looks like from inside: traces, figures, plots, comparisons."""

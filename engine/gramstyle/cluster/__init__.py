@@ -1,0 +1,1 @@
+"""Tiles and jobs on the workers of a Dask cluster."""

@@ -1,0 +1,1 @@
+"""The mathematics of the paper: operations, losses, the network and the objective."""

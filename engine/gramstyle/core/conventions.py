@@ -1,0 +1,100 @@
+"""The two ways to write the losses down: the paper's text, and its authors' released code.
+
+The released code takes means where the paper takes sums, and divides each Gram matrix by M:
+
+    (1 / (N M)) Σ (F − P)²  = 2 / (N M) · L_content     (equation 1 holds the sum and a ½)
+    (1 / N²) Σ (G/M − A/M)² = 4 · E_l                   (equation 4 holds 1 / (4 N² M²))
+
+Each of its losses is thus a multiple of the paper's, and so is each gradient. What remains of a
+convention is two factors, the weights that go with them, and where its authors started.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+
+from gramstyle.core.kernels import Pooling
+
+# The layers that the paper compares: content at one, style at five.
+CONTENT_LAYER = "conv4_2"
+STYLE_LAYERS = ("conv1_1", "conv2_1", "conv3_1", "conv4_1", "conv5_1")
+
+# The default α times the number of pixels. Differs from Gatys et al. (2015), who keep α/β: their
+# content loss is a sum over positions and their style loss is not, so with one α the style fades as
+# images grow.
+ALPHA_PIXELS = 50.0
+# The same for a normalised network, whose responses are about 1: the content loss falls with
+# their square, the style loss with their fourth power. Chosen by eye, as the other was.
+ALPHA_PIXELS_NORMALISED = 0.01
+
+
+@dataclass(frozen=True, kw_only=True)
+class Convention:
+    """How the terms of equation 7 are scaled, and the choices that go with it.
+
+    Attributes
+    ----------
+    content_factor
+        What equations 1 and 2 are multiplied by at a layer with N filters and M positions.
+    style_factor
+        What equations 4 and 6 are multiplied by.
+    layer_weight
+        The default w_l of a style layer with N filters, one of so many.
+    alpha
+        The default α; None where it depends on the network and the image's size.
+    init, pooling
+        The default start, and the network's pooling.
+    """
+
+    content_factor: Callable[[int, int], float]
+    style_factor: float
+    layer_weight: Callable[[int, int], float]
+    alpha: float | None
+    init: str
+    pooling: Pooling
+
+
+def _one(_N: int, _M: int) -> float:
+    """Equation 1 as it stands."""
+    return 1.0
+
+
+def _mean_of_squares(N: int, M: int) -> float:
+    """Σ (F − P)² / (N M), in units of equation 1."""
+    return 2.0 / (N * M)
+
+
+def _equal_shares(_N: int, layers: int) -> float:
+    """w_l = 1 / (number of style layers)."""
+    return 1.0 / layers
+
+
+def _inverse_square_of_filters(N: int, _layers: int) -> float:
+    """w_l = 1000 / N², N the layer's filters."""
+    return 1e3 / N**2
+
+
+PAPER = Convention(
+    content_factor=_one,
+    style_factor=1.0,
+    layer_weight=_equal_shares,
+    alpha=None,
+    init="noise",
+    pooling="avg",
+)
+
+# leongatys/PytorchNeuralStyleTransfer, by the paper's first author.
+AUTHOR = Convention(
+    content_factor=_mean_of_squares,
+    style_factor=4.0,
+    layer_weight=_inverse_square_of_filters,
+    alpha=1.0,
+    init="content",
+    pooling="max",
+)
+
+# None: the paper's formulas. Differs from Gatys et al. (2015), who start from noise: fewer
+# iterations lead to a clean image from the photograph.
+CONVENTIONS: Mapping[str | None, Convention] = MappingProxyType(
+    {None: replace(PAPER, init="content"), "paper": PAPER, "author": AUTHOR}
+)

@@ -1,0 +1,107 @@
+"""The operations of the network, each forward with its backward right below it.
+
+Shapes: X (C, H, V) is what an operation reads, Y or Z or F what it gives; there is no batch
+dimension. dX is the derivative of the loss by X and has X's shape. A backward takes exactly
+the arrays that it needs. Every function keeps the float type that it is given, so in float64
+these are the reference that everything faster is held against.
+"""
+
+from types import EllipsisType
+
+from gramstyle.core.arrays import Array, namespace
+
+
+def conv2d_forward(X: Array, W: Array, b: Array) -> Array:
+    """Z[n, y, x] = b[n] + Σ_{c,i,j} W[n, c, i, j] X[c, y + i − 1, x + j − 1], zeros outside X.
+
+    X (C, H, V), W (N, C, 3, 3), b (N,) → Z (N, H, V): nine shifted matrix products.
+    """
+    xp = namespace(X)
+    _, H, V = X.shape
+    padded = _padded(X)
+    Z = b[:, None, None] + xp.zeros((W.shape[0], H, V), dtype=X.dtype)
+    for i in range(3):
+        for j in range(3):
+            Z += xp.tensordot(W[:, :, i, j], padded[:, i : i + H, j : j + V], axes=1)
+    return Z
+
+
+def conv2d_backward(dZ: Array, W: Array) -> Array:
+    """dX[c, y, x] = Σ_{n,i,j} W[n, c, i, j] dZ[n, y − i + 1, x − j + 1], zeros outside dZ.
+
+    dZ (N, H, V), W (N, C, 3, 3) → dX (C, H, V). The signs of i and j have changed: it is the
+    forward with each kernel turned by 180° and the roles of N and C exchanged.
+    """
+    xp = namespace(dZ)
+    _, H, V = dZ.shape
+    padded = _padded(dZ)
+    dX = xp.zeros((W.shape[1], H, V), dtype=dZ.dtype)
+    for i in range(3):
+        for j in range(3):
+            flipped = W[:, :, 2 - i, 2 - j].T
+            dX += xp.tensordot(flipped, padded[:, i : i + H, j : j + V], axes=1)
+    return dX
+
+
+def relu_forward(Z: Array) -> Array:
+    """F = max(0, Z)."""
+    return namespace(Z).maximum(Z, 0)
+
+
+def relu_backward(dF: Array, F: Array) -> Array:
+    """dZ = dF where F > 0, else 0: at the kink itself the derivative is 0."""
+    return namespace(F).where(F > 0, dF, 0)
+
+
+def max_pool_forward(X: Array) -> Array:
+    """Y = the largest of each 2×2 window of X (C, H, V); an odd last row or column is left out."""
+    xp = namespace(X)
+    a, b, c, d = (X[window] for window in windows(X))
+    return xp.maximum(xp.maximum(a, b), xp.maximum(c, d))
+
+
+def max_pool_backward(dY: Array, X: Array) -> Array:
+    """dX = dY at the largest of each 2×2 window, 0 elsewhere.
+
+    Of several that are equal the first in reading order takes all, as in ONNX Runtime and
+    PyTorch.
+    """
+    xp = namespace(X)
+    dX = xp.zeros_like(X)
+    Y = max_pool_forward(X)
+    free = xp.full(Y.shape, True)
+    for window in windows(X):
+        chosen = free & (X[window] == Y)
+        dX[window] = xp.where(chosen, dY, 0)
+        free &= ~chosen
+    return dX
+
+
+def avg_pool_forward(X: Array) -> Array:
+    """Y = the mean of each 2×2 window of X (C, H, V); an odd last row or column is left out."""
+    a, b, c, d = (X[window] for window in windows(X))
+    return (a + b + c + d) / 4
+
+
+def avg_pool_backward(dY: Array, X: Array) -> Array:
+    """dX = dY / 4 at each of a window's four positions; X lends only its shape."""
+    dX = namespace(dY).zeros(X.shape, dtype=dY.dtype)
+    for window in windows(X):
+        dX[window] = dY / 4
+    return dX
+
+
+def windows(X: Array) -> list[tuple[slice | EllipsisType, ...]]:
+    """Return the four members of every 2×2 window of X (…, H, V) in reading order, as indices."""
+    H, V = X.shape[-2:]
+    return [
+        (..., slice(i, H // 2 * 2, 2), slice(j, V // 2 * 2, 2)) for i in range(2) for j in range(2)
+    ]
+
+
+def _padded(X: Array) -> Array:
+    """Return X (C, H, V) with a border of zeros, (C, H + 2, V + 2)."""
+    C, H, V = X.shape
+    padded = namespace(X).zeros((C, H + 2, V + 2), dtype=X.dtype)
+    padded[:, 1 : H + 1, 1 : V + 1] = X
+    return padded

@@ -1,0 +1,55 @@
+"""Equations 1 to 6 of Gatys, Ecker, Bethge (2015), each loss with its gradient right below it.
+
+F, P are responses of one layer, shape (N, M): N filters at M positions. G, A are Gram
+matrices, shape (N, N). M is an argument and never F.shape[1]: on a piece of an image the two
+differ. Losses are summed in float64 whatever the float type of the responses.
+"""
+
+from collections.abc import Mapping
+from functools import reduce
+from operator import add
+
+from gramstyle.core.arrays import Array, cast, namespace
+
+
+def content_loss(F: Array, P: Array) -> float:
+    """L_content = ½ Σ_ij (F_ij − P_ij)²  (equation 1)."""
+    xp = namespace(F)
+    return 0.5 * float(xp.sum(xp.square(F - P), dtype=xp.float64))
+
+
+def content_gradient(F: Array, P: Array) -> Array:
+    """∂L_content/∂F = F − P where F > 0, else 0  (equation 2)."""
+    return namespace(F).where(F > 0, F - P, 0)
+
+
+def gram(F: Array) -> Array:
+    """G_ij = Σ_k F_ik F_jk, that is G = F Fᵀ  (equation 3)."""
+    return F @ F.T
+
+
+def style_loss(G: Array, A: Array, N: int, M: int) -> float:
+    """E_l = 1/(4 N² M²) Σ_ij (G_ij − A_ij)²  (equation 4)."""
+    xp = namespace(G)
+    return float(xp.sum(xp.square(G - A), dtype=xp.float64)) / (4.0 * N**2 * M**2)
+
+
+def total_style_loss(E: Mapping[str, float], w: Mapping[str, float]) -> float:
+    """L_style = Σ_l w_l E_l  (equation 5)."""
+    # One addition after the other: what `sum` does with floats changed in Python 3.12.
+    return reduce(add, (w[layer] * E[layer] for layer in w), 0.0)
+
+
+def style_gradient(F: Array, G: Array, A: Array, N: int, M: int) -> Array:
+    """∂E_l/∂F = 1/(N² M²) ((Fᵀ (G − A))ᵀ) where F > 0, else 0  (equation 6).
+
+    G and A are symmetric, so (Fᵀ (G − A))ᵀ = (G − A) F.
+    """
+    xp = namespace(F)
+    D = cast((G - A) / (float(N) ** 2 * float(M) ** 2), F.dtype)
+    return xp.where(F > 0, D @ F, 0)
+
+
+def total_loss(content: float, style: float, alpha: float, beta: float) -> float:
+    """L_total = α L_content + β L_style  (equation 7)."""
+    return alpha * content + beta * style

@@ -1,0 +1,233 @@
+"""The network as a list of named layers, its forward sweep, and the same list reversed."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from gramstyle.core import layers
+from gramstyle.core.arrays import Array, namespace
+from gramstyle.core.kernels import Kernels, PlainKernels, Pooling
+from gramstyle.errors import ImageError, OptionError
+
+# The responses of one image by layer name, each (N, H, V), after the ReLU.
+Responses = Mapping[str, Array]
+
+# add_seed(name, dF): dF plus the derivative of the loss terms that look at this layer directly.
+AddSeed = Callable[[str, Array | None], Array]
+
+
+@dataclass(frozen=True)
+class Convolution:
+    """A 3×3 convolution and the ReLU behind it: W (N, C, 3, 3), b (N,)."""
+
+    name: str
+    W: Array
+    b: Array
+
+
+@dataclass(frozen=True)
+class Pool:
+    """A 2×2 pooling with stride 2."""
+
+    name: str
+    kind: Pooling
+
+
+Layer = Convolution | Pool
+
+
+@dataclass(frozen=True)
+class Network:
+    """A plain chain of 3×3 convolutions (each with its ReLU) and 2×2 poolings.
+
+    Parameters
+    ----------
+    layers
+        From the image upwards. Weights may have any float type; the sweeps keep it.
+    """
+
+    layers: tuple[Layer, ...]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The layers' names from the image upwards."""
+        return tuple(layer.name for layer in self.layers)
+
+    def until(self, names: Iterable[str]) -> "Network":
+        """Return the network cut off above the deepest of `names`.
+
+        Raises
+        ------
+        OptionError
+            If a name is not a layer of this network.
+        """
+        wanted = tuple(names)
+        for name in wanted:
+            if name not in self.names:
+                raise OptionError(
+                    f"unknown layer {name!r}; the network's layers are {', '.join(self.names)}"
+                )
+        deepest = max(self.names.index(name) for name in wanted)
+        return Network(self.layers[: deepest + 1])
+
+    def pooled_by(self, kind: Pooling) -> "Network":
+        """Return the same network with every pooling of this kind."""
+        return Network(
+            tuple(
+                replace(layer, kind=kind) if isinstance(layer, Pool) else layer
+                for layer in self.layers
+            )
+        )
+
+    def astype(self, dtype: Any) -> "Network":
+        """Return the same network with its weights in another float type."""
+        return Network(
+            tuple(
+                replace(layer, W=layer.W.astype(dtype), b=layer.b.astype(dtype))
+                if isinstance(layer, Convolution)
+                else layer
+                for layer in self.layers
+            )
+        )
+
+    def shapes(self, height: int, width: int) -> dict[str, tuple[int, int, int]]:
+        """Return the shape (N, H, V) of every layer's responses to an image of this size.
+
+        Raises
+        ------
+        ImageError
+            If the image is so small that a pooling has nothing left to pool.
+        """
+        result: dict[str, tuple[int, int, int]] = {}
+        channels, h, v = 3, height, width
+        for layer in self.layers:
+            if isinstance(layer, Convolution):
+                channels = layer.W.shape[0]
+            else:
+                h, v = h // 2, v // 2
+            if min(h, v) < 1:
+                pools = sum(isinstance(each, Pool) for each in self.layers)
+                raise ImageError(
+                    f"an image of {width}×{height} pixels is too small for layer "
+                    f"{self.layers[-1].name}: both edges must be at least {2**pools} pixels; "
+                    "give a larger image or a larger --size"
+                )
+            result[layer.name] = (channels, h, v)
+        return result
+
+    def operations(self, height: int, width: int) -> dict[str, int]:
+        """Return how many floating-point operations each layer takes in one direction.
+
+        Counted are multiplications, additions and divisions, as `layers` does them. The numbers
+        hold for the forward and for the backward, which take equally many:
+
+        - A convolution takes 2 · 9 · N · C · M, half of them multiplications. Each of its N · M
+          sums starts at its bias and adds 9 · C products; backward each of the C · M sums starts
+          at 0 and adds 9 · N. Products with the zeros of the padding are done, so they count.
+        - An average pooling takes 4 for each window: three additions and a division, backward
+          a division for each of the four positions.
+        - A ReLU and a max pooling only compare and choose: 0.
+
+        Raises
+        ------
+        ImageError
+            If the image is so small that a pooling has nothing left to pool.
+        """
+        result: dict[str, int] = {}
+        for layer, (N, H, V) in zip(self.layers, self.shapes(height, width).values(), strict=True):
+            if isinstance(layer, Convolution):
+                result[layer.name] = 2 * 9 * N * int(layer.W.shape[1]) * H * V
+            else:
+                result[layer.name] = 4 * N * H * V if layer.kind == "avg" else 0
+        return result
+
+    def forward(self, v: Array) -> dict[str, Array]:
+        """Return the responses of every layer to the input v (3, H, V), in v's float type."""
+        responses: dict[str, Array] = {}
+        F = v
+        for layer in self.layers:
+            if isinstance(layer, Convolution):
+                F = layers.relu_forward(layers.conv2d_forward(F, layer.W, layer.b))
+            elif layer.kind == "max":
+                F = layers.max_pool_forward(F)
+            else:
+                F = layers.avg_pool_forward(F)
+            responses[layer.name] = F
+        return responses
+
+    def choices(self, responses: Responses) -> dict[str, Array]:
+        """Return what the network chose for one image, by layer.
+
+        As long as none of it changes, the responses are an affine function of the input. Where
+        one does is a kink, and no difference across it is a derivative.
+
+        Parameters
+        ----------
+        responses
+            Of every layer, as `forward` gives them.
+
+        Returns
+        -------
+        dict
+            For a convolution, which of its ReLUs are open: F > 0, bool, (N, H, V). For a max
+            pooling, which of each window's four is the largest: 0 to 3 in reading order, the
+            first of several, (C, H // 2, V // 2). An average pooling chooses nothing.
+        """
+        result: dict[str, Array] = {}
+        for name_below, layer in zip((None, *self.names[:-1]), self.layers, strict=True):
+            if isinstance(layer, Convolution):
+                result[layer.name] = responses[layer.name] > 0
+            elif layer.kind == "max":
+                assert name_below is not None  # noqa: S101 - a network starts with a convolution
+                X = responses[name_below]
+                xp = namespace(X)
+                members = xp.stack([X[window] for window in layers.windows(X)])
+                result[layer.name] = xp.argmax(members, axis=0)
+        return result
+
+    def backward(
+        self,
+        responses: Responses,
+        add_seed: AddSeed,
+        *,
+        kernels: Kernels | None = None,
+    ) -> Array:
+        """Carry the losses' derivatives by the responses down to the network's input.
+
+        The list of `forward` from its end: at each layer the loss terms that look at it are
+        added, then the layer is crossed.
+
+        Parameters
+        ----------
+        responses
+            What `forward` (or a session that runs the same network) gave.
+        add_seed
+            ``add_seed(name, dF)`` returns dF plus the derivative of the loss terms that look
+            at layer `name` directly; dF is None at the deepest layer, which must have one.
+            May work in place.
+        kernels
+            How to compute the steps; plainly by default. Some use the memory of responses that
+            the sweep has passed: `responses` is then spent.
+
+        Returns
+        -------
+        dv
+            The derivative of the loss by the network's input, shape (3, H, V).
+        """
+        step = PlainKernels() if kernels is None else kernels
+        below = (None, *self.names[:-1])
+        dF: Array | None = None
+        try:
+            for layer, name_below in zip(reversed(self.layers), reversed(below), strict=True):
+                F = responses[layer.name]
+                dF = add_seed(layer.name, dF)
+                if isinstance(layer, Convolution):
+                    dF = step.convolution_backward(dF, F, layer.W)
+                else:
+                    assert name_below is not None  # noqa: S101 - a network starts with a convolution
+                    dF = step.pool_backward(dF, responses[name_below], layer.kind)
+                step.passed(F)
+        finally:
+            step.sweep_ends()
+        assert dF is not None  # noqa: S101 - a network has at least one layer
+        return dF

@@ -1,0 +1,50 @@
+"""From pixels to the network's input and back, and the gradient's way across the same step."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from gramstyle.core.arrays import Array, namespace
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """What a network's authors did to an image before its first layer.
+
+    Parameters
+    ----------
+    channels
+        "BGR" or "RGB": the order in which the network expects the three colours.
+    mean
+        What is subtracted from each channel, in the network's order, on the scale 0..255.
+    scale
+        What the difference is multiplied by, in the network's order.
+    """
+
+    channels: Literal["BGR", "RGB"]
+    mean: tuple[float, float, float]
+    scale: tuple[float, float, float]
+
+    def forward(self, x: Array) -> Array:
+        """v = scale · (x − mean): pixels x (3, H, V), RGB, 0..255, to the network's input."""
+        mean, scale = self._columns(x)
+        return (self._reorder(x) - mean) * scale
+
+    def backward(self, dv: Array) -> Array:
+        """dx = scale · dv, the channels put back in the order red, green, blue."""
+        _, scale = self._columns(dv)
+        return self._reorder(dv * scale)
+
+    def inverse(self, v: Array) -> Array:
+        """x = v / scale + mean: the network's input back to pixels."""
+        mean, scale = self._columns(v)
+        return self._reorder(v / scale + mean)
+
+    def _reorder(self, image: Array) -> Array:
+        # Reversing three channels is its own inverse.
+        return image[::-1, ...] if self.channels == "BGR" else image
+
+    def _columns(self, like: Array) -> tuple[Array, Array]:
+        xp = namespace(like)
+        mean = xp.reshape(xp.asarray(self.mean, dtype=like.dtype), (3, 1, 1))
+        scale = xp.reshape(xp.asarray(self.scale, dtype=like.dtype), (3, 1, 1))
+        return mean, scale

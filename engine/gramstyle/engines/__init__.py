@@ -1,0 +1,1 @@
+"""The ways to compute an evaluation fast, and the registry that names them."""

@@ -1,0 +1,1 @@
+"""The evaluation on an NVIDIA GPU."""

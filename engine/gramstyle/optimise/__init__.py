@@ -1,0 +1,1 @@
+"""L-BFGS-B: SciPy's, the reference, and the same method over any array namespace."""

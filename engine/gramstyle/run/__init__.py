@@ -1,0 +1,1 @@
+"""One run: its options, plan, scales, records, checkpoints and resumption."""

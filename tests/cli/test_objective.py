@@ -1,0 +1,199 @@
+"""`gramstyle objective export`: files that run by themselves, one line when something is wrong."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import PIL.Image
+import pytest
+
+from gramstyle.cli import main
+from gramstyle.engines.onnx_session import open_session
+from gramstyle.images import read_image, resize
+from gramstyle.model import Model
+from gramstyle.run.options import Options
+from gramstyle.run.prepare import prepare
+
+Run = Callable[..., int]
+
+INPUTS = {"photo.png", "painting.jpg"}
+IMAGES = ("--content", "photo.png", "--style", "painting.jpg")
+
+# float32 sums through 13 layers, one side in ONNX Runtime and the other half in NumPy.
+ROUNDING = 1e-4
+
+
+@pytest.fixture
+def folder(tmp_path: Path, rng: np.random.Generator) -> Path:
+    """A folder with a photograph and a painting."""
+    for name, shape in (("photo.png", (36, 48, 3)), ("painting.jpg", (40, 30, 3))):
+        PIL.Image.fromarray(rng.integers(0, 256, shape, np.uint8)).save(tmp_path / name)
+    return tmp_path
+
+
+@pytest.fixture
+def run(folder: Path, tiny_model_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Run `gramstyle objective export -o out.onnx` in that folder."""
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("GRAMSTYLE_MODEL", str(tiny_model_path))
+
+    def call(*arguments: str, output: str = "out.onnx") -> int:
+        return main(["objective", "export", "-o", output, "--threads", "2", *arguments])
+
+    return call
+
+
+def evaluate(path: Path, **feeds: Any) -> dict[str, np.ndarray]:
+    session = open_session(path.read_bytes(), threads=1)
+    names = [each.name for each in session.get_outputs()]
+    return dict(zip(names, session.run(None, feeds), strict=True))
+
+
+def said(path: Path) -> dict[str, str]:
+    return {p.key: p.value for p in onnx.load(path).metadata_props}
+
+
+def relative(found: np.ndarray, truth: np.ndarray) -> float:
+    return float(np.linalg.norm(found - truth) / np.linalg.norm(truth))
+
+
+def assert_one_line(capsys: pytest.CaptureFixture[str], *words: str) -> None:
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("gramstyle: error: ")
+    assert captured.err.count("\n") == 1
+    for word in words:
+        assert word in captured.err
+
+
+def files(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+def test_the_file_gives_the_loss_and_gradient_that_a_transfer_has(
+    run: Run,
+    folder: Path,
+    tiny_model_path: Path,
+    rng: np.random.Generator,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert run(*IMAGES, "--size", "48x36", "--alpha", "0.1") == 0
+    assert capsys.readouterr().out == "wrote out.onnx (0.0 MB)\n"
+    assert files(folder) == INPUTS | {"out.onnx"}
+    x = rng.uniform(0, 255, (3, 36, 48)).astype(np.float32)
+    found = evaluate(folder / "out.onnx", x=x[None])
+    options = Options(size=48, alpha=0.1, engine="numpy")
+    prepared = prepare(folder / "photo.png", folder / "painting.jpg", options,
+                       model=tiny_model_path)  # fmt: skip
+    expected = prepared.objective.loss_and_gradient(x.astype(np.float64))
+    assert found["loss"] == pytest.approx(expected.loss, rel=ROUNDING)
+    assert relative(found["gradient"][0], expected.gradient) < ROUNDING
+
+
+def test_the_photograph_is_resized_to_the_exact_size(run: Run, folder: Path) -> None:
+    assert run(*IMAGES, "--size", "35x41") == 0
+    session = open_session((folder / "out.onnx").read_bytes(), threads=1)
+    assert [each.shape for each in session.get_inputs()] == [[1, 3, 41, 35]]
+
+
+def test_the_file_says_what_it_is_made_of(run: Run, folder: Path, tiny_model: Model) -> None:
+    assert run(*IMAGES, "--size", "48x36", "--beta", "2", "--pooling", "max") == 0
+    found = said(folder / "out.onnx")
+    assert found["licence"] == "none"
+    assert found["model.sha256"] == tiny_model.sha256
+    assert found["program"].startswith("gramstyle ")
+    assert (found["size"], found["targets"]) == ("48x36", "stored")
+    assert found["preprocessing.channels"] == "BGR"
+    objective = json.loads(found["objective"])
+    assert (objective["beta"], objective["pooling"], objective["convention"]) == (2, "max", None)
+    assert objective["alpha"] == 50 / (48 * 36)
+    assert objective["content"]["name"] == "photo.png"
+    assert len(objective["content"]["pixels"]) == len(objective["style"]["pixels"]) == 64
+    # A photograph of the size asked for is the one that a transfer of this size sees.
+    settings = prepare(folder / "photo.png", None, Options(size=48), model=tiny_model.path).settings
+    assert objective["content"]["pixels"] == settings["content"]["pixels"]
+
+
+def test_two_files_compute_together_what_one_with_its_targets_inside_does(
+    run: Run, folder: Path, rng: np.random.Generator
+) -> None:
+    pair = ("--targets", "inputs", "--targets-model", "targets.onnx", "--alpha", "0.1")
+    assert run(*IMAGES, "--size", "48x36", "--alpha", "0.1", output="stored.onnx") == 0
+    assert run(*pair) == 0
+    assert files(folder) == INPUTS | {"stored.onnx", "out.onnx", "targets.onnx"}
+    x = rng.uniform(0, 255, (1, 3, 36, 48)).astype(np.float32)
+    photo = np.asarray(PIL.Image.open("photo.png"), np.float32).transpose(2, 0, 1)[None]
+    painting = resize(read_image("painting.jpg"), 36, 48).pixels.transpose(2, 0, 1)[None]
+    of_photo = evaluate(folder / "targets.onnx", x=photo)
+    targets = evaluate(folder / "targets.onnx", x=np.ascontiguousarray(painting))
+    targets["conv4_2.P"] = of_photo["conv4_2.P"]
+    found = evaluate(folder / "out.onnx", x=x, **targets)
+    expected = evaluate(folder / "stored.onnx", x=x)
+    assert found["loss"] == pytest.approx(expected["loss"], rel=ROUNDING)
+    assert relative(found["gradient"], expected["gradient"]) < ROUNDING
+
+
+def test_without_a_photograph_the_file_takes_any_size(run: Run, folder: Path) -> None:
+    assert run("--style", "painting.jpg", "--style-layers", "conv1_1,conv2_1") == 0
+    for height, width in ((20, 30), (33, 17)):
+        x = np.full((1, 3, height, width), 100, np.float32)
+        assert evaluate(folder / "out.onnx", x=x)["gradient"].shape == x.shape
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ((), "name --content, --style or both, or take --targets inputs"),
+        (("--content", "photo.png"), "add --size WxH"),
+        (("--size", "48"), "argument --size: '48' is not a size like 640x480"),
+        (("--size", "0x48"), "'0x48' is not a size like 640x480"),
+        ((*IMAGES, "--size", "8x8"), "too small for layer conv5_1"),
+        (("--style", "painting.jpg", "--size", "8x48"), "both edges must be at least 16 pixels"),
+        ((*IMAGES, "--targets", "inputs"), "--targets inputs takes no images"),
+        (("--targets", "inputs"), "add --alpha A or --size WxH"),
+        ((*IMAGES, "--size", "48x36", "--targets-model", "t.onnx"), "is for --targets inputs"),
+        ((*IMAGES, "--size", "48x36", "--content-layer", "conv9_9"), "unknown layer 'conv9_9'"),
+        (("--content", "none.png", "--size", "48x36"), "none.png"),
+        (
+            ("--targets", "inputs", "--alpha", "1", "--targets-model", "out.onnx"),
+            "out.onnx would overwrite",
+        ),
+        (("--targets", "inputs", "--alpha", "1", "--targets-model", "no/t.onnx"), "no folder no"),
+    ],
+)
+def test_what_cannot_be_done_is_one_line_and_nothing_is_written(
+    arguments: tuple[str, ...],
+    words: str,
+    run: Run,
+    folder: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    try:
+        code = run(*arguments)
+    except SystemExit as stop:  # argparse's own way out
+        code = int(str(stop.code))
+    assert code == 2
+    assert_one_line(capsys, words)
+    assert files(folder) == INPUTS
+
+
+@pytest.mark.parametrize("output", ["photo.png", "painting.jpg"])
+def test_an_image_is_not_overwritten(
+    output: str, run: Run, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = (folder / output).read_bytes()
+    assert run(*IMAGES, "--size", "48x36", output=output) == 2
+    assert_one_line(capsys, f"{output} would overwrite")
+    assert (folder / output).read_bytes() == before
+
+
+def test_the_model_is_not_overwritten(
+    run: Run, folder: Path, tiny_model_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = tiny_model_path.read_bytes()
+    assert run(*IMAGES, "--size", "48x36", output=str(tiny_model_path)) == 2
+    assert_one_line(capsys, "would overwrite")
+    assert tiny_model_path.read_bytes() == before

@@ -1,0 +1,182 @@
+"""`gramstyle plot`: records in, an image out, one line when something is wrong."""
+
+import json
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gramstyle.cli import main, plot
+from gramstyle.run.records import Point
+
+START = {"alpha": 1.0, "beta": 2.0, "style_layers": ["conv1_1"], "style_weights": [3.0]}
+MAGIC = {".png": b"\x89PNG\r\n", ".svg": b"<?xml", ".pdf": b"%PDF-"}
+
+
+def lines(*, iterations: int = 3, loss: float = 8.0) -> str:
+    entries: list[dict[str, Any]] = [{"event": "start", **START}]
+    for number in range(1, iterations + 1):
+        losses = {"loss": loss, "content": loss / 4, "style_loss": loss * 3 / 8}
+        at = {"iteration": number, "seconds": float(number), "style": {"conv1_1": loss / 8}}
+        entries.append({"event": "iteration", **losses, **at})
+    return "".join(json.dumps(entry) + "\n" for entry in entries)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with two records, in which the program runs."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.jsonl").write_text(lines())
+    (tmp_path / "b.jsonl").write_text(lines(iterations=2) + '{"event": "itera')
+    return tmp_path
+
+
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Mapping[str, Sequence[Point]], Any]]:
+    """What was to be drawn, in place of drawing it."""
+    calls: list[tuple[Mapping[str, Sequence[Point]], Any]] = []
+
+    def record(runs: Mapping[str, Sequence[Point]], **how: Any) -> bytes:
+        calls.append((runs, how))
+        return b"an image"
+
+    monkeypatch.setattr(plot, "loss_curves", record)
+    return calls
+
+
+def assert_one_line(capsys: pytest.CaptureFixture[str], *words: str) -> None:
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("gramstyle: error: ")
+    assert captured.err.count("\n") == 1
+    for word in words:
+        assert word in captured.err
+
+
+@pytest.mark.parametrize("suffix", [".png", ".svg", ".pdf", ".PNG"])
+def test_records_in_and_an_image_out(
+    folder: Path, capsys: pytest.CaptureFixture[str], suffix: str
+) -> None:
+    assert main(["plot", "a.jsonl", "b.jsonl", "-o", f"curves{suffix}"]) == 0
+    assert capsys.readouterr() == (f"wrote curves{suffix} with 2 runs\n", "")
+    assert (folder / f"curves{suffix}").read_bytes().startswith(MAGIC[suffix.lower()])
+    assert {path.name for path in folder.iterdir()} == {"a.jsonl", "b.jsonl", f"curves{suffix}"}
+
+
+def test_every_run_is_drawn_by_its_name_as_far_as_it_is_whole(
+    folder: Path, drawn: list[Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["plot", "a.jsonl", "b.jsonl", "-o", "curves.svg", "--by", "seconds"]) == 0
+    ((runs, how),) = drawn
+    assert {name: len(points) for name, points in runs.items()} == {"a.jsonl": 3, "b.jsonl": 2}
+    assert runs["a.jsonl"][0].layers == {"conv1_1": 6.0}
+    assert how == {"by": "seconds", "suffix": ".svg"}
+    assert (folder / "curves.svg").read_bytes() == b"an image"
+
+
+def test_a_name_has_its_folder_only_where_two_are_alike(folder: Path, drawn: list[Any]) -> None:
+    other = folder / "other" / "a.jsonl"
+    other.parent.mkdir()
+    other.write_text(lines())
+    assert main(["plot", "other/a.jsonl", "-o", "curves.png"]) == 0
+    assert main(["plot", "a.jsonl", "other/a.jsonl", "b.jsonl", "-o", "curves.png"]) == 0
+    assert [list(runs) for runs, _ in drawn] == [
+        ["a.jsonl"],
+        ["a.jsonl", "other/a.jsonl", "b.jsonl"],
+    ]
+
+
+def test_an_older_image_is_replaced(folder: Path, drawn: list[Any]) -> None:
+    (folder / "curves.png").write_bytes(b"old")
+    assert main(["plot", "a.jsonl", "-o", "curves.png"]) == 0
+    assert (folder / "curves.png").read_bytes() == b"an image"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("a.jsonl", "-o", "curves.bmp"), ("curves.bmp", ".png, .svg or .pdf")),
+        (("a.jsonl", "-o", "curves"), ("curves", ".png, .svg or .pdf")),
+        (("a.jsonl", "-o", "a.jsonl"), ("a.jsonl", ".png, .svg or .pdf")),
+        (("a.jsonl", "-o", "no/curves.png"), ("no/curves.png", "no folder")),
+        (("a.jsonl", "-o", "folder.png"), ("folder.png", "not a file")),
+        (("no.jsonl", "-o", "curves.png"), ("no.jsonl",)),
+        ((".", "-o", "curves.png"), ("cannot read .",)),
+        (("a.jsonl", "bad.jsonl", "-o", "curves.png"), ("bad.jsonl, line 3", "NaN")),
+        (("still.jsonl", "-o", "curves.png"), ("every loss is 0",)),
+        (("a.jsonl", "begun.jsonl", "-o", "curves.png"), ("begun.jsonl, line 1",)),
+    ],
+)
+def test_what_cannot_be_used_is_one_line_and_leaves_nothing(
+    folder: Path,
+    capsys: pytest.CaptureFixture[str],
+    arguments: tuple[str, ...],
+    words: tuple[str, ...],
+) -> None:
+    (folder / "bad.jsonl").write_text(lines(iterations=1) + lines(loss=float("nan")))
+    (folder / "bad.jsonl").write_text(
+        lines(iterations=1) + lines(loss=float("nan")).splitlines()[2] + "\n"
+    )
+    (folder / "still.jsonl").write_text(lines(loss=0.0))
+    (folder / "begun.jsonl").write_text(lines(iterations=0))
+    (folder / "folder.png").mkdir()
+    before = {path.name: path.is_file() and path.read_bytes() for path in folder.iterdir()}
+    assert main(["plot", *arguments]) == 2
+    assert_one_line(capsys, *words)
+    after = {path.name: path.is_file() and path.read_bytes() for path in folder.iterdir()}
+    assert after == before
+
+
+@pytest.mark.parametrize("kind", ["itself", "link", "hard link"])
+def test_a_record_is_never_overwritten_by_whatever_name(
+    folder: Path, capsys: pytest.CaptureFixture[str], kind: str
+) -> None:
+    record = folder / "record.png"
+    record.write_text(lines())
+    output = folder / ("record.png" if kind == "itself" else "other.png")
+    if kind == "link":
+        output.symlink_to(record)
+    elif kind == "hard link":
+        os.link(record, output)
+    assert main(["plot", "a.jsonl", "record.png", "-o", output.name]) == 2
+    assert_one_line(capsys, output.name, "overwrite a record")
+    assert record.read_text() == lines()
+    assert output.read_text() == lines()
+
+
+def test_a_name_with_a_line_break_still_gives_one_line(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "a\nb.jsonl").write_text("junk\n")
+    assert main(["plot", "a\nb.jsonl", "-o", "curves.png"]) == 2
+    assert_one_line(capsys, r"a\nb.jsonl, line 1")
+
+
+def test_without_matplotlib_one_line_says_what_to_install(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    assert main(["plot", "a.jsonl", "-o", "curves.png"]) == 2
+    assert_one_line(capsys, 'pip install "gramstyle[plots]"')
+
+
+@pytest.mark.parametrize("arguments", [(), ("a.jsonl",), ("a.jsonl", "-o", "x.png", "--by", "x")])
+def test_a_wrong_command_line_is_one_line_that_points_to_the_help(
+    arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(["plot", *arguments])
+    assert stop.value.code == 2
+    assert_one_line(capsys, "gramstyle plot --help")
+
+
+def test_the_help_names_every_option_with_its_default(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(["plot", "--help"])
+    assert stop.value.code == 0
+    text = " ".join(capsys.readouterr().out.split())
+    for word in ("RECORD", "--output", ".png, .svg or .pdf", "--by", "(default iterations)"):
+        assert word in text

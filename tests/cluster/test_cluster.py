@@ -1,0 +1,526 @@
+"""Tiles on a Dask cluster: the local tiles' bits, whatever happens to the workers."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from gramstyle.cluster.client import Cluster, open_cluster
+from gramstyle.cluster.objective import ClusterObjective, cluster_objective
+from gramstyle.core.conventions import STYLE_LAYERS
+from gramstyle.core.objective import ContentTarget, Evaluation, Objective, Weights
+from gramstyle.engines.registry import EngineName, open_engine
+from gramstyle.errors import GramstyleError, ModelError, NonFiniteError, OptionError
+from gramstyle.model import Model, read_model
+from gramstyle.tiling import (
+    Shelf,
+    TiledObjective,
+    Tiling,
+    remote,
+    tiled_content_targets,
+    tiled_style_targets,
+)
+
+pytest.importorskip("distributed")
+pytest.importorskip("numba")
+
+LAYER = "conv4_2"
+WEIGHTS = Weights(alpha=1e-3, beta=10.0, w=dict.fromkeys(STYLE_LAYERS, 0.2))
+EDGE = 48  # 3 × 4 tiles of a photograph of 120 × 150 pixels: an uneven tree
+
+
+def image(height: int, width: int, seed: int) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    return rng.uniform(0, 255, (3, height, width)).astype(np.float32)
+
+
+P, A, X = image(120, 150, 1), image(90, 77, 2), image(120, 150, 3)
+
+
+@pytest.fixture(scope="module")
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Workers keep the model here, not in the user's cache."""
+    folder = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(folder))
+        patch.delenv("GRAMSTYLE_MODEL", raising=False)
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def cluster(own_cache: Path) -> Iterator[Cluster]:
+    with open_cluster(workers=2, threads=1, patience=30) as cluster:
+        yield cluster
+
+
+def on_cluster(
+    cluster: Cluster,
+    file: Model,
+    *,
+    engine: EngineName = "winograd",
+    photograph: np.ndarray | None = P,
+    artwork: np.ndarray | None = A,
+    weights: Weights = WEIGHTS,
+) -> ClusterObjective:
+    return cluster_objective(
+        cluster,
+        file=file,
+        engine=engine,
+        pooling="avg",
+        content_layer=LAYER,
+        style_layers=STYLE_LAYERS,
+        photograph=photograph,
+        artwork=artwork,
+        weights=weights,
+        convention=None,
+        edge=EDGE,
+        shelf=10**8,
+    )
+
+
+def here(
+    file: Model,
+    *,
+    engine: EngineName = "winograd",
+    photograph: np.ndarray | None = P,
+    artwork: np.ndarray | None = A,
+) -> TiledObjective:
+    """The same objective by local tiles: the oracle."""
+    layers = (*(() if photograph is None else (LAYER,)), *(() if artwork is None else STYLE_LAYERS))
+    network = file.network.until(layers).pooled_by("avg")
+    opened = open_engine(engine, file, network, layers, pooling="avg", threads=1)
+    canvas = artwork if photograph is None else photograph
+    assert canvas is not None
+    tiling, shelf = Tiling(network, *canvas.shape[1:], EDGE), Shelf(memory=10**8)
+    style, content, targets = {}, None, None
+    if artwork is not None:
+        style = tiled_style_targets(
+            opened.forward, opened.kernels, file.preprocessing, STYLE_LAYERS, artwork,
+            Tiling(network, *artwork.shape[1:], EDGE),
+        )  # fmt: skip
+    if photograph is not None:
+        N = network.shapes(*canvas.shape[1:])[LAYER][0]
+        content = ContentTarget(LAYER, np.empty((N, 0, 0), np.float32))
+        targets = tiled_content_targets(
+            opened.forward, file.preprocessing, LAYER, photograph, tiling, shelf
+        )
+    objective = Objective(
+        network=opened.network,
+        preprocessing=file.preprocessing,
+        content=content,
+        style=style,
+        weights=WEIGHTS,
+        forward=opened.forward,
+        kernels=opened.kernels,
+        backward=opened.backward,
+    )
+    return TiledObjective(
+        objective=objective, tiling=tiling, targets=targets, recall=opened.recall, shelf=shelf
+    )
+
+
+def assert_same_bits(there: Evaluation, local: Evaluation) -> None:
+    assert (there.loss, there.content, there.style) == (local.loss, local.content, local.style)
+    assert there.gradient.dtype == local.gradient.dtype
+    np.testing.assert_array_equal(there.gradient, local.gradient)
+
+
+@pytest.fixture(scope="module")
+def expected(tiny_model: Model) -> Evaluation:
+    return here(tiny_model).loss_and_gradient(X)
+
+
+@pytest.fixture(scope="module")
+def objective(cluster: Cluster, tiny_model: Model) -> ClusterObjective:
+    return on_cluster(cluster, tiny_model)
+
+
+def test_loss_and_gradient_are_the_local_tiles_bit_for_bit(
+    objective: ClusterObjective, expected: Evaluation
+) -> None:
+    assert len(objective.tiling) == 12
+    assert_same_bits(objective.loss_and_gradient(X), expected)
+
+
+@pytest.mark.parametrize("left_out", ["photograph", "artwork"])
+def test_a_reconstruction_is_the_local_one_bit_for_bit(
+    cluster: Cluster, tiny_model: Model, left_out: str
+) -> None:
+    x = X if left_out == "artwork" else image(90, 77, 4)
+    there = on_cluster(cluster, tiny_model, **{left_out: None}).loss_and_gradient(x)
+    assert_same_bits(there, here(tiny_model, **{left_out: None}).loss_and_gradient(x))
+
+
+def test_the_other_engine_gives_its_own_bits(cluster: Cluster, tiny_model: Model) -> None:
+    pytest.importorskip("onnxruntime")
+    there = on_cluster(cluster, tiny_model, engine="numpy").loss_and_gradient(X)
+    assert_same_bits(there, here(tiny_model, engine="numpy").loss_and_gradient(X))
+
+
+def test_two_objectives_take_turns_on_the_same_workers(
+    cluster: Cluster, tiny_model: Model, objective: ClusterObjective, expected: Evaluation
+) -> None:
+    other = on_cluster(cluster, tiny_model, artwork=image(64, 64, 9))
+    different = other.loss_and_gradient(X).loss
+    assert different != expected.loss
+    assert_same_bits(objective.loss_and_gradient(X), expected)
+    assert other.loss_and_gradient(X).loss == different
+
+
+def test_an_evaluation_sends_windows_of_x_and_nothing_of_their_size_beside(
+    objective: ClusterObjective,
+) -> None:
+    """The photograph or its targets, sent again, would double this."""
+    objective.loss_and_gradient(X)
+    stream = objective.cluster._client.scheduler_comm
+    before = stream.byte_count
+    objective.loss_and_gradient(X)
+    windows = 4 * 3 * objective.tiling.window_pixels()
+    # Six kilobytes for each tile's three tasks: what a task is called and what it depends on.
+    assert windows <= stream.byte_count - before <= windows + 6000 * len(objective.tiling)
+
+
+def test_pass_2_takes_up_what_pass_1_has_left(own_cache: Path, tiny_model: Model) -> None:
+    """Counted on a worker alone: without the shelf there would be two forward passes for a tile.
+
+    Of several workers one may take over pass 2 of another one's tile, and runs it forward again.
+    """
+
+    def count_from_now() -> None:
+        from gramstyle.cluster import worker as remote
+
+        plainly = remote._Desk.forward
+
+        def counted(desk: Any, window: Any) -> Any:
+            desk.__dict__["forwards"] = desk.__dict__.get("forwards", 0) + 1
+            return plainly(desk, window)
+
+        remote._Desk.forward = counted  # type: ignore[method-assign]
+
+    def counted() -> int:
+        from gramstyle.cluster import worker as remote
+
+        return int(remote._here.desk.__dict__["forwards"])
+
+    with open_cluster(workers=1, threads=1) as cluster:
+        objective = on_cluster(cluster, tiny_model)
+        objective.loss_and_gradient(X)  # until the targets are there
+        cluster._client.run(count_from_now)
+        objective.loss_and_gradient(X)
+        assert list(cluster._client.run(counted).values()) == [len(objective.tiling)]
+
+
+def test_pass_2_of_a_tile_is_asked_of_the_worker_that_did_its_pass_1(
+    objective: ClusterObjective, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: dict[int, tuple[str | None, str]] = {}
+    plainly = objective.cluster.submit
+
+    def submit(function: Any, *arguments: Any, near: str | None = None, **more: Any) -> Any:
+        if function is remote.tile_gradient:
+            asked[arguments[1]] = near, arguments[2]
+        return plainly(function, *arguments, near=near, **more)
+
+    def kept() -> dict[int, str]:
+        from gramstyle.cluster import worker as remote
+
+        return {} if remote._here.desk is None else dict(remote._here.desk._kept)
+
+    monkeypatch.setattr(objective.cluster, "submit", submit)
+    objective.loss_and_gradient(X)
+    there = objective.cluster._client.run(kept)
+    assert sorted(asked) == list(range(len(objective.tiling)))
+    for index, (near, evaluation) in asked.items():
+        assert there[near][index] == evaluation
+
+
+def pids(cluster: Cluster) -> dict[str, int]:
+    return dict(cluster._client.run(os.getpid))
+
+
+def kill_one_at(
+    cluster: Cluster, fetches: int, monkeypatch: pytest.MonkeyPatch, killed: list[int]
+) -> None:
+    """Kill -9 a worker once the client waits for its n-th result and a tile is done there."""
+    client, original, calls = cluster._client, cluster.fetch, [0]
+
+    def fetch(placed: Any) -> Any:
+        calls[0] += 1
+        if calls[0] == fetches:
+            deadline = time.monotonic() + 20
+            while time.monotonic() < deadline:
+                done = [
+                    holder
+                    for key, holders in client.who_has().items()
+                    if str(key).startswith("tile_sums") or fetches > 1
+                    for holder in holders
+                ]
+                if done:
+                    break
+            victim = pids(cluster)[done[0]]
+            os.kill(victim, signal.SIGKILL)
+            killed.append(victim)
+        return original(placed)
+
+    monkeypatch.setattr(cluster, "fetch", fetch)
+
+
+@pytest.mark.parametrize("fetches", [1, 2], ids=["in pass 1", "in pass 2"])
+def test_a_worker_killed_in_mid_evaluation_costs_a_recomputation_and_nothing_else(
+    objective: ClusterObjective,
+    expected: Evaluation,
+    monkeypatch: pytest.MonkeyPatch,
+    fetches: int,
+) -> None:
+    killed: list[int] = []
+    kill_one_at(objective.cluster, fetches, monkeypatch, killed)
+    assert_same_bits(objective.loss_and_gradient(X), expected)
+    assert len(killed) == 1
+    assert_same_bits(objective.loss_and_gradient(X), expected)
+    assert killed[0] not in pids(objective.cluster).values()
+
+
+def test_a_worker_that_joins_is_given_work(
+    own_cache: Path, tiny_model: Model, expected: Evaluation
+) -> None:
+    def has_worked() -> bool:
+        from gramstyle.cluster import worker as remote
+
+        return remote._here.desk is not None
+
+    with open_cluster(workers=1, threads=1) as cluster:
+        objective = on_cluster(cluster, tiny_model)
+        objective.loss_and_gradient(X)
+        first = list(cluster._client.scheduler_info()["workers"])
+        cluster._client.cluster.scale(2)
+        cluster._client.wait_for_workers(2, timeout=20)
+        # Tiles as small as these stay where their targets are; so their worker leaves.
+        cluster._client.retire_workers(first)
+        assert_same_bits(objective.loss_and_gradient(X), expected)
+        assert list(cluster._client.run(has_worked).values()) == [True]
+
+
+def test_a_cluster_without_workers_is_given_up_in_one_line(
+    own_cache: Path, tiny_model: Model
+) -> None:
+    with open_cluster(workers=1, threads=1, patience=2) as cluster:
+        objective = on_cluster(cluster, tiny_model)
+        cluster._client.cluster.scale(0)
+        with pytest.raises(OptionError, match="no worker for 2 seconds; start some") as raised:
+            objective.loss_and_gradient(X)
+    assert "\n" not in str(raised.value)
+
+
+def test_what_is_not_finite_is_the_same_error_as_on_this_machine(
+    cluster: Cluster, objective: ClusterObjective
+) -> None:
+    x = X.copy()
+    x[0, 5, 5] = np.nan
+    with pytest.raises(NonFiniteError, match="responses of layer conv1_1 are not finite"):
+        objective.loss_and_gradient(x)
+
+
+def test_a_model_that_is_not_there_is_sent_once_and_kept_by_its_hash(
+    own_cache: Path, objective: ClusterObjective, tiny_model: Model
+) -> None:
+    kept = own_cache / "gramstyle" / f"{tiny_model.sha256}.onnx"
+    assert read_model(kept).sha256 == tiny_model.sha256
+    assert remote.find_model(tiny_model.sha256) == kept
+
+
+def test_a_model_that_was_changed_on_its_way_is_not_kept(own_cache: Path) -> None:
+    with pytest.raises(ModelError, match="is not the model"):
+        remote.keep_model("0" * 64, b"anything")
+    assert not (own_cache / "gramstyle" / f"{'0' * 64}.onnx").exists()
+
+
+def test_a_file_that_was_changed_since_it_was_read_is_not_placed(
+    cluster: Cluster, tiny_model: Model
+) -> None:
+    with pytest.raises(ModelError, match="just been changed"):
+        cluster.place_model(tiny_model.path, "0" * 64)
+
+
+def test_a_worker_of_another_version_refuses(
+    objective: ClusterObjective, tiny_model: Model
+) -> None:
+    other = replace(objective.assignment, version="9.9")
+    placed = objective.cluster.submit(remote.artwork_sums, other, 0, A)
+    with pytest.raises(OptionError, match=r"worker tcp://.* and this is 9.9; install the same"):
+        objective.cluster.fetch(placed)
+
+
+def halve(number: int) -> float:
+    return 1 / (number - 3)
+
+
+def fail_differently(number: int) -> int:
+    if number == 1:
+        raise OptionError("one line")
+    if number == 2:
+        raise KeyError("a mistake")
+    return 10 * number
+
+
+def by_value(function: Any) -> Any:
+    """Tests are not a module that workers could import."""
+    cloudpickle = pytest.importorskip("cloudpickle")
+    cloudpickle.register_pickle_by_value(sys.modules[function.__module__])
+    return function
+
+
+def test_one_bad_job_does_not_stop_the_others(cluster: Cluster) -> None:
+    results = dict(cluster.map_jobs(by_value(fail_differently), range(6)))
+    assert [results[i] for i in (0, 3, 4, 5)] == [0, 30, 40, 50]
+    assert type(results[1]) is OptionError
+    assert str(results[1]) == "one line"
+    assert type(results[2]) is GramstyleError
+    assert "KeyError" in str(results[2])
+
+
+def test_jobs_are_taken_a_few_at_a_time(cluster: Cluster) -> None:
+    taken: list[int] = []
+
+    def items() -> Iterator[int]:
+        for number in range(5, 45):
+            taken.append(number)
+            yield number
+
+    most, done = 0, 0
+    for _ in cluster.map_jobs(by_value(fail_differently), items(), ahead=2):
+        done += 1
+        most = max(most, len(taken) - done)
+    assert done == 40
+    assert most <= 2 * 2
+
+
+def sleep_then_pid(seconds: float) -> int:
+    time.sleep(seconds)
+    return os.getpid()
+
+
+def test_a_job_whose_worker_is_killed_is_done_again(cluster: Cluster) -> None:
+    victim = next(iter(pids(cluster).values()))
+    timer = threading.Timer(0.5, os.kill, (victim, signal.SIGKILL))
+    timer.start()
+    results = dict(cluster.map_jobs(by_value(sleep_then_pid), [0.3] * 8))
+    timer.join()
+    assert sorted(results) == list(range(8))
+    assert all(isinstance(pid, int) for pid in results.values())
+    assert victim not in pids(cluster).values()
+
+
+def free_port() -> int:
+    with socket.socket() as there:
+        there.bind(("127.0.0.1", 0))
+        return int(there.getsockname()[1])
+
+
+@pytest.mark.parametrize("address", ["tcp://127.0.0.1:{port}", "nowhere", "http://a:1", ""])
+def test_a_scheduler_that_is_not_there_is_one_line(
+    address: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("gramstyle.cluster.client.ANSWER", 1.0)
+    address = address.format(port=free_port())
+    with (
+        pytest.raises(OptionError, match="no Dask scheduler at") as raised,
+        open_cluster(scheduler=address),
+    ):
+        pass
+    assert address in str(raised.value)
+    assert "\n" not in str(raised.value)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_scheduler_without_workers_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gramstyle.cluster.client.ANSWER", 1.0)
+    distributed = pytest.importorskip("distributed")
+    with (
+        distributed.LocalCluster(
+            n_workers=0, host="127.0.0.1", dashboard_address="127.0.0.1:0", silence_logs=50
+        ) as there,
+        pytest.raises(OptionError, match=r"has no workers; start some: dask worker tcp://"),
+        open_cluster(scheduler=there.scheduler_address),
+    ):
+        pass
+
+
+def test_a_scheduler_by_its_address_computes_the_same_bits(
+    cluster: Cluster, tiny_model: Model, expected: Evaluation
+) -> None:
+    with open_cluster(scheduler=cluster._client.scheduler.address, threads=1) as joined:
+        assert_same_bits(on_cluster(joined, tiny_model).loss_and_gradient(X), expected)
+
+
+def test_another_version_at_the_scheduler_is_one_line(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gramstyle.cluster.worker.installed_version", lambda: "9.9")
+    with (
+        pytest.raises(OptionError, match=r"the scheduler of .* and this is 9\.9; install the same"),
+        open_cluster(scheduler=cluster._client.scheduler.address),
+    ):
+        pass
+
+
+# A shell starts what runs in the background with SIGINT ignored, and children take that over.
+CHILD = """
+import os, signal, time
+from gramstyle.cluster.client import open_cluster
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    with open_cluster(workers=2) as cluster:
+        print(*cluster._client.run(os.getpid).values(), flush=True)
+        time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGINT])
+def test_workers_end_with_the_program_however_it_ends(tmp_path: Path, end: signal.Signals) -> None:
+    script = tmp_path / "child.py"
+    script.write_text(CHILD)
+    program = subprocess.Popen(
+        [sys.executable, str(script)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert program.stdout is not None
+    assert program.stderr is not None
+    workers = [int(pid) for pid in program.stdout.readline().split()]
+    assert len(workers) == 2
+    if end == signal.SIGINT:  # as a terminal sends it: to all of them
+        os.killpg(program.pid, end)
+    else:
+        program.send_signal(end)
+    try:
+        program.wait(20)
+    finally:
+        program.kill()
+    deadline = time.monotonic() + 20
+    while any(is_running(pid) for pid in workers) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not any(is_running(pid) for pid in workers)
+    said = program.stderr.read()
+    program.stdout.close()
+    program.stderr.close()
+    # The program's own KeyboardInterrupt, and no worker's.
+    assert said.count("Traceback") == (1 if end == signal.SIGINT else 0), said
+
+
+def is_running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().split()[2] != "Z"
+    except OSError:
+        return False

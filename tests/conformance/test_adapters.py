@@ -1,0 +1,240 @@
+"""The adapters of the conformance kit: gramstyle's engines, and the frameworks where they are."""
+
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+
+from gramstyle.conformance import Case, cases
+from gramstyle.conformance.adapters import NAMES, dtypes_of, load
+from gramstyle.conformance.adapters.statement import state
+from gramstyle.conformance.comparing import Adapter
+from gramstyle.conformance.real_network import real_case
+from gramstyle.conformance.running import check, run
+from gramstyle.errors import OptionError
+from gramstyle.model import Model
+
+CASES = {case.name: case for case in cases()}
+
+# A framework compiles every shape anew, which takes seconds: these cover every operation.
+FEW = (
+    "relu-at-zero",
+    "avg-pooling-odd",
+    "max-pooling-odd",
+    "max-pooling-ties",
+    "preprocessing-caffe",
+    "style-of-another-size",
+    "author-content",
+    "content-behind-the-relu",
+)
+FRAMEWORKS = {"torch": tuple(CASES), "autograd": tuple(CASES), "jax": FEW, "tinygrad": FEW}
+# What differs by nature, and where that shows: autograd's maximum of Z and 0 gives each half of the
+# gradient at Z = 0, and a maximum of equals gives each its share.
+KINK = "dF of conv1_1 is right: the sweep goes wrong between there and the pixels"
+TIES = "first in the sweep to deviate: dF of conv1_1"
+DIFFERING = {
+    "autograd": {"relu-at-zero": KINK, "max-pooling-ties": TIES},
+    "tinygrad": {"max-pooling-ties": TIES},
+}
+
+
+def framework(name: str) -> Adapter:
+    pytest.importorskip(name, reason=f"{name} is not installed: make test-frameworks")
+    try:
+        return load(name)
+    except OptionError as error:
+        pytest.skip(str(error))  # tinygrad without a compiler
+
+
+# By name
+
+
+@pytest.mark.parametrize(
+    "name", [name for name, needs in NAMES.items() if needs and name != "numpy_winograd"]
+)
+def test_a_framework_that_is_missing_is_one_line_that_says_how_to_install_it(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    needs = NAMES[name]
+    assert needs is not None
+    monkeypatch.setitem(sys.modules, name, None)
+    monkeypatch.delitem(sys.modules, f"gramstyle.conformance.adapters.{name}", raising=False)
+    with pytest.raises(OptionError) as caught:
+        load(name, device="cuda" if name == "cupy" else "cpu")
+    assert str(caught.value).startswith(f"{name} needs {needs[0]} (")
+    assert str(caught.value).endswith(f'install it with: pip install "{needs[1]}"')
+    assert "\n" not in str(caught.value)
+
+
+def test_no_framework_is_imported_before_it_is_asked_for() -> None:
+    program = (
+        "import sys, gramstyle.cli, gramstyle.conformance.adapters.numpy_plain\n"
+        f"print(*sorted({set(NAMES) | {'pytest'}} & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "device", "words"),
+    [
+        ("numpy_plain", "tpu", "cpu or cuda, not 'tpu'"),
+        ("numpy_plain", "cuda", "numpy_plain computes on the CPU"),
+        ("numpy_strips", "cuda", "numpy_strips computes on the CPU"),
+        ("onnxruntime", "cuda", "onnxruntime computes on the CPU"),
+        ("os:getcwd", "cuda", "os:getcwd chooses its device itself"),
+        ("nothing", "cpu", "there is no adapter 'nothing'"),
+        ("os:sep", "cpu", "the module 'os' has no function 'sep'"),
+        (":f", "cpu", "the module '' cannot be imported: ValueError"),
+        ("raises_something:f", "cpu", "cannot be imported: ZeroDivisionError"),
+    ],
+)
+def test_what_cannot_be_loaded_is_said(
+    name: str, device: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "raises_something.py").write_text("1 / 0\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    with pytest.raises(OptionError, match=words):
+        load(name, device=device)
+
+
+# gramstyle's own engines
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+@pytest.mark.parametrize("name", ["numpy_strips", "onnxruntime"])
+def test_the_fast_engines_pass_every_case_in_float32(name: str, case: Case) -> None:
+    assert dtypes_of(name) == ("float32",)
+    result = check(load(name), case, dtype="float32")
+    assert result.passed, result
+
+
+def test_strips_refuse_any_other_float_type() -> None:
+    result = check(load("numpy_strips"), CASES["relu"], dtype="float64")
+    assert result.problem == "raised OptionError: strips compute in float32, not float64"
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_the_readable_engine_keeps_the_float_type(dtype: str) -> None:
+    case = CASES["content-behind-the-relu"]
+    _, gradient, dF = load("numpy_plain")(case.x.astype(dtype), case)
+    assert {array.dtype.name for array in (gradient, *dF.values())} == {dtype}
+
+
+def test_the_readable_engine_holds_a_whole_objective_in_float16() -> None:
+    result = check(load("numpy_plain"), CASES["objective"], dtype="float16")
+    assert result.passed, result
+
+
+def test_cupy_computes_the_readable_engine_on_arrays_of_its_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """NumPy under another name, whose arrays refuse to be mixed with NumPy's as CuPy's do."""
+
+    class DeviceArray(np.ndarray):
+        def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **options: Any) -> Any:
+            assert not any(type(each) is np.ndarray for each in inputs)
+            out = options.pop("out", None)
+            result = getattr(ufunc, method)(*map(plain, inputs), **options)
+            if out is None:
+                return device(result)
+            out[0][...] = device(result)
+            return out[0]
+
+    def plain(value: Any) -> Any:
+        return value.view(np.ndarray) if isinstance(value, DeviceArray) else value
+
+    def device(value: Any) -> Any:
+        return value.view(DeviceArray) if type(value) is np.ndarray else value
+
+    def on_device(function: Any) -> Any:
+        return lambda *arguments, **options: device(function(*arguments, **options))
+
+    def asnumpy(array: Any) -> Any:
+        assert isinstance(array, DeviceArray)
+        moved.append(array.shape)
+        return plain(array)
+
+    moved: list[tuple[int, ...]] = []
+    fake = ModuleType("cupy")
+    creating = ("asarray", "pad", "tensordot", "where", "zeros")
+    fake.__dict__.update(vars(np) | {name: on_device(getattr(np, name)) for name in creating})
+    fake.__dict__.update(ndarray=DeviceArray, asnumpy=asnumpy)
+    monkeypatch.setitem(sys.modules, "cupy", fake)
+    monkeypatch.delitem(sys.modules, "gramstyle.conformance.adapters.cupy", raising=False)
+    case = CASES["content-behind-the-relu"]
+    result = check(load("cupy", device="cuda"), case, dtype="float64")
+    assert result.passed, result.problem
+    assert len(moved) == 1 + len(case.network.names)
+    with pytest.raises(OptionError, match="--device cuda"):
+        load("cupy")
+
+
+# What the frameworks are given
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_the_terms_of_a_statement_add_up_to_the_loss(case: Case) -> None:
+    said = state(case, np.float64)
+    loss = 0.0
+    for name, term in said.content.items():
+        loss += term.factor * np.sum((case.responses[name] - term.target) ** 2)
+    for name, term in said.style.items():
+        F = case.responses[name].reshape(len(term.target), -1)
+        loss += term.factor * np.sum((F @ F.T / F.shape[1] - term.target) ** 2)
+    assert loss == pytest.approx(case.truth.loss, rel=1e-13)  # other orders of summation
+    v = (case.x[said.order] - said.mean) * said.scale
+    assert np.array_equal(v, case.objective.preprocessing.forward(case.x))
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32", "float16"])
+def test_a_statement_is_in_the_float_type_asked_for_and_its_terms_in_no_less_than_float32(
+    dtype: str,
+) -> None:
+    said = state(CASES["objective"], np.dtype(dtype))
+    assert said.wide == {"float16": "float32"}.get(dtype, dtype)
+    assert {said.mean.dtype.name, said.scale.dtype.name, said.layers[0].W.dtype.name} == {dtype}  # type: ignore[union-attr]
+    targets = [term.target for term in (*said.content.values(), *said.style.values())]
+    assert {target.dtype.name for target in targets} == {said.wide}
+
+
+# The frameworks
+
+
+@pytest.mark.frameworks
+@pytest.mark.parametrize("name", FRAMEWORKS)
+def test_a_framework_s_own_gradients_are_the_truth_but_for_ties_and_kinks(name: str) -> None:
+    report = run(framework(name), [CASES[each] for each in FRAMEWORKS[name]], dtype="float64")
+    assert {result.case: result.where for result in report.failed} == DIFFERING.get(name, {})
+    for result in report.failed:
+        if result.where == TIES:
+            assert "shared by those that are equal" in result.explanation
+
+
+@pytest.mark.frameworks
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+@pytest.mark.parametrize("name", FRAMEWORKS)
+def test_a_framework_follows_the_image_s_float_type(name: str, dtype: str) -> None:
+    case = CASES["content-behind-the-relu"]
+    adapter = framework(name)
+    _, gradient, dF = adapter(case.x.astype(dtype), case)
+    assert {np.asarray(array).dtype.name for array in (gradient, *dF.values())} == {dtype}
+    result = check(adapter, case, dtype=dtype)
+    assert result.passed, result
+
+
+@pytest.mark.frameworks
+@pytest.mark.real_model
+@pytest.mark.parametrize("name", ["torch", "autograd", "jax"])
+def test_a_framework_s_gradient_of_the_real_network_is_the_engine_s(
+    name: str, real_model: Model
+) -> None:
+    result = check(framework(name), real_case(real_model, 64), dtype="float64")
+    assert result.passed, result

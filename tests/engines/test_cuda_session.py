@@ -1,0 +1,140 @@
+"""The forward pass on a GPU, as far as it can be seen without one: what is asked of whom."""
+
+import sys
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fake_cuda import CPU, CUDA, FakeRuntime, fake_cupy
+from gramstyle.engines import onnx_session as session
+from gramstyle.engines.cuda import session as cuda_session
+from gramstyle.engines.cuda.device import Device, open_device
+from gramstyle.engines.cuda.session import CudaSession
+from gramstyle.errors import ModelError, RuntimeMissingError
+
+
+@pytest.fixture
+def cupy(monkeypatch: pytest.MonkeyPatch) -> Any:
+    module = fake_cupy(gpus=2)
+    monkeypatch.setitem(sys.modules, "cupy", module)
+    return module
+
+
+def opened(
+    monkeypatch: pytest.MonkeyPatch, runtime: FakeRuntime, *, tf32: bool = False
+) -> tuple[CudaSession, Device]:
+    for module in (session, cuda_session):
+        monkeypatch.setattr(module, "load_runtime", lambda: runtime)
+    device = open_device(tf32=tf32, index=1)
+    return CudaSession(b"graph", shapes, device=device), device
+
+
+def shapes(H: int, V: int) -> dict[str, tuple[int, int, int]]:
+    return {"conv1_1": (4, H, V), "pool1": (4, H // 2, V // 2)}
+
+
+@pytest.mark.parametrize("tf32", [False, True])
+def test_the_provider_runs_on_the_device_s_stream_with_the_device_s_tf32(
+    cupy: Any, monkeypatch: pytest.MonkeyPatch, tf32: bool
+) -> None:
+    runtime = FakeRuntime()
+    opened(monkeypatch, runtime, tf32=tf32)
+    [(_, [(name, options)])] = [each for each in runtime.events if each[0] == "session"]
+    assert name == CUDA
+    # Options reach the runtime as strings.
+    assert options == {
+        "device_id": "1",
+        "user_compute_stream": "4711",
+        "use_tf32": str(int(tf32)),
+        "cudnn_conv_algo_search": "HEURISTIC",
+        "arena_extend_strategy": "kSameAsRequested",
+    }
+
+
+def test_input_and_outputs_are_bound_by_their_addresses_on_the_gpu(
+    cupy: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runtime = FakeRuntime()
+    run, _ = opened(monkeypatch, runtime)
+    v = cupy.zeros((3, 8, 6), dtype=np.float32)
+    responses = run(v)
+    assert {name: F.shape for name, F in responses.items()} == shapes(8, 6)
+    assert runtime.bound["v"] == ("cuda", 1, np.float32, (1, 3, 8, 6), v.data.ptr)
+    for name, F in responses.items():
+        assert F.dtype == np.float32
+        assert runtime.bound[name] == ("cuda", 1, np.float32, (1, *F.shape), F.data.ptr)
+    assert runtime.events[-1] == "run"
+
+
+def test_an_input_of_another_type_or_order_is_bound_as_a_contiguous_copy(
+    cupy: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, _ = opened(monkeypatch, runtime := FakeRuntime())
+    v = cupy.zeros((3, 8, 6), dtype=np.float64)[::-1]
+    run(v)
+    assert runtime.bound["v"][3] == (1, 3, 8, 6)
+    assert runtime.bound["v"][4] != v.data.ptr
+
+
+def test_the_outputs_memory_is_kept_until_the_size_changes(
+    cupy: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, _ = opened(monkeypatch, runtime := FakeRuntime())
+    found = [
+        dict(run(cupy.zeros((3, height, 6), dtype=np.float32)))["conv1_1"] for height in (8, 8, 10)
+    ]
+    assert found[0] is found[1]
+    assert runtime.bound["conv1_1"][3:] == ((1, 4, 10, 6), found[2].data.ptr)
+
+
+def test_cuda_s_libraries_are_loaded_before_the_session_opens(
+    cupy: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened(monkeypatch, runtime := FakeRuntime())
+    assert [each if isinstance(each, str) else each[0] for each in runtime.events] == [
+        "preload",
+        "session",
+    ]
+
+
+def test_a_runtime_that_cannot_preload_is_used_as_it_is(
+    cupy: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(FakeRuntime, "preload_dlls")
+    opened(monkeypatch, runtime := FakeRuntime())
+    assert [each[0] for each in runtime.events] == ["session"]
+
+
+@pytest.mark.parametrize(
+    ("runtime", "expected"),
+    [
+        (FakeRuntime(available=(CPU,)), "computes on the CPU only; uninstall onnxruntime, then"),
+        (FakeRuntime(loads=False), "cannot load its CUDA provider: CUDA's or cuDNN's libraries"),
+    ],
+)
+def test_a_runtime_that_would_go_on_without_the_gpu_is_refused(
+    cupy: Any, monkeypatch: pytest.MonkeyPatch, runtime: FakeRuntime, expected: str
+) -> None:
+    with pytest.raises(RuntimeMissingError, match=expected) as caught:
+        opened(monkeypatch, runtime)
+    assert "gramstyle[cuda12]" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("error", [RuntimeError("no"), MemoryError("out of memory")])
+def test_a_failed_run_names_the_image_s_size_and_the_remedy(
+    cupy: Any, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    run, _ = opened(monkeypatch, runtime := FakeRuntime())
+    runtime.error = error
+    with pytest.raises(ModelError, match=r"6×8 pixels \((no|out of memory)\).*smaller --size"):
+        run(cupy.zeros((3, 8, 6), dtype=np.float32))
+
+
+def test_this_machine_s_own_runtime_is_refused_if_it_knows_no_cuda(cupy: Any) -> None:
+    runtime = pytest.importorskip("onnxruntime")
+    if CUDA in runtime.get_available_providers():
+        pytest.skip("this ONNX Runtime knows CUDA")
+    with pytest.raises(RuntimeMissingError, match="computes on the CPU only"):
+        CudaSession(b"graph", shapes, device=open_device(tf32=False))

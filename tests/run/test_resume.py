@@ -1,0 +1,407 @@
+"""A run that was stopped goes on as if it had not been."""
+
+import json
+import os
+import random
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import weakref
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import gramstyle
+from gramstyle.cli import main
+from gramstyle.images import from_pil, read_image, write_image
+from gramstyle.run import checkpoint
+from gramstyle.run.checkpoint import CheckpointError, load, read_manifest
+from gramstyle.run.level import Losses, Stage
+from gramstyle.run.resume import _expected, _stage, resume
+
+ASKED = ["--size", "80", "--scales", "2", "--iterations", "12", "--quiet"]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, rng: np.random.Generator, tiny_model_path: Path) -> Path:
+    for name, shape in (("photo.png", (60, 80, 3)), ("painting.png", (70, 80, 3))):
+        pixels = rng.integers(0, 256, shape).astype(np.uint8)
+        write_image(tmp_path / name, from_pil(Image.fromarray(pixels)))
+    shutil.copy(tiny_model_path, tmp_path / "tiny.onnx")
+    return tmp_path
+
+
+def command(folder: Path, output: str, *more: str) -> list[str]:
+    images = [str(folder / name) for name in ("photo.png", "painting.png")]
+    model = ["--model", str(folder / "tiny.onnx")]
+    return ["transfer", *images, "-o", str(folder / output), *model, *ASKED, *more]
+
+
+def pixels(path: Path) -> np.ndarray:  # type: ignore[type-arg]
+    return read_image(path).pixels
+
+
+def stopped(
+    folder: Path, at: int, monkeypatch: pytest.MonkeyPatch, *more: str, every: int = 100
+) -> int:
+    """Stop a run, as by Ctrl-C, in its `at`-th iteration."""
+    saved = str(folder / "saved")
+    run = command(folder, "out.png", "--checkpoint", saved, "--every", str(every), *more)
+    return interrupted(run, at, monkeypatch)
+
+
+def interrupted(run: list[str], at: int, monkeypatch: pytest.MonkeyPatch) -> int:
+    from gramstyle.cli import running
+
+    plainly = running.RunLog.iteration
+
+    def interrupt(log: running.RunLog, losses: Losses, stage: Stage) -> None:
+        plainly(log, losses, stage)
+        if losses.iteration == at:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(running.RunLog, "iteration", interrupt)
+        return main(run)
+
+
+@pytest.mark.parametrize("at", [1, 7, 12, 13, 20])
+@pytest.mark.parametrize("more", [(), ("--tile", "48"), ("--engine", "numpy")])
+def test_a_resumed_run_is_the_uninterrupted_one_bit_by_bit(
+    at: int,
+    more: tuple[str, ...],
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(command(folder, "whole.png", "--optimiser", "lbfgsb-device", *more)) == 0
+    assert stopped(folder, at, monkeypatch, *more) == 130
+    assert f"go on with: gramstyle resume {folder / 'saved'}" in capsys.readouterr().err
+    assert main(["resume", str(folder / "saved")]) == 0
+    assert f"going on after iteration {at}" in capsys.readouterr().err
+    assert np.array_equal(pixels(folder / "out.png"), pixels(folder / "whole.png"))
+
+
+@pytest.mark.parametrize("at", [7, 12, 20])
+def test_the_log_of_a_resumed_run_is_that_of_the_whole_run(
+    at: int, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logs = [folder / "whole.jsonl", folder / "resumed.jsonl"]
+    whole = command(folder, "whole.png", "--optimiser", "lbfgsb-device", "--log", str(logs[0]))
+    assert main(whole) == 0
+    assert stopped(folder, at, monkeypatch) == 130
+    assert main(["resume", str(folder / "saved"), "--log", str(logs[1])]) == 0
+    told = [[json.loads(line) for line in log.read_text().splitlines()] for log in logs]
+    for entry in (*told[0], *told[1]):
+        entry.pop("seconds", None)
+    assert told[1][1:] == told[0][1:]  # the first names the options, and one is asked for here
+
+
+@pytest.mark.parametrize("more", [(), ("--tile", "48")])
+def test_the_history_comes_back_a_pair_at_a_time(
+    more: tuple[str, ...], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beside x and its gradient no third vector is in memory when a pair is read, and no fourth."""
+    assert stopped(folder, 10, monkeypatch, *more) == 130
+    plainly, given = checkpoint.Opened.read, list[weakref.ref[np.ndarray]]()  # type: ignore[type-arg]
+    most = 0
+
+    def read(there: checkpoint.Opened, name: str) -> np.ndarray:  # type: ignore[type-arg]
+        nonlocal most
+        array = plainly(there, name)
+        if name[0] in "sy" and name[1:].isdigit():
+            given.append(weakref.ref(array))
+            most = max(most, sum(ref() is not None for ref in given))
+        return array
+
+    monkeypatch.setattr(checkpoint.Opened, "read", read)
+    assert main(["resume", str(folder / "saved"), "--quiet"]) == 0
+    assert len(given) > 10
+    assert most == 2
+
+
+def test_a_state_whose_losses_are_none_is_refused_in_one_line_and_the_log_stays(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert stopped(folder, 5, monkeypatch, "--log", str(folder / "run.jsonl")) == 130
+    capsys.readouterr()
+    saved, log = folder / "saved", (folder / "run.jsonl").read_bytes()
+    manifest = dict(read_manifest(saved))
+    stages = tuple(_stage(each) for each in manifest["stages"])
+    arrays = load(saved, expected=_expected(manifest, stages)).arrays
+    state = {**manifest["state"], "style": []}
+    checkpoint.save(saved, {**manifest, "state": state}, arrays.items())
+    assert main(["resume", str(saved), "--log", str(folder / "run.jsonl"), "--quiet"]) == 2
+    error = capsys.readouterr().err
+    assert "no run that can go on" in error
+    assert error.count("\n") == 1
+    assert (folder / "run.jsonl").read_bytes() == log
+
+
+def test_a_run_begun_with_a_short_history_keeps_it_where_there_is_more_room(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiles = ("--tile", "48")
+    with monkeypatch.context() as short:
+        short.setattr("gramstyle.tiling.budget._pairs", lambda *_: (3, True))
+        assert main(command(folder, "whole.png", "--checkpoint", str(folder / "x"), *tiles)) == 0
+        assert stopped(folder, 20, short, *tiles) == 130
+    assert main(["resume", str(folder / "saved"), "--quiet"]) == 0
+    assert np.array_equal(pixels(folder / "out.png"), pixels(folder / "whole.png"))
+
+
+def test_a_run_that_has_a_longer_history_elsewhere_is_saved_with_it(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saved = folder / "saved"
+    with monkeypatch.context() as short:
+        short.setattr("gramstyle.tiling.budget._pairs", lambda *_: (3, True))
+        assert stopped(folder, 2, short, "--tile", "48") == 130
+    monkeypatch.setattr("platform.machine", lambda: "another")
+    assert interrupted(["resume", str(saved), "--quiet"], 11, monkeypatch) == 130
+    manifest = read_manifest(saved)
+    assert manifest["state"]["pairs"] > 3
+    assert manifest["stages"][-1]["history"] == 10
+    assert main(["resume", str(saved), "--quiet"]) == 0
+
+
+def test_a_run_that_remembers_more_than_there_is_room_for_now_is_not_gone_on_with(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert stopped(folder, 5, monkeypatch, "--tile", "48") == 130
+    capsys.readouterr()
+    monkeypatch.setattr("gramstyle.tiling.budget._pairs", lambda *_: (7, True))
+    assert main(["resume", str(folder / "saved"), "--quiet"]) == 2
+    error = capsys.readouterr().err
+    assert "remembers 10 steps, and there is room for 7 now; make room" in error
+    assert error.count("\n") == 1
+
+
+def test_a_finished_run_gives_its_image_again(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(command(folder, "out.png", "--checkpoint", str(folder / "saved"))) == 0
+    before = pixels(folder / "out.png")
+    (folder / "out.png").unlink()
+    assert main(["resume", str(folder / "saved")]) == 0
+    assert "the run has ended after 22 iterations" in capsys.readouterr().err
+    assert np.array_equal(pixels(folder / "out.png"), before)
+
+
+def test_a_run_that_can_go_on_is_not_replaced_by_another_and_one_that_has_ended_is(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    saved = folder / "saved"
+    assert stopped(folder, 5, monkeypatch) == 130
+    capsys.readouterr()
+    before = {path: path.read_bytes() for path in saved.iterdir()}
+    assert main(command(folder, "out.png", "--checkpoint", str(saved))) == 2
+    error = capsys.readouterr().err
+    assert f"stopped after iteration 5; go on with it by gramstyle resume {saved}" in error
+    assert error.count("\n") == 1
+    assert {path: path.read_bytes() for path in saved.iterdir()} == before
+    assert main(["resume", str(saved), "--quiet"]) == 0
+    assert main(command(folder, "out.png", "--checkpoint", str(saved))) == 0
+
+
+def test_elsewhere_a_run_goes_on_from_its_image_and_says_what_differs(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert stopped(folder, 5, monkeypatch) == 130
+    capsys.readouterr()
+    monkeypatch.setattr("platform.machine", lambda: "another")
+    assert main(["resume", str(folder / "saved")]) == 0
+    said = capsys.readouterr()
+    assert "the image of iteration 5 alone, since it is not as it was: machine" in said.err
+    assert "after 22 iterations" in said.out
+
+
+Change = Callable[[Path], object]
+
+
+def _other_photo(folder: Path) -> None:
+    write_image(folder / "photo.png", from_pil(Image.new("RGB", (80, 60), "red")))
+
+
+def _other_model(folder: Path) -> None:
+    from conftest import tiny_convolutions
+    from gramstyle.model.onnx_file import write_model
+    from gramstyle.model.vgg19 import CAFFE
+
+    write_model(
+        folder / "tiny.onnx", tiny_convolutions(seed=1), CAFFE, precision="codebook8",
+        metadata={"licence": "none", "source": "random"},
+    )  # fmt: skip
+
+
+def _cut(folder: Path) -> None:
+    state = next((folder / "saved").glob("*.npz"))
+    os.truncate(state, state.stat().st_size // 2)
+
+
+def _newer(folder: Path) -> None:
+    manifest = folder / "saved/manifest.json"
+    manifest.write_text(manifest.read_text().replace('"version":1', '"version":9').replace(
+        '"version": 1', '"version": 9'
+    ))  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (_other_photo, ("another content image", "put that back")),
+        (_other_model, ("another network", "put that back")),
+        (_cut, ("bytes instead of",)),
+        (_newer, ("saved",)),
+        (lambda folder: (folder / "photo.png").unlink(), ("photo.png",)),
+        (lambda folder: shutil.rmtree(folder / "saved"), ("no such folder",)),
+        (lambda folder: (folder / "saved/manifest.json").unlink(), ("no manifest.json",)),
+        (lambda folder: (folder / "out.png").write_bytes((folder / "photo.png").read_bytes()),
+         ("none of this program's images", "-o")),
+    ],
+)  # fmt: skip
+def test_what_does_not_belong_to_the_run_is_refused_in_one_line_and_nothing_is_lost(
+    change: Change,
+    words: tuple[str, ...],
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert stopped(folder, 5, monkeypatch) == 130
+    capsys.readouterr()
+    change(folder)
+    before = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+    assert main(["resume", str(folder / "saved"), "--quiet"]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("gramstyle: error: ")
+    assert error.count("\n") == 1
+    for word in words:
+        assert word in error
+    assert {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()} == before
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("options", {}),
+        ("options", None),
+        ("stages", []),
+        ("stages", [{"number": "x"}]),
+        ("every", 0),
+        ("content", 7),
+        ("x", {"shape": [3, 10**9, 10**9], "dtype": "float64"}),
+        ("losses", -1),
+        ("layers", ["a"] * 1000),
+        ("settings", None),
+        ("here", 5),
+        ("state", {"pairs": 10**9, "products": [0, 0]}),
+        ("state", {"pairs": 4, "products": [40, 40]}),
+        ("state", {"pairs": 11, "products": [22, 22]}),
+    ],
+)
+def test_a_manifest_that_makes_no_sense_is_refused(
+    name: str, value: object, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert stopped(folder, 5, monkeypatch) == 130
+    saved = folder / "saved"
+    manifest = dict(read_manifest(saved))
+    stages = tuple(_stage(each) for each in manifest["stages"])
+    arrays = load(saved, expected=_expected(manifest, stages)).arrays
+    checkpoint.save(saved, {**manifest, name: value}, arrays.items())
+    with pytest.raises(CheckpointError, match="no run that can go on"):
+        resume(saved)
+
+
+def test_scipy_s_optimiser_and_a_stranger_s_folder_are_refused_before_anything_is_done(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    saved = ["--checkpoint", str(folder / "saved")]
+    assert main(command(folder, "out.png", *saved, "--optimiser", "lbfgsb")) == 2
+    assert "SciPy's L-BFGS-B cannot be saved" in capsys.readouterr().err
+    assert main(command(folder, "out.png", "--checkpoint", str(folder))) == 2
+    assert "choose an empty folder" in capsys.readouterr().err
+    assert main(command(folder, "out.png", "--every", "5")) == 2
+    assert "--checkpoint DIR" in capsys.readouterr().err
+    assert not (folder / "out.png").exists()
+
+
+def _start(arguments: list[str], **more: object) -> subprocess.Popen[bytes]:
+    environment = {**os.environ, "PYTHONPATH": str(Path(gramstyle.__file__).parents[1])}
+    return subprocess.Popen(
+        [sys.executable, "-m", "gramstyle", *arguments],
+        env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, **more,  # type: ignore[call-overload]
+    )  # fmt: skip
+
+
+def test_twenty_kills_at_random_moments_lose_at_most_every_n_iterations(folder: Path) -> None:
+    saved, every = folder / "saved", 2
+    long = ["--iterations", "400", "--engine", "numpy"]
+    assert main(command(folder, "whole.png", *long, "--optimiser", "lbfgsb-device")) == 0
+    rng, kills, seen, amid = random.Random(1508), 0, 0, 0  # noqa: S311 - moments, not secrets
+    arguments = command(folder, "out.png", *long, "--checkpoint", str(saved), "--every", str(every))
+    log = folder / "run.jsonl"
+    while kills < 20:
+        with _start([*arguments, "--log", str(log)]) as process:
+            while process.poll() is None and _saved_iteration(saved) <= seen:
+                time.sleep(0.01)
+            time.sleep(rng.uniform(0.0, 0.15))
+            process.send_signal(signal.SIGKILL)
+            process.communicate()
+        kills += 1
+        arguments = ["resume", str(saved), "--quiet"]
+        manifest = read_manifest(saved)
+        stages = tuple(_stage(each) for each in manifest["stages"])
+        load(saved, expected=_expected(manifest, stages))  # whole, or this raises
+        done = _iterations(log)
+        assert manifest["iteration"] >= max(seen, done - every)
+        amid += manifest["iteration"] > seen
+        seen = manifest["iteration"]
+    assert amid >= 15  # the others came when the run was over
+    assert main(["resume", str(saved), "--quiet"]) == 0
+    assert np.array_equal(pixels(folder / "out.png"), pixels(folder / "whole.png"))
+
+
+def _saved_iteration(saved: Path) -> int:
+    try:
+        return int(read_manifest(saved)["iteration"])
+    except CheckpointError:  # there is none yet
+        return 0
+
+
+def _iterations(log: Path) -> int:
+    """How many iterations a log tells of whose lines are whole."""
+    lines = [line for line in log.read_text().splitlines(keepends=True) if line.endswith("\n")]
+    told = [json.loads(line) for line in lines]
+    return max((e["iteration"] for e in told if e["event"] == "iteration"), default=0)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no limit of a file's size here")
+def test_a_full_disk_leaves_the_last_good_checkpoint(folder: Path) -> None:
+    saved = folder / "saved"
+    full = main(command(folder, "out.png", "--checkpoint", str(saved)))
+    assert full == 0
+    state = next(saved.glob("*.npz")).stat().st_size
+    shutil.rmtree(saved)
+
+    def limit() -> None:  # at the start x, two vectors and a pair fit; the history does not
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (3 * state, 3 * state))
+
+    arguments = command(folder, "out.png", "--checkpoint", str(saved), "--every", "1")
+    with _start(arguments, preexec_fn=limit) as process:
+        error = process.communicate()[1].decode()
+    assert process.returncode == 2
+    assert error.count("\n") == 1
+    assert "cannot write the checkpoint of iteration" in error
+    assert "is whole" in error
+    manifest = read_manifest(saved)
+    stages = tuple(_stage(each) for each in manifest["stages"])
+    load(saved, expected=_expected(manifest, stages))
+    assert pixels(folder / "out.png").size
+    assert main(["resume", str(saved), "--quiet"]) == 0
