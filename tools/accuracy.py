@@ -23,7 +23,7 @@ from gramstyle.engines.registry import ENGINES, RUNS_ON
 from gramstyle.engines.strips import StripKernels
 from gramstyle.engines.winograd.kernels import ChannelsLastKernels
 from gramstyle.engines.winograd.layout import channels_last
-from gramstyle.engines.winograd.passes import WinogradSweeps
+from gramstyle.engines.winograd.passes import WinogradPasses
 from gramstyle.run.options import Options
 from gramstyle.run.prepare import build, plan, prepare
 from gramstyle.run.transfer import run
@@ -51,8 +51,8 @@ def main() -> None:
     session = Session(
         planned.model.runnable(objective.layers, "max"), network.shapes, threads=THREADS
     )
-    sweeps = WinogradSweeps(network, network.names, workers=ChannelsLastKernels(THREADS).workers)
-    forward = {"numpy": session(v), "winograd": sweeps.forward(v)}
+    passes = WinogradPasses(network, network.names, workers=ChannelsLastKernels(THREADS).workers)
+    forward = {"numpy": session(v), "winograd": passes.forward(v)}
     print("forward: relative error of F\n")
     table({name: {n: error(F[n], truth[n]) for n in truth} for name, F in forward.items()})
 
@@ -63,7 +63,7 @@ def main() -> None:
         "numpy": derivatives(
             network, {n: F.copy() for n, F in responses.items()}, seed, strips=True
         ),
-        "winograd": swept(sweeps, responses, seed),
+        "winograd": swept(passes, responses, seed),
     }
     print("\nbackward: relative error of dF where F > 0\n")
     table({
@@ -118,9 +118,9 @@ def derivatives(
     return kept
 
 
-def swept(sweeps: WinogradSweeps, responses: Mapping[str, Array], seed: Array) -> dict[str, Array]:
+def swept(passes: WinogradPasses, responses: Mapping[str, Array], seed: Array) -> dict[str, Array]:
     kept: dict[str, Array] = {}
-    lying = sweeps.adopt(responses)
+    lying = passes.adopt(responses)
     above_zero = {name: F > 0 for name, F in responses.items()}
 
     def add_seed(name: str, dF: Array | None) -> Array:
@@ -131,7 +131,7 @@ def swept(sweeps: WinogradSweeps, responses: Mapping[str, Array], seed: Array) -
         kept[name] = dF.copy()
         return dF
 
-    sweeps.backward(lying, add_seed)
+    passes.backward(lying, add_seed)
     return kept
 
 

@@ -22,7 +22,7 @@ from gramstyle.model.known import weights_hash
 from gramstyle.model.onnx_file import Model, read_model, write_model
 from gramstyle.model.pretrained import Pretrained
 
-# ONNX Runtime's float32 responses against the float64 forward sweep, fifteen layers deep.
+# ONNX Runtime's float32 responses against the float64 forward pass, fifteen layers deep.
 FLOAT32 = 1e-4
 
 

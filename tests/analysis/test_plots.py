@@ -15,7 +15,7 @@ import PIL.Image
 import pytest
 
 from gramstyle.analysis.plots import FORMATS, canvas, curves, loss_curves, trace_images
-from gramstyle.analysis.plots import trace as sweep
+from gramstyle.analysis.plots import trace as backward_pass
 from gramstyle.analysis.trace import Row, terms, trace
 from gramstyle.core.arrays import Array
 from gramstyle.core.objective import ContentTarget, Objective, Weights, style_targets
@@ -54,7 +54,7 @@ def figures(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         fill(kept[-1])
         return b""
 
-    for module in (curves, sweep):
+    for module in (curves, backward_pass):
         monkeypatch.setattr(module, "drawn", drawn)
     return kept
 
@@ -202,7 +202,7 @@ def test_without_matplotlib_one_line_says_what_to_install(
         loss_curves({"a": RUN})
 
 
-# The images of a sweep.
+# The images of a pass.
 
 STYLE = ("conv1_1", "conv2_1")
 
@@ -242,17 +242,17 @@ def test_the_layers_that_are_asked_for_are_drawn(
         "gram-conv2_1.png",
         "wish-conv2_1.png",
         "wishes.png",
-        "sweep.png",
+        "backward.png",
     ]
     assert list(trace_images(objective, x, rows, ["conv2_2"])) == [
         "feature-maps-conv2_2.png",
         "wish-content.png",
         "wishes.png",
-        "sweep.png",
+        "backward.png",
     ]
     assert list(trace_images(objective, x, rows, ["pool1"])) == [
         "feature-maps-pool1.png",
-        "sweep.png",
+        "backward.png",
     ]
 
 
@@ -276,7 +276,7 @@ def test_the_channels_with_the_largest_mean_are_shown(
     figures: list[Any], rng: np.random.Generator
 ) -> None:
     F = rng.uniform(0, 1, (40, 6, 5)) * rng.permutation(np.arange(1, 41)).reshape(40, 1, 1)
-    sweep.feature_maps("conv3_1", F)
+    backward_pass.feature_maps("conv3_1", F)
     best = sorted(range(40), key=lambda n: -np.mean(F[n]))[:16]
     titles = [axes.get_title() for axes in figures[0].axes]
     assert titles == [f"channel {n}, mean {np.mean(F[n]):.3g}" for n in best]
@@ -287,7 +287,7 @@ def test_the_channels_with_the_largest_mean_are_shown(
 
 @pytest.mark.parametrize("shape", [(1, 1, 90), (2, 90, 1)])
 def test_layers_of_few_channels_and_odd_shapes_can_be_drawn(shape: tuple[int, ...]) -> None:
-    assert sweep.feature_maps("conv1_1", np.zeros(shape, np.float32))
+    assert backward_pass.feature_maps("conv1_1", np.zeros(shape, np.float32))
 
 
 def test_the_gram_matrices_are_divided_by_their_own_m_and_share_a_scale(
@@ -308,9 +308,11 @@ def test_the_gram_matrices_are_divided_by_their_own_m_and_share_a_scale(
 
 def test_where_all_is_0_there_still_are_images(x: Array) -> None:
     still = {"response": None, "seed": None, "after": None, "open": None, "seconds": None}
-    assert sweep.sweep([Row(layer="pixels", shape=(3, 24, 32), before=0.0, **still)])
-    assert sweep.wishes(x, {"content at conv4_2": np.zeros_like(x)})
-    assert sweep.gram_matrices("conv1_1", np.zeros((4, 4)), np.zeros((4, 4)))
+    assert backward_pass.backward_pass(
+        [Row(layer="pixels", shape=(3, 24, 32), before=0.0, **still)]
+    )
+    assert backward_pass.wishes(x, {"content at conv4_2": np.zeros_like(x)})
+    assert backward_pass.gram_matrices("conv1_1", np.zeros((4, 4)), np.zeros((4, 4)))
 
 
 def test_a_wish_is_a_step_of_20_grey_levels_against_the_gradient(
@@ -319,7 +321,7 @@ def test_a_wish_is_a_step_of_20_grey_levels_against_the_gradient(
     gradient = objective.loss_and_gradient(x).gradient
     x = np.full_like(x, 128.0)  # from here no step leaves 0..255
     gradient = np.clip(gradient / np.std(gradient), -3, 3) * 1e-9
-    sweep.wish_of_a_term("style at conv1_1", x, gradient)
+    backward_pass.wish_of_a_term("style at conv1_1", x, gradient)
     heat = panels(figures[0])["length of −∂L/∂x over the three colours"].images[0]
     lengths = np.asarray(heat.get_array())
     np.testing.assert_allclose(lengths, np.sqrt(np.sum(gradient**2, axis=0)), rtol=1e-12)
@@ -336,7 +338,7 @@ def test_a_wish_of_any_length_can_be_drawn(
     figures: list[Any], rng: np.random.Generator, x: Array, scale: float
 ) -> None:
     gradient = rng.normal(size=x.shape) * scale
-    sweep.wish_of_a_term("content at conv4_2", x, gradient)
+    backward_pass.wish_of_a_term("content at conv4_2", x, gradient)
     (step_panel,) = (a for t, a in panels(figures[0]).items() if "one step" in t)
     image = np.asarray(step_panel.images[0].get_array()).transpose(2, 0, 1)
     assert np.array_equal(image, np.rint(x)) == (scale == 0.0)
@@ -363,9 +365,9 @@ def test_all_wishes_together_are_the_terms_alone(
     )
 
 
-def test_the_sweep_s_bars_are_its_rows(figures: list[Any], objective: Objective, x: Array) -> None:
+def test_the_pass_s_bars_are_its_rows(figures: list[Any], objective: Objective, x: Array) -> None:
     rows = trace(objective, x).rows
-    sweep.sweep(rows)
+    backward_pass.backward_pass(rows)
     (axes,) = figures[0].axes
     assert [label.get_text() for label in axes.get_xticklabels()] == [row.layer for row in rows]
     before, after = (list(bars.datavalues) for bars in axes.containers)
@@ -378,13 +380,13 @@ def test_the_sweep_s_bars_are_its_rows(figures: list[Any], objective: Objective,
     assert seeds == [row.seed for row in rows if row.seed is not None]
 
 
-def test_a_sweep_in_which_nothing_is_wanted_can_be_drawn(
+def test_a_pass_in_which_nothing_is_wanted_can_be_drawn(
     figures: list[Any], objective: Objective, x: Array
 ) -> None:
     quiet = replace(objective, weights=replace(objective.weights, alpha=0.0, beta=0.0))
     rows = trace(quiet, x).rows
     assert rows[-1].before == 0
-    sweep.sweep(rows)
+    backward_pass.backward_pass(rows)
     assert "every derivative is 0" in {text.get_text() for text in figures[0].axes[0].texts}
 
 

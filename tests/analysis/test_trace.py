@@ -1,4 +1,4 @@
-"""One sweep measured step by step: against a sweep by hand, differences, and the sweep itself."""
+"""One pass measured step by step: against a pass by hand, differences, and the pass itself."""
 
 import time
 from collections.abc import Iterator
@@ -135,7 +135,7 @@ def assert_rows(found: tuple[Row, ...], expected: list[dict[str, object]], bar: 
 
 @pytest.mark.parametrize("convention", [PAPER, AUTHOR], ids=["paper", "author"])
 @pytest.mark.parametrize("pooling", ["max", "avg"])
-def test_every_column_is_what_a_sweep_by_hand_gives(
+def test_every_column_is_what_a_pass_by_hand_gives(
     tiny_model: Model, rng: np.random.Generator, pooling: Pooling, convention: Convention
 ) -> None:
     objective = plain_objective(tiny_model, rng, pooling, convention)
@@ -241,7 +241,7 @@ def test_the_terms_sum_to_the_whole_gradient_and_keep_their_own_losses(
     whole = objective.loss_and_gradient(x)
     found = terms(objective, x)
     assert list(found) == ["content", *STYLE]
-    # The backward sweep is linear in its seeds: only the order of the sums differs.
+    # The backward pass is linear in its seeds: only the order of the sums differs.
     total = sum(evaluation.gradient for evaluation in found.values())
     np.testing.assert_allclose(total, whole.gradient, atol=FLOAT64 * abs(whole.gradient).max())
     assert found["content"].content == whole.content
@@ -289,7 +289,7 @@ def test_the_kernels_are_asked_for_the_same_steps_as_without_a_trace(
     calls.clear()
     trace(objective, x)
     assert calls == expected
-    assert {"gram", "passed", "sweep_ends"} < set(calls)
+    assert {"gram", "passed", "backward_ends"} < set(calls)
 
 
 def test_a_gradient_beyond_the_float_type_is_refused(

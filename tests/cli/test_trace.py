@@ -61,7 +61,7 @@ def rows(output: str) -> dict[str, list[str]]:
     return {line[0]: line[1:] for line in found}
 
 
-def test_the_table_is_the_sweep_from_the_deepest_layer_to_the_pixels(
+def test_the_table_is_the_pass_from_the_deepest_layer_to_the_pixels(
     run: Run, capsys: pytest.CaptureFixture[str], tiny_model_path: Path
 ) -> None:
     assert run("--init", "noise", "--seed", "5") == 0
@@ -145,7 +145,7 @@ def test_save_makes_the_folder_writes_the_images_and_replaces_them(
     run: Run, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run("--save", "seen", "--layer", "conv1_1") == 0
-    written = {*IMAGES, "sweep.png", "trace.json"}
+    written = {*IMAGES, "backward.png", "trace.json"}
     assert files(folder / "seen") == written
     assert "wrote 6 files, the images to seen" in capsys.readouterr().out
     before = {name: (folder / "seen" / name).read_bytes() for name in written - {"trace.json"}}
@@ -215,7 +215,7 @@ def test_images_that_would_overwrite_an_input_are_not_written(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    drawn = {"sweep.png": b"1", "wishes.png": b"2"}
+    drawn = {"backward.png": b"1", "wishes.png": b"2"}
     monkeypatch.setattr(gramstyle.cli.trace, "trace_images", lambda *_: drawn)
     (folder / "photo.png").rename(folder / "wishes.png")
     before = (folder / "wishes.png").read_bytes()
@@ -231,7 +231,7 @@ def test_a_folder_in_an_image_s_place_stops_before_anything_is_written(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    drawn = {"sweep.png": b"1", "wishes.png": b"2"}
+    drawn = {"backward.png": b"1", "wishes.png": b"2"}
     monkeypatch.setattr(gramstyle.cli.trace, "trace_images", lambda *_: drawn)
     (folder / "seen" / "wishes.png").mkdir(parents=True)
     assert run("--save", "seen") == 2
@@ -239,7 +239,7 @@ def test_a_folder_in_an_image_s_place_stops_before_anything_is_written(
     assert files(folder / "seen") == {"wishes.png"}
 
 
-def test_matplotlib_is_missed_before_the_sweep_and_only_where_it_is_needed(
+def test_matplotlib_is_missed_before_the_pass_and_only_where_it_is_needed(
     run: Run,
     folder: Path,
     capsys: pytest.CaptureFixture[str],

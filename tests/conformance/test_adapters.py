@@ -34,8 +34,8 @@ FEW = (
 FRAMEWORKS = {"torch": tuple(CASES), "autograd": tuple(CASES), "jax": FEW, "tinygrad": FEW}
 # What differs by nature, and where that shows: autograd's maximum of Z and 0 gives each half of the
 # gradient at Z = 0, and a maximum of equals gives each its share.
-KINK = "dF of conv1_1 is right: the sweep goes wrong between there and the pixels"
-TIES = "first in the sweep to deviate: dF of conv1_1"
+KINK = "dF of conv1_1 is right: the pass goes wrong between there and the pixels"
+TIES = "first in the pass to deviate: dF of conv1_1"
 DIFFERING = {
     "autograd": {"relu-at-zero": KINK, "max-pooling-ties": TIES},
     "tinygrad": {"max-pooling-ties": TIES},

@@ -232,7 +232,7 @@ def test_the_deepest_layer_that_deviates_is_named(wrong: list[str]) -> None:
         return dF | {name: dF[name] * 1.5 for name in wrong}
 
     result = check(changed(dF=spoilt, gradient=lambda g: g * 1.5), SMALL, dtype="float64")
-    assert result.where == f"first in the sweep to deviate: dF of {wrong[0]}"
+    assert result.where == f"first in the pass to deviate: dF of {wrong[0]}"
 
 
 @pytest.mark.parametrize(
@@ -241,11 +241,11 @@ def test_the_deepest_layer_that_deviates_is_named(wrong: list[str]) -> None:
         (changed(loss=lambda loss: 2 * loss), "the loss deviates, every gradient is right"),
         (
             changed(gradient=lambda g: g[::-1]),
-            "dF of conv1_1 is right: the sweep goes wrong between there and the pixels",
+            "dF of conv1_1 is right: the pass goes wrong between there and the pixels",
         ),
         (
             changed(gradient=lambda g: g[::-1], dF=lambda _: {}),
-            "no dF was given: nothing tells where the sweep goes wrong",
+            "no dF was given: nothing tells where the pass goes wrong",
         ),
         (right, ""),
     ],

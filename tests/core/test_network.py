@@ -134,7 +134,7 @@ def test_responses_are_never_negative_and_some_are_zero(
 
 @pytest.mark.parametrize("kind", ["max", "avg"])
 @pytest.mark.parametrize("size", [(16, 16), (35, 22)])
-def test_the_reverse_sweep_is_the_derivative_of_the_forward_sweep(
+def test_the_backward_pass_is_the_derivative_of_the_forward_pass(
     tiny_model: Model, rng: np.random.Generator, kind: Pooling, size: tuple[int, int]
 ) -> None:
     network = tiny_model.network.until(["conv5_1"]).pooled_by(kind).astype(np.float64)

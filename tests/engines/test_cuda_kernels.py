@@ -157,12 +157,12 @@ def test_nothing_big_is_allocated_after_the_first_evaluation(rng: np.random.Gene
     kernels, W = DeviceKernels(), rng.normal(size=(4, 3, 3, 3))
     F, dF = rng.normal(size=(2, 4, 30, 40))
 
-    def sweep() -> dict[str, int]:
+    def backward_pass() -> dict[str, int]:
         kernels.convolution_backward(dF, F, W)
         kernels.pool_backward(dF[:, :15, :20], F, "max")
         return {name: array.ctypes.data for name, array in kernels._memory.items()}
 
-    assert sweep() == sweep()
+    assert backward_pass() == backward_pass()
 
 
 def test_a_shifted_image_is_read_where_it_is(

@@ -32,7 +32,7 @@ def image(rng: np.random.Generator, height: int, width: int) -> Array:
 
 
 def worst_error(responses: Mapping[str, Array], model: Model, v: Array, pooling: Pooling) -> float:
-    """The largest error of a layer, relative to its norm, against the sweep in float64."""
+    """The largest error of a layer, relative to its norm, against the pass in float64."""
     network = model.network.until(responses).pooled_by(pooling).astype(np.float64)
     expected = network.forward(v.astype(np.float64))
     assert list(responses) == list(expected)

@@ -136,10 +136,10 @@ def test_derivatives_are_written_over_passed_responses_and_never_over_others(
     kept = live.copy()
     expected = PLAIN.convolution_backward(PLAIN.convolution_backward(far, near, W), live, W)
     kernels = StripKernels(2)
-    kernels.passed(far)
+    kernels.release(far)
     dF = kernels.convolution_backward(far.copy(), near, W)
     assert np.shares_memory(dF, far)
-    kernels.passed(near)
+    kernels.release(near)
     dX = kernels.convolution_backward(dF, live, W)
     assert np.shares_memory(dX, near)
     assert not np.shares_memory(dX, dF)
@@ -147,11 +147,11 @@ def test_derivatives_are_written_over_passed_responses_and_never_over_others(
     assert_close(dX, expected)
 
 
-def test_after_the_sweep_the_responses_are_left_alone(rng: np.random.Generator) -> None:
+def test_after_the_pass_the_responses_are_left_alone(rng: np.random.Generator) -> None:
     (F,) = consecutive((17, 8, 8))
     kernels = StripKernels(2)
-    kernels.passed(F)
-    kernels.sweep_ends()
+    kernels.release(F)
+    kernels.backward_ends()
     W = np.ones((17, 17, 3, 3), np.float32)
     assert not np.shares_memory(kernels.convolution_backward(F, F, W), F)
 
@@ -159,8 +159,8 @@ def test_after_the_sweep_the_responses_are_left_alone(rng: np.random.Generator) 
 def test_passed_responses_that_are_not_neighbours_are_never_joined() -> None:
     first, live, last = consecutive((4, 4, 4), (4, 4, 4), (4, 4, 4))
     kernels = StripKernels(2)
-    kernels.passed(last)
-    kernels.passed(first)
+    kernels.release(last)
+    kernels.release(first)
     dX = kernels.pool_backward(
         np.ones((8, 2, 2), np.float32), np.ones((8, 4, 4), np.float32), "avg"
     )

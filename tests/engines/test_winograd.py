@@ -19,10 +19,10 @@ from gramstyle.core.objective import ContentTarget, Objective, Weights, style_ta
 from gramstyle.core.preprocessing import Preprocessing
 from gramstyle.engines.registry import default_engine, open_engine
 from gramstyle.engines.winograd import algorithm, kernels
-from gramstyle.engines.winograd import passes as sweeps
+from gramstyle.engines.winograd import passes as passes
 from gramstyle.engines.winograd.kernels import ChannelsLastKernels
 from gramstyle.engines.winograd.layout import channels_last, flat, matrix
-from gramstyle.engines.winograd.passes import WinogradSweeps
+from gramstyle.engines.winograd.passes import WinogradPasses
 from gramstyle.errors import OptionError, RuntimeMissingError
 from gramstyle.model import locate_model, read_model
 
@@ -44,8 +44,8 @@ sizes = st.tuples(st.integers(1, 14), st.integers(1, 21), st.integers(1, 21))
 @pytest.fixture(autouse=True)
 def small_strips(monkeypatch: pytest.MonkeyPatch) -> None:
     """Strips so small that even these small arrays are split."""
-    monkeypatch.setattr(sweeps, "TILES", 4)
-    monkeypatch.setattr(sweeps, "POSITIONS", 40)
+    monkeypatch.setattr(passes, "TILES", 4)
+    monkeypatch.setattr(passes, "POSITIONS", 40)
     monkeypatch.setattr(kernels, "LONGEST", 40)
     monkeypatch.setattr(kernels, "SHORTEST", 8)
 
@@ -85,13 +85,15 @@ def random_objective(
     return objective, x
 
 
-def in_sweeps(objective: Objective, threads: int = 2, *, room: int = 100_000) -> Objective:
+def in_passes(objective: Objective, threads: int = 2, *, room: int = 100_000) -> Objective:
     network = objective.network.until(objective.layers).astype(np.float32)
     step = ChannelsLastKernels(threads)
-    sweep = WinogradSweeps(network, objective.layers, workers=step.workers)
+    backward_pass = WinogradPasses(network, objective.layers, workers=step.workers)
     # Memory that is not cleared: nothing may be read that has not been written.
-    sweep._buffers = [np.full(room, np.nan, np.float32) for _ in range(2)]
-    return replace(objective, forward=sweep.forward, kernels=step, backward=sweep.backward)
+    backward_pass._buffers = [np.full(room, np.nan, np.float32) for _ in range(2)]
+    return replace(
+        objective, forward=backward_pass.forward, kernels=step, backward=backward_pass.backward
+    )
 
 
 def distance_to_kink(network: Network, v: Array) -> float:
@@ -152,7 +154,7 @@ PLANS: dict[str, tuple[tuple[int | Pooling, ...], tuple[str, ...], str]] = {
     st.integers(4, 22), st.integers(4, 22), st.integers(0, 2**32 - 1), st.sampled_from([0, 10**5])
 )
 @settings(max_examples=8, deadline=None)
-def test_the_objective_in_sweeps_is_the_plain_one(
+def test_the_objective_in_passes_is_the_plain_one(
     name: str, H: int, V: int, seed: int, room: int
 ) -> None:
     plan, style, content = PLANS[name]
@@ -160,13 +162,13 @@ def test_the_objective_in_sweeps_is_the_plain_one(
     network = random_network(rng, plan)
     objective, x = random_objective(rng, network, style, content, H, V)
     assume(distance_to_kink(network, x) > 1e-5)  # or rounding may choose otherwise
-    fast = in_sweeps(objective, room=room)
+    fast = in_passes(objective, room=room)
     expected, found = objective.loss_and_gradient(x), fast.loss_and_gradient(x)
     assert found.loss == pytest.approx(expected.loss, rel=FLOAT32)
     for layer, E in expected.style.items():
         assert found.style[layer] == pytest.approx(E, rel=10 * FLOAT32)
     assert_close(found.gradient, expected.gradient)
-    # Nothing of a sweep is left over for the next.
+    # Nothing of a pass is left over for the next.
     np.testing.assert_array_equal(fast.loss_and_gradient(x).gradient, found.gradient)
 
 
@@ -176,15 +178,15 @@ def test_responses_from_elsewhere_are_taken_over(name: str, rng: np.random.Gener
     network = random_network(rng, plan).astype(np.float32)
     objective, x = random_objective(rng, network, style, content, 19, 13)
     assert distance_to_kink(network, x) > 1e-6  # or rounding may choose otherwise
-    ours = in_sweeps(objective)
+    ours = in_passes(objective)
     step = ChannelsLastKernels(2)
     cut = network.until(objective.layers)
-    sweep = WinogradSweeps(cut, objective.layers, workers=step.workers)
+    backward_pass = WinogradPasses(cut, objective.layers, workers=step.workers)
     theirs = replace(
         objective,
-        forward=lambda v: sweep.adopt(cut.forward(v.astype(np.float32))),
+        forward=lambda v: backward_pass.adopt(cut.forward(v.astype(np.float32))),
         kernels=step,
-        backward=sweep.backward,
+        backward=backward_pass.backward,
     )
     expected, found = ours.loss_and_gradient(x), theirs.loss_and_gradient(x)
     assert found.loss == pytest.approx(expected.loss, rel=FLOAT32)
@@ -202,12 +204,12 @@ def test_of_equal_values_in_a_window_the_first_takes_the_derivative(elsewhere: b
     network = Network(
         (Convolution("a", W, b), Convolution("b", same, b), Pool("c", "max"))
     )  # fmt: skip
-    sweep = WinogradSweeps(network, ["c"], workers=ChannelsLastKernels(1).workers)
+    backward_pass = WinogradPasses(network, ["c"], workers=ChannelsLastKernels(1).workers)
     v = np.zeros((3, 4, 4), np.float32)
     v[0, :2, :2] = 1.0  # four equal ones
     v[1, 2:, 2:] = [[0.5, 2.0], [2.0, 0.5]]  # two equal ones
     v[2, :2, 2:] = [[0.5, 0.5], [2.0, 2.0]]  # two in one row
-    sweep.adopt(network.forward(v)) if elsewhere else sweep.forward(v)
+    backward_pass.adopt(network.forward(v)) if elsewhere else backward_pass.forward(v)
 
     def ones(_name: str, _dF: Array | None) -> Array:
         seed = channels_last((8, 2, 2))
@@ -216,7 +218,7 @@ def test_of_equal_values_in_a_window_the_first_takes_the_derivative(elsewhere: b
 
     expected = np.zeros_like(v)
     expected[0, 0, 0] = expected[1, 2, 3] = expected[2, 1, 2] = 1.0  # and none where all four are 0
-    assert_close(sweep.backward({}, ones), expected, 1e-6)
+    assert_close(backward_pass.backward({}, ones), expected, 1e-6)
 
 
 def test_the_loss_terms_are_the_plain_ones(rng: np.random.Generator) -> None:
@@ -241,15 +243,15 @@ def test_the_loss_terms_are_the_plain_ones(rng: np.random.Generator) -> None:
 def test_the_result_does_not_depend_on_the_number_of_threads(rng: np.random.Generator) -> None:
     plan, style, content = PLANS["as VGG-19 is used"]
     objective, x = random_objective(rng, random_network(rng, plan), style, content, 61, 45)
-    one, three = (in_sweeps(objective, threads).loss_and_gradient(x) for threads in (1, 3))
+    one, three = (in_passes(objective, threads).loss_and_gradient(x) for threads in (1, 3))
     assert one.loss == three.loss
     np.testing.assert_array_equal(one.gradient, three.gradient)
 
 
-def test_a_sweep_of_its_own_is_not_taken_apart(rng: np.random.Generator) -> None:
+def test_a_pass_of_its_own_is_not_taken_apart(rng: np.random.Generator) -> None:
     plan, style, content = PLANS["as VGG-19 is used"]
     objective, x = random_objective(rng, random_network(rng, plan), style, content, 9, 9)
-    fast = in_sweeps(objective)
+    fast = in_passes(objective)
     with pytest.raises(OptionError, match="cannot be looked into; choose the engine numpy"):
         trace(fast, x)
     with pytest.raises(OptionError, match="cannot be taken apart; choose the engine numpy"):
@@ -258,12 +260,12 @@ def test_a_sweep_of_its_own_is_not_taken_apart(rng: np.random.Generator) -> None
 
 def test_an_image_of_another_size_and_the_first_again(rng: np.random.Generator) -> None:
     network = random_network(rng, (8, 8, "max", 16))
-    sweep = WinogradSweeps(
+    backward_pass = WinogradPasses(
         network.astype(np.float32), ["conv3"], workers=ChannelsLastKernels(2).workers
     )
     small, large = rng.normal(size=(3, 9, 7)), rng.normal(size=(3, 18, 30))
     for v in (small, large, small):
-        assert_close(sweep.forward(v)["conv3"], network.forward(v)["conv3"])
+        assert_close(backward_pass.forward(v)["conv3"], network.forward(v)["conv3"])
 
 
 def test_memory_that_lies_otherwise_is_refused(rng: np.random.Generator) -> None:

@@ -1078,7 +1078,7 @@ def small(model: Model, pooling: Pooling) -> Network:
 
 @both_modes
 @pytest.mark.parametrize("pooling", ["max", "avg"])
-def test_the_reverse_sweep_is_right_with_seeds_at_every_layer(
+def test_the_backward_pass_is_right_with_seeds_at_every_layer(
     mode: Any, pooling: Pooling, tiny_model: Model, rng: np.random.Generator
 ) -> None:
     network = small(tiny_model, pooling)

@@ -115,7 +115,7 @@ def test_every_layer_is_read_back_in_its_place(model: Model) -> None:
     assert {layer.kind for layer in model.network.layers if isinstance(layer, Pool)} == {"max"}
 
 
-# What the file holds of a weight w, at the most: half a unit in float16's last place, and nothing
+# What the file holds of a weight w, at most: half a unit in float16's last place, and nothing
 # where every layer has at most 256 values.
 @pytest.mark.parametrize(
     ("precision", "rtol"), [("float32", 0), ("codebook8", 0), ("float16", 2**-11)]

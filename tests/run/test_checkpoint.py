@@ -512,7 +512,7 @@ except CheckpointError as error:
 
 
 def worker(program: str, folder: Path) -> list[str]:
-    paths = [str(Path(__file__).parent), str(Path(files.__file__).parents[1])]
+    paths = [str(Path(__file__).parent), str(Path(files.__file__).parents[2])]
     return [sys.executable, "-c", program, str(folder), *paths]
 
 

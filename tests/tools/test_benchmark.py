@@ -410,7 +410,7 @@ def test_phases_add_up_and_backward_goes_from_layer_to_layer(tiny_model_path, rn
     assert layers == [f"backward from {name}" for name in reversed(names)]
     assert set(found) == {"forward", "backward", "rest", *layers}
     assert min(found.values()) > 0
-    # All of the sweep but what goes before its first layer, microseconds on a machine at rest.
+    # All of the pass but what goes before its first layer, microseconds on a machine at rest.
     assert sum(found[name] for name in layers) == pytest.approx(found["backward"], rel=0.2)
 
 

@@ -68,7 +68,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--rounds",
         type=positive,
         default=3,
-        help="processes for each contender; from 1024 pixels on, two at the most",
+        help="processes for each contender; from 1024 pixels on, two at most",
     )
     parser.add_argument("--threads", type=positive, default=available_threads(), help="for each")
     parser.add_argument(

@@ -40,7 +40,7 @@ def optimise(plan: Plan) -> Curve:
 def phases(objective: Objective, x: Array) -> dict[str, float]:
     """Evaluate once and return the seconds by phase.
 
-    The sweep asks at layers for the loss terms that look at them: "backward from conv4_2" begins
+    The pass asks at layers for the loss terms that look at them: "backward from conv4_2" begins
     at the request for conv4_2 and ends at the next one. An engine that asks at every layer is
     so timed layer by layer.
     """

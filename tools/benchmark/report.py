@@ -77,7 +77,7 @@ def _phases(report: Report) -> str:
     if not told:
         return ""
     names = list(dict.fromkeys(name for row in told for name in row["phases"]))
-    # The sums first, then the layers in the order of the sweep.
+    # The sums first, then the layers in the order of the pass.
     names = [*(n for n in names if " " not in n), *(n for n in names if " " in n)]
     heads = [f"{row['title']}, {row['size']}" for row in told]
     lines = [f"| seconds | {' | '.join(heads)} |", "|---" * (len(told) + 1) + "|"]

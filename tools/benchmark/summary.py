@@ -156,7 +156,7 @@ def evaluation_figures(
 
 
 def median_phases(runs: Sequence[Mapping[str, float]]) -> dict[str, float] | None:
-    """Return the median over processes of each phase's seconds, in the order of the sweep."""
+    """Return the median over processes of each phase's seconds, in the order of the pass."""
     if not runs:
         return None
     return {name: median(run[name] for run in runs) for name in runs[0]}

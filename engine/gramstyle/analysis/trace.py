@@ -1,6 +1,6 @@
-"""One backward sweep, looked at step by step: how long the derivative is, and where.
+"""One backward pass, looked at step by step: how long the derivative is, and where.
 
-The engine's own sweep is what runs. It asks its kernels for every step, so kernels that pass each
+The engine's own pass is what runs. It asks its kernels for every step, so kernels that pass each
 call on and measure what goes in and comes out see all of it, and change nothing.
 """
 
@@ -22,7 +22,7 @@ PIXELS, CONTENT = "pixels", "content"
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One layer as the sweep crosses it; every length is ‖·‖₂ over all values.
+    """One layer as the pass crosses it; every length is ‖·‖₂ over all values.
 
     Attributes
     ----------
@@ -59,16 +59,16 @@ class Row:
 
 @dataclass(frozen=True)
 class Trace:
-    """One backward sweep.
+    """One backward pass.
 
     Attributes
     ----------
     rows
-        In the order of the sweep: the deepest layer first, the pixels last.
+        In the order of the pass: the deepest layer first, the pixels last.
     evaluation
         What the objective gave, as without a trace.
     seconds
-        How long the steps of the sweep took, without what it took to measure them.
+        How long the steps of the pass took, without what it took to measure them.
     """
 
     rows: tuple[Row, ...]
@@ -77,12 +77,12 @@ class Trace:
 
 
 def trace(objective: Objective, x: Array) -> Trace:
-    """Evaluate an objective at the pixels x (3, H, W) and measure every step of the sweep.
+    """Evaluate an objective at the pixels x (3, H, W) and measure every step of the pass.
 
     Raises
     ------
     OptionError
-        If the objective has a sweep of its own, which cannot be looked into.
+        If the objective has a pass of its own, which cannot be looked into.
     NonFiniteError
         If a loss or the gradient is NaN or infinite.
 
@@ -93,7 +93,7 @@ def trace(objective: Objective, x: Array) -> Trace:
     pooling that a loss term looks at it counts what the ReLU stops in the end.
     """
     if objective.backward is not None:
-        raise OptionError("this engine's sweep cannot be looked into; choose the engine numpy")
+        raise OptionError("this engine's pass cannot be looked into; choose the engine numpy")
     recorder = _Recorder(objective.kernels, objective.network.until(objective.layers))
     evaluation = replace(objective, kernels=recorder).loss_and_gradient(x)
     gradient = evaluation.gradient
@@ -138,15 +138,15 @@ def terms(objective: Objective, x: Array) -> dict[str, Evaluation]:
 
 
 class _Recorder:
-    """Kernels that pass every call on to others and measure the sweep on its way.
+    """Kernels that pass every call on to others and measure the pass on its way.
 
     An array of the kernels may be overwritten two calls later, so it is measured at once; and
-    since `passed` is the last that a sweep tells of a layer, that is where its row ends.
+    since `release` is the last that a pass tells of a layer, that is where its row ends.
     """
 
     def __init__(self, kernels: Kernels, network: Network) -> None:
         self._kernels = kernels
-        self._above: list[Layer] = list(network.layers)  # those that the sweep has not passed
+        self._above: list[Layer] = list(network.layers)  # those that the pass has not passed
         self.rows: list[Row] = []
         self._start_row()
 
@@ -188,7 +188,7 @@ class _Recorder:
         self._look_at_arrived(dY)
         return self._timed(lambda: self._kernels.pool_backward(dY, X, kind))
 
-    def passed(self, F: Array) -> None:
+    def release(self, F: Array) -> None:
         """End the layer's row."""
         layer = self._above.pop()
         has_relu = isinstance(layer, Convolution)
@@ -205,10 +205,10 @@ class _Recorder:
             )
         )
         self._start_row()
-        self._kernels.passed(F)
+        self._kernels.release(F)
 
-    def sweep_ends(self) -> None:
-        self._kernels.sweep_ends()
+    def backward_ends(self) -> None:
+        self._kernels.backward_ends()
 
     def _look_at_seed(self, dF: Array | None, seed: Array) -> None:
         """Take note of a loss term's derivative; dF is what it will be added to."""

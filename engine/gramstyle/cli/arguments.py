@@ -28,7 +28,7 @@ def add_run(
     group.add_argument("--size", type=int, metavar="PIXELS",
         help=f"the longer edge of {what} (default {defaults.size})")  # fmt: skip
     group.add_argument("--iterations", type=int, metavar="N",
-        help=f"iterations of L-BFGS-B at the most (default {defaults.iterations})")  # fmt: skip
+        help=f"iterations of L-BFGS-B at most (default {defaults.iterations})")  # fmt: skip
     group.add_argument("--tolerance", type=float, metavar="SHARE",
         help="end early once the loss has fallen by less than this share of itself in ten "
         f"iterations; 0 never (default {defaults.tolerance:g})")  # fmt: skip

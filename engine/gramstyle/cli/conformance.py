@@ -20,7 +20,7 @@ from gramstyle.errors import OptionError
 from gramstyle.model import locate_model, read_model
 from gramstyle.system.files import check_folder, write_atomically
 
-# A sweep through the real network takes a second or two, and every framework has the memory.
+# A pass through the real network takes a second or two, and every framework has the memory.
 SIZE = 64
 
 ADAPTERS = f"""\

@@ -22,7 +22,7 @@ from gramstyle.run.options import STARTS
 from gramstyle.run.prepare import Prepared, build, plan
 from gramstyle.system.files import check_folder, write_atomically
 
-# A sweep takes less than a second.
+# A pass takes less than a second.
 SIZE = 256
 TABLE = "trace.json"
 COLUMNS = (
@@ -36,7 +36,7 @@ def add_parser(commands: Commands) -> None:
     """Describe the command and its options."""
     parser = commands.add_parser(
         "trace",
-        help="show one backward sweep, step by step",
+        help="show one backward pass, step by step",
         description="Evaluate the loss and its gradient once, where a transfer would start, and "
         "print how long the derivative is at every layer on its way down to the pixels.",
         epilog="example: gramstyle trace photo.jpg painting.jpg --init noise --save trace/",
@@ -51,7 +51,7 @@ def add_parser(commands: Commands) -> None:
         "that the loss looks at)")  # fmt: skip
     shown.add_argument("--save", type=Path, metavar="DIR",
         help="also write images: feature maps, Gram matrices, what each term wants changed, "
-        f"the sweep; and {TABLE} (needs gramstyle[plots])")  # fmt: skip
+        f"the pass; and {TABLE} (needs gramstyle[plots])")  # fmt: skip
     shown.add_argument("--json", type=Path, metavar="FILE",
         help="also write the table and the losses as JSON")  # fmt: skip
 
@@ -67,8 +67,8 @@ def add_parser(commands: Commands) -> None:
 
 
 def run_command(arguments: argparse.Namespace) -> None:
-    """Trace one sweep, write what was asked for, and print it."""
-    # The one engine whose sweep can be looked at step by step.
+    """Trace one pass, write what was asked for, and print it."""
+    # The one engine whose pass can be looked at step by step.
     options = add.options_of(arguments, size=SIZE, engine="numpy")
     _check_places(arguments)
     say = Speaker(quiet=False)
@@ -97,7 +97,7 @@ def run_command(arguments: argparse.Namespace) -> None:
 
     console = Console(highlight=False, soft_wrap=True)
     console.print(_steps(rows), COLUMNS, "", _losses(traced, prepared.objective), sep="\n")
-    console.print(f"the steps of the whole sweep took {traced.seconds:.2f} s")
+    console.print(f"the steps of the whole pass took {traced.seconds:.2f} s")
     if arguments.save is not None:
         console.print(f"wrote {len(files)} files, the images to {arguments.save}", markup=False)
 
@@ -130,7 +130,7 @@ def _layers(wanted: tuple[str, ...] | None, there: Sequence[str]) -> tuple[str, 
     for name in wanted:
         if name not in there:
             raise OptionError(
-                f"--layer {name!r} is not in the sweep, whose layers are {', '.join(there)}"
+                f"--layer {name!r} is not in the pass, whose layers are {', '.join(there)}"
             )
     if not wanted:
         raise OptionError("--layer names no layer")

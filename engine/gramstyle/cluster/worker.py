@@ -305,7 +305,7 @@ class _Desk:
 
     def resume(self, evaluation: str, tile: Tile, window: Array) -> Responses:
         """Return the responses of pass 1 once more, computed again where they are not kept."""
-        last, self._last = self._last, None  # the backward sweep writes over them
+        last, self._last = self._last, None  # the backward pass writes over them
         if last == (evaluation, tile.index):
             return self._responses
         recall = self.engine.recall

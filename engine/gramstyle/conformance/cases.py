@@ -73,7 +73,7 @@ class Case:
 
 
 def answer(objective: Objective, x: Array) -> Answer:
-    """Evaluate an objective at x and keep every dF of the sweep."""
+    """Evaluate an objective at x and keep every dF of the pass."""
     recorder = Recorder(objective)
     evaluation = replace(objective, kernels=recorder).loss_and_gradient(x)
     return Answer(evaluation.loss, evaluation.gradient, recorder.dF)
@@ -120,13 +120,13 @@ class Recorder:
         self._keep(dY)
         return self._step.pool_backward(dY, X, kind)
 
-    def passed(self, F: Array) -> None:
+    def release(self, F: Array) -> None:
         """Pass it on."""
-        self._step.passed(F)
+        self._step.release(F)
 
-    def sweep_ends(self) -> None:
+    def backward_ends(self) -> None:
         """Pass it on."""
-        self._step.sweep_ends()
+        self._step.backward_ends()
 
     def _keep(self, dF: Array) -> None:
         self.dF[self._above.pop()] = dF.copy()

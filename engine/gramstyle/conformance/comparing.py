@@ -58,7 +58,7 @@ class Comparison:
 
 
 def compare(case: Case, found: Answer, dtype: str) -> list[Comparison]:
-    """Compare an answer with the truth: the loss, the gradient, then dF in the order of the sweep.
+    """Compare an answer with the truth: the loss, the gradient, then dF in the order of the pass.
 
     Parameters
     ----------

@@ -21,7 +21,7 @@ DTYPES = tuple(TOLERANCES)
 EXPECTED = "loss, gradient, {layer: dF}"
 LONGEST = 300
 
-# An explanation takes some hundred sweeps: it is looked for where one takes fewer operations.
+# An explanation takes some hundred passes: it is looked for where one takes fewer operations.
 EXPLAINED = 3e8
 
 
@@ -34,7 +34,7 @@ class Result:
     case, pins
         The case's name, and the convention that it pins.
     comparisons
-        The loss, the gradient, then dF in the order of the sweep; empty where there is a problem.
+        The loss, the gradient, then dF in the order of the pass; empty where there is a problem.
     problem
         Why there was nothing to compare, in one sentence; "" if there was.
     explanation
@@ -65,18 +65,18 @@ class Result:
 
     @property
     def where(self) -> str:
-        """Where the sweep goes wrong first, in one sentence; "" where nothing deviates."""
+        """Where the pass goes wrong first, in one sentence; "" where nothing deviates."""
         wrong = [each.quantity for each in self.comparisons if not each.passed]
         swept = [each.quantity for each in self.comparisons if each.quantity.startswith("dF of ")]
         if not wrong:
             return ""
         if first := next((quantity for quantity in swept if quantity in wrong), None):
-            return f"first in the sweep to deviate: {first}"
+            return f"first in the pass to deviate: {first}"
         if "gradient" not in wrong:
             return "the loss deviates, every gradient is right"
         if swept:
-            return f"{swept[-1]} is right: the sweep goes wrong between there and the pixels"
-        return "no dF was given: nothing tells where the sweep goes wrong"
+            return f"{swept[-1]} is right: the pass goes wrong between there and the pixels"
+        return "no dF was given: nothing tells where the pass goes wrong"
 
 
 @dataclass(frozen=True, kw_only=True)

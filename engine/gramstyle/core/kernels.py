@@ -1,6 +1,6 @@
 """The heavy steps of one evaluation behind one interface, and their plain form.
 
-A backward sweep accumulates: each method below that adds a gradient takes the dF gathered so
+A backward pass accumulates: each method below that adds a gradient takes the dF gathered so
 far (None where nothing has been) and returns the sum, in place where it can.
 """
 
@@ -46,10 +46,10 @@ class Kernels(Protocol):
     def pool_backward(self, dY: Array, X: Array, kind: Pooling) -> Array:
         """Through a 2×2 pooling: dY (C, H // 2, V // 2), X (C, H, V) → dX (C, H, V)."""
 
-    def passed(self, F: Array) -> None:
-        """Take note that nobody will read these responses any more in this sweep."""
+    def release(self, F: Array) -> None:
+        """Take note that nobody will read these responses any more in this pass."""
 
-    def sweep_ends(self) -> None:
+    def backward_ends(self) -> None:
         """Take note that all responses belong to their owner again."""
 
 
@@ -91,10 +91,10 @@ class PlainKernels:
         backward = layers.max_pool_backward if kind == "max" else layers.avg_pool_backward
         return backward(dY, X)
 
-    def passed(self, F: Array) -> None:
+    def release(self, F: Array) -> None:
         """Do nothing."""
 
-    def sweep_ends(self) -> None:
+    def backward_ends(self) -> None:
         """Do nothing."""
 
 

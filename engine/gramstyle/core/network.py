@@ -1,4 +1,4 @@
-"""The network as a list of named layers, its forward sweep, and the same list reversed."""
+"""The network as a list of named layers, its forward pass, and the same list reversed."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -43,7 +43,7 @@ class Network:
     Parameters
     ----------
     layers
-        From the image upwards. Weights may have any float type; the sweeps keep it.
+        From the image upwards. Weights may have any float type; the passes keep it.
     """
 
     layers: tuple[Layer, ...]
@@ -207,7 +207,7 @@ class Network:
             May work in place.
         kernels
             How to compute the steps; plainly by default. Some use the memory of responses that
-            the sweep has passed: `responses` is then spent.
+            the pass has passed: `responses` is then spent.
 
         Returns
         -------
@@ -226,8 +226,8 @@ class Network:
                 else:
                     assert name_below is not None  # noqa: S101 - a network starts with a convolution
                     dF = step.pool_backward(dF, responses[name_below], layer.kind)
-                step.passed(F)
+                step.release(F)
         finally:
-            step.sweep_ends()
+            step.backward_ends()
         assert dF is not None  # noqa: S101 - a network has at least one layer
         return dF

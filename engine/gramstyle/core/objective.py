@@ -310,7 +310,7 @@ class Objective:
         return add_seed
 
     def carry_down(self, responses: Responses, add_seed: AddSeed) -> Array:
-        """Return dv: the reverse sweep of `backward`."""
+        """Return dv: the backward pass of `backward`."""
         if self.backward is not None:
             return self.backward(responses, add_seed)
         return self.network.until(self.layers).backward(responses, add_seed, kernels=self.kernels)

@@ -84,7 +84,7 @@ def open_engine(
     ----------
     name
         "numpy": ONNX Runtime forward, `StripKernels` backward. "winograd": both ways in
-        `WinogradSweeps`. "hybrid": ONNX Runtime forward, `WinogradSweeps` backward. "cupy": ONNX
+        `WinogradPasses`. "hybrid": ONNX Runtime forward, `WinogradPasses` backward. "cupy": ONNX
         Runtime forward and `DeviceKernels` backward, both on the GPU. "onnx": as "numpy", which
         computes the targets of the objective that `GraphObjective` then runs as one graph.
     file, network
@@ -125,19 +125,19 @@ def open_engine(
             return Engine(network, session, StripKernels(threads), device=gpu)
     try:
         from gramstyle.engines.winograd.kernels import ChannelsLastKernels
-        from gramstyle.engines.winograd.passes import WinogradSweeps
+        from gramstyle.engines.winograd.passes import WinogradPasses
     except ImportError as error:
         raise RuntimeMissingError(
             f"the engine {name} needs Numba ({error}); install it with: "
             'pip install "gramstyle[fast]", or choose --engine numpy'
         ) from None
     kernels = ChannelsLastKernels(threads)
-    sweeps = WinogradSweeps(network, kept, workers=kernels.workers)
+    passes = WinogradPasses(network, kept, workers=kernels.workers)
 
     def adopted(v: Array) -> Responses:
         assert session is not None  # noqa: S101 - the hybrid has one
-        return sweeps.adopt(session(v))
+        return passes.adopt(session(v))
 
     if session is not None:
-        return Engine(sweeps.network, adopted, kernels, sweeps.backward)
-    return Engine(sweeps.network, sweeps.forward, kernels, sweeps.backward, recall=sweeps)
+        return Engine(passes.network, adopted, kernels, passes.backward)
+    return Engine(passes.network, passes.forward, kernels, passes.backward, recall=passes)

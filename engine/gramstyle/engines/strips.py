@@ -9,7 +9,7 @@ to read first. What differs is only the order of the work:
   of `layers.conv2d_backward` are nine slices of one buffer and need no copy;
 - the ReLU mask is applied while the band is copied into that buffer, not in a pass of its own;
 - nothing big is allocated after the first evaluation: fresh memory costs page faults;
-- derivatives are written over the responses that the sweep has already passed, which nobody reads
+- derivatives are written over the responses that the pass has already passed, which nobody reads
   any more: at 512×512 that saves about 110 MB of buffers.
 
 The split into strips depends on the shapes alone, never on the number of threads.
@@ -31,7 +31,7 @@ class StripKernels:
     """The steps of one evaluation in strips; lives as long as the objective that uses it.
 
     An array that a method returns is valid until the next but one call, in memory of responses
-    that were `passed` or in one of two buffers. A backward sweep needs no more.
+    that were `release` or in one of two buffers. A backward pass needs no more.
 
     Parameters
     ----------
@@ -67,7 +67,7 @@ class StripKernels:
         weight: float,
         owned: Area | None = None,
     ) -> Array:
-        """dF + weight · equation 6, whose mask is left to the ReLU that the sweep crosses next."""
+        """dF + weight · equation 6, whose mask is left to the ReLU that the pass crosses next."""
         N = F.shape[0]
         D = (weight * (G - A) / (float(N) ** 2 * float(M) ** 2)).astype(np.float32)
         out = self._accumulator(dF, F.shape, owned)
@@ -87,7 +87,7 @@ class StripKernels:
     def add_content_gradient(
         self, dF: Array | None, F: Array, P: Array, weight: float, owned: Area | None = None
     ) -> Array:
-        """dF + weight · equation 2, whose mask is left to the ReLU that the sweep crosses next."""
+        """dF + weight · equation 2, whose mask is left to the ReLU that the pass crosses next."""
         out = self._accumulator(dF, F.shape, owned)
         into, of = _within(out, owned), _within(F, owned)
 
@@ -124,7 +124,7 @@ class StripKernels:
         self.workers.run(lambda s: backward(dY[s], X[s], dX[s]), channels)
         return dX
 
-    def passed(self, F: Array) -> None:
+    def release(self, F: Array) -> None:
         """Add the memory of these responses to the free stretch, or begin another with it."""
         memory = F.base
         if not isinstance(memory, np.ndarray) or memory.ndim != 1 or not F.flags.c_contiguous:
@@ -136,7 +136,7 @@ class StripKernels:
         size = F.size + (self._free.size if adjacent else 0)
         self._free = memory[start : start + size]
 
-    def sweep_ends(self) -> None:
+    def backward_ends(self) -> None:
         """Give the responses back."""
         self._free = np.empty(0, np.float32)
 
@@ -269,6 +269,6 @@ def _strips(shape: tuple[int, ...], owned: Area | None) -> list[Area]:
 
 
 def _bands(height: int, width: int) -> list[slice]:
-    """Split an image's rows into bands of about POSITIONS positions, eight at the least."""
+    """Split an image's rows into bands of about POSITIONS positions, eight at least."""
     rows = max(1, min(POSITIONS // (width + 2), -(-height // 8)))
     return [slice(start, min(start + rows, height)) for start in range(0, height, rows)]

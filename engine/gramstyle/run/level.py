@@ -63,7 +63,7 @@ class Stage:
     width, height
         Of its image.
     iterations
-        How many at the most.
+        How many at most.
     history
         How many pairs L-BFGS-B remembers.
     weights
@@ -73,7 +73,7 @@ class Stage:
     ahead
         How long the levels after it take, in iterations of this one.
     total
-        How many iterations the run takes at the most.
+        How many iterations the run takes at most.
     """
 
     number: int
@@ -99,7 +99,7 @@ class Progress:
     losses
         The objective at this iterate.
     iterations
-        How many there will be at the most, on all levels.
+        How many there will be at most, on all levels.
     x
         The iterate (3, H, W), RGB, 0..255: float64, in tiles float32.
     stage

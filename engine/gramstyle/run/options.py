@@ -33,7 +33,7 @@ class Options:
     size
         The longer edge of the result, in pixels; the shorter one follows from the content.
     iterations
-        How many iterations of L-BFGS-B at the most; of several levels, at the first.
+        How many iterations of L-BFGS-B at most; of several levels, at the first.
     scales
         How many levels a run climbs to `size`, each √2 larger than the one before and started from
         its image, see `gramstyle.run.scales`; None is as many as begin at 512 pixels or more.

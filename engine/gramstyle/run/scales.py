@@ -24,7 +24,7 @@ FEWEST = 10
 
 
 class Level(NamedTuple):
-    """A size on the way: the longer edge, and how many iterations at the most."""
+    """A size on the way: the longer edge, and how many iterations at most."""
 
     edge: int
     iterations: int

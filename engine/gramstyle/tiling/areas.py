@@ -51,7 +51,7 @@ class Tiling:
     height, width
         Of the image, in pixels.
     edge
-        How long the edges of a core are at the most, in pixels.
+        How long the edges of a core are at most, in pixels.
 
     Raises
     ------

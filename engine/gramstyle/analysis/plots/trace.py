@@ -1,4 +1,4 @@
-"""Images of one backward sweep: what the layers respond, and what each term wants changed."""
+"""Images of one backward pass: what the layers respond, and what each term wants changed."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -37,7 +37,7 @@ def trace_images(
     -------
     dict
         ``feature-maps-LAYER.png`` for each layer, ``gram-LAYER.png`` and ``wish-LAYER.png`` for
-        each style layer, ``wish-content.png``, ``wishes.png`` of these together, ``sweep.png``.
+        each style layer, ``wish-content.png``, ``wishes.png`` of these together, ``backward.png``.
 
     Raises
     ------
@@ -64,7 +64,7 @@ def trace_images(
     if wanted:
         titles = {_title(objective, name): wish.gradient for name, wish in wanted.items()}
         files["wishes.png"] = wishes(x, titles)
-    files["sweep.png"] = sweep(rows)
+    files["backward.png"] = backward_pass(rows)
     return files
 
 
@@ -183,12 +183,12 @@ def wishes(x: Array, gradients: Mapping[str, Array]) -> bytes:
     return drawn(fill, width=max(8.0, side * columns), height=height)
 
 
-def sweep(rows: Sequence[Row]) -> bytes:
-    """Draw ‖dF‖ before and after each layer's ReLU, in the order of the sweep."""
+def backward_pass(rows: Sequence[Row]) -> bytes:
+    """Draw ‖dF‖ before and after each layer's ReLU, in the order of the pass."""
 
     def fill(figure: Any) -> None:
         axes = figure.subplots()
-        axes.set_title("the backward sweep: length of the derivative by each layer's responses")
+        axes.set_title("the backward pass: length of the derivative by each layer's responses")
         axes.set_ylabel("‖dF‖ (for the pixels ‖dx‖)")
         axes.set_xticks(range(len(rows)), [row.layer for row in rows])
         axes.tick_params(axis="x", rotation=60)

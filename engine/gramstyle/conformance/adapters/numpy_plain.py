@@ -33,7 +33,7 @@ def plainly(image: Array, case: Case, place: Callable[[Array], Array]) -> Answer
     Parameters
     ----------
     image
-        In the float type of the sweeps.
+        In the float type of the passes.
     case
         Whose objective.
     place

@@ -1,4 +1,4 @@
-"""Winograd's convolutions forward and backward, `WinogradSweeps`, in float32."""
+"""Winograd's convolutions forward and backward, `WinogradPasses`, in float32."""
 
 from dataclasses import replace
 from typing import Any
@@ -12,7 +12,7 @@ from gramstyle.conformance.comparing import Adapter
 from gramstyle.core.arrays import Array
 from gramstyle.core.network import AddSeed, Responses
 from gramstyle.engines.winograd.kernels import ChannelsLastKernels
-from gramstyle.engines.winograd.passes import WinogradSweeps
+from gramstyle.engines.winograd.passes import WinogradPasses
 from gramstyle.errors import OptionError
 
 
@@ -23,12 +23,12 @@ def adapter(device: str) -> Adapter:
 
 
 def value_and_grad(image: Array, case: Case) -> tuple[Any, Any, dict[str, Any]]:
-    """Evaluate the case; of dF, what the sweep holds as a whole: at the layers with a loss term."""
+    """Evaluate the case; of dF, what the pass holds as a whole: at the layers with a loss term."""
     if image.dtype != np.float32:
         raise OptionError(f"Winograd's convolutions are for float32, not {image.dtype}")
     kernels = ChannelsLastKernels(THREADS)
     layers = case.objective.layers
-    sweeps = WinogradSweeps(case.network.astype(np.float32), layers, workers=kernels.workers)
+    passes = WinogradPasses(case.network.astype(np.float32), layers, workers=kernels.workers)
     dF: dict[str, Array] = {}
 
     def backward(responses: Responses, add_seed: AddSeed) -> Array:
@@ -37,8 +37,8 @@ def value_and_grad(image: Array, case: Case) -> tuple[Any, Any, dict[str, Any]]:
             dF[name] = total.copy()
             return total
 
-        return sweeps.backward(responses, recorded)
+        return passes.backward(responses, recorded)
 
-    objective = replace(case.objective, forward=sweeps.forward, kernels=kernels, backward=backward)
+    objective = replace(case.objective, forward=passes.forward, kernels=kernels, backward=backward)
     found = objective.loss_and_gradient(image)
     return found.loss, found.gradient, dF

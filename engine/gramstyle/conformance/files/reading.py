@@ -182,7 +182,7 @@ def _assembled(entry: Entry, chain: Network, arrays: Mapping[str, Array]) -> Cas
     truth = Answer(
         loss=float(arrays["loss"]),
         gradient=arrays["gradient"],
-        # In the order of the sweep, as `answer` gives it.
+        # In the order of the pass, as `answer` gives it.
         dF={name: arrays[f"{name}.dF"] for name in reversed(network.names)},
     )
     if describe(case, truth) != {key: value for key, value in entry.items() if key != "files"}:

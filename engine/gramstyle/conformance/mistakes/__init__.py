@@ -3,11 +3,10 @@
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from gramstyle.conformance.mistakes import backward as sweep
-from gramstyle.conformance.mistakes import losses, pixels
+from gramstyle.conformance.mistakes import backward, losses, pixels
 from gramstyle.conformance.mistakes.pieces import REGISTERED, Mistake
 
-__all__ = ["MISTAKES", "Mistake", "losses", "pixels", "sweep"]
+__all__ = ["MISTAKES", "Mistake", "backward", "losses", "pixels"]
 
 # By name.
 MISTAKES: Mapping[str, Mistake] = MappingProxyType(REGISTERED)

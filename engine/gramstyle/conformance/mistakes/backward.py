@@ -92,8 +92,8 @@ class _Guided(Pieces):
     in_targets=True,
 )
 class _BeforeTheReLU(Pieces):
-    def seen(self, sweep: Pass) -> Mapping[str, Array]:
-        return sweep.Z
+    def seen(self, backward_pass: Pass) -> Mapping[str, Array]:
+        return backward_pass.Z
 
     def dZ(self, layer: str, above: Array | None, seed: Array | None) -> Array:
         # What the layer's own loss wants does not cross its ReLU.
@@ -409,7 +409,7 @@ class _Overwritten(Pieces):
 
 @mistake(
     "only the deepest layer's loss sent down",
-    "The sweep starts at the deepest layer and passes the others' losses by.",
+    "The pass starts at the deepest layer and passes the others' losses by.",
 )
 class _OnlyTheDeepest(Pieces):
     def gather(self, above: Array | None, seed: Array | None) -> Array:

@@ -43,7 +43,7 @@ class Mistake:
 
 @dataclass(frozen=True)
 class Pass:
-    """What an image gives in one forward sweep, by layer: Z before the ReLU, and F behind it.
+    """What an image gives in one forward pass, by layer: Z before the ReLU, and F behind it.
 
     A pooling has no ReLU: there the two are one.
     """
@@ -92,24 +92,24 @@ class Pieces:
 
     @cached_property
     def image(self) -> Pass:
-        """The forward sweep of x."""
+        """The forward pass of x."""
         return self.forward(self.preprocess(self.case.x))
 
     @cached_property
     def photograph(self) -> Pass:
-        """The forward sweep of the photograph."""
+        """The forward pass of the photograph."""
         assert self.p is not None  # noqa: S101 - asked for where there is a content loss only
         return self.forward(self.preprocess(self.p))
 
     @cached_property
     def artwork(self) -> Pass:
-        """The forward sweep of the artwork."""
+        """The forward pass of the artwork."""
         assert self.a is not None  # noqa: S101 - asked for where there is a style loss only
         return self.forward(self.preprocess(self.a))
 
-    def seen(self, sweep: Pass) -> Mapping[str, Array]:
+    def seen(self, backward_pass: Pass) -> Mapping[str, Array]:
         """Return what the losses look at."""
-        return sweep.F
+        return backward_pass.F
 
     @property
     def F(self) -> Mapping[str, Array]:
@@ -161,7 +161,7 @@ class Pieces:
         return self.content_factor() * 0.5 * float(np.sum(self.difference**2))
 
     def content_gradient(self) -> Array:
-        """Equation 2, its mask left to the sweep."""
+        """Equation 2, its mask left to the pass."""
         return self.content_factor() * self.difference
 
     # The style loss of one layer, without w_l and β
@@ -199,7 +199,7 @@ class Pieces:
         return self.style_factor(layer) * float(np.sum(self.D(layer) ** 2))
 
     def style_gradient(self, layer: str) -> Array:
-        """Equation 6, its mask left to the sweep: the 4 is that of the two squares' derivative."""
+        """Equation 6, its mask left to the pass: the 4 is that of the two squares' derivative."""
         product = np.tensordot(self.D(layer), self.F[layer], axes=1)
         return 4.0 * self.style_factor(layer) * product
 

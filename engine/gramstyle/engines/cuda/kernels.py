@@ -29,7 +29,7 @@ class DeviceKernels:
     """The steps of one evaluation; lives as long as the objective that uses it.
 
     An array that a method returns lies in the memory of these kernels and is valid until the
-    next but one call. A backward sweep needs no more.
+    next but one call. A backward pass needs no more.
     """
 
     def __init__(self) -> None:
@@ -52,7 +52,7 @@ class DeviceKernels:
         weight: float,
         owned: Area | None = None,
     ) -> Array:
-        """dF + weight · equation 6, whose mask is left to the ReLU that the sweep crosses next."""
+        """dF + weight · equation 6, whose mask is left to the ReLU that the pass crosses next."""
         N, X = F.shape[0], _within(F, owned)
         D = cast(weight * (G - A) / (float(N) ** 2 * float(M) ** 2), F.dtype)
         whole = dF is None and owned is None
@@ -68,7 +68,7 @@ class DeviceKernels:
     def add_content_gradient(
         self, dF: Array | None, F: Array, P: Array, weight: float, owned: Area | None = None
     ) -> Array:
-        """dF + weight · equation 2, whose mask is left to the ReLU that the sweep crosses next."""
+        """dF + weight · equation 2, whose mask is left to the ReLU that the pass crosses next."""
         dF = self._zeros(F) if dF is None else dF
         there = _within(dF, owned)
         _steps(namespace(F)).add_difference(_within(F, owned), P, F.dtype.type(weight), there)
@@ -107,10 +107,10 @@ class DeviceKernels:
                 namespace(X).multiply(dY, X.dtype.type(0.25), out=member)
         return dX
 
-    def passed(self, F: Array) -> None:
+    def release(self, F: Array) -> None:
         """Do nothing."""
 
-    def sweep_ends(self) -> None:
+    def backward_ends(self) -> None:
         """Do nothing."""
 
     def _padded(self, dF: Array, F: Array) -> Array:

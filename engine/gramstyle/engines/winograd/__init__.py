@@ -9,5 +9,5 @@ more (docs/performance.md).
 - `lanes` gives Numba eight floats that are worked on at once; the only `import numba`;
 - `tiles` takes tiles to the transformed domain and back, what stands next to them (ReLU, mask,
   bias, pooling) done on the way;
-- `sweeps` runs a network forward and backward in strips of tiles, on several threads.
+- `passes` runs a network forward and backward in strips of tiles, on several threads.
 """

@@ -18,7 +18,7 @@ LONGEST, SHORTEST = 8192, 512
 class ChannelsLastKernels(StripKernels):
     """`StripKernels` for arrays (N, H, V) as `memory.channels_last` makes them.
 
-    Its own steps of a sweep are inherited and are slow on such arrays: `WinogradSweeps.backward`
+    Its own steps of a pass are inherited and are slow on such arrays: `WinogradPasses.backward`
     does them instead. A derivative that is returned here has been masked: it is 0 where F is, which
     the ReLU below would make it anyway.
     """

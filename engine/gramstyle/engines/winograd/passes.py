@@ -45,8 +45,8 @@ class _Stage:
     pool: Pool | None
 
 
-class WinogradSweeps:
-    """The two sweeps of one network, in float32 on the CPU; lives as long as its objective.
+class WinogradPasses:
+    """The two passes of one network, in float32 on the CPU; lives as long as its objective.
 
     What `forward` returns is this object's own and is overwritten by the next call. `backward`
     belongs to the `forward` or `adopt` before it.
@@ -79,7 +79,7 @@ class WinogradSweeps:
         self._notes: dict[str, Array] = {}
         self._memory, self._note_memory = _NONE, _NO_BYTES  # of responses and notes
         self._buffers = [_NONE, _NONE]
-        # The responses that a backward sweep has passed: nobody reads them any more.
+        # The responses that a backward pass has passed: nobody reads them any more.
         self._passed = _NONE
 
     def forward(self, v: Array) -> Responses:
@@ -327,7 +327,7 @@ class WinogradSweeps:
         self._responses.clear()
         self._notes.clear()
         self._shapes = shapes
-        # One behind the other, so that those that a backward sweep has passed are one stretch.
+        # One behind the other, so that those that a backward pass has passed are one stretch.
         kept = {name: shape for name, shape in shapes.items() if name in self._kept}
         ends = np.cumsum([padded(N) * h * v for N, h, v in kept.values()])
         self._memory = _at_least(self._memory, int(ends[-1]))
@@ -356,7 +356,7 @@ class WinogradSweeps:
         return self._buffer(self._shapes[name], besides=besides)
 
     def _pass(self, stage: _Stage) -> None:
-        """Take note that what a stage has responded is not read any more in this sweep."""
+        """Take note that what a stage has responded is not read any more in this pass."""
         for name in (stage.name, stage.pool and stage.pool.name):
             if name in self._responses:
                 memory = self._responses[name].base
@@ -369,7 +369,7 @@ class WinogradSweeps:
         """Return an array to write to that does not touch `besides`, its contents undefined.
 
         It is one of two buffers; but before a buffer has to grow, responses are written over that
-        the sweep has passed.
+        the pass has passed.
         """
         size = padded(shape[0]) * shape[1] * shape[2]
         ends = (self._passed[:size], self._passed[max(len(self._passed) - size, 0) :])

@@ -1,4 +1,4 @@
-"""Equation 7 and its gradient as one ONNX graph: the reverse sweep written down, not traced.
+"""Equation 7 and its gradient as one ONNX graph: the backward pass written down, not traced.
 
 Each method that adds an operation's backward adds the same steps that `layers`, `losses` and
 `network` do; only standard operators, none of them a gradient. The tensors are named as in

@@ -86,7 +86,7 @@ def minimise(
     x0
         The start, clipped to 0..255.
     iterations
-        How many iterations at the most.
+        How many iterations at most.
     tolerance
         End early once the loss has fallen by less than this share of itself over the last ten
         iterations; 0 never does.
