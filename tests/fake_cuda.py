@@ -1,4 +1,4 @@
-"""CuPy and ONNX Runtime's CUDA build as modules that record what is asked of them: no GPU."""
+"""Fakes of CuPy and of ONNX Runtime's CUDA build that record the calls to them."""
 
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -9,7 +9,7 @@ CUDA, CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
 
 
 class DeviceArray(np.ndarray):
-    """NumPy's array with an address where CuPy has it."""
+    """A NumPy array with CuPy's attribute for the address."""
 
     @property
     def data(self) -> Any:  # type: ignore[override]
@@ -17,7 +17,7 @@ class DeviceArray(np.ndarray):
 
 
 def fake_cupy(*, gpus: int | Exception = 1) -> Any:
-    """Return a module that stands for CuPy; `events` lists what it was asked, in order."""
+    """Return a fake CuPy module whose attribute `events` lists the calls in order."""
     events: list[Any] = []
 
     def count() -> int:
@@ -61,7 +61,7 @@ def fake_cupy(*, gpus: int | Exception = 1) -> Any:
 
 
 class FakeRuntime:
-    """ONNX Runtime: what sessions are opened with, what is bound, in which order."""
+    """A fake ONNX Runtime that records sessions, bound arrays and runs in order."""
 
     def __init__(self, *, available: tuple[str, ...] = (CUDA, CPU), loads: bool = True) -> None:
         self.available, self.loads = available, loads

@@ -1,4 +1,4 @@
-"""Pickles and torch streams, assembled instruction by instruction with nothing of torch."""
+"""Write pickles and torch streams instruction by instruction, without torch."""
 
 import pickle
 import struct
@@ -7,10 +7,10 @@ from collections.abc import Iterable, Mapping
 from gramstyle.core.arrays import Array
 
 MAGIC, PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
-TYPES = {"float32": "FloatStorage", "uint8": "ByteStorage", "float64": "DoubleStorage"}
+TYPES = {"float32": "Float", "float64": "Double", "uint8": "Byte"}
 
 
-# A bytes for everything that stands on a pickle's stack
+# Each function returns the instructions that push one object on the stack.
 
 
 def text(string: str) -> bytes:
@@ -41,17 +41,23 @@ def name_of(module: str, name: str) -> bytes:
     return f"c{module}\n{name}\n".encode()
 
 
-def storage(key: str, dtype: str, size: int) -> bytes:
-    kind = name_of("torch", TYPES[dtype])
+def storage(key: str = "0", dtype: str = "float32", size: int = 4) -> bytes:
+    """A reference to a storage; the type is NumPy's name of it, or torch's such as "BFloat16"."""
+    kind = name_of("torch", f"{TYPES.get(dtype, dtype)}Storage")
     return tuple_of(text("storage"), kind, text(key), text("cpu"), number(size), b"N") + b"Q"
 
 
-def tensor(stored: bytes, offset: int, shape: Iterable[int], stride: Iterable[int]) -> bytes:
+def tensor(
+    stored: bytes | None = None,
+    offset: int = 0,
+    shape: Iterable[int] = (4,),
+    stride: Iterable[int] = (1,),
+) -> bytes:
     no_hooks = name_of("collections", "OrderedDict") + b")R"
     return (
         name_of("torch._utils", "_rebuild_tensor_v2")
         + tuple_of(
-            stored,
+            storage() if stored is None else stored,
             number(offset),
             tuple_of(*map(number, shape)),
             tuple_of(*map(number, stride)),
@@ -76,7 +82,7 @@ def stream(
     *,
     replaced: Mapping[int, bytes] | None = None,
 ) -> bytes:
-    """The five pickles around an object, some of them replaced, and the storages."""
+    """The five pickles of a stream, some of them replaced, and the storages."""
     storages = {} if storages is None else storages
     pickles = {
         0: pickled(number(MAGIC)),

@@ -1,4 +1,4 @@
-"""torch's first format, a tar archive, written by hand."""
+"""Write torch's first format, a tar archive, without torch."""
 
 import io
 import struct
@@ -7,11 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from gramstyle.core.arrays import Array
-from pickle_writer import dictionary, list_of, name_of, number, pickled, text, tuple_of
+from pickle_writer import TYPES, dictionary, list_of, name_of, number, pickled, text, tuple_of
 
-TYPES = {"float32": "Float", "float64": "Double", "uint8": "Byte"}
-
-# A part of a storage: its key, the whole's, the first element, how many.
+# A part of a storage: its key, the key of the whole, the first element, the number of elements.
 Part = tuple[int, int, int, int]
 
 
@@ -53,7 +51,7 @@ def archive(members: Mapping[str, bytes]) -> bytes:
 
 
 def write_torch_tar(path: Path, arrays: Mapping[str, Array]) -> None:
-    """Contiguous tensors, each with a storage of its own; keys are addresses of 47 bits."""
+    """Write contiguous tensors with a storage each; the keys are addresses of 47 bits."""
     keys = {name: 0x7F0000000000 + 64 * k for k, name in enumerate(arrays)}
     entries = [
         tensor_entry(

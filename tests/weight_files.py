@@ -1,4 +1,4 @@
-"""A narrow VGG-19 in a file of every kind, written by others' libraries or by hand."""
+"""Write a narrow VGG-19 in every format of weights files, with other libraries or by hand."""
 
 import zipfile
 from collections.abc import Callable, Mapping
@@ -16,14 +16,14 @@ from tar_writer import write_torch_tar
 
 BLOCKS = ((2,) * 2, (3,) * 2, (4,) * 4, (5,) * 4, (6,) * 4)
 LAYERS = tuple(f"{b}_{k}" for b, n in enumerate(BLOCKS, 1) for k in range(1, len(n) + 1))
-# Where torchvision's VGG-19 has its convolutions, from its documentation.
-PLACES = (0, 2, 5, 7, 10, 12, 14, 16, 19, 21, 23, 25, 28, 30, 32, 34)
+# The indices of the convolutions in torchvision's VGG-19, from its documentation.
+INDICES = (0, 2, 5, 7, 10, 12, 14, 16, 19, 21, 23, 25, 28, 30, 32, 34)
 
 Chain = list[tuple[Array, Array]]
 
 
 def chain(seed: int = 0) -> Chain:
-    """Weights and biases from the image upwards."""
+    """Random weights and biases, from the first layer to the last."""
     rng = np.random.default_rng(seed)
     layers, channels = [], 3
     for N in (n for block in BLOCKS for n in block):
@@ -34,10 +34,10 @@ def chain(seed: int = 0) -> Chain:
 
 
 def torchvision_names(layers: Chain) -> dict[str, Array]:
-    names = zip(PLACES, layers, strict=True)
+    names = zip(INDICES, layers, strict=True)
     return {
-        f"features.{place}.{part}": array
-        for place, arrays in names
+        f"features.{index}.{part}": array
+        for index, arrays in names
         for part, array in zip(("weight", "bias"), arrays, strict=True)
     }
 
@@ -50,7 +50,7 @@ def gatys_names(layers: Chain) -> dict[str, Array]:
     }
 
 
-def _described(arrays: Mapping[str, Array]) -> bytes:
+def _pickled_tensors(arrays: Mapping[str, Array]) -> bytes:
     return dictionary(
         {
             name: tensor(
@@ -65,12 +65,12 @@ def _described(arrays: Mapping[str, Array]) -> bytes:
 
 
 def write_torch_stream(path: Path, arrays: Mapping[str, Array]) -> None:
-    path.write_bytes(stream(_described(arrays), arrays))
+    path.write_bytes(stream(_pickled_tensors(arrays), arrays))
 
 
 def write_torch_zip(path: Path, arrays: Mapping[str, Array]) -> None:
     with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("archive/data.pkl", pickled(_described(arrays)))
+        archive.writestr("archive/data.pkl", pickled(_pickled_tensors(arrays)))
         archive.writestr("archive/byteorder", b"little")
         for name, array in arrays.items():
             archive.writestr(f"archive/data/{name}", array.tobytes())
@@ -97,7 +97,7 @@ def write_safetensors(path: Path, arrays: Mapping[str, Array]) -> None:
 
 
 def write_caffe(path: Path, layers: Chain, *, old: bool) -> None:
-    """A .caffemodel of the first format (V1LayerParameter) or the second (LayerParameter)."""
+    """Write a .caffemodel in the first format (V1LayerParameter) or the second (LayerParameter)."""
     layer_number, name_number, blobs_number = (2, 4, 6) if old else (100, 1, 7)
 
     def varint(value: int) -> bytes:
@@ -123,7 +123,7 @@ def write_caffe(path: Path, layers: Chain, *, old: bool) -> None:
 
 
 def write_onnx(path: Path, layers: Chain) -> None:
-    """As the ONNX model zoo names things."""
+    """Write an ONNX file with the names of the ONNX model zoo."""
     nodes, tensors, at, block = [], [], "data", "1"
     for k, (name, (W, b)) in enumerate(zip(LAYERS, layers, strict=True)):
         if name[0] != block:
@@ -149,7 +149,7 @@ def write_onnx(path: Path, layers: Chain) -> None:
     onnx.save(helper.make_model(graph), path)
 
 
-KINDS: Mapping[str, Callable[[Path, Chain], None]] = {
+FORMATS: Mapping[str, Callable[[Path, Chain], None]] = {
     "torch.pth": lambda p, c: write_torch_zip(p, torchvision_names(c)),
     "old.pth": lambda p, c: write_torch_stream(p, torchvision_names(c)),
     "tar.pth": lambda p, c: write_torch_tar(p, torchvision_names(c)),
@@ -163,7 +163,7 @@ KINDS: Mapping[str, Callable[[Path, Chain], None]] = {
     "zoo.onnx": write_onnx,
 }
 
-# Those from which it does not show how the network sees images.
+# The formats that do not determine the preprocessing.
 AMBIGUOUS = frozenset(
     {"torch.pth", "old.pth", "tar.pth", "vgg_conv.pth", "timm.safetensors", "zoo.onnx"}
 )

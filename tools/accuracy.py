@@ -1,11 +1,11 @@
-"""What float32 costs, engine by engine and layer by layer, against float64 on the real network.
+"""Measure the float32 errors of the engines against float64, layer by layer, on the real network.
 
     python tools/accuracy.py CONTENT STYLE [--size 256] [--iterations 100]
 
-Forward: the relative L2 error of every layer's responses. Backward: that of dF at every layer for
-one random derivative at the deepest, all engines given the same ReLUs and windows (with their own,
-the few that rounding turns the other way would be most of the error). Then the gradient of the
-objective with each engine's own responses, and a finished image by each engine.
+Forward: the relative L2 error of every layer's responses. Backward: that of dF at every layer, for
+one random derivative at the deepest layer. Here all engines get the same ReLU masks and argmaxes;
+with their own, the few that rounding flips would dominate the error. Then the error of the
+objective's gradient with each engine's own responses, and an image rendered with each engine.
 """
 
 import argparse
@@ -18,15 +18,17 @@ import numpy as np
 from gramstyle.core.arrays import Array
 from gramstyle.core.kernels import PlainKernels
 from gramstyle.core.network import Network
+from gramstyle.core.terms import ContentTerm
 from gramstyle.engines.onnx_session import Session
-from gramstyle.engines.registry import ENGINES, RUNS_ON
+from gramstyle.engines.registry import ENGINES
 from gramstyle.engines.strips import StripKernels
-from gramstyle.engines.winograd.kernels import ChannelsLastKernels
+from gramstyle.engines.threads import Workers
 from gramstyle.engines.winograd.layout import channels_last
 from gramstyle.engines.winograd.passes import WinogradPasses
+from gramstyle.model import locate_model, read_model
 from gramstyle.run.options import Options
-from gramstyle.run.prepare import build, plan, prepare
-from gramstyle.run.transfer import run
+from gramstyle.run.prepare import prepare
+from gramstyle.run.transfer import transfer
 
 THREADS = 2
 
@@ -38,20 +40,18 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=256)
     parser.add_argument("--iterations", type=int, default=100)
     arguments = parser.parse_args()
-    options = Options(size=arguments.size, threads=THREADS, engine="numpy", pooling="max")
-    planned = plan(arguments.content, arguments.style, options)
-    prepared = build(planned)
+    options = Options(size=arguments.size, scales=1, threads=THREADS, engine="numpy", pooling="max")
+    prepared = prepare(arguments.content, arguments.style, options)
+    model = read_model(locate_model())
     objective, x = prepared.objective, prepared.start
     x = np.clip(x + np.random.default_rng(0).normal(0, 8, x.shape), 0, 255)
-    network = planned.network
+    network = objective.network
     exact = network.astype(np.float64)
-    v = planned.model.preprocessing.forward(x)
+    v = model.preprocessing.forward(x)
     truth = exact.forward(v)
 
-    session = Session(
-        planned.model.runnable(objective.layers, "max"), network.shapes, threads=THREADS
-    )
-    passes = WinogradPasses(network, network.names, workers=ChannelsLastKernels(THREADS).workers)
+    session = Session(model.runnable(objective.layers, "max"), network.shapes, threads=THREADS)
+    passes = WinogradPasses(network, network.names, workers=Workers(THREADS))
     forward = {"numpy": session(v), "winograd": passes.forward(v)}
     print("forward: relative error of F\n")
     table({name: {n: error(F[n], truth[n]) for n in truth} for name, F in forward.items()})
@@ -63,7 +63,7 @@ def main() -> None:
         "numpy": derivatives(
             network, {n: F.copy() for n, F in responses.items()}, seed, strips=True
         ),
-        "winograd": swept(passes, responses, seed),
+        "winograd": winograd_derivatives(passes, responses, seed),
     }
     print("\nbackward: relative error of dF where F > 0\n")
     table({
@@ -71,68 +71,71 @@ def main() -> None:
         for name, dF in found.items()
     })  # fmt: skip
 
-    content = objective.content
     reference = replace(
         objective,
         network=exact,
         forward=exact.forward,
         kernels=PlainKernels(),
-        content=content and replace(content, P=content.P.astype(np.float64)),
+        terms=tuple(
+            replace(term, P=term.P.astype(np.float64))
+            if isinstance(term, ContentTerm) and term.P is not None
+            else term
+            for term in objective.terms
+        ),
     ).loss_and_gradient(x)
-    print("\nthe objective, and a finished image\n")
-    print("| engine | loss, error | gradient, error | loss at the end | images apart, RMS |")
+    print("\nthe objective, and a rendered image\n")
+    print("| engine | loss, error | gradient, error | final loss | image, RMS distance |")
     print("|---|---|---|---|---|")
     first: Array | None = None
-    for engine in (name for name in ENGINES if "cpu" in RUNS_ON[name]):
-        ready = prepare(arguments.content, arguments.style, replace(options, engine=engine))
-        there = ready.objective.loss_and_gradient(x)
-        ready = prepare(
-            arguments.content,
-            arguments.style,
-            replace(options, engine=engine, iterations=arguments.iterations),
-        )
-        result = run(ready)
+    for engine in (name for name in ENGINES if "cpu" in ENGINES[name].devices):
+        chosen = replace(options, engine=engine, iterations=arguments.iterations)
+        prepared = prepare(arguments.content, arguments.style, chosen)
+        evaluation = prepared.objective.loss_and_gradient(x)
+        result = transfer(arguments.content, arguments.style, chosen)
         image = np.asarray(result.image, np.float64)[..., :3]
         first = image if first is None else first
-        apart = float(np.sqrt(np.mean((image - first) ** 2)))
+        distance = float(np.sqrt(np.mean((image - first) ** 2)))
         print(
-            f"| {engine} | {abs(there.loss / reference.loss - 1):.1e} | "
-            f"{error(there.gradient, reference.gradient):.1e} | "
-            f"{result.record.losses[-1].loss:.6g} | {apart:.2f} |"
+            f"| {engine} | {abs(evaluation.loss / reference.loss - 1):.1e} | "
+            f"{error(evaluation.gradient, reference.gradient):.1e} | "
+            f"{result.record.losses[-1].loss:.6g} | {distance:.2f} |"
         )
 
 
 def derivatives(
     network: Network, responses: Mapping[str, Array], seed: Array, *, strips: bool = False
 ) -> dict[str, Array]:
-    """dF of every layer, for a derivative at the deepest."""
-    kept: dict[str, Array] = {}
+    """Return dF at every layer for a derivative at the deepest one."""
+    found: dict[str, Array] = {}
 
     def add_seed(name: str, dF: Array | None) -> Array:
         dF = seed.astype(responses[name].dtype) if dF is None else dF
-        kept[name] = dF.copy()
+        found[name] = dF.copy()
         return dF
 
     kernels = StripKernels(THREADS) if strips else PlainKernels()
     network.backward(responses, add_seed, kernels=kernels)
-    return kept
+    return found
 
 
-def swept(passes: WinogradPasses, responses: Mapping[str, Array], seed: Array) -> dict[str, Array]:
-    kept: dict[str, Array] = {}
-    lying = passes.adopt(responses)
-    above_zero = {name: F > 0 for name, F in responses.items()}
+def winograd_derivatives(
+    passes: WinogradPasses, responses: Mapping[str, Array], seed: Array
+) -> dict[str, Array]:
+    """Return what `derivatives` does, computed by `WinogradPasses`."""
+    found: dict[str, Array] = {}
+    converted = passes.convert(responses)
+    masks = {name: F > 0 for name, F in responses.items()}
 
     def add_seed(name: str, dF: Array | None) -> Array:
         if dF is None:
             dF = channels_last(seed.shape)
             dF[...] = seed
-        dF *= above_zero[name]
-        kept[name] = dF.copy()
+        dF *= masks[name]
+        found[name] = dF.copy()
         return dF
 
-    passes.backward(lying, add_seed)
-    return kept
+    passes.backward(converted, add_seed)
+    return found
 
 
 def masked(dF: Array, F: Array) -> Array:

@@ -1,4 +1,4 @@
-"""Build the network's file from the repository: `gramstyle model export`, with its options."""
+"""Build the model file in a checkout: `gramstyle model export` with the same options."""
 
 import sys
 

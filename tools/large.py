@@ -1,13 +1,14 @@
-"""What an image of any size takes: memory, time for an evaluation, and against a whole image.
+"""Measure time and memory of a large image in tiles, and compare it with a small whole image.
 
     python -m tools.large                      4096×3072 pixels within 3GB
     python -m tools.large 8192x6144 --memory 6GB
     python -m tools.large 4096x3072 --workers 2    on a cluster of two processes
 
-Each measurement runs in a process of its own; the last one is the whole image of 1024×768 pixels
-that the others' pixels a second are compared with. Peak memory is the process's resident set,
-optimiser included, and without its workers'. The optimiser's seconds are those of an iteration with
-its whole history, without evaluations. The images are the samples in docs/, enlarged.
+Each measurement runs in a process of its own. A whole image of 1024×768 pixels is measured before
+and after the large one; the mean of its pixels per second is the reference. Peak memory is the
+process's resident set, with the optimiser and without its workers. The optimiser's seconds are
+those of one iteration with a full history, without evaluations. The images are the samples in
+docs/, enlarged.
 """
 
 import argparse
@@ -38,7 +39,7 @@ WHOLE = "1024x768"
 def measure(
     size: str, memory: int | None, iterations: int, workers: int | None = None
 ) -> dict[str, Any]:
-    """Run a few iterations in this process and return what they took."""
+    """Run a few iterations in this process; return their time and memory."""
     width, height = (int(edge) for edge in size.split("x"))
     content = np.asarray(Image.open(SAMPLES / "chelsea.jpg").convert("RGB").resize((width, height)))
     options = Options(
@@ -69,45 +70,45 @@ def measure(
         "tile": prepared.options.tile,
         "evaluations": len(seconds),
         "seconds": float(np.median(seconds[1:])),
-        "optimiser": optimising(prepared),
+        "optimiser": optimiser_seconds(prepared),
         "kilopixels": width * height / float(np.median(seconds[1:])) / 1e3,
         "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9,
     }
 
 
-def optimising(prepared: Prepared) -> float:
-    """Return what an iteration takes whose history is full, without its evaluations."""
+def optimiser_seconds(prepared: Prepared) -> float:
+    """Return the seconds of one iteration with a full history, without its evaluations."""
     height = prepared.start.shape[1]
-    # A bowl of as many curvatures as there are rows is not at its bottom after a few iterations.
+    # A quadratic with a different curvature in each row needs more than a few iterations.
     curvature = np.geomspace(1.0, 1e3, height)
-    apart = 0.0
+    evaluating = 0.0
 
-    def bowl(x: Any) -> Any:
-        nonlocal apart
+    def quadratic(x: Any) -> Any:
+        nonlocal evaluating
         began = time.perf_counter()
         gradient = x - x.dtype.type(128)
         loss = 0.5 * float(np.einsum("cyx,cyx,y->", gradient, gradient, curvature))
         gradient *= curvature[:, None].astype(x.dtype)
-        apart += time.perf_counter() - began
+        evaluating += time.perf_counter() - began
         return SimpleNamespace(loss=loss, gradient=gradient)
 
-    state = lbfgsb.begin(bowl, prepared.start, pairs=prepared.pairs())
+    state = lbfgsb.begin(quadratic, prepared.start, pairs=prepared.pairs())
     took = 0.0
     while not took:
         full = len(state.pairs) == prepared.options.history
-        began, apart = time.perf_counter(), 0.0
-        following = lbfgsb.step(bowl, state)
+        began, evaluating = time.perf_counter(), 0.0
+        following = lbfgsb.step(quadratic, state)
         if following is None:
-            raise RuntimeError("the bowl's bottom is reached before the history is full")
+            raise RuntimeError("the quadratic's minimum is reached before the history is full")
         state = following
-        took = time.perf_counter() - began - apart if full else 0.0
+        took = time.perf_counter() - began - evaluating if full else 0.0
     return took
 
 
-def apart(
+def measure_in_process(
     size: str, memory: int | None, iterations: int, workers: int | None = None
 ) -> dict[str, Any]:
-    """Do so in a process of its own."""
+    """Call `measure` in a process of its own."""
     arguments = [size, "--here", "--iterations", str(iterations)]
     if workers is not None:
         arguments += ["--workers", str(workers)]
@@ -136,9 +137,9 @@ def main() -> None:
         return
     memory = arguments.memory or 3 * 10**9
     rows = [
-        apart(WHOLE, None, 4),
-        apart(arguments.size, memory, arguments.iterations, arguments.workers),
-        apart(WHOLE, None, 4),
+        measure_in_process(WHOLE, None, 4),
+        measure_in_process(arguments.size, memory, arguments.iterations, arguments.workers),
+        measure_in_process(WHOLE, None, 4),
     ]
     whole = (rows[0]["kilopixels"] + rows[-1]["kilopixels"]) / 2
     print(

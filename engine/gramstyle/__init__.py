@@ -21,8 +21,9 @@ from gramstyle.gradcheck import (
     check_vjp,
 )
 from gramstyle.run.options import Options
+from gramstyle.run.progress import Losses, Progress, Record, Result
 from gramstyle.run.reconstruct import reconstruct_content, reconstruct_style
-from gramstyle.run.transfer import Losses, Progress, Record, Result, transfer
+from gramstyle.run.transfer import transfer
 
 __all__ = [
     "Checked",

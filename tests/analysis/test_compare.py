@@ -1,4 +1,4 @@
-"""Is this the same network: equal, rounded, rescaled, quantised, or another."""
+"""The comparison of networks: equal, rounded, rescaled, quantised, or different."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,7 +28,7 @@ def saved(
     return read_model(path)
 
 
-def test_a_network_is_the_same_as_itself(tiny_model: Model) -> None:
+def test_a_network_equals_itself(tiny_model: Model) -> None:
     comparison = compare_models(tiny_model, tiny_model)
     assert comparison.verdict == "the same network: all weights and biases are equal"
     assert [layer.name for layer in comparison.layers] == [c.name for c in convolutions(tiny_model)]
@@ -37,9 +37,7 @@ def test_a_network_is_the_same_as_itself(tiny_model: Model) -> None:
         assert layer.directions < 1e-7  # the root of float64's rounding of 1 - cos²
 
 
-def test_differences_are_relative_to_a_and_only_where_they_are(
-    tiny_model: Model, tmp_path: Path
-) -> None:
+def test_differences_are_relative_and_local(tiny_model: Model, tmp_path: Path) -> None:
     layers = convolutions(tiny_model)
     changed = layers[5]
     layers[5] = Convolution(changed.name, changed.W * np.float32(1.5), changed.b * np.float32(2))
@@ -52,7 +50,7 @@ def test_differences_are_relative_to_a_and_only_where_they_are(
     assert comparison.verdict.startswith("another network: responses differ by up to")
 
 
-def test_responses_are_compared_as_the_session_gives_them(
+def test_responses_are_those_of_the_session(
     tiny_model: Model, tmp_path: Path, rng: np.random.Generator
 ) -> None:
     layers = [Convolution(c.name, c.W, c.b + np.float32(0.1)) for c in convolutions(tiny_model)]
@@ -79,7 +77,7 @@ def test_rescaled_filters_are_recognised(
     assert max(layer.responses for layer in comparison.layers) > 0.1
 
 
-def test_the_first_layer_may_be_turned_round_for_another_way_to_see_images(
+def test_the_first_layer_may_be_converted_to_another_preprocessing(
     tiny_model: Model, tmp_path: Path
 ) -> None:
     first, *rest = convolutions(tiny_model)
@@ -87,14 +85,14 @@ def test_the_first_layer_may_be_turned_round_for_another_way_to_see_images(
     seen = Preprocessing(channels="RGB", mean=CAFFE.mean[::-1], scale=(1 / 255,) * 3)
     comparison = compare_models(tiny_model, saved(tmp_path, [turned, *rest], seen))
     assert comparison.layers[0].weights < 1e-6  # rounding of the product with 255
-    assert comparison.verdict.startswith("the same network but for rounding")
+    assert comparison.verdict.startswith("the same network except for rounding")
 
 
 @pytest.mark.parametrize(
     ("noise", "verdict"),
-    [(1e-7, "the same network but for rounding"), (3e-3, "much the same network")],
+    [(1e-7, "the same network except for rounding"), (3e-3, "nearly the same network")],
 )
-def test_small_differences_are_named_by_their_size(
+def test_the_verdict_follows_the_size_of_the_differences(
     noise: float, verdict: str, tiny_model: Model, tmp_path: Path, rng: np.random.Generator
 ) -> None:
     def shaken(W: np.ndarray) -> np.ndarray:
@@ -104,7 +102,7 @@ def test_small_differences_are_named_by_their_size(
     assert compare_models(tiny_model, saved(tmp_path, layers)).verdict.startswith(verdict)
 
 
-def test_a_silent_filter_in_both_is_no_difference_and_in_one_it_is(
+def test_a_silent_filter_is_a_difference_only_if_the_other_responds(
     tiny_model: Model, tmp_path: Path
 ) -> None:
     first, *rest = convolutions(tiny_model)
@@ -116,18 +114,18 @@ def test_a_silent_filter_in_both_is_no_difference_and_in_one_it_is(
     assert compare_models(tiny_model, other).layers[0].directions == pytest.approx(0.5, abs=1e-6)
 
 
-def test_another_architecture_is_refused_with_both(tiny_model: Model, tmp_path: Path) -> None:
+def test_the_error_for_another_architecture_names_both(tiny_model: Model, tmp_path: Path) -> None:
     shorter = saved(tmp_path, convolutions(tiny_model)[:-1])
     with pytest.raises(ModelError, match=r"conv5_4 is 8×8×3×3 in .*tiny\.onnx and missing in"):
         compare_models(tiny_model, shorter)
 
 
-def test_an_image_too_small_is_refused(tiny_model: Model) -> None:
+def test_an_image_that_is_too_small_is_refused(tiny_model: Model) -> None:
     with pytest.raises(ImageError, match="too small"):
         compare_models(tiny_model, tiny_model, Image(np.zeros((8, 8, 3), np.float32)))
 
 
-def test_the_sample_image_is_the_same_every_time_and_has_every_colour() -> None:
+def test_the_sample_image_is_reproducible_and_has_all_colours() -> None:
     one, two = sample_image(), sample_image()
     np.testing.assert_array_equal(one.pixels, two.pixels)
     assert one.pixels.shape == (256, 256, 3)

@@ -1,4 +1,4 @@
-"""The normalised network: the same responses in other units, with a mean of 1 a filter."""
+"""The normalised network, whose filters have a mean activation of 1."""
 
 import dataclasses
 import hashlib
@@ -9,11 +9,11 @@ import PIL.Image
 import pytest
 
 from gramstyle.analysis.normalise import (
-    Passed,
-    PassOptions,
+    MeasureOptions,
+    MeasureProgress,
     find_images,
     mean_activations,
-    normalised,
+    normalise,
     rescaled,
 )
 from gramstyle.core.network import Convolution, Network, Pool
@@ -37,7 +37,7 @@ def with_weights(network: Network, changed: list[Convolution]) -> Network:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Images of several sizes, some of them in a folder below."""
+    """Images of several sizes, some of them in a subfolder."""
     folder = tmp_path_factory.mktemp("images")
     rng = np.random.default_rng(5)
     (folder / "below").mkdir()
@@ -70,19 +70,19 @@ def test_means_are_over_all_positions_of_all_images(
     tiny_model: Model, folder: Path, pooling: str
 ) -> None:
     images = find_images([folder])
-    means = mean_activations(tiny_model, images, PassOptions(pooling=pooling))
+    means = mean_activations(tiny_model, images, MeasureOptions(pooling=pooling))
     every = responses_in_float64(tiny_model, images, pooling)
     for layer in convolutions(tiny_model.network):
         flat = [F[layer.name].reshape(len(layer.b), -1) for F in every]
         expected = np.concatenate(flat, axis=1).mean(axis=1)
-        assert means.of[layer.name].dtype == np.float64
+        assert means.by_layer[layer.name].dtype == np.float64
         np.testing.assert_allclose(
-            means.of[layer.name], expected, rtol=FLOAT32, atol=FLOAT32 * expected.max()
+            means.by_layer[layer.name], expected, rtol=FLOAT32, atol=FLOAT32 * expected.max()
         )
     assert means.images == 3
 
 
-def test_the_record_names_the_images_by_one_hash_whatever_their_order(
+def test_the_hash_of_the_images_is_independent_of_their_order(
     tiny_model: Model, folder: Path
 ) -> None:
     images = find_images([folder])
@@ -93,38 +93,38 @@ def test_the_record_names_the_images_by_one_hash_whatever_their_order(
     assert mean_activations(tiny_model, images[:2]).sha256 != expected
 
 
-def test_large_images_are_shrunk_and_small_ones_stay(
+def test_large_images_are_reduced_and_small_ones_are_not(
     tiny_model: Model, folder: Path, tmp_path: Path
 ) -> None:
     large = PIL.Image.open(folder / "a.png")
     large.resize((48, 24), PIL.Image.Resampling.LANCZOS).save(tmp_path / "small.png")
-    options = PassOptions(size=48)
-    of_small = mean_activations(tiny_model, [tmp_path / "small.png"], options).of["conv1_1"]
-    of_large = mean_activations(tiny_model, [folder / "a.png"], options).of["conv1_1"]
-    unshrunk = mean_activations(tiny_model, [folder / "a.png"]).of["conv1_1"]
+    options = MeasureOptions(size=48)
+    of_small = mean_activations(tiny_model, [tmp_path / "small.png"], options).by_layer["conv1_1"]
+    of_large = mean_activations(tiny_model, [folder / "a.png"], options).by_layer["conv1_1"]
+    unshrunk = mean_activations(tiny_model, [folder / "a.png"]).by_layer["conv1_1"]
     # Pillow rounds the small image to whole grey levels.
     np.testing.assert_allclose(of_large, of_small, rtol=0.01)
     assert np.abs(unshrunk / of_small - 1).max() > 0.1
 
 
-def test_an_image_that_cannot_be_used_is_left_out_and_told(
+def test_unusable_images_are_left_out_and_reported(
     tiny_model: Model, folder: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "damaged.png").write_bytes((folder / "a.png").read_bytes()[:100])
     PIL.Image.new("RGB", (15, 200)).save(tmp_path / "narrow.png")
     images = [tmp_path / "damaged.png", tmp_path / "narrow.png", folder / "a.png"]
-    told: list[Passed] = []
-    means = mean_activations(tiny_model, images, callback=told.append)
-    assert [passed.done for passed in told] == [1, 2, 3]
-    assert [passed.problem is None for passed in told] == [False, False, True]
-    assert "damaged.png" in str(told[0].problem)
-    assert "too small" in str(told[1].problem)
+    reports: list[MeasureProgress] = []
+    means = mean_activations(tiny_model, images, callback=reports.append)
+    assert [report.done for report in reports] == [1, 2, 3]
+    assert [report.problem is None for report in reports] == [False, False, True]
+    assert "damaged.png" in str(reports[0].problem)
+    assert "too small" in str(reports[1].problem)
     alone = mean_activations(tiny_model, [folder / "a.png"])
     assert (means.images, means.sha256) == (1, alone.sha256)
-    np.testing.assert_array_equal(means.of["conv3_2"], alone.of["conv3_2"])
+    np.testing.assert_array_equal(means.by_layer["conv3_2"], alone.by_layer["conv3_2"])
 
 
-def test_no_usable_image_is_one_line(tiny_model: Model, tmp_path: Path) -> None:
+def test_no_usable_images_give_one_line(tiny_model: Model, tmp_path: Path) -> None:
     (tmp_path / "x.png").write_bytes(b"no image")
     with pytest.raises(ImageError, match=r"none of 1 images can be used.*x\.png"):
         mean_activations(tiny_model, [tmp_path / "x.png"])
@@ -135,12 +135,12 @@ def test_no_usable_image_is_one_line(tiny_model: Model, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "options", [{"size": 0}, {"pooling": "sum"}, {"threads": 0}], ids=lambda o: next(iter(o))
 )
-def test_options_that_make_no_sense_are_refused(options: dict[str, object]) -> None:
+def test_invalid_options_are_refused(options: dict[str, object]) -> None:
     with pytest.raises(OptionError, match=f"{next(iter(options))} must be"):
-        PassOptions(**options)
+        MeasureOptions(**options)
 
 
-def test_a_size_that_cannot_fit_is_refused(
+def test_a_size_that_exceeds_the_memory_is_refused(
     tiny_model: Model, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("os.sysconf", lambda name: {"SC_PAGE_SIZE": 4096}.get(name, 1000))
@@ -148,10 +148,10 @@ def test_a_size_that_cannot_fit_is_refused(
         mean_activations(tiny_model, [folder / "a.png"])
 
 
-# Which images
+# Images
 
 
-def test_folders_are_searched_in_order_and_hidden_and_other_files_left(tmp_path: Path) -> None:
+def test_folders_are_searched_in_order_without_hidden_and_other_files(tmp_path: Path) -> None:
     for name in ("2.JPG", "1.png", ".hidden.png", "notes.txt", "z/3.webp"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
@@ -163,7 +163,7 @@ def test_folders_are_searched_in_order_and_hidden_and_other_files_left(tmp_path:
     ]
 
 
-def test_a_file_named_twice_or_within_a_named_folder_counts_once(tmp_path: Path) -> None:
+def test_an_image_given_twice_counts_once(tmp_path: Path) -> None:
     (tmp_path / "a.png").touch()
     (tmp_path / "odd.name").touch()
     twice = [tmp_path / "a.png", tmp_path, tmp_path / "odd.name", tmp_path / "z" / ".." / "a.png"]
@@ -171,10 +171,10 @@ def test_a_file_named_twice_or_within_a_named_folder_counts_once(tmp_path: Path)
     assert find_images(twice) == [tmp_path / "a.png", tmp_path / "odd.name"]
 
 
-def test_a_name_that_leads_nowhere_and_an_empty_folder_are_refused(tmp_path: Path) -> None:
+def test_missing_paths_and_empty_folders_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ImageError, match=r"no image or folder .*missing"):
         find_images([tmp_path / "missing"])
-    with pytest.raises(ImageError, match="no image in what was named"):
+    with pytest.raises(ImageError, match="no images in the given folders"):
         find_images([tmp_path])
 
 
@@ -195,7 +195,7 @@ def test_the_rescaled_networks_responses_are_the_originals_divided_by_the_means(
     for layer in network.layers:
         above = layer.name if isinstance(layer, Convolution) else above
         expected = F[layer.name] / means[above][:, None, None]
-        # Weights are rounded to float32 once more: 6e-8 a layer, added up over sixteen.
+        # Weights are rounded to float32 again: 6e-8 per layer, added up over sixteen layers.
         np.testing.assert_allclose(
             scaled[layer.name], expected, rtol=1e-5, atol=1e-5 * expected.max()
         )
@@ -206,9 +206,9 @@ def test_every_filter_of_the_normalised_network_has_mean_1_over_the_images(
     tiny_model: Model, folder: Path, tmp_path: Path, pooling: str
 ) -> None:
     images = find_images([folder])
-    options = PassOptions(pooling=pooling)
+    options = MeasureOptions(pooling=pooling)
     means = mean_activations(tiny_model, images, options)
-    result = normalised(Pretrained.of_model(tiny_model), means)
+    result = normalise(Pretrained.from_model(tiny_model), means)
     write_model(
         tmp_path / "normalised.onnx",
         result.convolutions,
@@ -217,8 +217,8 @@ def test_every_filter_of_the_normalised_network_has_mean_1_over_the_images(
         metadata=result.metadata,
     )
     model = read_model(tmp_path / "normalised.onnx")
-    for name, mean in mean_activations(model, images, options).of.items():
-        alive = means.of[name] > 0
+    for name, mean in mean_activations(model, images, options).by_layer.items():
+        alive = means.by_layer[name] > 0
         assert alive.any()
         np.testing.assert_allclose(mean[alive], 1, rtol=FLOAT32)
         np.testing.assert_array_equal(mean[~alive], 0)
@@ -229,13 +229,13 @@ def test_every_filter_of_the_normalised_network_has_mean_1_over_the_images(
     assert model.metadata["weights.sha256"] == weights_hash(convolutions(model.network))
 
 
-def test_a_network_whose_poolings_are_elsewhere_is_refused(tiny_model: Model) -> None:
+def test_a_network_with_other_poolings_is_refused(tiny_model: Model) -> None:
     moved = Network((*tiny_model.network.layers[:2], *tiny_model.network.layers[3:]))
-    with pytest.raises(ModelError, match="with a poolB behind each, found conv1_1"):
-        Pretrained.of_model(dataclasses.replace(tiny_model, network=moved))
+    with pytest.raises(ModelError, match="with a poolB after each, found conv1_1"):
+        Pretrained.from_model(dataclasses.replace(tiny_model, network=moved))
 
 
-def test_a_filter_that_never_responds_keeps_its_units(tiny_model: Model) -> None:
+def test_a_filter_that_never_responds_is_not_rescaled(tiny_model: Model) -> None:
     chain = convolutions(tiny_model.network)
     means = {c.name: np.ones(len(c.b)) for c in chain}
     means["conv1_1"][1] = 0
@@ -244,11 +244,11 @@ def test_a_filter_that_never_responds_keeps_its_units(tiny_model: Model) -> None
         np.testing.assert_array_equal(after.b, before.b)
 
 
-def test_a_mean_too_small_for_float32_is_refused(tiny_model: Model) -> None:
+def test_a_mean_that_is_too_small_for_float32_is_refused(tiny_model: Model) -> None:
     chain = convolutions(tiny_model.network)
     means = {c.name: np.ones(len(c.b)) for c in chain}
     means["conv2_1"][0] = 1e-60
-    with pytest.raises(ModelError, match="conv2_1 responds too little"):
+    with pytest.raises(ModelError, match="conv2_1 responds too weakly"):
         rescaled(chain, means)
 
 

@@ -1,11 +1,10 @@
-"""Images of numbers: what is drawn is what was measured, the same bytes every time."""
+"""Plots show the measured values and are reproducible byte by byte."""
 
 import io
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import pairwise
-from types import ModuleType
 from typing import Any
 
 import matplotlib as mpl
@@ -18,10 +17,11 @@ from gramstyle.analysis.plots import FORMATS, canvas, curves, loss_curves, trace
 from gramstyle.analysis.plots import trace as backward_pass
 from gramstyle.analysis.trace import Row, terms, trace
 from gramstyle.core.arrays import Array
-from gramstyle.core.objective import ContentTarget, Objective, Weights, style_targets
+from gramstyle.core.objective import Objective
 from gramstyle.errors import GramstyleError, OptionError
 from gramstyle.model import Model
 from gramstyle.run.records import MAX_NUMBER, Point
+from objectives import ContentTarget, Weights, composed, recomposed, style_targets, styles_of
 
 MAGIC = {".png": b"\x89PNG\r\n", ".svg": b"<?xml", ".pdf": b"%PDF-"}
 Points = Sequence[Point]
@@ -32,20 +32,29 @@ def point(iteration: int, scale: float = 1.0) -> Point:
         iteration=iteration,
         seconds=10.0 * iteration,
         total=8.0 * scale,
-        content=5.0 * scale,
-        style=3.0 * scale,
-        layers={"conv1_1": 1.0 * scale, "conv2_1": 2.0 * scale},
+        terms={"content": 5.0 * scale, "style": 3.0 * scale},
+        layers={
+            "content": {"conv4_2": 5.0 * scale},
+            "style": {"conv1_1": 1.0 * scale, "conv2_1": 2.0 * scale},
+        },
     )
 
 
+def without(at: Point, name: str) -> Point:
+    """The point of a run without one of the losses."""
+    terms, layers = dict(at.terms), dict(at.layers)
+    del terms[name], layers[name]
+    return replace(at, terms=terms, layers=layers)
+
+
 RUN = tuple(point(n, 1 / n) for n in (1, 2, 4))
-NO_LAYERS = tuple(replace(at, style=0.0, layers={}) for at in RUN)
-NO_CONTENT = tuple(replace(at, content=0.0) for at in RUN)
+NO_STYLE = tuple(without(at, "style") for at in RUN)
+NO_CONTENT = tuple(without(at, "content") for at in RUN)
 
 
 @pytest.fixture
 def figures(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """Every figure that is filled, in that order; they are not rendered, which takes long."""
+    """The figures in the order in which they are drawn; they are not rendered, which takes long."""
     kept: list[Any] = []
 
     def drawn(fill: Callable[[Any], None], *, width: float, height: float, **_: str) -> bytes:
@@ -69,15 +78,15 @@ def lines(axes: Any) -> list[tuple[list[float], list[float]]]:
 
 
 @pytest.mark.parametrize("by", ["iterations", "seconds"])
-def test_each_term_s_panel_holds_its_losses(figures: list[Any], by: curves.By) -> None:
+def test_each_panel_shows_the_losses_of_its_term(figures: list[Any], by: curves.By) -> None:
     loss_curves({"a.jsonl": RUN, "b.jsonl": RUN[:2]}, by=by)
     shown = panels(figures[0])
     expected = {
         "total loss": 8.0,
-        "α · content": 5.0,
-        "β · style": 3.0,
-        "β · w · E of conv1_1": 1.0,
-        "β · w · E of conv2_1": 2.0,
+        "content": 5.0,
+        "style": 3.0,
+        "style at conv1_1": 1.0,
+        "style at conv2_1": 2.0,
     }
     assert list(shown) == list(expected)
     unit = 10.0 if by == "seconds" else 1.0
@@ -87,13 +96,13 @@ def test_each_term_s_panel_holds_its_losses(figures: list[Any], by: curves.By) -
         assert second == ([unit, 2 * unit], [loss, loss / 2])
         assert shown[title].get_yscale() == "log"
     assert [text.get_text() for text in figures[0].legends[0].texts] == ["a.jsonl", "b.jsonl"]
-    # One scale, so that what a term adds shows beside the others.
+    # All panels share a scale, so that terms can be compared.
     assert len({axes.get_ylim() for axes in shown.values()}) == 1
-    assert shown["β · w · E of conv2_1"].get_xlabel() == ("seconds" if unit > 1 else "iteration")
-    assert shown["total loss"].get_ylabel() == "loss, times its weights"
+    assert shown["style at conv2_1"].get_xlabel() == ("seconds" if unit > 1 else "iteration")
+    assert shown["total loss"].get_ylabel() == "loss × weights"
 
 
-def test_the_legend_s_colours_are_the_lines(figures: list[Any]) -> None:
+def test_the_legend_has_the_line_styles_of_the_panels(figures: list[Any]) -> None:
     loss_curves({f"{n}": RUN for n in range(12)})
     (legend,) = figures[0].legends
     looks = [(line.get_color(), line.get_linestyle()) for line in legend.get_lines()]
@@ -103,35 +112,38 @@ def test_the_legend_s_colours_are_the_lines(figures: list[Any]) -> None:
         assert [(line.get_color(), line.get_linestyle()) for line in drawn] == looks
 
 
-def test_losses_of_0_are_left_out_and_a_term_that_is_always_0_has_no_panel(
+def test_losses_of_0_are_omitted_and_a_term_that_is_always_0_has_no_panel(
     figures: list[Any],
 ) -> None:
     run = tuple(
-        replace(at, layers={"conv1_1": 0.0 if at.iteration == 2 else 1.0, "conv2_1": 0.0})
+        replace(
+            at,
+            layers={"style": {"conv1_1": 0.0 if at.iteration == 2 else 1.0, "conv2_1": 0.0}},
+        )
         for at in NO_CONTENT
     )
     loss_curves({"a": run})
     shown = panels(figures[0])
-    assert list(shown) == ["total loss", "β · style", "β · w · E of conv1_1"]
-    assert lines(shown["β · w · E of conv1_1"]) == [([1.0, 4.0], [1.0, 1.0])]
+    assert list(shown) == ["total loss", "style", "style at conv1_1"]
+    assert lines(shown["style at conv1_1"]) == [([1.0, 4.0], [1.0, 1.0])]
 
 
-def test_a_run_of_one_iteration_shows_as_a_point(figures: list[Any]) -> None:
+def test_a_run_of_one_iteration_is_drawn_as_a_point(figures: list[Any]) -> None:
     loss_curves({"a": RUN[:1], "b": RUN})
     markers = [line.get_marker() for line in panels(figures[0])["total loss"].lines]
     assert markers[:2] == [".", "None"]
 
 
-def test_runs_with_other_layers_lie_beside_each_other(figures: list[Any]) -> None:
-    other = tuple(replace(at, layers={"conv5_1": 1.0}) for at in RUN)
+def test_runs_may_have_different_layers(figures: list[Any]) -> None:
+    other = tuple(replace(at, layers={**at.layers, "style": {"conv5_1": 1.0}}) for at in RUN)
     loss_curves({"a": RUN, "b": other})
     shown = panels(figures[0])
-    assert list(shown)[3:] == [f"β · w · E of {n}" for n in ("conv1_1", "conv2_1", "conv5_1")]
-    assert len(lines(shown["β · w · E of conv5_1"])) == 1
+    assert list(shown)[3:] == [f"style at {n}" for n in ("conv1_1", "conv2_1", "conv5_1")]
+    assert len(lines(shown["style at conv5_1"])) == 1
 
 
-def test_nothing_above_0_and_too_many_runs_are_refused() -> None:
-    nothing = replace(point(1, 0.0), content=0.0)
+def test_losses_that_are_all_0_and_too_many_runs_are_refused() -> None:
+    nothing = point(1, 0.0)
     with pytest.raises(OptionError, match="every loss is 0"):
         loss_curves({"a": [nothing]})
     with pytest.raises(OptionError, match=r"21 runs .* at most 20"):
@@ -139,18 +151,18 @@ def test_nothing_above_0_and_too_many_runs_are_refused() -> None:
 
 
 @pytest.mark.parametrize("suffix", list(FORMATS))
-def test_the_same_losses_are_the_same_bytes_in_every_format(suffix: str) -> None:
-    first, second = (loss_curves({"a": NO_LAYERS}, suffix=suffix) for _ in range(2))
+def test_equal_losses_give_equal_bytes_in_every_format(suffix: str) -> None:
+    first, second = (loss_curves({"a": NO_STYLE}, suffix=suffix) for _ in range(2))
     assert first.startswith(MAGIC[suffix])
     assert first == second
     for word in (b"CreationDate", b"dc:date"):
         assert word not in first
 
 
-def test_a_user_s_settings_of_matplotlib_change_nothing() -> None:
-    expected = loss_curves({"a": NO_LAYERS})
+def test_the_user_s_matplotlib_settings_are_ignored() -> None:
+    expected = loss_curves({"a": NO_STYLE})
     with mpl.rc_context({"text.usetex": True, "lines.linewidth": 9.0, "savefig.dpi": 30}):
-        assert loss_curves({"a": NO_LAYERS}) == expected
+        assert loss_curves({"a": NO_STYLE}) == expected
         assert mpl.rcParams["savefig.dpi"] == 30
 
 
@@ -167,7 +179,7 @@ def test_a_user_s_settings_of_matplotlib_change_nothing() -> None:
         "",
     ],
 )
-def test_any_name_can_stand_in_a_legend_as_it_is(name: str) -> None:
+def test_any_name_can_be_a_label_in_a_legend(name: str) -> None:
     shown = ""
 
     def fill(figure: Any) -> None:
@@ -179,7 +191,7 @@ def test_any_name_can_stand_in_a_legend_as_it_is(name: str) -> None:
     assert canvas.drawn(fill, width=2, height=2)
     assert shown.isprintable()
     assert len(shown) <= 50
-    if "$" in name:  # which alone, with a backslash, is no formula's
+    if "$" in name:  # an escaped dollar sign starts no formula
         assert shown == name.replace("$", r"\$")
     if len(name) > 50:
         assert shown.strip("ab") == "…"
@@ -189,12 +201,12 @@ def test_any_name_can_stand_in_a_legend_as_it_is(name: str) -> None:
 
 
 @pytest.mark.parametrize("scale", [1e-320, MAX_NUMBER**3 / 8])
-def test_every_loss_that_a_record_can_hold_fits_the_scale(scale: float) -> None:
-    first = replace(point(1), total=8 * scale, content=0.0, style=0.0, layers={})
+def test_every_loss_that_a_record_may_contain_fits_the_scale(scale: float) -> None:
+    first = replace(point(1), total=8 * scale, terms={}, layers={})
     assert loss_curves({"a": [first, replace(first, total=1.0)]})
 
 
-def test_without_matplotlib_one_line_says_what_to_install(
+def test_without_matplotlib_the_error_says_what_to_install(
     monkeypatch: pytest.MonkeyPatch, tiny_model: Model
 ) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)
@@ -202,7 +214,7 @@ def test_without_matplotlib_one_line_says_what_to_install(
         loss_curves({"a": RUN})
 
 
-# The images of a pass.
+# Plots of a backward pass.
 
 STYLE = ("conv1_1", "conv2_1")
 
@@ -214,7 +226,7 @@ def objective(tiny_model: Model, rng: np.random.Generator) -> Objective:
         network.forward(tiny_model.preprocessing.forward(rng.uniform(0, 255, (3, *size))))
         for size in ((24, 32), (20, 20))
     )
-    return Objective(
+    return composed(
         network=network,
         preprocessing=tiny_model.preprocessing,
         content=ContentTarget("conv2_2", p["conv2_2"]),
@@ -232,22 +244,20 @@ def images(figure: Any) -> list[Array]:
     return [np.asarray(image.get_array()) for axes in figure.axes for image in axes.images]
 
 
-def test_the_layers_that_are_asked_for_are_drawn(
-    figures: list[Any], objective: Objective, x: Array
-) -> None:
+def test_the_requested_layers_are_drawn(figures: list[Any], objective: Objective, x: Array) -> None:
     rows = trace(objective, x).rows
     assert list(trace_images(objective, x, rows, ["conv1_2", "conv2_1"])) == [
         "feature-maps-conv1_2.png",
         "feature-maps-conv2_1.png",
         "gram-conv2_1.png",
-        "wish-conv2_1.png",
-        "wishes.png",
+        "gradient-style-conv2_1.png",
+        "gradients.png",
         "backward.png",
     ]
     assert list(trace_images(objective, x, rows, ["conv2_2"])) == [
         "feature-maps-conv2_2.png",
-        "wish-content.png",
-        "wishes.png",
+        "gradient-content-conv2_2.png",
+        "gradients.png",
         "backward.png",
     ]
     assert list(trace_images(objective, x, rows, ["pool1"])) == [
@@ -256,10 +266,8 @@ def test_the_layers_that_are_asked_for_are_drawn(
     ]
 
 
-def test_the_images_are_the_same_bytes_every_time_and_hold_something(
-    objective: Objective, x: Array
-) -> None:
-    alone = objective.alone("conv1_1")
+def test_the_images_are_reproducible_and_not_empty(objective: Objective, x: Array) -> None:
+    alone = objective.alone("style", "conv1_1")
     rows = trace(alone, x).rows
     first, second = (trace_images(alone, x, rows, ["conv1_1"]) for _ in range(2))
     assert len(first) == 5
@@ -272,7 +280,7 @@ def test_the_images_are_the_same_bytes_every_time_and_hold_something(
             assert len(image.convert("RGB").getcolors(1 << 24)) > 20
 
 
-def test_the_channels_with_the_largest_mean_are_shown(
+def test_the_channels_with_the_largest_means_are_drawn(
     figures: list[Any], rng: np.random.Generator
 ) -> None:
     F = rng.uniform(0, 1, (40, 6, 5)) * rng.permutation(np.arange(1, 41)).reshape(40, 1, 1)
@@ -286,7 +294,7 @@ def test_the_channels_with_the_largest_mean_are_shown(
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 90), (2, 90, 1)])
-def test_layers_of_few_channels_and_odd_shapes_can_be_drawn(shape: tuple[int, ...]) -> None:
+def test_layers_with_few_channels_and_extreme_shapes_can_be_drawn(shape: tuple[int, ...]) -> None:
     assert backward_pass.feature_maps("conv1_1", np.zeros(shape, np.float32))
 
 
@@ -295,7 +303,7 @@ def test_the_gram_matrices_are_divided_by_their_own_m_and_share_a_scale(
 ) -> None:
     trace_images(objective, x, trace(objective, x).rows, ["conv2_1"])
     F = objective.network.forward(objective.preprocessing.forward(x))["conv2_1"]
-    target = objective.style["conv2_1"]
+    target = styles_of(objective)["conv2_1"]
     G, A = np.einsum("ixy,jxy->ij", F, F) / (12 * 16), target.A / (10 * 10)
     axes = figures[1].axes
     found = [axes[n].images[0] for n in range(3)]
@@ -306,66 +314,64 @@ def test_the_gram_matrices_are_divided_by_their_own_m_and_share_a_scale(
     assert found[2].norm.vmin == -found[2].norm.vmax
 
 
-def test_where_all_is_0_there_still_are_images(x: Array) -> None:
+def test_values_that_are_all_0_can_be_drawn(x: Array) -> None:
     still = {"response": None, "seed": None, "after": None, "open": None, "seconds": None}
     assert backward_pass.backward_pass(
         [Row(layer="pixels", shape=(3, 24, 32), before=0.0, **still)]
     )
-    assert backward_pass.wishes(x, {"content at conv4_2": np.zeros_like(x)})
+    assert backward_pass.gradients_of_terms(x, {"content at conv4_2": np.zeros_like(x)})
     assert backward_pass.gram_matrices("conv1_1", np.zeros((4, 4)), np.zeros((4, 4)))
 
 
-def test_a_wish_is_a_step_of_20_grey_levels_against_the_gradient(
+def test_a_gradient_is_shown_by_a_step_of_20_grey_levels_against_it(
     figures: list[Any], objective: Objective, x: Array
 ) -> None:
     gradient = objective.loss_and_gradient(x).gradient
-    x = np.full_like(x, 128.0)  # from here no step leaves 0..255
+    x = np.full_like(x, 128.0)  # so that no step leaves 0..255
     gradient = np.clip(gradient / np.std(gradient), -3, 3) * 1e-9
-    backward_pass.wish_of_a_term("style at conv1_1", x, gradient)
-    heat = panels(figures[0])["length of −∂L/∂x over the three colours"].images[0]
+    backward_pass.gradient_of_term("style at conv1_1", x, gradient)
+    heat = panels(figures[0])["length of ∂L/∂x over the three colours"].images[0]
     lengths = np.asarray(heat.get_array())
     np.testing.assert_allclose(lengths, np.sqrt(np.sum(gradient**2, axis=0)), rtol=1e-12)
     (step_panel,) = (a for t, a in panels(figures[0]).items() if "one step" in t)
     image = np.asarray(step_panel.images[0].get_array())
     change = image.transpose(2, 0, 1).astype(float) - 128
-    # Each value was rounded to whole grey levels: 0.3 of them RMS beside 20.
+    # Rounding to whole grey levels changes the 20 by 0.3 RMS at most.
     assert np.sqrt(np.mean(change**2)) == pytest.approx(20, abs=0.05)
     np.testing.assert_allclose(change, -gradient * 20 / np.sqrt(np.mean(gradient**2)), atol=0.51)
 
 
 @pytest.mark.parametrize("scale", [0.0, 1e-320, 1e-200, 1e100])
-def test_a_wish_of_any_length_can_be_drawn(
+def test_a_gradient_of_any_length_can_be_drawn(
     figures: list[Any], rng: np.random.Generator, x: Array, scale: float
 ) -> None:
     gradient = rng.normal(size=x.shape) * scale
-    backward_pass.wish_of_a_term("content at conv4_2", x, gradient)
+    backward_pass.gradient_of_term("content at conv4_2", x, gradient)
     (step_panel,) = (a for t, a in panels(figures[0]).items() if "one step" in t)
     image = np.asarray(step_panel.images[0].get_array()).transpose(2, 0, 1)
     assert np.array_equal(image, np.rint(x)) == (scale == 0.0)
-    assert figures[0].get_suptitle().endswith("nothing") == (scale == 0.0)
+    assert figures[0].get_suptitle().endswith("‖dx‖ = 0") == (scale == 0.0)
 
 
-def test_all_wishes_together_are_the_terms_alone(
+def test_the_gradients_of_all_terms_are_drawn_together(
     figures: list[Any], objective: Objective, x: Array
 ) -> None:
     trace_images(objective, x, trace(objective, x).rows, objective.layers)
     together = figures[-2]
-    expected = {name: np.linalg.norm(term.gradient) for name, term in terms(objective, x).items()}
-    titles = [title for title in panels(together) if title != "the image"]
+    expected = {term: np.linalg.norm(at.gradient) for term, at in terms(objective, x).items()}
+    titles = [title for title in panels(together) if title != "generated image"]
     assert titles == [
-        f"{what}\n‖dx‖ = {expected[name]:.3g}"
-        for name, what in (
-            ("content", "content at conv2_2"),
-            ("conv1_1", "style at conv1_1"),
-            ("conv2_1", "style at conv2_1"),
-        )
+        f"{name} at {layer}\n‖dx‖ = {expected[name, layer]:.3g}"
+        for name, layer in (("content", "conv2_2"), ("style", "conv1_1"), ("style", "conv2_1"))
     ]
     np.testing.assert_array_equal(
-        panels(together)["the image"].images[0].get_array(), np.rint(x).transpose(1, 2, 0)
+        panels(together)["generated image"].images[0].get_array(), np.rint(x).transpose(1, 2, 0)
     )
 
 
-def test_the_pass_s_bars_are_its_rows(figures: list[Any], objective: Objective, x: Array) -> None:
+def test_the_bars_of_a_backward_pass_are_the_rows_of_the_trace(
+    figures: list[Any], objective: Objective, x: Array
+) -> None:
     rows = trace(objective, x).rows
     backward_pass.backward_pass(rows)
     (axes,) = figures[0].axes
@@ -380,16 +386,11 @@ def test_the_pass_s_bars_are_its_rows(figures: list[Any], objective: Objective, 
     assert seeds == [row.seed for row in rows if row.seed is not None]
 
 
-def test_a_pass_in_which_nothing_is_wanted_can_be_drawn(
+def test_a_backward_pass_without_a_gradient_can_be_drawn(
     figures: list[Any], objective: Objective, x: Array
 ) -> None:
-    quiet = replace(objective, weights=replace(objective.weights, alpha=0.0, beta=0.0))
+    quiet = recomposed(objective, weights=Weights(0.0, 0.0, {"conv1_1": 1.0, "conv2_1": 2.0}))
     rows = trace(quiet, x).rows
     assert rows[-1].before == 0
     backward_pass.backward_pass(rows)
     assert "every derivative is 0" in {text.get_text() for text in figures[0].axes[0].texts}
-
-
-def test_the_door_gives_the_module() -> None:
-    assert isinstance(canvas.load_matplotlib(), ModuleType)
-    assert canvas.load_matplotlib().figure is matplotlib.figure

@@ -55,18 +55,18 @@ def names(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir()}
 
 
-def test_every_job_is_done_with_a_line_and_a_summary_at_the_end(
+def test_every_job_has_a_line_and_a_summary_ends_the_output(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert batch() == 0
     out, err = capsys.readouterr()
     assert err.splitlines() == [f"{i}/3 out/{n}.png: done" for i, n in enumerate("abc", start=1)]
-    assert out.startswith("3 jobs in 0:00:0")
-    assert out.endswith(": 3 done, 0 were there, 0 failed\n")
+    assert re.match(r"3 jobs in 0:\d\d:\d\d: ", out)
+    assert out.endswith(": 3 done, 0 reused, 0 failed\n")
     assert names(folder / "out") == {"a.png", "b.png", "c.png"}
 
 
-def test_the_second_time_there_is_nothing_to_do(
+def test_a_repeated_batch_renders_only_the_missing_images(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert batch() == 0
@@ -75,15 +75,15 @@ def test_the_second_time_there_is_nothing_to_do(
     assert batch() == 0
     out, err = capsys.readouterr()
     assert err.splitlines() == [
-        "1/3 out/a.png: was there",
+        "1/3 out/a.png: reused",
         "2/3 out/b.png: done",
-        "3/3 out/c.png: was there",
+        "3/3 out/c.png: reused",
     ]
-    assert out.endswith(": 1 done, 2 were there, 0 failed\n")
+    assert out.endswith(": 1 done, 2 reused, 0 failed\n")
 
 
 @pytest.mark.parametrize("quiet", [[], ["--quiet"]])
-def test_a_job_that_fails_is_said_to_and_makes_the_exit_code_1(
+def test_a_job_that_fails_has_a_line_and_the_exit_code_is_1(
     folder: Path, capsys: pytest.CaptureFixture[str], quiet: list[str]
 ) -> None:
     (folder / "photos/b.png").write_bytes(b"nonsense")
@@ -93,7 +93,7 @@ def test_a_job_that_fails_is_said_to_and_makes_the_exit_code_1(
     assert line.startswith("2/3 out/b.png: failed: cannot read")
     assert "photos/b.png': it is not an image" in line
     assert names(folder / "out") == {"a.png", "c.png"}
-    assert out.endswith("2 done, 0 were there, 1 failed\n") if not quiet else out == ""
+    assert out.endswith("2 done, 0 reused, 1 failed\n") if not quiet else out == ""
 
 
 def test_quiet_is_quiet(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -107,7 +107,7 @@ def test_the_log_has_a_line_for_each_job(folder: Path) -> None:
     (folder / "photos/c.png").write_bytes(b"nonsense")
     assert batch("--quiet", "--log", "log.jsonl") == 1
     lines = [json.loads(line) for line in Path("log.jsonl").read_text().splitlines()]
-    assert [line["state"] for line in lines] == ["kept", "kept", "failed"]
+    assert [line["state"] for line in lines] == ["reused", "reused", "failed"]
     assert [line["name"] for line in lines] == ["out/a.png", "out/b.png", "out/c.png"]
     assert lines[0]["output"] == str(folder / "out/a.png")
     settings = read_settings("out/a.png")
@@ -119,7 +119,7 @@ def test_the_log_has_a_line_for_each_job(folder: Path) -> None:
     assert all(line["seconds"] >= 0 for line in lines)
 
 
-def test_several_jobs_at_once_do_the_same(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_several_jobs_at_once(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (folder / "photos/a.png").write_bytes(b"nonsense")
     assert batch("--jobs", "2") == 1
     assert sorted(capsys.readouterr().err.splitlines())[0].startswith("1/3 out/a.png: failed")
@@ -141,7 +141,7 @@ def test_several_jobs_at_once_do_the_same(folder: Path, capsys: pytest.CaptureFi
         ("\0", (), ("jobs.toml is not TOML",)),
     ],
 )
-def test_a_batch_that_cannot_be_done_is_refused_in_one_line_before_anything_is_made(
+def test_an_impossible_batch_is_refused_in_one_line_before_anything_is_written(
     folder: Path,
     capsys: pytest.CaptureFixture[str],
     text: str,
@@ -186,7 +186,7 @@ def test_on_a_terminal_a_bar_shows_jobs_and_iterations_and_lines_only_what_faile
 
 
 def alive(group: int) -> list[int]:
-    """The processes of a group that still run; an orphan may stay behind as a zombie."""
+    """Return the processes of a group that still run; orphans may remain as zombies."""
     found = []
     for path in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError):
@@ -196,13 +196,23 @@ def alive(group: int) -> list[int]:
     return found
 
 
+FIGURE = ("figure", "tradeoff", "photos/a.png", "night.png", "-o", "fig.png", "--cells", "out",
+          "--size", "32", "--iterations", "40")  # fmt: skip
+
+
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs Linux's /proc")
 @pytest.mark.parametrize(
-    ("jobs", "number", "code"),
-    [("1", signal.SIGINT, 130), ("2", signal.SIGINT, 130), ("1", signal.SIGTERM, 143)],
+    ("command", "jobs", "number", "code"),
+    [
+        (("batch", "jobs.toml"), "1", signal.SIGINT, 130),
+        (("batch", "jobs.toml"), "2", signal.SIGINT, 130),
+        (("batch", "jobs.toml"), "1", signal.SIGTERM, 143),
+        (FIGURE, "1", signal.SIGINT, 130),
+        (FIGURE, "2", signal.SIGINT, 130),
+    ],
 )
-def test_a_stopped_batch_ends_its_processes_and_keeps_what_is_finished(
-    folder: Path, jobs: str, number: signal.Signals, code: int
+def test_a_stopped_batch_or_figure_ends_its_processes_and_finished_images_stay(
+    folder: Path, command: tuple[str, ...], jobs: str, number: signal.Signals, code: int
 ) -> None:
     (folder / "jobs.toml").write_text(
         JOBS.replace("iterations = 2", "iterations = 40").replace("{content}", "{content}{seed}")
@@ -213,23 +223,32 @@ def test_a_stopped_batch_ends_its_processes_and_keeps_what_is_finished(
         [sys.executable, "-c",
          "import signal; signal.signal(signal.SIGINT, signal.default_int_handler);"
          "import sys; from gramstyle.cli import main; sys.exit(main())",
-         "batch", "jobs.toml", "--jobs", jobs],
+         *command, "--jobs", jobs],
         stderr=subprocess.PIPE, text=True, start_new_session=True, env=os.environ,
     )  # fmt: skip
-    deadline = time.monotonic() + 60
-    # With the third of two jobs there, one has been counted.
-    while len(list(folder.glob("out/*.png"))) < 3:
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    os.killpg(process.pid, number)
-    _, error = process.communicate(timeout=60)
+    try:
+        deadline = time.monotonic() + 240
+        # With the third of two jobs there, one has been counted.
+        while len(list(folder.glob("out/*.png"))) < 3:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        os.killpg(process.pid, number)
+        _, error = process.communicate(timeout=60)
+    except BaseException:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+        raise
     assert process.returncode == code
-    assert "of 60 images are there, to go on from" in error.splitlines()[-1]
+    total, place = (60, "finished") if command[0] == "batch" else (20, "in out")
+    finished = rf"\(\d+ of {total} images are {place}; repeat the command to resume\)"
+    assert re.fullmatch(f"gramstyle: stopped {finished}", error.splitlines()[-1])
     assert "Traceback" not in error
-    for path in folder.glob("out/*"):
+    assert not (folder / "fig.png").exists()
+    for path in folder.glob("out/*.png"):
         settings = read_settings(path)
         assert settings is not None
-        assert settings["result"]["iterations"] == 40
+        assert "stopped" not in settings["result"]["reason"]
+        assert command is FIGURE or settings["result"]["iterations"] == 40
     deadline = time.monotonic() + 10
     while alive(process.pid):
         assert time.monotonic() < deadline

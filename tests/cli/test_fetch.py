@@ -1,4 +1,4 @@
-"""`gramstyle model fetch` as its users meet it."""
+"""The command `gramstyle model fetch`."""
 
 import dataclasses
 import hashlib
@@ -14,7 +14,7 @@ import pytest
 
 from gramstyle.cli import fetch as cli_fetch
 from gramstyle.cli import main
-from gramstyle.model.fetch import Received
+from gramstyle.model.fetch import DownloadProgress
 from gramstyle.model.published import PUBLIC_FILES
 
 Capture = pytest.CaptureFixture[str]
@@ -36,7 +36,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A folder to work in and a server that has the file called keras."""
+    """A current folder, and a server that has the file named keras."""
     for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY", "FORCE_COLOR"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(tmp_path)
@@ -58,12 +58,12 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         thread.join()
 
 
-def pretend(monkeypatch: pytest.MonkeyPatch, *told: Received | BaseException) -> None:
-    """Stand in for the download: tell this, half a minute apart."""
+def pretend(monkeypatch: pytest.MonkeyPatch, *reports: DownloadProgress | BaseException) -> None:
+    """Replace the download: pass these to the callback, half a minute apart."""
     clock = iter(range(1000, 10_000, 30))
 
-    def fetch(_file: object, target: Path, *, callback: Callable[[Received], None]) -> Path:
-        for each in told:
+    def fetch(_file: object, target: Path, *, callback: Callable[[DownloadProgress], None]) -> Path:
+        for each in reports:
             if isinstance(each, BaseException):
                 raise each
             callback(each)
@@ -81,7 +81,7 @@ def one_line(capsys: Capture, *words: str) -> None:
         assert word in error
 
 
-def test_a_file_goes_to_the_users_cache_and_the_next_command_is_said(
+def test_a_file_goes_to_the_users_cache_and_the_next_command_is_printed(
     folder: Path, capsys: Capture
 ) -> None:
     assert main(["model", "fetch", "keras"]) == 0
@@ -92,7 +92,7 @@ def test_a_file_goes_to_the_users_cache_and_the_next_command_is_said(
     assert following == f"next: gramstyle model export --from {target} --to vgg19.onnx"
 
 
-def test_a_file_goes_where_it_is_wanted_and_the_next_command_works_in_a_shell(
+def test_a_file_goes_to_the_given_path_and_the_next_command_is_quoted_for_a_shell(
     folder: Path, capsys: Capture
 ) -> None:
     (folder / "my files").mkdir()
@@ -103,7 +103,7 @@ def test_a_file_goes_where_it_is_wanted_and_the_next_command_works_in_a_shell(
     assert not (folder / "cache").exists()
 
 
-def test_a_file_that_is_there_is_said_again(folder: Path, capsys: Capture) -> None:
+def test_an_existing_download_is_reported_again(folder: Path, capsys: Capture) -> None:
     Path("own.h5").write_bytes(DATA)
     assert main(["model", "fetch", "keras", "--to", "own.h5"]) == 0
     captured = capsys.readouterr()
@@ -111,7 +111,7 @@ def test_a_file_that_is_there_is_said_again(folder: Path, capsys: Capture) -> No
     assert captured.err == ""
 
 
-def test_what_stops_it_is_one_line(folder: Path, capsys: Capture) -> None:
+def test_errors_are_one_line(folder: Path, capsys: Capture) -> None:
     Path("own.h5").write_bytes(b"mine")
     assert main(["model", "fetch", "keras", "--to", "own.h5"]) == 2
     one_line(capsys, "own.h5", "move it away")
@@ -120,14 +120,14 @@ def test_what_stops_it_is_one_line(folder: Path, capsys: Capture) -> None:
     one_line(capsys, "nowhere", "make it first")
 
 
-def test_a_name_that_is_not_published_is_one_line_with_those_that_are(capsys: Capture) -> None:
+def test_the_error_for_an_unknown_name_lists_the_known_ones(capsys: Capture) -> None:
     with pytest.raises(SystemExit) as stop:
         main(["model", "fetch", "alexnet"])
     assert stop.value.code == 2
     one_line(capsys, "alexnet", *PUBLIC_FILES)
 
 
-def test_the_help_says_what_each_file_is_whose_and_how_large(capsys: Capture) -> None:
+def test_the_help_describes_every_file(capsys: Capture) -> None:
     with pytest.raises(SystemExit):
         main(["model", "fetch", "--help"])
     text = capsys.readouterr().out
@@ -140,7 +140,7 @@ def test_the_help_says_what_each_file_is_whose_and_how_large(capsys: Capture) ->
     assert "VGG_ILSVRC_19_layers.caffemodel, 575 MB\n" in text
 
 
-def test_a_real_download_shows_itself_in_plain_lines_and_when_quiet_not_at_all(
+def test_progress_is_printed_as_lines_and_not_at_all_if_quiet(
     folder: Path, capsys: Capture
 ) -> None:
     assert main(["model", "fetch", "keras"]) == 0
@@ -152,11 +152,11 @@ def test_a_real_download_shows_itself_in_plain_lines_and_when_quiet_not_at_all(
     assert captured.out.startswith("own.h5 is ")
 
 
-def test_plain_lines_say_how_much_how_fast_and_how_long(
+def test_lines_show_size_speed_and_remaining_time(
     folder: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    told = [Received(MB * k, 100 * MB) for k in (10, 40, 70, 100)]
-    pretend(monkeypatch, *told)
+    reports = [DownloadProgress(MB * k, 100 * MB) for k in (10, 40, 70, 100)]
+    pretend(monkeypatch, *reports)
     main(["model", "fetch", "keras"])
     assert capsys.readouterr().err.splitlines() == [
         "10.0 of 100.0 MB",
@@ -166,33 +166,38 @@ def test_plain_lines_say_how_much_how_fast_and_how_long(
     ]
 
 
-def test_plain_lines_are_few_and_the_last_one_is_there(
+def test_lines_are_few_and_include_the_last_one(
     folder: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pretend(monkeypatch, *(Received(MB * k, 100 * MB) for k in range(1, 101)))
+    pretend(monkeypatch, *(DownloadProgress(MB * k, 100 * MB) for k in range(1, 101)))
     monkeypatch.setattr(cli_fetch, "LINE_SECONDS", 50 * 30.0)
     main(["model", "fetch", "keras"])
     lines = capsys.readouterr().err.splitlines()
     assert [line.split(" MB")[0] for line in lines] == [f"{k}.0 of 100.0" for k in (1, 51, 100)]
 
 
-def test_plain_lines_do_without_what_is_not_known(
+def test_lines_omit_unknown_values(
     folder: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pretend(monkeypatch, Received(MB, None), Received(MB * 31, None), Received(0, None))
+    pretend(
+        monkeypatch,
+        DownloadProgress(MB, None),
+        DownloadProgress(MB * 31, None),
+        DownloadProgress(0, None),
+    )
     main(["model", "fetch", "keras"])
     assert capsys.readouterr().err.splitlines() == ["1.0 MB", "31.0 MB, 1.0 MB/s", "0.0 MB"]
 
 
 @pytest.mark.parametrize("is_terminal", [True, False])
-def test_a_connection_that_is_made_again_is_said(
+def test_a_reconnection_is_reported(
     is_terminal: bool, folder: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if is_terminal:
         monkeypatch.setenv("FORCE_COLOR", "1")
-    pretend(monkeypatch, Received(MB, 2 * MB, "host [red] ended the connection early"))
+    pretend(monkeypatch, DownloadProgress(MB, 2 * MB, "host [red] ended the connection early"))
     main(["model", "fetch", "keras"])
-    assert "host [red] ended the connection early; trying again\n" in capsys.readouterr().err
+    assert "host [red] ended the connection early; reconnecting\n" in capsys.readouterr().err
 
 
 def test_a_terminal_shows_a_bar_with_bytes(
@@ -201,7 +206,10 @@ def test_a_terminal_shows_a_bar_with_bytes(
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("COLUMNS", "100")
     pretend(
-        monkeypatch, Received(0, 80 * MB), Received(20 * MB, 80 * MB), Received(80 * MB, 80 * MB)
+        monkeypatch,
+        DownloadProgress(0, 80 * MB),
+        DownloadProgress(20 * MB, 80 * MB),
+        DownloadProgress(80 * MB, 80 * MB),
     )
     main(["model", "fetch", "keras"])
     shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", capsys.readouterr().err)
@@ -210,12 +218,13 @@ def test_a_terminal_shows_a_bar_with_bytes(
     assert " of 80.0 MB" not in shown
 
 
-def test_ctrl_c_says_that_nothing_is_lost(
+def test_ctrl_c_reports_that_the_data_are_saved(
     folder: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pretend(monkeypatch, Received(MB, 2 * MB), KeyboardInterrupt())
+    pretend(monkeypatch, DownloadProgress(MB, 2 * MB), KeyboardInterrupt())
     assert main(["model", "fetch", "keras"]) == 130
     last = capsys.readouterr().err.splitlines()[-1]
     assert last == (
-        "gramstyle: stopped; what has arrived is kept, and the same command goes on from there"
+        "gramstyle: stopped; the data received so far are saved; "
+        "run the same command again to resume"
     )

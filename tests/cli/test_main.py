@@ -91,8 +91,14 @@ def test_the_log_holds_settings_every_iteration_and_the_end(run: Run, folder: Pa
     assert run("-o", "out.png", "--log", "run.jsonl") == 0
     entries = [json.loads(line) for line in (folder / "run.jsonl").read_text().splitlines()]
     assert [e["event"] for e in entries] == ["start", *["iteration"] * 3, "end"]
-    assert entries[0]["content_layer"] == "conv4_2"
-    assert set(entries[1]["style"]) == {"conv1_1", "conv2_1", "conv3_1", "conv4_1", "conv5_1"}
+    assert entries[0]["content_layers"] == ["conv4_2"]
+    assert set(entries[1]["layers"]["style"]) == {
+        "conv1_1",
+        "conv2_1",
+        "conv3_1",
+        "conv4_1",
+        "conv5_1",
+    }
     assert entries[-1]["loss"] == entries[-2]["loss"]
 
 
@@ -335,7 +341,7 @@ def test_running_out_of_memory_is_one_line(
     def exhausted(*_: object, **__: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr(transfer, "chart", exhausted)
+    monkeypatch.setattr(transfer, "plan_run", exhausted)
     assert run("-o", "out.png") == 2
     assert_one_line(capsys, "memory", "--size")
 

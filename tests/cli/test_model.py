@@ -1,4 +1,4 @@
-"""`gramstyle model …` as its users meet it."""
+"""The command `gramstyle model`."""
 
 from pathlib import Path
 
@@ -9,17 +9,17 @@ import pytest
 from gramstyle.cli import main
 from gramstyle.cli import model as cli_model
 from gramstyle.model import vgg19
-from gramstyle.model.known import DEFAULT, KNOWN
+from gramstyle.model.known import DEFAULT, KNOWN_NETWORKS
 from gramstyle.model.onnx_file import read_model
 from gramstyle.model.weights import read_weights
-from weight_files import BLOCKS, KINDS, chain, write_keras
+from weight_files import BLOCKS, FORMATS, chain, write_keras
 
 Capture = pytest.CaptureFixture[str]
 
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty folder to work in, where VGG-19 is narrow."""
+    """An empty current folder, and a narrow VGG-19."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(vgg19, "BLOCKS", BLOCKS)
     monkeypatch.delenv("GRAMSTYLE_MODEL", raising=False)
@@ -54,18 +54,18 @@ def output(capsys: Capture) -> str:
 # export
 
 
-def test_export_says_what_it_wrote_and_which_network_it_is(folder: Path, capsys: Capture) -> None:
+def test_export_reports_the_file_and_the_network(folder: Path, capsys: Capture) -> None:
     write_keras(Path("keras.h5"), chain())
     assert main(["model", "export", "--from", "keras.h5", "--to", "model.onnx"]) == 0
     out = output(capsys)
     model = read_model(Path("model.onnx"))
     for word in ("wrote model.onnx", "MB", model.metadata["precision"], model.sha256):
         assert word in out
-    assert "network: unknown: its weights are none of those known here" in out
+    assert "network: unknown: its weights are not those of a known network" in out
 
 
-def test_export_takes_precision_and_convention(folder: Path) -> None:
-    KINDS["torch.pth"](Path("w.pth"), chain())
+def test_export_accepts_precision_and_convention(folder: Path) -> None:
+    FORMATS["torch.pth"](Path("w.pth"), chain())
     arguments = ["--from", "w.pth", "--to", "m.onnx", "--preprocess", "torchvision"]
     assert main(["model", "export", *arguments, "--precision", "float16"]) == 0
     model = read_model(Path("m.onnx"))
@@ -73,7 +73,7 @@ def test_export_takes_precision_and_convention(folder: Path) -> None:
     assert model.preprocessing == vgg19.TORCHVISION
 
 
-def test_export_of_something_else_is_one_line_and_writes_nothing(
+def test_export_of_another_file_gives_one_line_and_writes_nothing(
     folder: Path, capsys: Capture
 ) -> None:
     PIL.Image.new("RGB", (4, 4)).save("photo.png")
@@ -83,7 +83,7 @@ def test_export_of_something_else_is_one_line_and_writes_nothing(
 
 
 def test_export_asks_for_the_convention_and_writes_nothing(folder: Path, capsys: Capture) -> None:
-    KINDS["torch.pth"](Path("w.pth"), chain())
+    FORMATS["torch.pth"](Path("w.pth"), chain())
     assert main(["model", "export", "--from", "w.pth", "--to", "m.onnx"]) == 2
     one_line(capsys, "w.pth", "--preprocess caffe", "--preprocess torchvision")
     assert files(folder) == {"w.pth"}
@@ -93,11 +93,11 @@ def test_export_does_not_overwrite_its_source(folder: Path, capsys: Capture) -> 
     write_keras(Path("keras.h5"), chain())
     before = Path("keras.h5").read_bytes()
     assert main(["model", "export", "--from", "keras.h5", "--to", "./keras.h5"]) == 2
-    one_line(capsys, "keras.h5 would overwrite what it is made from")
+    one_line(capsys, "keras.h5 would overwrite one of its sources")
     assert Path("keras.h5").read_bytes() == before
 
 
-def test_export_to_a_missing_folder_is_refused_before_anything_is_read(
+def test_export_to_a_missing_folder_is_refused_before_reading(
     folder: Path, capsys: Capture
 ) -> None:
     assert main(["model", "export", "--from", "missing.h5", "--to", "no/m.onnx"]) == 2
@@ -105,7 +105,7 @@ def test_export_to_a_missing_folder_is_refused_before_anything_is_read(
 
 
 @pytest.mark.parametrize("is_default", [True, False])
-def test_only_default_weights_become_the_file_that_every_transfer_uses(
+def test_only_the_default_weights_are_exported_without_a_target(
     is_default: bool, folder: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_keras(Path("keras.h5"), chain())
@@ -113,7 +113,7 @@ def test_only_default_weights_become_the_file_that_every_transfer_uses(
     monkeypatch.setattr(cli_model, "checkout_model", lambda: place)
     if is_default:
         digest = read_weights(Path("keras.h5")).metadata["weights.sha256"]
-        monkeypatch.setitem(KNOWN, digest, DEFAULT)
+        monkeypatch.setitem(KNOWN_NETWORKS, digest, DEFAULT)
     assert main(["model", "export", "--from", "keras.h5"]) == (0 if is_default else 2)
     assert place.exists() == is_default
     if not is_default:
@@ -123,22 +123,20 @@ def test_only_default_weights_become_the_file_that_every_transfer_uses(
 # info
 
 
-def test_info_prints_layers_shapes_source_hash_licence_and_network(
-    tiny_model_path: Path, capsys: Capture
-) -> None:
+def test_info_prints_layers_metadata_and_network(tiny_model_path: Path, capsys: Capture) -> None:
     assert main(["model", "info", str(tiny_model_path)]) == 0
     out = output(capsys)
     for word in ("conv1_1", "4×3×3×3", "4×512×512", "pool5", "sha256", "licence", "BGR", "source"):
         assert word in out
-    assert "network unknown: its weights are none of those known here" in out
+    assert "network unknown: its weights are not those of a known network" in out
 
 
-def test_info_names_a_known_network_and_says_what_was_done_to_it(
+def test_info_names_a_known_network_and_its_modifications(
     folder: Path, photographs: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_keras(Path("keras.h5"), chain())
     digest = read_weights(Path("keras.h5")).metadata["weights.sha256"]
-    monkeypatch.setitem(KNOWN, digest, DEFAULT)
+    monkeypatch.setitem(KNOWN_NETWORKS, digest, DEFAULT)
     for precision in ("float32", "float16"):
         to = ["--to", f"{precision}.onnx", "--precision", precision]
         assert main(["model", "export", "--from", "keras.h5", *to]) == 0
@@ -147,17 +145,17 @@ def test_info_names_a_known_network_and_says_what_was_done_to_it(
     capsys.readouterr()
     for file, words in {
         "float32.onnx": "network VGG-19 of Oxford (Caffe), weights of 256 values",
-        "float16.onnx": "(by its record), held as float16",
-        "normalised.onnx": "(by its record), filters rescaled on 2 images",
+        "float16.onnx": "(by its metadata), stored as float16",
+        "normalised.onnx": "(by its metadata), filters rescaled on 2 images",
     }.items():
         assert main(["model", "info", file]) == 0
         out = output(capsys)
         assert words in out
-        assert ("(by its record)" in out) == (file != "float32.onnx")
+        assert ("(by its metadata)" in out) == (file != "float32.onnx")
 
 
 @pytest.mark.real_model
-def test_info_knows_the_default_network(real_model_path: Path, capsys: Capture) -> None:
+def test_info_names_the_default_network(real_model_path: Path, capsys: Capture) -> None:
     assert main(["model", "info", str(real_model_path)]) == 0
     out = output(capsys)
     assert "network VGG-19 of Oxford (Caffe), weights of 256 values a layer" in out
@@ -181,7 +179,7 @@ def test_compare_prints_every_layer_and_a_verdict(folder: Path, capsys: Capture)
     assert "another network" in output(capsys)
 
 
-def test_compare_looks_at_the_image_given(
+def test_compare_uses_the_given_image(
     folder: Path, photographs: Path, tiny_model_path: Path, capsys: Capture
 ) -> None:
     tiny = str(tiny_model_path)
@@ -191,11 +189,11 @@ def test_compare_looks_at_the_image_given(
     one_line(capsys, "missing.png")
 
 
-def test_compare_of_another_kind_of_file_is_one_line(folder: Path, capsys: Capture) -> None:
+def test_compare_of_another_format_gives_one_line(folder: Path, capsys: Capture) -> None:
     write_keras(Path("keras.h5"), chain())
     assert main(["model", "compare", "keras.h5", "keras.h5"]) == 2
-    one_line(capsys, "keras.h5", "not an ONNX file", "which takes weights of any kind")
-    KINDS["zoo.onnx"](Path("zoo.onnx"), chain())
+    one_line(capsys, "keras.h5", "not an ONNX file", "which accepts weights of any format")
+    FORMATS["zoo.onnx"](Path("zoo.onnx"), chain())
     assert main(["model", "compare", "zoo.onnx", "zoo.onnx"]) == 2
     one_line(capsys, "zoo.onnx is another program's ONNX file", "export --from FILE --to MODEL")
 
@@ -203,7 +201,7 @@ def test_compare_of_another_kind_of_file_is_one_line(folder: Path, capsys: Captu
 # normalise
 
 
-def test_normalise_writes_a_network_whose_record_names_the_images(
+def test_normalise_writes_a_network_with_metadata_of_the_images(
     photographs: Path, tiny_model_path: Path, capsys: Capture
 ) -> None:
     model = ["--model", str(tiny_model_path)]
@@ -216,7 +214,7 @@ def test_normalise_writes_a_network_whose_record_names_the_images(
     assert metadata["source"] == "random"
 
 
-def test_normalise_tells_which_images_it_left_out(
+def test_normalise_reports_the_images_left_out(
     photographs: Path, tiny_model_path: Path, capsys: Capture
 ) -> None:
     (photographs / "damaged.png").write_bytes(b"\x89PNG\r\n\x1a\n")
@@ -238,7 +236,7 @@ def test_normalise_tells_which_images_it_left_out(
         (["photographs", "--to", "n.onnx", "--size", "10"], ["none of 2 images", "too small"]),
     ],
 )
-def test_normalise_that_cannot_be_done_is_one_line_and_writes_nothing(
+def test_a_failed_normalise_gives_one_line_and_writes_nothing(
     arguments: list[str],
     words: list[str],
     photographs: Path,
@@ -260,10 +258,10 @@ def test_normalise_does_not_overwrite_its_model(
     assert (
         main(["model", "normalise", "photographs", "--model", "own.onnx", "--to", "own.onnx"]) == 2
     )
-    one_line(capsys, "own.onnx would overwrite what it is made from")
+    one_line(capsys, "own.onnx would overwrite one of its sources")
 
 
-def test_a_normalise_that_is_stopped_writes_nothing(
+def test_an_interrupted_normalise_writes_nothing(
     photographs: Path,
     tiny_model_path: Path,
     capsys: Capture,
@@ -283,7 +281,7 @@ def test_a_normalise_that_is_stopped_writes_nothing(
 
 
 @pytest.mark.parametrize("action", ["export", "info", "compare", "normalise", "fetch"])
-def test_every_action_explains_itself(action: str, capsys: Capture) -> None:
+def test_every_action_has_help(action: str, capsys: Capture) -> None:
     with pytest.raises(SystemExit) as stop:
         main(["model", action, "--help"])
     assert stop.value.code == 0

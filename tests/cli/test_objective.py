@@ -114,7 +114,8 @@ def test_the_file_says_what_it_is_made_of(run: Run, folder: Path, tiny_model: Mo
     assert len(objective["content"]["pixels"]) == len(objective["style"]["pixels"]) == 64
     # A photograph of the size asked for is the one that a transfer of this size sees.
     settings = prepare(folder / "photo.png", None, Options(size=48), model=tiny_model.path).settings
-    assert objective["content"]["pixels"] == settings["content"]["pixels"]
+    assert settings.content is not None
+    assert objective["content"]["pixels"] == settings.content.pixels
 
 
 def test_two_files_compute_together_what_one_with_its_targets_inside_does(

@@ -1,4 +1,4 @@
-"""`gramstyle plot`: records in, an image out, one line when something is wrong."""
+"""`gramstyle plot`: records in, an image out, one-line errors."""
 
 import json
 import os
@@ -12,22 +12,29 @@ import pytest
 from gramstyle.cli import main, plot
 from gramstyle.run.records import Point
 
-START = {"alpha": 1.0, "beta": 2.0, "style_layers": ["conv1_1"], "style_weights": [3.0]}
+START = {
+    "loss": {
+        "content": {"weight": 1.0, "layers": {"conv4_2": 1.0}},
+        "style": {"weight": 2.0, "layers": {"conv1_1": 3.0}},
+    }
+}
 MAGIC = {".png": b"\x89PNG\r\n", ".svg": b"<?xml", ".pdf": b"%PDF-"}
 
 
 def lines(*, iterations: int = 3, loss: float = 8.0) -> str:
     entries: list[dict[str, Any]] = [{"event": "start", **START}]
     for number in range(1, iterations + 1):
-        losses = {"loss": loss, "content": loss / 4, "style_loss": loss * 3 / 8}
-        at = {"iteration": number, "seconds": float(number), "style": {"conv1_1": loss / 8}}
+        terms = {"content": loss / 4, "style": loss * 3 / 8}
+        layers = {"content": {"conv4_2": loss / 4}, "style": {"conv1_1": loss / 8}}
+        losses = {"loss": loss, "terms": terms, "layers": layers}
+        at = {"iteration": number, "seconds": float(number)}
         entries.append({"event": "iteration", **losses, **at})
     return "".join(json.dumps(entry) + "\n" for entry in entries)
 
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with two records, in which the program runs."""
+    """The current folder, with two records."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "a.jsonl").write_text(lines())
     (tmp_path / "b.jsonl").write_text(lines(iterations=2) + '{"event": "itera')
@@ -36,7 +43,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def drawn(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Mapping[str, Sequence[Point]], Any]]:
-    """What was to be drawn, in place of drawing it."""
+    """The arguments of `loss_curves`, which draws nothing."""
     calls: list[tuple[Mapping[str, Sequence[Point]], Any]] = []
 
     def record(runs: Mapping[str, Sequence[Point]], **how: Any) -> bytes:
@@ -57,7 +64,7 @@ def assert_one_line(capsys: pytest.CaptureFixture[str], *words: str) -> None:
 
 
 @pytest.mark.parametrize("suffix", [".png", ".svg", ".pdf", ".PNG"])
-def test_records_in_and_an_image_out(
+def test_records_are_drawn_into_an_image(
     folder: Path, capsys: pytest.CaptureFixture[str], suffix: str
 ) -> None:
     assert main(["plot", "a.jsonl", "b.jsonl", "-o", f"curves{suffix}"]) == 0
@@ -66,18 +73,19 @@ def test_records_in_and_an_image_out(
     assert {path.name for path in folder.iterdir()} == {"a.jsonl", "b.jsonl", f"curves{suffix}"}
 
 
-def test_every_run_is_drawn_by_its_name_as_far_as_it_is_whole(
+def test_every_run_is_drawn_with_its_name_up_to_its_last_complete_line(
     folder: Path, drawn: list[Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["plot", "a.jsonl", "b.jsonl", "-o", "curves.svg", "--by", "seconds"]) == 0
     ((runs, how),) = drawn
     assert {name: len(points) for name, points in runs.items()} == {"a.jsonl": 3, "b.jsonl": 2}
-    assert runs["a.jsonl"][0].layers == {"conv1_1": 6.0}
+    layers = {"content": {"conv4_2": 2.0}, "style": {"conv1_1": 6.0}}
+    assert runs["a.jsonl"][0].layers == layers
     assert how == {"by": "seconds", "suffix": ".svg"}
     assert (folder / "curves.svg").read_bytes() == b"an image"
 
 
-def test_a_name_has_its_folder_only_where_two_are_alike(folder: Path, drawn: list[Any]) -> None:
+def test_a_name_includes_its_folder_only_if_two_are_equal(folder: Path, drawn: list[Any]) -> None:
     other = folder / "other" / "a.jsonl"
     other.parent.mkdir()
     other.write_text(lines())
@@ -89,7 +97,7 @@ def test_a_name_has_its_folder_only_where_two_are_alike(folder: Path, drawn: lis
     ]
 
 
-def test_an_older_image_is_replaced(folder: Path, drawn: list[Any]) -> None:
+def test_an_existing_image_is_replaced(folder: Path, drawn: list[Any]) -> None:
     (folder / "curves.png").write_bytes(b"old")
     assert main(["plot", "a.jsonl", "-o", "curves.png"]) == 0
     assert (folder / "curves.png").read_bytes() == b"an image"
@@ -110,13 +118,12 @@ def test_an_older_image_is_replaced(folder: Path, drawn: list[Any]) -> None:
         (("a.jsonl", "begun.jsonl", "-o", "curves.png"), ("begun.jsonl, line 1",)),
     ],
 )
-def test_what_cannot_be_used_is_one_line_and_leaves_nothing(
+def test_unusable_arguments_give_one_line_and_write_nothing(
     folder: Path,
     capsys: pytest.CaptureFixture[str],
     arguments: tuple[str, ...],
     words: tuple[str, ...],
 ) -> None:
-    (folder / "bad.jsonl").write_text(lines(iterations=1) + lines(loss=float("nan")))
     (folder / "bad.jsonl").write_text(
         lines(iterations=1) + lines(loss=float("nan")).splitlines()[2] + "\n"
     )
@@ -131,7 +138,7 @@ def test_what_cannot_be_used_is_one_line_and_leaves_nothing(
 
 
 @pytest.mark.parametrize("kind", ["itself", "link", "hard link"])
-def test_a_record_is_never_overwritten_by_whatever_name(
+def test_a_record_is_never_overwritten_under_any_name(
     folder: Path, capsys: pytest.CaptureFixture[str], kind: str
 ) -> None:
     record = folder / "record.png"
@@ -147,7 +154,7 @@ def test_a_record_is_never_overwritten_by_whatever_name(
     assert output.read_text() == lines()
 
 
-def test_a_name_with_a_line_break_still_gives_one_line(
+def test_a_line_break_in_a_name_is_escaped_in_the_error(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (folder / "a\nb.jsonl").write_text("junk\n")
@@ -155,7 +162,7 @@ def test_a_name_with_a_line_break_still_gives_one_line(
     assert_one_line(capsys, r"a\nb.jsonl, line 1")
 
 
-def test_without_matplotlib_one_line_says_what_to_install(
+def test_without_matplotlib_the_error_says_what_to_install(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)
@@ -164,7 +171,7 @@ def test_without_matplotlib_one_line_says_what_to_install(
 
 
 @pytest.mark.parametrize("arguments", [(), ("a.jsonl",), ("a.jsonl", "-o", "x.png", "--by", "x")])
-def test_a_wrong_command_line_is_one_line_that_points_to_the_help(
+def test_an_invalid_command_line_gives_one_line_that_refers_to_the_help(
     arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as stop:

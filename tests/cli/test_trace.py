@@ -18,7 +18,8 @@ from gramstyle.run.prepare import prepare
 Run = Callable[..., int]
 
 INPUTS = {"photo.png", "painting.jpg"}
-IMAGES = ("feature-maps-conv1_1.png", "gram-conv1_1.png", "wish-conv1_1.png", "wishes.png")
+IMAGES = ("feature-maps-conv1_1.png", "gram-conv1_1.png", "gradient-style-conv1_1.png",
+          "gradients.png")  # fmt: skip
 
 
 @pytest.fixture
@@ -80,9 +81,10 @@ def test_the_table_is_the_pass_from_the_deepest_layer_to_the_pixels(
         assert found[row.layer][: len(cells)] == cells
     at = expected.evaluation
     lines = {line[-4]: line for line in map(str.split, output.splitlines()) if len(line) >= 4}
-    for name, loss in (("L_content", at.content), ("L_style", at.style_loss), ("L_total", at.loss)):
+    losses = {"L_total": at.loss, **{f"L_{name}": loss for name, loss in at.terms.items()}}
+    for name, loss in losses.items():
         assert lines[name][-3] == f"{loss:.4e}"
-    for layer, E in at.style.items():
+    for layer, E in at.layers["style"].items():
         assert lines[layer][-3] == f"{E:.4e}"
     (legend,) = (line for line in output.splitlines() if line.startswith("F: "))
     for word in ("seed", "dF", "dZ", "open", "ms"):
@@ -125,8 +127,8 @@ def test_the_json_file_holds_the_table_and_the_losses(
     assert [row["layer"] for row in held["rows"]] == list(shown)
     assert f"{held['rows'][-1]['before']:.2e}" == shown["pixels"][1]
     assert held["settings"]["content"]["name"] == "photo.png"
-    alpha, beta = held["settings"]["alpha"], held["settings"]["beta"]
-    total = alpha * held["content"] + beta * held["style_loss"]
+    weights = {name: loss["weight"] for name, loss in held["settings"]["loss"].items()}
+    total = sum(weights[name] * loss for name, loss in held["terms"].items())
     assert held["loss"] == pytest.approx(total, rel=1e-12)  # the same sum
     assert files(folder) == {*INPUTS, "table.json"}
 
@@ -215,14 +217,14 @@ def test_images_that_would_overwrite_an_input_are_not_written(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    drawn = {"backward.png": b"1", "wishes.png": b"2"}
+    drawn = {"backward.png": b"1", "gradients.png": b"2"}
     monkeypatch.setattr(gramstyle.cli.trace, "trace_images", lambda *_: drawn)
-    (folder / "photo.png").rename(folder / "wishes.png")
-    before = (folder / "wishes.png").read_bytes()
-    assert run("--save", ".", content="wishes.png") == 2
-    assert "wishes.png would overwrite" in capsys.readouterr().err
-    assert files(folder) == {"wishes.png", "painting.jpg"}
-    assert (folder / "wishes.png").read_bytes() == before
+    (folder / "photo.png").rename(folder / "gradients.png")
+    before = (folder / "gradients.png").read_bytes()
+    assert run("--save", ".", content="gradients.png") == 2
+    assert "gradients.png would overwrite" in capsys.readouterr().err
+    assert files(folder) == {"gradients.png", "painting.jpg"}
+    assert (folder / "gradients.png").read_bytes() == before
 
 
 def test_a_folder_in_an_image_s_place_stops_before_anything_is_written(
@@ -231,12 +233,12 @@ def test_a_folder_in_an_image_s_place_stops_before_anything_is_written(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    drawn = {"backward.png": b"1", "wishes.png": b"2"}
+    drawn = {"backward.png": b"1", "gradients.png": b"2"}
     monkeypatch.setattr(gramstyle.cli.trace, "trace_images", lambda *_: drawn)
-    (folder / "seen" / "wishes.png").mkdir(parents=True)
+    (folder / "seen" / "gradients.png").mkdir(parents=True)
     assert run("--save", "seen") == 2
-    assert "wishes.png: it is there and is not a file" in capsys.readouterr().err
-    assert files(folder / "seen") == {"wishes.png"}
+    assert "gradients.png: it exists and is not a file" in capsys.readouterr().err
+    assert files(folder / "seen") == {"gradients.png"}
 
 
 def test_matplotlib_is_missed_before_the_pass_and_only_where_it_is_needed(
@@ -252,7 +254,7 @@ def test_matplotlib_is_missed_before_the_pass_and_only_where_it_is_needed(
     def not_now(*_: object, **__: object) -> None:
         raise AssertionError("something was computed before")
 
-    monkeypatch.setattr(gramstyle.cli.trace, "plan", not_now)
+    monkeypatch.setattr(gramstyle.cli.trace, "plan_run", not_now)
     assert run("--save", "seen") == 2
     assert_one_line(capsys, 'pip install "gramstyle[plots]"')
     assert files(folder) == {*INPUTS, "table.json"}
@@ -265,9 +267,9 @@ def test_the_help_names_every_option_with_its_default(capsys: pytest.CaptureFixt
     text = " ".join(capsys.readouterr().out.split())
     for option in (
         *("--layer", "--init", "--size", "--seed", "--pooling", "--convention", "--alpha"),
-        *("--beta", "--content-layer", "--style-layers", "--style-weights", "--model"),
+        *("--beta", "--content-layers", "--style-layers", "--style-weights", "--model"),
         *("--threads", "--max-pixels", "--save", "--json"),
     ):
         assert option in text
-    for value in (256, Options().seed, Options().content_layer, f"{Options().beta:g}"):
+    for value in (256, Options().seed, *Options().content_layers, f"{Options().beta:g}"):
         assert f"(default {value})" in text

@@ -8,43 +8,42 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from gramstyle.cluster.client import Cluster, open_cluster
+from gramstyle.cluster import worker
+from gramstyle.cluster.client import Cluster
 from gramstyle.cluster.objective import ClusterObjective, cluster_objective
+from gramstyle.cluster.opening import open_cluster
+from gramstyle.core.arrays import Array
 from gramstyle.core.conventions import STYLE_LAYERS
-from gramstyle.core.objective import ContentTarget, Evaluation, Objective, Weights
-from gramstyle.engines.registry import EngineName, open_engine
+from gramstyle.core.objective import Evaluation
+from gramstyle.core.term import Reference
+from gramstyle.engines.registry import open_engine
+from gramstyle.engines.spec import ObjectiveSpec
 from gramstyle.errors import GramstyleError, ModelError, NonFiniteError, OptionError
 from gramstyle.model import Model, read_model
-from gramstyle.tiling import (
-    Shelf,
-    TiledObjective,
-    Tiling,
-    remote,
-    tiled_content_targets,
-    tiled_style_targets,
-)
+from gramstyle.tiling import SpillStore, TiledObjective, Tiling
+from gramstyle.tiling.objective import add_tiled_targets, stored_targets
+from objectives import spec_of
 
 pytest.importorskip("distributed")
 pytest.importorskip("numba")
 
 LAYER = "conv4_2"
-WEIGHTS = Weights(alpha=1e-3, beta=10.0, w=dict.fromkeys(STYLE_LAYERS, 0.2))
-EDGE = 48  # 3 × 4 tiles of a photograph of 120 × 150 pixels: an uneven tree
+EDGE = 48  # 3 × 4 tiles of a content image of 120 × 150 pixels: an uneven tree
 
 
-def image(height: int, width: int, seed: int) -> np.ndarray:
+def image(height: int, width: int, seed: int) -> Array:
     rng = np.random.default_rng(seed)
     return rng.uniform(0, 255, (3, height, width)).astype(np.float32)
 
 
 P, A, X = image(120, 150, 1), image(90, 77, 2), image(120, 150, 3)
+IMAGES: dict[Reference, Array] = {"content": P, "style": A}
 
 
 @pytest.fixture(scope="module")
@@ -63,74 +62,50 @@ def cluster(own_cache: Path) -> Iterator[Cluster]:
         yield cluster
 
 
-def on_cluster(
-    cluster: Cluster,
-    file: Model,
-    *,
-    engine: EngineName = "winograd",
-    photograph: np.ndarray | None = P,
-    artwork: np.ndarray | None = A,
-    weights: Weights = WEIGHTS,
-) -> ClusterObjective:
-    return cluster_objective(
-        cluster,
-        file=file,
-        engine=engine,
-        pooling="avg",
-        content_layer=LAYER,
-        style_layers=STYLE_LAYERS,
-        photograph=photograph,
-        artwork=artwork,
-        weights=weights,
-        convention=None,
-        edge=EDGE,
-        shelf=10**8,
-    )
-
-
-def here(
-    file: Model,
-    *,
-    engine: EngineName = "winograd",
-    photograph: np.ndarray | None = P,
-    artwork: np.ndarray | None = A,
-) -> TiledObjective:
-    """The same objective by local tiles: the oracle."""
-    layers = (*(() if photograph is None else (LAYER,)), *(() if artwork is None else STYLE_LAYERS))
-    network = file.network.until(layers).pooled_by("avg")
-    opened = open_engine(engine, file, network, layers, pooling="avg", threads=1)
-    canvas = artwork if photograph is None else photograph
+def spec(model: Model, images: dict[Reference, Array], **how: Any) -> ObjectiveSpec:
+    """The objective with the losses that these images are compared by."""
+    canvas = images.get("content", images.get("style"))
     assert canvas is not None
-    tiling, shelf = Tiling(network, *canvas.shape[1:], EDGE), Shelf(memory=10**8)
-    style, content, targets = {}, None, None
-    if artwork is not None:
-        style = tiled_style_targets(
-            opened.forward, opened.kernels, file.preprocessing, STYLE_LAYERS, artwork,
-            Tiling(network, *artwork.shape[1:], EDGE),
-        )  # fmt: skip
-    if photograph is not None:
-        N = network.shapes(*canvas.shape[1:])[LAYER][0]
-        content = ContentTarget(LAYER, np.empty((N, 0, 0), np.float32))
-        targets = tiled_content_targets(
-            opened.forward, file.preprocessing, LAYER, photograph, tiling, shelf
-        )
-    objective = Objective(
-        network=opened.network,
-        preprocessing=file.preprocessing,
-        content=content,
-        style=style,
-        weights=WEIGHTS,
-        forward=opened.forward,
-        kernels=opened.kernels,
-        backward=opened.backward,
+    return spec_of(
+        model,
+        content=LAYER if "content" in images else None,
+        style=dict.fromkeys(STYLE_LAYERS, 0.2) if "style" in images else {},
+        alpha=1e-3,
+        beta=10.0,
+        size=canvas.shape[1:],
+        edge=EDGE,
+        spill_memory=10**8,
+        **{"engine": "winograd", "threads": 1, **how},
     )
+
+
+def on_cluster(
+    cluster: Cluster, model: Model, images: dict[Reference, Array] = IMAGES, **how: Any
+) -> ClusterObjective:
+    return cluster_objective(cluster, spec(model, images, **how), model, images)
+
+
+def here(model: Model, images: dict[Reference, Array] = IMAGES, **how: Any) -> TiledObjective:
+    """The same objective by local tiles: the oracle."""
+    described = spec(model, images, **how)
+    engine = open_engine(described, model)
+    spill, terms = SpillStore(memory=10**8), described.terms
+    for reference, pixels in images.items():
+        tiling = Tiling(engine.network, *pixels.shape[1:], EDGE)
+        terms = add_tiled_targets(
+            engine, model.preprocessing, terms, reference, pixels, tiling, spill
+        )
     return TiledObjective(
-        objective=objective, tiling=tiling, targets=targets, recall=opened.recall, shelf=shelf
+        objective=engine.objective(described, model.preprocessing, terms),
+        tiling=Tiling(engine.network, described.height, described.width, EDGE),
+        targets=stored_targets(terms, spill),
+        recall=engine.recall,
+        spill=spill,
     )
 
 
 def assert_same_bits(there: Evaluation, local: Evaluation) -> None:
-    assert (there.loss, there.content, there.style) == (local.loss, local.content, local.style)
+    assert (there.loss, there.terms, there.layers) == (local.loss, local.terms, local.layers)
     assert there.gradient.dtype == local.gradient.dtype
     np.testing.assert_array_equal(there.gradient, local.gradient)
 
@@ -152,13 +127,25 @@ def test_loss_and_gradient_are_the_local_tiles_bit_for_bit(
     assert_same_bits(objective.loss_and_gradient(X), expected)
 
 
-@pytest.mark.parametrize("left_out", ["photograph", "artwork"])
+@pytest.mark.parametrize("reference", ["content", "style"])
 def test_a_reconstruction_is_the_local_one_bit_for_bit(
-    cluster: Cluster, tiny_model: Model, left_out: str
+    cluster: Cluster, tiny_model: Model, reference: Reference
 ) -> None:
-    x = X if left_out == "artwork" else image(90, 77, 4)
-    there = on_cluster(cluster, tiny_model, **{left_out: None}).loss_and_gradient(x)
-    assert_same_bits(there, here(tiny_model, **{left_out: None}).loss_and_gradient(x))
+    alone = {reference: IMAGES[reference]}
+    x = image(*IMAGES[reference].shape[1:], 4)
+    there = on_cluster(cluster, tiny_model, alone).loss_and_gradient(x)
+    assert_same_bits(there, here(tiny_model, alone).loss_and_gradient(x))
+
+
+def test_total_variation_across_tiles_is_the_local_one_bit_for_bit(
+    cluster: Cluster, tiny_model: Model
+) -> None:
+    there, local = (
+        objective.loss_and_gradient(X)
+        for objective in (on_cluster(cluster, tiny_model, tv=0.5), here(tiny_model, tv=0.5))
+    )
+    assert 0.1 * local.loss < 0.5 * local.terms["tv"] < 0.9 * local.loss
+    assert_same_bits(there, local)
 
 
 def test_the_other_engine_gives_its_own_bits(cluster: Cluster, tiny_model: Model) -> None:
@@ -170,7 +157,7 @@ def test_the_other_engine_gives_its_own_bits(cluster: Cluster, tiny_model: Model
 def test_two_objectives_take_turns_on_the_same_workers(
     cluster: Cluster, tiny_model: Model, objective: ClusterObjective, expected: Evaluation
 ) -> None:
-    other = on_cluster(cluster, tiny_model, artwork=image(64, 64, 9))
+    other = on_cluster(cluster, tiny_model, {**IMAGES, "style": image(64, 64, 9)})
     different = other.loss_and_gradient(X).loss
     assert different != expected.loss
     assert_same_bits(objective.loss_and_gradient(X), expected)
@@ -180,7 +167,7 @@ def test_two_objectives_take_turns_on_the_same_workers(
 def test_an_evaluation_sends_windows_of_x_and_nothing_of_their_size_beside(
     objective: ClusterObjective,
 ) -> None:
-    """The photograph or its targets, sent again, would double this."""
+    """The content image or its targets, sent again, would double this."""
     objective.loss_and_gradient(X)
     stream = objective.cluster._client.scheduler_comm
     before = stream.byte_count
@@ -190,27 +177,27 @@ def test_an_evaluation_sends_windows_of_x_and_nothing_of_their_size_beside(
     assert windows <= stream.byte_count - before <= windows + 6000 * len(objective.tiling)
 
 
-def test_pass_2_takes_up_what_pass_1_has_left(own_cache: Path, tiny_model: Model) -> None:
-    """Counted on a worker alone: without the shelf there would be two forward passes for a tile.
+def test_pass_2_restores_the_responses_of_pass_1(own_cache: Path, tiny_model: Model) -> None:
+    """Counted on one worker: without the spill store a tile would take two forward passes.
 
     Of several workers one may take over pass 2 of another one's tile, and runs it forward again.
     """
 
     def count_from_now() -> None:
-        from gramstyle.cluster import worker as remote
+        from gramstyle.cluster import worker
 
-        plainly = remote._Desk.forward
+        plainly = worker._WorkerState.forward
 
-        def counted(desk: Any, window: Any) -> Any:
-            desk.__dict__["forwards"] = desk.__dict__.get("forwards", 0) + 1
-            return plainly(desk, window)
+        def counted(state: Any, window: Any) -> Any:
+            state.__dict__["forwards"] = state.__dict__.get("forwards", 0) + 1
+            return plainly(state, window)
 
-        remote._Desk.forward = counted  # type: ignore[method-assign]
+        worker._WorkerState.forward = counted  # type: ignore[method-assign]
 
     def counted() -> int:
-        from gramstyle.cluster import worker as remote
+        from gramstyle.cluster import worker
 
-        return int(remote._here.desk.__dict__["forwards"])
+        return int(worker._process.state.__dict__["forwards"])
 
     with open_cluster(workers=1, threads=1) as cluster:
         objective = on_cluster(cluster, tiny_model)
@@ -227,18 +214,19 @@ def test_pass_2_of_a_tile_is_asked_of_the_worker_that_did_its_pass_1(
     plainly = objective.cluster.submit
 
     def submit(function: Any, *arguments: Any, near: str | None = None, **more: Any) -> Any:
-        if function is remote.tile_gradient:
-            asked[arguments[1]] = near, arguments[2]
+        if function is worker.tile_gradient:
+            asked[arguments[0].index] = near, arguments[2]
         return plainly(function, *arguments, near=near, **more)
 
-    def kept() -> dict[int, str]:
-        from gramstyle.cluster import worker as remote
+    def stored() -> dict[int, str]:
+        from gramstyle.cluster import worker
 
-        return {} if remote._here.desk is None else dict(remote._here.desk._kept)
+        state = worker._process.state
+        return {} if state is None else dict(state._stored)
 
     monkeypatch.setattr(objective.cluster, "submit", submit)
     objective.loss_and_gradient(X)
-    there = objective.cluster._client.run(kept)
+    there = objective.cluster._client.run(stored)
     assert sorted(asked) == list(range(len(objective.tiling)))
     for index, (near, evaluation) in asked.items():
         assert there[near][index] == evaluation
@@ -294,9 +282,9 @@ def test_a_worker_that_joins_is_given_work(
     own_cache: Path, tiny_model: Model, expected: Evaluation
 ) -> None:
     def has_worked() -> bool:
-        from gramstyle.cluster import worker as remote
+        from gramstyle.cluster import worker
 
-        return remote._here.desk is not None
+        return worker._process.state is not None
 
     with open_cluster(workers=1, threads=1) as cluster:
         objective = on_cluster(cluster, tiny_model)
@@ -335,12 +323,12 @@ def test_a_model_that_is_not_there_is_sent_once_and_kept_by_its_hash(
 ) -> None:
     kept = own_cache / "gramstyle" / f"{tiny_model.sha256}.onnx"
     assert read_model(kept).sha256 == tiny_model.sha256
-    assert remote.find_model(tiny_model.sha256) == kept
+    assert worker.find_model(tiny_model.sha256) == kept
 
 
 def test_a_model_that_was_changed_on_its_way_is_not_kept(own_cache: Path) -> None:
-    with pytest.raises(ModelError, match="is not the model"):
-        remote.keep_model("0" * 64, b"anything")
+    with pytest.raises(ModelError, match="something else than the model"):
+        worker.keep_model("0" * 64, b"anything")
     assert not (own_cache / "gramstyle" / f"{'0' * 64}.onnx").exists()
 
 
@@ -354,8 +342,8 @@ def test_a_file_that_was_changed_since_it_was_read_is_not_placed(
 def test_a_worker_of_another_version_refuses(
     objective: ClusterObjective, tiny_model: Model
 ) -> None:
-    other = replace(objective.assignment, version="9.9")
-    placed = objective.cluster.submit(remote.artwork_sums, other, 0, A)
+    other, described = worker.TileTask("9.9", 0), spec(tiny_model, IMAGES)
+    placed = objective.cluster.submit(worker.reference_part, other, described, "style", A)
     with pytest.raises(OptionError, match=r"worker tcp://.* and this is 9.9; install the same"):
         objective.cluster.fetch(placed)
 
@@ -430,10 +418,12 @@ def free_port() -> int:
 def test_a_scheduler_that_is_not_there_is_one_line(
     address: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("gramstyle.cluster.client.ANSWER", 1.0)
+    monkeypatch.setattr("gramstyle.cluster.dask.ANSWER", 1.0)
     address = address.format(port=free_port())
     with (
-        pytest.raises(OptionError, match="no Dask scheduler at") as raised,
+        pytest.raises(
+            OptionError, match=r"no Dask scheduler at|not the address of a Dask scheduler"
+        ) as raised,
         open_cluster(scheduler=address),
     ):
         pass
@@ -443,7 +433,7 @@ def test_a_scheduler_that_is_not_there_is_one_line(
 
 
 def test_a_scheduler_without_workers_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gramstyle.cluster.client.ANSWER", 1.0)
+    monkeypatch.setattr("gramstyle.cluster.dask.ANSWER", 1.0)
     distributed = pytest.importorskip("distributed")
     with (
         distributed.LocalCluster(
@@ -465,7 +455,7 @@ def test_a_scheduler_by_its_address_computes_the_same_bits(
 def test_another_version_at_the_scheduler_is_one_line(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gramstyle.cluster.worker.installed_version", lambda: "9.9")
+    monkeypatch.setattr("gramstyle.cluster.dask.installed_version", lambda: "9.9")
     with (
         pytest.raises(OptionError, match=r"the scheduler of .* and this is 9\.9; install the same"),
         open_cluster(scheduler=cluster._client.scheduler.address),
@@ -476,7 +466,8 @@ def test_another_version_at_the_scheduler_is_one_line(
 # A shell starts what runs in the background with SIGINT ignored, and children take that over.
 CHILD = """
 import os, signal, time
-from gramstyle.cluster.client import open_cluster
+from gramstyle.cluster import worker
+from gramstyle.cluster.opening import open_cluster
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.default_int_handler)
     with open_cluster(workers=2) as cluster:

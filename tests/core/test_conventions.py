@@ -1,7 +1,6 @@
 """The paper's formulas and the released code's, each written out again term by term."""
 
 import itertools
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,11 +8,13 @@ import pytest
 
 from gramstyle.core.arrays import Array
 from gramstyle.core.conventions import AUTHOR, PAPER, Convention
-from gramstyle.core.objective import ContentTarget, Evaluation, Objective, Weights, style_targets
+from gramstyle.core.objective import Evaluation
 from gramstyle.errors import OptionError
 from gramstyle.model import Model
 from gramstyle.run.options import Options
-from gramstyle.run.prepare import plan, prepare
+from gramstyle.run.plan import plan_run
+from gramstyle.run.prepare import prepare
+from objectives import ContentTarget, Weights, composed, recomposed, style_targets
 
 CONTENT, STYLE = "conv2_2", ("conv1_1", "conv2_1")
 WEIGHTS = Weights(alpha=0.3, beta=2.0, w={"conv1_1": 0.75, "conv2_1": 0.25})
@@ -48,7 +49,7 @@ def evaluated(
     preprocess = model.preprocessing.forward
     x, p, a = (rng.uniform(0, 255, (3, *size)) for size in ((8, 10), (8, 10), (12, 10)))
     X, P, A = (network.forward(preprocess(image)) for image in (x, p, a))
-    objective = Objective(
+    objective = composed(
         network=network,
         preprocessing=model.preprocessing,
         content=ContentTarget(CONTENT, P[CONTENT]),
@@ -83,8 +84,8 @@ def test_the_papers_convention_is_half_a_sum_and_a_quarter_over_n_squared(
         / (4 * len(responses[name][0]) ** 2)
         for name in STYLE
     }
-    assert found.content == pytest.approx(content, rel=ROUNDING)
-    assert found.style == pytest.approx(style, rel=ROUNDING)
+    assert found.terms["content"] == pytest.approx(content, rel=ROUNDING)
+    assert found.layers["style"] == pytest.approx(style, rel=ROUNDING)
     assert found.loss == pytest.approx(
         0.3 * content + 2.0 * (0.75 * style["conv1_1"] + 0.25 * style["conv2_1"]), rel=ROUNDING
     )
@@ -98,8 +99,8 @@ def test_the_authors_convention_is_the_mean_squared_error_of_responses_and_of_gr
     style = {
         name: np.mean([(g - a) ** 2 for g, a in gram_entries(*responses[name])]) for name in STYLE
     }
-    assert found.content == pytest.approx(content, rel=ROUNDING)
-    assert found.style == pytest.approx(style, rel=ROUNDING)
+    assert found.terms["content"] == pytest.approx(content, rel=ROUNDING)
+    assert found.layers["style"] == pytest.approx(style, rel=ROUNDING)
     assert found.loss == pytest.approx(
         0.3 * content + 2.0 * (0.75 * style["conv1_1"] + 0.25 * style["conv2_1"]), rel=ROUNDING
     )
@@ -112,7 +113,7 @@ def test_each_conventions_gradient_is_the_derivative_of_its_own_loss(
     network = tiny_model.network.until([CONTENT, *STYLE]).astype(np.float64).pooled_by("avg")
     preprocess = tiny_model.preprocessing.forward
     x, p, a, v = (rng.uniform(0, 255, (3, 8, 10)) for _ in range(4))
-    objective = Objective(
+    objective = composed(
         network=network,
         preprocessing=tiny_model.preprocessing,
         content=ContentTarget(CONTENT, network.forward(preprocess(p))[CONTENT]),
@@ -130,10 +131,11 @@ def test_each_conventions_gradient_is_the_derivative_of_its_own_loss(
 def test_the_authors_layer_weights_are_a_thousand_over_the_square_of_the_filters(
     photograph: Array, painting: Array
 ) -> None:
-    weights = plan(photograph, painting, Options(size=48, convention="author")).weights
-    assert (weights.alpha, weights.beta) == (1.0, 1.0)
+    spec = plan_run(photograph, painting, Options(size=48, convention="author")).last.spec
+    assert spec.weights == {"content": 1.0, "style": 1.0}
     # The tiny network has 4, 5, 6, 7 and 8 filters at the five style layers.
-    assert list(weights.w.values()) == [1000 / n**2 for n in (4, 5, 6, 7, 8)]
+    w = [term.weight for term in spec.terms if term.name == "style"]
+    assert w == [1000 / n**2 for n in (4, 5, 6, 7, 8)]
 
 
 def test_the_relation_of_the_two_conventions_on_the_page_holds(
@@ -145,7 +147,7 @@ def test_the_relation_of_the_two_conventions_on_the_page_holds(
     x, p, a = (rng.uniform(0, 255, (3, *size)) for size in ((8, 10), (8, 10), (12, 10)))
     P, A = (network.forward(preprocess(image)) for image in (p, a))
     N = {name: len(P[name]) for name in STYLE}
-    author = Objective(
+    author = composed(
         network=network,
         preprocessing=tiny_model.preprocessing,
         content=ContentTarget(CONTENT, P[CONTENT]),
@@ -155,7 +157,7 @@ def test_the_relation_of_the_two_conventions_on_the_page_holds(
     )
     beta = sum(4000 / n**2 for n in N.values())
     weights = Weights(2 / P[CONTENT].size, beta, {n: 4000 / N[n] ** 2 / beta for n in STYLE})
-    paper = replace(author, weights=weights, convention=PAPER)
+    paper = recomposed(author, weights=weights, convention=PAPER)
     found, expected = (each.loss_and_gradient(x) for each in (author, paper))
     assert found.loss == pytest.approx(expected.loss, rel=ROUNDING)
     np.testing.assert_allclose(
@@ -194,13 +196,14 @@ def test_a_convention_brings_its_start_its_pooling_and_its_weights(
     prepared = prepare(
         photograph, painting, Options(size=48, convention=convention, style_layers=layers)
     )
-    assert (prepared.settings["init"], prepared.settings["pooling"]) == (init, pooling)
+    settings = prepared.settings.to_json()
+    assert (settings["init"], settings["pooling"]) == (init, pooling)
     assert {layer.kind for layer in prepared.objective.network.layers if "pool" in layer.name} == {
         pooling
     }
     assert (prepared.start.transpose(1, 2, 0) == photograph).all() == (init == "content")
     expected = [w, w] if w else [1000 / 16, 1000 / 25]
-    assert prepared.settings["style_weights"] == expected
+    assert settings["style_weights"] == expected
 
 
 def test_what_is_given_goes_before_the_convention(photograph: Array, painting: Array) -> None:
@@ -208,7 +211,7 @@ def test_what_is_given_goes_before_the_convention(photograph: Array, painting: A
         size=48, convention="author", alpha=0.5, init="style", pooling="avg",
         style_layers=("conv1_1",), style_weights=(3.0,),
     )  # fmt: skip
-    settings = plan(photograph, painting, options).settings
+    settings = plan_run(photograph, painting, options).settings.to_json()
     found = [settings[name] for name in ("alpha", "init", "pooling", "style_weights")]
     assert found == [0.5, "style", "avg", [3.0]]
 

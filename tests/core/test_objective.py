@@ -8,18 +8,12 @@ import pytest
 from gramstyle.core.arrays import Array
 from gramstyle.core.kernels import Pooling
 from gramstyle.core.network import Network
-from gramstyle.core.objective import (
-    ContentTarget,
-    Evaluation,
-    Objective,
-    StyleTarget,
-    Weights,
-    style_targets,
-)
+from gramstyle.core.objective import Evaluation, Objective
 from gramstyle.engines.onnx_session import Session
 from gramstyle.engines.strips import StripKernels
 from gramstyle.errors import NonFiniteError
 from gramstyle.model import Model
+from objectives import ContentTarget, StyleTarget, Weights, composed, style_targets
 
 CONTENT = "conv4_2"
 STYLE = ("conv1_1", "conv2_1", "conv3_1", "conv4_1", "conv5_1")
@@ -42,7 +36,7 @@ def plain_objective(
     """The objective in float64, every step as the paper writes it."""
     network = model.network.until([CONTENT, *STYLE]).pooled_by(pooling).astype(np.float64)
     preprocess = model.preprocessing.forward
-    return Objective(
+    return composed(
         network=network,
         preprocessing=model.preprocessing,
         content=ContentTarget(CONTENT, network.forward(preprocess(p))[CONTENT]),
@@ -58,7 +52,7 @@ def fast_objective(model: Model, p: Array, a: Array, pooling: Pooling = "max") -
     forward = Session(model.runnable(needed, pooling), network.shapes, threads=2)
     kernels = StripKernels(2)
     preprocess = model.preprocessing.forward
-    return Objective(
+    return composed(
         network=network,
         preprocessing=model.preprocessing,
         content=ContentTarget(CONTENT, forward(preprocess(p))[CONTENT].copy()),
@@ -149,11 +143,11 @@ def test_content_is_at_rest_on_the_photograph_and_style_on_the_artwork(
 ) -> None:
     p, a = images(rng, (32, 32), (32, 32))
     objective = plain_objective(tiny_model, p, a)
-    assert objective.loss_and_gradient(p).content == 0
+    assert objective.loss_and_gradient(p).terms["content"] == 0
     at_artwork = objective.loss_and_gradient(a)
     # Zero but for the rounding of two equal sums.
-    assert max(at_artwork.style.values()) < 1e-18 * max(
-        objective.loss_and_gradient(p).style.values()
+    assert max(at_artwork.layers["style"].values()) < 1e-18 * max(
+        objective.loss_and_gradient(p).layers["style"].values()
     )
 
 
@@ -173,7 +167,7 @@ def assert_agreement(found: Evaluation, expected: Evaluation) -> None:
     error = np.linalg.norm(found.gradient - expected.gradient)
     assert error < FLOAT32 * np.linalg.norm(expected.gradient)
     assert found.loss == pytest.approx(expected.loss, rel=FLOAT32)
-    assert found.style == pytest.approx(dict(expected.style), rel=FLOAT32)
+    assert found.layers["style"] == pytest.approx(dict(expected.layers["style"]), rel=FLOAT32)
 
 
 @pytest.mark.parametrize("pooling", ["max", "avg"])
@@ -212,7 +206,7 @@ def test_a_loss_that_is_not_finite_names_the_first_layer_to_blame(
             responses[name][0, 0, 0] = np.nan
         return responses
 
-    objective = Objective(
+    objective = composed(
         network=network,
         preprocessing=tiny_model.preprocessing,
         content=ContentTarget(CONTENT, network.forward(p)[CONTENT]),

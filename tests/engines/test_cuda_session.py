@@ -1,4 +1,4 @@
-"""The forward pass on a GPU, as far as it can be seen without one: what is asked of whom."""
+"""The forward pass on a GPU, tested without one: the calls to CuPy and ONNX Runtime."""
 
 import sys
 from typing import Any
@@ -7,8 +7,6 @@ import numpy as np
 import pytest
 
 from fake_cuda import CPU, CUDA, FakeRuntime, fake_cupy
-from gramstyle.engines import onnx_session as session
-from gramstyle.engines.cuda import session as cuda_session
 from gramstyle.engines.cuda.device import Device, open_device
 from gramstyle.engines.cuda.session import CudaSession
 from gramstyle.errors import ModelError, RuntimeMissingError
@@ -24,8 +22,7 @@ def cupy(monkeypatch: pytest.MonkeyPatch) -> Any:
 def opened(
     monkeypatch: pytest.MonkeyPatch, runtime: FakeRuntime, *, tf32: bool = False
 ) -> tuple[CudaSession, Device]:
-    for module in (session, cuda_session):
-        monkeypatch.setattr(module, "load_runtime", lambda: runtime)
+    monkeypatch.setitem(sys.modules, "onnxruntime", runtime)
     device = open_device(tf32=tf32, index=1)
     return CudaSession(b"graph", shapes, device=device), device
 
@@ -35,14 +32,14 @@ def shapes(H: int, V: int) -> dict[str, tuple[int, int, int]]:
 
 
 @pytest.mark.parametrize("tf32", [False, True])
-def test_the_provider_runs_on_the_device_s_stream_with_the_device_s_tf32(
+def test_the_provider_gets_the_stream_and_the_tf32_setting_of_the_device(
     cupy: Any, monkeypatch: pytest.MonkeyPatch, tf32: bool
 ) -> None:
     runtime = FakeRuntime()
     opened(monkeypatch, runtime, tf32=tf32)
     [(_, [(name, options)])] = [each for each in runtime.events if each[0] == "session"]
     assert name == CUDA
-    # Options reach the runtime as strings.
+    # ONNX Runtime takes options as strings.
     assert options == {
         "device_id": "1",
         "user_compute_stream": "4711",
@@ -77,7 +74,7 @@ def test_an_input_of_another_type_or_order_is_bound_as_a_contiguous_copy(
     assert runtime.bound["v"][4] != v.data.ptr
 
 
-def test_the_outputs_memory_is_kept_until_the_size_changes(
+def test_the_outputs_are_allocated_again_only_when_the_size_changes(
     cupy: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run, _ = opened(monkeypatch, runtime := FakeRuntime())
@@ -88,7 +85,7 @@ def test_the_outputs_memory_is_kept_until_the_size_changes(
     assert runtime.bound["conv1_1"][3:] == ((1, 4, 10, 6), found[2].data.ptr)
 
 
-def test_cuda_s_libraries_are_loaded_before_the_session_opens(
+def test_the_cuda_libraries_are_loaded_before_the_session_opens(
     cupy: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opened(monkeypatch, runtime := FakeRuntime())
@@ -98,7 +95,7 @@ def test_cuda_s_libraries_are_loaded_before_the_session_opens(
     ]
 
 
-def test_a_runtime_that_cannot_preload_is_used_as_it_is(
+def test_a_runtime_without_preload_dlls_opens_a_session(
     cupy: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delattr(FakeRuntime, "preload_dlls")
@@ -113,7 +110,7 @@ def test_a_runtime_that_cannot_preload_is_used_as_it_is(
         (FakeRuntime(loads=False), "cannot load its CUDA provider: CUDA's or cuDNN's libraries"),
     ],
 )
-def test_a_runtime_that_would_go_on_without_the_gpu_is_refused(
+def test_a_runtime_that_would_silently_use_the_cpu_is_refused(
     cupy: Any, monkeypatch: pytest.MonkeyPatch, runtime: FakeRuntime, expected: str
 ) -> None:
     with pytest.raises(RuntimeMissingError, match=expected) as caught:
@@ -123,7 +120,7 @@ def test_a_runtime_that_would_go_on_without_the_gpu_is_refused(
 
 
 @pytest.mark.parametrize("error", [RuntimeError("no"), MemoryError("out of memory")])
-def test_a_failed_run_names_the_image_s_size_and_the_remedy(
+def test_the_error_of_a_failed_run_names_the_image_size_and_the_remedy(
     cupy: Any, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     run, _ = opened(monkeypatch, runtime := FakeRuntime())
@@ -132,9 +129,9 @@ def test_a_failed_run_names_the_image_s_size_and_the_remedy(
         run(cupy.zeros((3, 8, 6), dtype=np.float32))
 
 
-def test_this_machine_s_own_runtime_is_refused_if_it_knows_no_cuda(cupy: Any) -> None:
+def test_the_installed_runtime_is_refused_if_it_has_no_cuda(cupy: Any) -> None:
     runtime = pytest.importorskip("onnxruntime")
     if CUDA in runtime.get_available_providers():
-        pytest.skip("this ONNX Runtime knows CUDA")
+        pytest.skip("this ONNX Runtime has CUDA")
     with pytest.raises(RuntimeMissingError, match="computes on the CPU only"):
         CudaSession(b"graph", shapes, device=open_device(tf32=False))

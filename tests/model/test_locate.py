@@ -1,4 +1,4 @@
-"""Which model file is used, and that it is built where there is none."""
+"""The choice of the model file, and building it if there is none."""
 
 import errno
 import os
@@ -18,7 +18,7 @@ from gramstyle.model.vgg19 import CAFFE
 
 
 class Places:
-    """The places where a model can be, all below one folder, and what was asked for."""
+    """The paths where a model can be, in one folder, and the calls of the download."""
 
     def __init__(self, root: Path) -> None:
         self.named = root / "named.onnx"
@@ -28,7 +28,7 @@ class Places:
         self.notices: list[str] = []
 
     def pretrained(self, source: Path | None, **_: object) -> Pretrained:
-        """Stand in for the download."""
+        """Replace the download."""
         self.sources.append(source)
         W, b = np.ones((2, 3, 3, 3), np.float32), np.zeros(2, np.float32)
         return Pretrained((Convolution("conv1_1", W, b),), CAFFE, {"source": "a stand-in"})
@@ -52,11 +52,11 @@ def make(path: Path) -> None:
     path.write_bytes(b"a model")
 
 
-# Where
+# Choice
 
 
 @pytest.mark.parametrize("given", ["own.onnx", Path("own.onnx")])
-def test_the_users_own_path_comes_before_everything_and_need_not_exist(
+def test_the_users_path_has_priority_and_need_not_exist(
     given: str | Path, places: Places, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("GRAMSTYLE_MODEL", str(places.named))
@@ -66,7 +66,7 @@ def test_the_users_own_path_comes_before_everything_and_need_not_exist(
     assert (places.sources, places.notices) == ([], [])
 
 
-def test_the_environment_comes_before_checkout_and_cache_and_need_not_exist(
+def test_the_environment_variable_comes_next_and_its_path_need_not_exist(
     places: Places, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("GRAMSTYLE_MODEL", str(places.named))
@@ -76,7 +76,9 @@ def test_the_environment_comes_before_checkout_and_cache_and_need_not_exist(
     assert (places.sources, places.notices) == ([], [])
 
 
-def test_an_empty_variable_counts_as_none(places: Places, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_empty_environment_variable_is_ignored(
+    places: Places, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("GRAMSTYLE_MODEL", "")
     make(places.checkout)
     assert places.locate() == places.checkout
@@ -89,7 +91,7 @@ def test_the_checkout_comes_before_the_cache(places: Places) -> None:
 
 
 @pytest.mark.parametrize("checkout", [True, False])
-def test_the_cache_is_used_as_it_is_where_no_checkout_has_a_model(
+def test_the_cached_model_is_used_if_the_checkout_has_none(
     checkout: bool, places: Places, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not checkout:
@@ -100,13 +102,13 @@ def test_the_cache_is_used_as_it_is_where_no_checkout_has_a_model(
     assert (places.sources, places.notices) == ([], [])
 
 
-def test_a_folder_of_the_models_name_is_no_model(places: Places) -> None:
+def test_a_folder_with_the_models_name_is_ignored(places: Places) -> None:
     places.checkout.mkdir()
     make(places.cache)
     assert places.locate() == places.cache
 
 
-def test_a_checkout_is_known_by_its_project_file(
+def test_a_checkout_is_recognised_by_its_pyproject(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(locate, "__file__", str(tmp_path / "engine/gramstyle/model/locate.py"))
@@ -115,7 +117,7 @@ def test_a_checkout_is_known_by_its_project_file(
     assert locate.checkout_model() == tmp_path / "models" / "vgg19.onnx"
 
 
-def test_the_cached_model_lies_in_the_users_cache(
+def test_the_cached_model_is_in_the_users_cache(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(locate, "user_cache_path", lambda app, **_: tmp_path / app)
@@ -125,7 +127,7 @@ def test_the_cached_model_lies_in_the_users_cache(
 # Building
 
 
-def test_the_first_use_builds_the_model_in_the_cache_and_says_so_once(places: Places) -> None:
+def test_the_first_use_builds_the_model_in_the_cache_and_notifies_once(places: Places) -> None:
     assert places.locate() == places.cache
     assert read_model(places.cache).network.names == ("conv1_1", "pool1")
     (notice,) = places.notices
@@ -139,12 +141,12 @@ def test_the_first_use_builds_the_model_in_the_cache_and_says_so_once(places: Pl
     assert places.cache.read_bytes() == built
 
 
-def test_the_first_use_is_silent_where_nobody_listens(places: Places) -> None:
+def test_the_first_use_works_without_a_callback(places: Places) -> None:
     assert locate_model() == places.cache
     assert places.cache.is_file()
 
 
-def test_the_user_is_told_before_the_download_begins(
+def test_the_notification_precedes_the_download(
     places: Places, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def offline(source: Path | None, *, convention: str | None) -> Pretrained:
@@ -157,7 +159,7 @@ def test_the_user_is_told_before_the_download_begins(
     assert not places.cache.exists()
 
 
-def test_a_cache_that_cannot_be_made_is_one_line(places: Places, tmp_path: Path) -> None:
+def test_a_cache_folder_that_cannot_be_made_gives_one_line(places: Places, tmp_path: Path) -> None:
     (tmp_path / "cache").write_bytes(b"a file where the folder should be")
     with pytest.raises(ModelError) as caught:
         places.locate()
@@ -181,7 +183,7 @@ def test_an_export_to_a_missing_folder_is_refused_before_the_download(
 
 @pytest.mark.parametrize("exists", [True, False])
 @pytest.mark.parametrize(("owner", "step"), [(os, "fsync"), (Path, "replace")])
-def test_an_export_without_space_leaves_the_old_file_and_nothing_more(
+def test_an_export_to_a_full_disk_leaves_the_old_file_only(
     owner: object,
     step: str,
     exists: bool,

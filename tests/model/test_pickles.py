@@ -1,6 +1,6 @@
-"""The pickle in a torch checkpoint, assembled here instruction by instruction.
+"""The pickle in a torch checkpoint, written instruction by instruction.
 
-Nothing of torch and nothing of the reader is used to build one.
+Neither torch nor the reader is used to write one.
 """
 
 import copyreg
@@ -8,10 +8,8 @@ import io
 import pickle
 import struct
 import sys
-import tracemalloc
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -20,45 +18,26 @@ from hypothesis import strategies as st
 
 from gramstyle.errors import ModelError
 from gramstyle.model.sources import pickles
-from gramstyle.model.sources.pickles import Storage, View, find_tensors, unpickle
-from pickle_writer import dictionary, list_of, name_of, number, pickled, text, tuple_of
-
-# A refusal builds a few lists of a few items; an array of an absurd size would be gigabytes.
-LITTLE_MEMORY = 2**20
-
+from gramstyle.model.sources.pickles import unpickle
+from gramstyle.model.sources.torch_tensors import Storage, View, find_tensors
+from hostile_files import LITTLE_MEMORY, POSITIONS, error_line, flipped, outcome, peak_memory
+from pickle_writer import (
+    dictionary,
+    list_of,
+    name_of,
+    number,
+    pickled,
+    storage,
+    tensor,
+    text,
+    tuple_of,
+)
 
 ORDERED = name_of("collections", "OrderedDict")
 EMPTY_ORDERED = ORDERED + b")R"
 REBUILD = name_of("torch._utils", "_rebuild_tensor_v2")
 FLOATS = name_of("torch", "FloatStorage")
-
-
-def storage(key: str = "0", kind: str = "Float", size: int = 4) -> bytes:
-    parts = (text("storage"), name_of("torch", f"{kind}Storage"), text(key), text("cpu"))
-    return tuple_of(*parts, number(size), b"N") + b"Q"
-
-
-def tensor(
-    stored: bytes | None = None,
-    offset: int = 0,
-    shape: Iterable[int] = (4,),
-    stride: Iterable[int] = (1,),
-) -> bytes:
-    return (
-        REBUILD
-        + tuple_of(
-            storage() if stored is None else stored,
-            number(offset),
-            tuple_of(*map(number, shape)),
-            tuple_of(*map(number, stride)),
-            b"\x89",
-            EMPTY_ORDERED,
-        )
-        + b"R"
-    )
-
-
-# The reader, and what it says
+FOUR = View(Storage("0", np.dtype("f4"), np.dtype("f4"), 4), 0, (4,), (1,))
 
 
 def read(body: bytes) -> dict[str, View]:
@@ -66,25 +45,9 @@ def read(body: bytes) -> dict[str, View]:
 
 
 def refusal(body: bytes) -> str:
-    """The one line with which a pickle is refused."""
-    with pytest.raises(ModelError) as caught:
-        read(body)
-    message = str(caught.value)
-    assert message.isprintable()
+    message = error_line(lambda: read(body))
     assert len(message) < 300
     return message
-
-
-def peak_memory(action: Callable[[], object]) -> int:
-    tracemalloc.start()
-    try:
-        action()
-        return tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
-
-
-FOUR = View(Storage("0", np.dtype("f4"), np.dtype("f4"), 4), 0, (4,), (1,))
 
 
 # Instructions
@@ -99,20 +62,20 @@ def test_a_tensor_is_described_by_its_storage_offset_shape_and_strides() -> None
     assert tensors == {"a": View(stored, 3, (2, 5), (11, 2))}
 
 
-def test_the_stream_is_left_right_behind_the_pickle() -> None:
+def test_the_stream_ends_up_right_behind_the_pickle() -> None:
     stream = io.BytesIO(pickled(number(1)) + pickled(number(2)) + b"elements")
     assert [unpickle(stream), unpickle(stream)] == [1, 2]
     assert stream.read() == b"elements"
 
 
-def test_every_plain_value_is_itself() -> None:
+def test_plain_values_are_read() -> None:
     values = [None, True, False, 0, 255, 65535, -1, 2**31 - 1, 2**40, 1.5, "é", (), (1,), (1, 2)]
     values += [(1, 2, 3), (1, 2, 3, 4), [], [1], ["a", ["b"]], {}, {"a": 1}, "x" * 300]
     for protocol in (2, 3, 4, 5):
         assert unpickle(io.BytesIO(pickle.dumps(values, protocol))) == values
 
 
-def test_what_the_memo_holds_is_found_again() -> None:
+def test_values_in_the_memo_are_found() -> None:
     # BINPUT q, BINGET h, LONG_BINPUT r, LONG_BINGET j, and the single s and a.
     body = (
         (b"}" + text("a") + b"q\x01" + tensor() + b"r\x00\x01\x00\x00" + b"s")
@@ -122,7 +85,7 @@ def test_what_the_memo_holds_is_found_again() -> None:
     assert read(body) == {"a": FOUR, "b": FOUR}
 
 
-def test_protocol_4_writes_the_same_with_other_instructions() -> None:
+def test_the_instructions_of_protocol_4_are_read() -> None:
     def short(string: str) -> bytes:
         return b"\x8c" + struct.pack("<B", len(string)) + string.encode()
 
@@ -135,7 +98,7 @@ def test_protocol_4_writes_the_same_with_other_instructions() -> None:
     assert find_tensors(unpickle(io.BytesIO(framed), {})) == {"a": FOUR, "b": FOUR}
 
 
-def test_python_2_writes_strings_of_bytes_and_an_ordered_dictionary_of_pairs() -> None:
+def test_the_strings_and_ordered_dictionaries_of_python_2_are_read() -> None:
     def string(value: str) -> bytes:
         return b"U" + struct.pack("<B", len(value)) + value.encode()
 
@@ -151,17 +114,17 @@ def test_python_2_writes_strings_of_bytes_and_an_ordered_dictionary_of_pairs() -
     assert read(ORDERED + pairs + b"\x85R") == {"a": FOUR, "b": FOUR}
 
 
-def test_a_parameter_is_its_tensor() -> None:
+def test_a_parameter_is_read_as_its_tensor() -> None:
     parameter = name_of("torch._utils", "_rebuild_parameter") + tensor() + b"\x88"
     assert read(dictionary({"a": parameter + EMPTY_ORDERED + b"\x87R"})) == {"a": FOUR}
 
 
-def test_a_storage_has_five_facts_in_an_archive_and_six_in_a_stream() -> None:
+def test_a_storage_reference_has_five_items_in_an_archive_and_six_in_a_stream() -> None:
     stored = tuple_of(text("storage"), FLOATS, text("0"), text("cpu"), number(4)) + b"Q"
     assert read(dictionary({"a": tensor(stored), "b": tensor()})) == {"a": FOUR, "b": FOUR}
 
 
-def test_what_build_says_of_an_ordered_dictionary_changes_nothing() -> None:
+def test_attributes_of_an_ordered_dictionary_are_dropped() -> None:
     state = dictionary(
         {
             "_metadata": EMPTY_ORDERED + b"(" + text("") + dictionary({"version": b"K\x01"}) + b"u",
@@ -174,101 +137,16 @@ def test_what_build_says_of_an_ordered_dictionary_changes_nothing() -> None:
     assert read(dictionary({"inner": body})) == {"inner.a": FOUR}
 
 
-# Dictionaries in dictionaries
-
-
-def test_tensors_of_inner_dictionaries_get_dotted_names_in_the_files_order() -> None:
-    body = (
-        (b"}(" + text("epoch") + number(5) + text("rate") + b"G" + struct.pack(">d", 0.1))
-        + (text("none") + b"N" + text("note") + text("hello") + text("done") + b"\x88")
-        + (text("first") + tensor())
-        + (text("model") + dictionary({"features.0.weight": tensor(), "bias": tensor()}))
-        + (text("optimizer") + dictionary({"state": b"}(" + number(0) + inner() + b"u"}))
-        + (text("history") + list_of(tensor(), number(1)) + text("pair") + tuple_of(tensor()))
-        + (text("last") + tensor() + b"u")
-    )
-    assert list(read(body)) == [
-        "first",
-        "model.features.0.weight",
-        "model.bias",
-        "optimizer.state.0.step",
-        "last",
-    ]
-
-
-def inner() -> bytes:
-    return dictionary({"step": tensor(), "momentum": b"N"})
-
-
-def test_a_dictionary_that_is_there_twice_gives_its_tensors_twice() -> None:
-    body = b"}(" + text("a") + inner() + b"q\x07" + text("b") + b"h\x07" + b"u"
-    assert list(read(body)) == ["a.step", "b.step"]
-
-
-def test_two_tensors_of_one_dotted_name_are_refused() -> None:
-    body = dictionary({"a": dictionary({"b": tensor()}), "a.b": tensor()})
-    assert "one tensor called 'a.b'" in refusal(body)
-
-
 @pytest.mark.parametrize("keys", [(text("a"), text("a")), (number(1), text("1"))])
-def test_a_key_that_is_set_twice_is_refused(keys: tuple[bytes, bytes]) -> None:
+def test_a_repeated_key_is_refused(keys: tuple[bytes, bytes]) -> None:
     assert "every key once" in refusal(b"}(" + keys[0] + tensor() + keys[1] + tensor() + b"u")
 
 
-def test_a_dictionary_in_itself_is_refused() -> None:
-    assert "names" in refusal(b"}q\x00" + text("a") + b"h\x00s")
-    assert "names" in refusal(b"}q\x00" + text("") + b"h\x00s")
-
-
-def test_a_long_key_in_a_dictionary_in_itself_does_not_add_up() -> None:
-    body = b"}q\x00" + text("a" * 2**16) + b"h\x00s"
-    assert peak_memory(lambda: refusal(body)) < LITTLE_MEMORY
-
-
-def test_a_list_in_itself_holds_no_tensor() -> None:
-    assert read(dictionary({"a": b"]q\x00h\x00a"})) == {}
-
-
-@pytest.mark.parametrize("leaf", [b"}", inner()], ids=["empty", "with a tensor"])
-def test_dictionaries_that_refer_to_each_other_twice_a_level_are_not_all_visited(
-    leaf: bytes,
-) -> None:
-    body = leaf
-    for level in range(60):
-        memo = struct.pack("<I", level)
-        body = b"}(" + text("a") + body + b"r" + memo + text("b") + b"j" + memo + b"u"
-    assert "entries" in refusal(body)  # otherwise this would not end
-
-
-def test_tensors_that_come_to_very_many_names_take_bounded_memory() -> None:
-    body = inner()
-    for level in range(20):
-        memo = struct.pack("<I", level)
-        body = b"}(" + text("a" * 20) + body + b"r" + memo + text("b" * 20) + b"j" + memo + b"u"
-    assert peak_memory(lambda: refusal(body)) < 50_000 * 1_000
-
-
-def test_dictionaries_nested_too_deep_are_refused_without_recursion() -> None:
-    deep = (b"}" + text("")) * 20_000 + tensor() + b"s" * 20_000
-    assert "names" in refusal(deep)
-
-
-@pytest.mark.parametrize(
-    "body", [number(1), list_of(), list_of(dictionary({"a": tensor()})), tensor(), text("a"), b"N"]
-)
-def test_an_object_other_than_a_dictionary_is_refused(body: bytes) -> None:
-    assert "dictionary of tensors" in refusal(body)
-
-
-def test_a_dictionary_without_tensors_has_none() -> None:
-    assert read(dictionary({"a": number(1), "b": b"}"})) == {}
-
-
-# What a pickle can be made to do
+# Code execution
 
 
 class Runs:
-    """Something in reach of a pickle that leaves a file when it is made, or restored."""
+    """A class that makes a file when an instance is made or restored."""
 
     def __new__(cls, path: str | None = None) -> "Runs":
         if path is not None:
@@ -290,7 +168,7 @@ def extension() -> Iterator[None]:
 
 
 def executing(sentinel: Path) -> dict[str, bytes]:
-    """Pickle bodies that make a file under Python's own unpickler."""
+    """Pickles that make a file when Python's own unpickler reads them."""
     command = text(f'echo > "{sentinel}"')
     python = text(f"open({str(sentinel)!r}, 'w').close()")
     path = text(str(sentinel))
@@ -324,7 +202,7 @@ def executing(sentinel: Path) -> dict[str, bytes]:
 def test_a_command_in_the_pickle_does_not_run(payload: str, tmp_path: Path) -> None:
     sentinel = tmp_path / "ran"
     body = executing(sentinel)[payload]
-    pickle.loads(pickled(body))  # noqa: S301 - the payload works: under pickle it does run
+    pickle.loads(pickled(body))  # noqa: S301 - proves that the payload works
     assert sentinel.exists()
     sentinel.unlink()
 
@@ -346,34 +224,32 @@ def test_a_command_in_the_pickle_does_not_run(payload: str, tmp_path: Path) -> N
         ("torch._utils", "_rebuild_parameter_with_state"),
     ],
 )
-def test_the_refusal_names_the_global_that_was_asked_for_and_the_remedy(
-    module: str, name: str
-) -> None:
+def test_the_error_names_the_imported_global_and_the_remedy(module: str, name: str) -> None:
     for asked in (name_of(module, name), text(module) + text(name) + b"\x93"):
         message = refusal(asked)
-        assert f"asks for '{module}.{name}'" in message
+        assert f"imports '{module}.{name}'" in message
         assert message.endswith("save model.state_dict() instead")
 
 
-def test_a_global_of_another_name_is_not_taken_for_one_that_is_known() -> None:
-    # Joined by a blank these would be "collections OrderedDict".
-    assert "asks for" in refusal(text("collections OrderedDict") + text("") + b"\x93")
-    assert "asks for" in refusal(text("") + text("collections OrderedDict") + b"\x93")
+def test_spaces_in_names_do_not_imitate_an_allowed_global() -> None:
+    # Joined by a space these would be "collections OrderedDict".
+    assert "imports" in refusal(text("collections OrderedDict") + text("") + b"\x93")
+    assert "imports" in refusal(text("") + text("collections OrderedDict") + b"\x93")
     assert "name of a global" in refusal(number(1) + text("OrderedDict") + b"\x93")
 
 
-def test_a_long_name_of_unprintable_characters_leaves_room_for_the_remedy() -> None:
+def test_a_long_unprintable_name_leaves_room_for_the_remedy() -> None:
     assert refusal(b"cos\n" + b"\x01" * 1000 + b"\n").endswith("save model.state_dict() instead")
 
 
 @pytest.mark.parametrize(("module", "name"), [("os", "system"), ("collections", "OrderedDict")])
-def test_a_pickle_of_no_object_may_name_no_global(module: str, name: str) -> None:
+def test_without_storages_a_pickle_may_not_import_globals(module: str, name: str) -> None:
     for asked in (name_of(module, name), text(module) + text(name) + b"\x93"):
-        with pytest.raises(ModelError, match=f"asks for '{module}.{name}'"):
+        with pytest.raises(ModelError, match=f"imports '{module}.{name}'"):
             unpickle(io.BytesIO(pickled(asked)))
 
 
-def test_a_pickle_of_no_object_may_refer_to_no_storage() -> None:
+def test_without_storages_a_pickle_may_not_refer_to_them() -> None:
     with pytest.raises(ModelError, match="BINPERSID"):
         unpickle(io.BytesIO(pickled(tuple_of(text("storage"), text("0")) + b"Q")))
 
@@ -386,14 +262,14 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
-def test_a_tensor_cannot_be_rewritten_after_it_was_checked(change: bytes) -> None:
-    # Behind an ordinary unpickler BUILD would set the attributes and the view would read
-    # memory that is not its storage's.
+def test_a_tensor_cannot_be_changed_after_its_check(change: bytes) -> None:
+    # In Python's unpickler BUILD would set the attributes, and the view would read memory beyond
+    # its storage.
     assert "BUILD" in refusal(dictionary({"a": tensor() + change + b"b"}))
     assert "BUILD" in refusal(storage() + change + b"b")
 
 
-def test_a_class_of_the_reader_cannot_be_rewritten_for_the_pickles_after() -> None:
+def test_the_allowed_globals_cannot_be_changed() -> None:
     change = tuple_of(b"N", dictionary({"dtype": text("u1")})) + b"b"
     assert "BUILD" in refusal(FLOATS + change)
     assert "BUILD" in refusal(ORDERED + change)
@@ -401,15 +277,15 @@ def test_a_class_of_the_reader_cannot_be_rewritten_for_the_pickles_after() -> No
 
 
 @pytest.mark.parametrize("target", [b"}", b"]", b")", b"N", number(1), text("a")])
-def test_build_is_for_ordered_dictionaries_only(target: bytes) -> None:
+def test_only_ordered_dictionaries_may_have_attributes(target: bytes) -> None:
     assert "BUILD" in refusal(target + b"}b")
 
 
-# Cheap to write, dear to interpret
+# Resource exhaustion
 
 
-def test_an_absurd_memo_index_takes_no_memory() -> None:
-    # Python's own unpickler would make room for every index below.
+def test_a_large_memo_index_takes_no_memory() -> None:
+    # Python's own unpickler would allocate all lower indices too.
     body = dictionary({}) + b"r" + struct.pack("<I", 2**24)
     assert peak_memory(lambda: read(body)) < LITTLE_MEMORY
 
@@ -426,19 +302,21 @@ def test_an_absurd_memo_index_takes_no_memory() -> None:
         b"\x96" + struct.pack("<Q", 2**40),
     ],
 )
-def test_a_text_that_claims_to_be_gigabytes_takes_no_memory(head: bytes, tmp_path: Path) -> None:
-    # A file, because reading from one makes room for all that is asked for.
+def test_a_string_with_a_false_length_of_gigabytes_takes_no_memory(
+    head: bytes, tmp_path: Path
+) -> None:
+    # A file, because reading from one allocates the requested size first.
     path = tmp_path / "pickle"
     path.write_bytes(pickled(head + b"abc"))
 
     def attempt() -> None:
-        with path.open("rb") as stream, pytest.raises(ModelError, match="texts of at most"):
+        with path.open("rb") as stream, pytest.raises(ModelError, match="a pickle of at most"):
             unpickle(stream, {})
 
     assert peak_memory(attempt) < LITTLE_MEMORY
 
 
-def test_a_line_without_an_end_takes_little_memory() -> None:
+def test_an_endless_line_takes_little_memory() -> None:
     stream = io.BytesIO(b"\x80\x02c" + b"a" * (8 * 2**20))
 
     def attempt() -> None:
@@ -454,37 +332,37 @@ def test_a_pickle_of_more_than_16_mebibytes_is_refused() -> None:
 
 
 @pytest.mark.parametrize("part", [b"N", b"]", b"(", b"}\x94", b"]\x94", EMPTY_ORDERED, b"))\x86"])
-def test_very_many_instructions_are_refused_and_none_takes_much_memory(
+def test_too_many_instructions_are_refused_and_take_little_memory(
     part: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    limit = 10_000  # of half a million: the refusal itself, and what one instruction may take
+    limit = 10_000  # instead of half a million
     monkeypatch.setattr(pickles, "MAX_INSTRUCTIONS", limit)
     assert read(dictionary({"a": list_of(*[b"N"] * (limit - 10))})) == {}
-    assert "absurdly long" in refusal(part * limit)
+    assert "a longer one" in refusal(part * limit)
     assert peak_memory(lambda: refusal(part * limit)) < limit * 200
 
 
-def test_half_a_million_instructions_are_the_limit() -> None:
-    assert "absurdly long" in refusal(b"N" * 500_000)
+def test_the_limit_is_half_a_million_instructions() -> None:
+    assert "a longer one" in refusal(b"N" * 500_000)
 
 
-def test_a_list_is_not_copied_again_and_again_for_three_instructions() -> None:
+def test_repeated_copies_of_a_list_count_as_work() -> None:
     pairs = list_of(*(tuple_of(number(k), b"N") for k in range(1_000)))
     again = ORDERED + b"q\x01" + pairs + b"\x85q\x02R" + b"h\x01h\x02R" * 10_000
-    assert "absurdly long" in refusal(again)
+    assert "a longer one" in refusal(again)
 
 
-def test_numbers_become_text_because_their_hashes_can_be_made_the_same() -> None:
-    # Python's hash of a whole number is its remainder by this prime.
+def test_integer_keys_with_colliding_hashes_become_strings() -> None:
+    # Python's hash of an integer is its remainder by this prime.
     keys = [k * (2**61 - 1) for k in range(1, 20_001)]
     body = b"}(" + b"".join(number(key) + b"N" for key in keys) + b"u"
-    held = unpickle(io.BytesIO(pickled(body)), {})
-    assert list(held) == list(map(str, keys))
+    read_back = unpickle(io.BytesIO(pickled(body)), {})
+    assert list(read_back) == list(map(str, keys))
 
 
 NESTED = {
     "deep": b")" + b"\x85" * 20_000,
-    "doubling": b")" + b"q\x00h\x00\x86" * 64,  # its hash and its text would take for ever
+    "doubling": b")" + b"q\x00h\x00\x86" * 64,  # hashing or printing it would take forever
     "lists": b"](" * 5_000 + b"e" * 5_000,
     "dictionaries": (b"}" + text("a")) * 5_000 + b"}" + b"s" * 5_000,
 }
@@ -494,7 +372,7 @@ NESTED = {
 @pytest.mark.parametrize(
     "place", ["object", "key", "storage", "storage key", "shape", "hooks", "pairs", "parameter"]
 )
-def test_nesting_without_end_is_refused_wherever_it_counts(nested: bytes, place: str) -> None:
+def test_deep_nesting_is_refused_where_it_is_used(nested: bytes, place: str) -> None:
     key = tuple_of(text("storage"), FLOATS, nested, b"N", number(4), b"N")
     one = number(1) + b"\x85"
     body = {
@@ -518,73 +396,24 @@ def test_a_key_whose_hash_would_overflow_the_stack_is_refused() -> None:
 
 
 @pytest.mark.parametrize("nested", NESTED.values(), ids=NESTED)
-def test_nesting_without_end_is_skipped_where_it_does_not_count(nested: bytes) -> None:
+def test_deep_nesting_is_ignored_where_it_is_not_used(nested: bytes) -> None:
     assert read(dictionary({"skipped": list_of(nested), "a": tensor()})) == {"a": FOUR}
 
 
-# What a tensor may say of itself
-
-BAD_TENSORS: list[tuple[dict[str, Any], str]] = [
-    ({"offset": 1}, "does not fit"),
-    ({"shape": (5,)}, "does not fit"),
-    ({"shape": (2, 2), "stride": (3, 1)}, "does not fit"),
-    ({"shape": (5,), "stride": (0,)}, "does not fit"),
-    ({"shape": (2**60,)}, "does not fit"),
-    ({"shape": (2**60,), "stride": (0,)}, "does not fit"),
-    ({"shape": (2,), "stride": (2**60,)}, "does not fit"),
-    ({"shape": (2**31, 2**31, 2**31), "stride": (0, 0, 0)}, "does not fit"),
-    ({"shape": (), "stride": (), "offset": 4}, "does not fit"),
-    ({"offset": 2**200}, "does not fit"),
-    ({"offset": -1}, "unknown way"),
-    ({"shape": (-4,)}, "unknown way"),
-    ({"stride": (-1,)}, "unknown way"),
-    ({"stride": (1, 1)}, "unknown way"),
-    ({"shape": (1,) * 9, "stride": (1,) * 9}, "unknown way"),
-    ({"stored": storage(size=-1)}, "type and size"),
-    ({"stored": number(4)}, "unknown way"),
-]
-
-
-@pytest.mark.parametrize(("described", "words"), BAD_TENSORS)
-def test_a_tensor_that_its_storage_cannot_hold_is_refused(
-    described: dict[str, Any], words: str
-) -> None:
-    body = dictionary({"a": tensor(**described)})
-    assert words in refusal(body)
-    assert peak_memory(lambda: refusal(body)) < LITTLE_MEMORY
-
-
-@pytest.mark.parametrize(
-    ("offset", "shape", "stride"),
-    [(0, (10, 0), (1, 1)), (4, (0,), (1,)), (0, (0, 10), (1, 9)), (9, (0,), (1,))],
-)
-def test_a_tensor_of_no_elements_fits_anywhere(
-    offset: int, shape: tuple[int, ...], stride: tuple[int, ...]
-) -> None:
-    view = read(dictionary({"a": tensor(storage(), offset, shape, stride)}))["a"]
-    assert (view.span, view.nbytes) == (0, 0)
-    assert view.array(np.empty(0, np.uint8)).shape == shape
-
-
-def test_the_stride_of_a_single_element_does_not_count() -> None:
-    view = read(dictionary({"a": tensor(storage(), 3, (1, 1), (2**100, 7))}))["a"]
-    assert view.array(np.float32([5]).view(np.uint8)).tolist() == [[5]]
-
-
-BAD_BODIES = [
+INVALID_PICKLES = [
     (text("a") + text("b") + number(1) + b"s", "dictionary"),
     (dictionary({}) + number(1) + b"a", "list"),
-    (FLOATS + b")R", "unknown way"),
-    (FLOATS + number(1) + b"R", "unknown way"),
-    (number(1) + b")R", "unknown way"),
-    (dictionary({}) + b")R", "unknown way"),
-    (ORDERED + list_of() + b"R", "unknown way"),
+    (FLOATS + b")R", "unknown"),
+    (FLOATS + number(1) + b"R", "unknown"),
+    (number(1) + b")R", "unknown"),
+    (dictionary({}) + b")R", "unknown"),
+    (ORDERED + list_of() + b"R", "unknown"),
     (ORDERED + tuple_of(list_of(list_of())) + b"R", "items"),
     (ORDERED + tuple_of(list_of(text("ab"))) + b"R", "items"),
     (ORDERED + tuple_of(number(1)) + b"R", "items"),
     (ORDERED + tuple_of(list_of(tuple_of(b"N", b"N"))) + b"R", "keys"),
-    (REBUILD + b")R", "unknown way"),
-    (name_of("torch._utils", "_rebuild_tensor") + b")R", "unknown way"),
+    (REBUILD + b")R", "unknown"),
+    (name_of("torch._utils", "_rebuild_tensor") + b")R", "unknown"),
     (name_of("torch._utils", "_rebuild_parameter") + tuple_of(b"N", b"N", b"N") + b"R", "unknown"),
     (b"}(" + b"N" + number(1) + b"u", "keys"),
     (b"}(" + b"G" + struct.pack(">d", 0.5) + number(1) + b"u", "keys"),
@@ -594,8 +423,8 @@ BAD_BODIES = [
 ]
 
 
-@pytest.mark.parametrize(("body", "words"), BAD_BODIES)
-def test_what_no_checkpoint_says_is_refused(body: bytes, words: str) -> None:
+@pytest.mark.parametrize(("body", "words"), INVALID_PICKLES)
+def test_pickles_that_checkpoints_do_not_contain_are_refused(body: bytes, words: str) -> None:
     assert words in refusal(body)
 
 
@@ -630,85 +459,17 @@ def test_a_storage_of_another_kind_is_refused(facts: tuple[bytes, ...]) -> None:
     assert "storage" in refusal(list_of(*facts) + b"Q")
 
 
-def test_a_storage_described_in_two_ways_is_refused() -> None:
+def test_two_different_descriptions_of_a_storage_are_refused() -> None:
     for other in (storage("0", "Byte", 16), storage("0", "Float", 5), storage("0", "Int", 4)):
         body = dictionary({"a": tensor(), "b": tensor(other)})
-        assert "two ways" in refusal(body)
-
-
-# Elements
-
-RAW = np.arange(1, 65, dtype=np.uint8).tobytes()
-TYPES = {
-    "Double": "d",
-    "Float": "f",
-    "Half": "e",
-    "Long": "q",
-    "Int": "i",
-    "Short": "h",
-    "Char": "b",
-    "Byte": "B",
-}
-
-
-@pytest.mark.parametrize("kind", TYPES)
-def test_the_elements_of_every_type_are_those_that_their_bytes_stand_for(kind: str) -> None:
-    size = struct.calcsize(TYPES[kind])
-    view = read(dictionary({"a": tensor(storage("0", kind, 3), 0, (3,), (1,))}))["a"]
-    array = view.array(np.frombuffer(RAW[: 3 * size], np.uint8).copy())
-    assert array.tolist() == list(struct.unpack(f"<3{TYPES[kind]}", RAW[: 3 * size]))
-    assert array.dtype == view.storage.dtype == np.dtype(TYPES[kind])
-
-
-def test_bfloat16_is_widened_to_the_float32_of_the_same_value() -> None:
-    view = read(dictionary({"a": tensor(storage("0", "BFloat16", 4))}))["a"]
-    # One sign, eight exponent, seven fraction bits: 1, −2.5, the largest, the smallest.
-    raw = np.array([0x3F80, 0xC020, 0x7F7F, 0x0001], "<u2").view(np.uint8)
-    array = view.array(raw)
-    assert array.dtype == view.storage.dtype == np.float32
-    assert array.tolist() == [1.0, -2.5, (2 - 2**-7) * 2.0**127, 2.0**-133]
-    assert view.nbytes == 8
-
-
-def test_a_byte_other_than_0_is_true() -> None:
-    view = read(dictionary({"a": tensor(storage("0", "Bool", 4))}))["a"]
-    array = view.array(np.uint8([0, 1, 2, 255]))
-    assert array.dtype == view.storage.dtype == np.bool_
-    assert array.view(np.uint8).tolist() == [0, 1, 1, 1]
-
-
-@st.composite
-def views(draw: st.DrawFn) -> tuple[int, tuple[int, ...], tuple[int, ...]]:
-    """An offset, a shape and strides, overlapping or with gaps or neither."""
-    shape = draw(st.lists(st.integers(0, 4), max_size=4).map(tuple))
-    return draw(st.integers(0, 5)), shape, draw(st.tuples(*(st.integers(0, 30) for _ in shape)))
-
-
-@given(views(), st.sampled_from(["Half", "BFloat16", "Byte", "Bool", "Double"]))
-@settings(max_examples=100, deadline=None)
-def test_a_view_holds_the_elements_that_its_strides_say(
-    described: tuple[int, tuple[int, ...], tuple[int, ...]], kind: str
-) -> None:
-    offset, shape, stride = described
-    view = read(dictionary({"a": tensor(storage("0", kind, 512), offset, shape, stride)}))["a"]
-    whole = View(view.storage, 0, (512,), (1,))
-    raw = np.random.default_rng(offset).integers(0, 256, whole.nbytes).astype(np.uint8)
-    elements = whole.array(raw.copy())
-
-    array = view.array(raw[view.first_byte : view.first_byte + view.nbytes].copy())
-
-    assert (array.dtype, array.shape) == (view.storage.dtype, shape)
-    assert array.flags.c_contiguous
-    for at in np.ndindex(*shape):
-        place = offset + sum(i * step for i, step in zip(at, stride, strict=True))
-        assert array[at].tobytes() == elements[place].tobytes()
+        assert "two that differ" in refusal(body)
 
 
 # Damage
 
 
 def everything() -> bytes:
-    """What a checkpoint's pickle looks like, with most of what the reader knows."""
+    """A checkpoint's pickle with most of the instructions that the reader supports."""
     state = dictionary({"_metadata": EMPTY_ORDERED})
     weights = EMPTY_ORDERED + b"(" + text("W") + b"q\x05" + tensor() + b"u" + state + b"b"
     optimizer = b"}(" + number(0) + dictionary({"W": tensor(), "rate": b"N"}) + b"u"
@@ -716,42 +477,29 @@ def everything() -> bytes:
     return pickled(dictionary({"model": weights, "optimizer": optimizer}) + short)
 
 
-def outcome(data: bytes) -> dict[str, View] | Exception:
-    """The tensors, or whatever ordinary error; MemoryError and RecursionError are none."""
-    try:
-        return find_tensors(unpickle(io.BytesIO(data), {}))
-    except (MemoryError, RecursionError):
-        raise
-    except Exception as error:
-        return error
-
-
-def is_sound(result: dict[str, View] | Exception) -> bool:
-    """Whether nothing leads out of a storage, or the refusal is one line."""
-    if isinstance(result, ModelError):
-        return str(result).isprintable() and len(str(result)) < 300
+def is_valid(data: bytes) -> bool:
+    """Return whether reading gives views within their storages, or an error of one line."""
+    result = outcome(lambda: find_tensors(unpickle(io.BytesIO(data), {})))
     if isinstance(result, Exception):
-        return True
+        return not isinstance(result, ModelError) or len(str(result)) < 300
     return all(
         view.span == 0 or 0 <= view.offset <= view.storage.size - view.span
         for view in result.values()
     )
 
 
-def test_a_pickle_cut_short_anywhere_is_refused() -> None:
+def test_a_truncated_pickle_is_refused() -> None:
     data = everything()
     assert sorted(read(data[2:-1])) == ["model.W", "optimizer.0.W"]
     for length in range(len(data)):
-        assert isinstance(outcome(data[:length]), Exception)
+        cut = io.BytesIO(data[:length])
+        assert isinstance(outcome(lambda cut=cut: unpickle(cut, {})), Exception)
 
 
-@given(st.lists(st.integers(0, 8 * len(everything()) - 1), min_size=1, max_size=4))
+@given(POSITIONS)
 @settings(max_examples=300, deadline=None)
-def test_flipped_bits_give_sound_tensors_or_an_error(bits: list[int]) -> None:
-    data = bytearray(everything())
-    for bit in bits:
-        data[bit // 8] ^= 1 << bit % 8
-    assert is_sound(outcome(bytes(data)))
+def test_flipped_bits_give_valid_tensors_or_an_error(positions: list[float]) -> None:
+    assert is_valid(flipped(everything(), positions))
 
 
 INSTRUCTIONS = [
@@ -764,11 +512,11 @@ INSTRUCTIONS = [
 
 @given(st.lists(st.sampled_from(INSTRUCTIONS), max_size=30))
 @settings(max_examples=300, deadline=None)
-def test_instructions_in_any_order_give_sound_tensors_or_an_error(parts: list[bytes]) -> None:
-    assert is_sound(outcome(pickled(b"".join(parts))))
+def test_random_instructions_give_valid_tensors_or_an_error(parts: list[bytes]) -> None:
+    assert is_valid(pickled(b"".join(parts)))
 
 
 @given(st.binary(max_size=200))
 @settings(max_examples=200, deadline=None)
 def test_random_bytes_give_an_error(data: bytes) -> None:
-    assert is_sound(outcome(data))
+    assert is_valid(data)

@@ -1,4 +1,4 @@
-"""Fewer bits a weight: nothing lost where nothing need be, as little as possible elsewhere."""
+"""Precisions of stored weights: lossless where possible, otherwise as good as possible."""
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ def of_values(values: Array, shape: tuple[int, ...], rng: np.random.Generator) -
 
 
 @pytest.mark.parametrize("count", [1, 2, 255, 256])
-def test_a_codebook_of_few_values_loses_nothing(count: int, rng: np.random.Generator) -> None:
+def test_a_codebook_of_few_values_is_lossless(count: int, rng: np.random.Generator) -> None:
     W = of_values(rng.standard_normal(count), (64, 8, 3, 3), rng)
     index, table = codebook(W)
     assert (index.dtype, table.dtype, index.shape) == (np.uint8, np.float32, W.shape)
@@ -25,10 +25,10 @@ def test_a_codebook_of_few_values_loses_nothing(count: int, rng: np.random.Gener
     np.testing.assert_array_equal(table[index], W)
 
 
-def test_a_codebook_tells_neighbouring_floats_apart() -> None:
+def test_a_codebook_distinguishes_neighbouring_floats() -> None:
     one, two = np.float32(1), np.float32(2)
     first = np.nextafter(one, two)
-    # In float32 the middle between neighbours is one of them: now the lower, now the upper.
+    # In float32 the midpoint of two neighbours is rounded to one of them.
     W = np.array([one, first, np.nextafter(first, two), 3], np.float32).reshape(1, 4, 1, 1)
     index, table = codebook(W)
     np.testing.assert_array_equal(table[index], W)
@@ -48,21 +48,21 @@ def test_each_value_of_the_table_is_the_mean_of_its_weights(rng: np.random.Gener
     W = rng.laplace(size=(32, 32, 3, 3)).astype(np.float32)
     index, table = codebook(W)
     means = [W[index == k].mean(dtype=np.float64) for k in range(len(table))]
-    # The last of Lloyd's steps still moves values by less than a tenth of their mean distance.
+    # The last of Lloyd's steps still moves values by up to a tenth of their mean distance.
     spacing = np.ptp(table) / len(table)
     np.testing.assert_allclose(means, table, rtol=0, atol=0.1 * spacing)
 
 
-def test_a_codebook_of_normal_weights_is_as_good_as_the_best_known() -> None:
+def test_a_codebook_of_normal_weights_is_as_good_as_the_best_known_one() -> None:
     W = np.random.default_rng(0).standard_normal((256, 256, 3, 3)).astype(np.float32)
     index, table = codebook(W)
     error = np.mean((table[index].astype(np.float64) - W) ** 2)
-    # A sample of 590,000 may be fitted slightly better than the distribution; 3 % is what stays
-    # of Lloyd's slow last steps.
+    # A sample of 590,000 may be fitted slightly better than the distribution; Lloyd's slow last
+    # steps would improve the rest, up to 3 %.
     assert 0.95 * NORMAL_256 < error < 1.03 * NORMAL_256
 
 
-def test_a_gap_between_weights_takes_no_values(rng: np.random.Generator) -> None:
+def test_no_values_are_spent_on_a_gap_between_weights(rng: np.random.Generator) -> None:
     W = rng.normal(rng.choice([-100, 100], (32, 32, 3, 3)), 0.01).astype(np.float32)
     index, table = codebook(W)
     assert (np.diff(table) > 0).all()
@@ -72,12 +72,12 @@ def test_a_gap_between_weights_takes_no_values(rng: np.random.Generator) -> None
     assert error < 0.01**2 / 100
 
 
-def test_outliers_do_not_cost_the_other_weights_their_precision() -> None:
+def test_outliers_do_not_reduce_the_precision_of_other_weights() -> None:
     W = np.random.default_rng(0).standard_normal((64, 64, 3, 3)).astype(np.float32)
     W[0, 0, 0, 0] = 1000
     index, table = codebook(W)
     error = np.mean((table[index].astype(np.float64) - W)[1:] ** 2)
-    # One value serves the outlier; the start is coarser, since its bins span the outlier too.
+    # One value represents the outlier; the initial values are coarser, since the bins span it too.
     assert error < 2 * NORMAL_256
 
 
@@ -97,12 +97,12 @@ def test_the_smallest_lossless_precision_is_found(values: Array, precision: str)
     assert lossless([W, few]) == precision
 
 
-def test_many_values_that_come_late_are_seen(rng: np.random.Generator) -> None:
+def test_distinct_values_beyond_the_sample_are_counted(rng: np.random.Generator) -> None:
     W = np.zeros((64, 64, 3, 3), np.float32)
     W[-1] = rng.standard_normal((64, 3, 3))
     assert lossless([W]) == "float32"
 
 
-def test_a_weight_beyond_float16_is_named_with_its_size() -> None:
-    with pytest.raises(ModelError, match=r"conv3_1 reach 6.6e\+04, float16 ends at 65504"):
+def test_the_error_for_a_weight_beyond_float16_names_layer_and_size() -> None:
+    with pytest.raises(ModelError, match=r"conv3_1 reach 6.6e\+04, the limit of float16 is 65504"):
         as_float16(np.array([1.0, -66000.0], np.float32), name="conv3_1")

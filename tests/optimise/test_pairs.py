@@ -1,4 +1,4 @@
-"""What L-BFGS-B remembers: in memory and on a disk alike, saved, restored, within its means."""
+"""The history of L-BFGS-B, in memory and on disk: saving, restoring, memory, failures."""
 
 import errno
 import os
@@ -6,7 +6,7 @@ import resource
 import tracemalloc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -25,18 +25,13 @@ from gramstyle.optimise.lbfgsb import (
     pairs_within,
     step,
 )
+from optimise.objectives import At
 
 KINDS = ("memory", "disk")
 
 
-@dataclass(frozen=True)
-class At:
-    loss: float
-    gradient: Array
-
-
 def valley(x: Array) -> At:
-    """A bent valley over 500 entries, its bottom partly beyond the bounds."""
+    """A curved valley over 500 entries whose minimum is partly outside the bounds."""
     u = np.asarray(x, np.float64) - np.linspace(-80, 330, x.size)
     g = np.linspace(1, 900, u.size) * u
     g[1:] += 0.01 * u[:-1] ** 2
@@ -48,10 +43,10 @@ def valley(x: Array) -> At:
 START = np.full(500, 128.0)
 
 
-def made(kind: str, memory: int, folder: Path, dtype: str = "float32") -> Pairs:
+def empty_pairs(kind: str, history: int, folder: Path, dtype: str = "float32") -> Pairs:
     if kind == "memory":
-        return PairsInMemory(memory, dtype=dtype)
-    return PairsOnDisk(memory, folder=folder, dtype=dtype)
+        return PairsInMemory(history, dtype=dtype)
+    return PairsOnDisk(history, folder=folder, dtype=dtype)
 
 
 def append(pairs: Pairs, s: Array, y: Array, *, length: int | None = None) -> None:
@@ -61,7 +56,7 @@ def append(pairs: Pairs, s: Array, y: Array, *, length: int | None = None) -> No
     pairs.append(n, ((part, s[part], y[part]) for part in parts))
 
 
-def carried(state: State[At], iterations: int) -> State[At]:
+def after_steps(state: State[At], iterations: int) -> State[At]:
     for _ in range(iterations):
         following = step(valley, state)
         assert following is not None
@@ -71,7 +66,7 @@ def carried(state: State[At], iterations: int) -> State[At]:
 
 @contextmanager
 def largest_file(size: int) -> Iterator[None]:
-    """Make the system refuse to let any file grow beyond so many bytes."""
+    """Limit the size of all files of this process, in bytes."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
     try:
@@ -81,8 +76,10 @@ def largest_file(size: int) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_oldest_pairs_go_and_a_block_lists_y_before_s(kind: str, tmp_path: Path) -> None:
-    pairs = made(kind, 2, tmp_path)
+def test_a_full_history_drops_the_oldest_pair_and_a_block_lists_y_before_s(
+    kind: str, tmp_path: Path
+) -> None:
+    pairs = empty_pairs(kind, 2, tmp_path)
     for i in range(3):
         append(pairs, np.full(4, 10.0 + i), np.full(4, float(i)), length=3)
     assert len(pairs) == 2
@@ -90,20 +87,21 @@ def test_the_oldest_pairs_go_and_a_block_lists_y_before_s(kind: str, tmp_path: P
     assert pairs.block(slice(0, 4)).dtype == np.float64
     assert [s[0] for s, _ in pairs.saved()] == [11, 12]
     assert {row.dtype for pair in pairs.saved() for row in pair} == {np.dtype("float32")}
-    pairs.forget()
+    pairs.clear()
     assert not len(pairs)
     append(pairs, np.full(4, 7.0), np.full(4, 8.0))
     np.testing.assert_array_equal(pairs.block(slice(3, 4)), [[8], [7]])
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_on_a_disk_a_run_is_the_same_to_the_last_bit(
+def test_a_run_with_pairs_on_disk_is_bit_identical_to_one_in_memory(
     dtype: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(blocks, "BLOCK", 70)
-    monkeypatch.setattr(disk, "READ", 160)  # blocks that begin in what was read and end beyond it
+    monkeypatch.setattr(disk, "READ", 160)  # some blocks cross the end of a read
     ends = [
-        carried(begin(valley, START, pairs=made(kind, 4, tmp_path, dtype)), 30) for kind in KINDS
+        after_steps(begin(valley, START, pairs=empty_pairs(kind, 4, tmp_path, dtype)), 30)
+        for kind in KINDS
     ]
     np.testing.assert_array_equal(ends[0].x, ends[1].x)
     np.testing.assert_array_equal(ends[0].products, ends[1].products)
@@ -111,25 +109,25 @@ def test_on_a_disk_a_run_is_the_same_to_the_last_bit(
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("after", [2, 7])
-def test_a_run_restored_into_fresh_pairs_goes_on_bit_by_bit(
+def test_a_run_resumed_with_restored_pairs_is_bit_identical(
     kind: str, after: int, tmp_path: Path
 ) -> None:
-    halfway = carried(begin(valley, START, pairs=made(kind, 5, tmp_path)), after)
+    halfway = after_steps(begin(valley, START, pairs=empty_pairs(kind, 5, tmp_path)), after)
     rows = [(s.copy(), y.copy()) for s, y in halfway.pairs.saved()]
     assert len(rows) == min(after, 5)
     products = halfway.products.copy()
-    through = carried(halfway, 20)
+    through = after_steps(halfway, 20)
     for other in KINDS:
-        pairs = made(other, 5, tmp_path)
-        append(pairs, START, START)  # gone, once others are restored
+        pairs = empty_pairs(other, 5, tmp_path)
+        append(pairs, START, START)  # restore() replaces it
         pairs.restore(rows)
-        resumed = carried(replace(halfway, pairs=pairs, products=products), 20)
+        resumed = after_steps(replace(halfway, pairs=pairs, products=products), 20)
         np.testing.assert_array_equal(resumed.x, through.x)
         assert resumed.losses == through.losses
 
 
-def test_a_history_on_a_disk_takes_as_much_memory_however_long_it_is(tmp_path: Path) -> None:
-    """Five pairs: 10 MB are read at once, and a block is in float64; the whole is 80 MB."""
+def test_a_history_on_disk_needs_the_same_memory_at_any_length(tmp_path: Path) -> None:
+    """Five pairs take 80 MB; one read takes 10 MB, and a block is float64."""
     n = 2_000_000
     s = np.ones(n, np.float32)
     pairs = PairsOnDisk(5, folder=tmp_path)
@@ -145,10 +143,10 @@ def test_a_history_on_a_disk_takes_as_much_memory_however_long_it_is(tmp_path: P
     assert peak < 10 * disk.READ * 4 + 2 * 10 * blocks.BLOCK * 8
 
 
-def test_nothing_is_left_in_the_folder_even_while_the_history_is_in_use(tmp_path: Path) -> None:
+def test_the_history_file_has_no_name_even_while_it_is_in_use(tmp_path: Path) -> None:
     pairs = PairsOnDisk(2, folder=tmp_path)
     append(pairs, START, START)
-    assert list(tmp_path.iterdir()) == []  # on POSIX: a killed process has nothing to leave
+    assert list(tmp_path.iterdir()) == []  # so a killed process leaves none behind (POSIX)
 
 
 def test_the_space_is_reserved_with_the_first_pair(
@@ -169,7 +167,7 @@ def test_the_space_is_reserved_with_the_first_pair(
 
 
 @pytest.mark.parametrize("how", ["none", "refuses"])
-def test_without_a_way_to_reserve_the_file_grows_as_it_is_written(
+def test_where_space_cannot_be_reserved_the_file_grows_as_it_is_written(
     how: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if how == "none":
@@ -185,21 +183,21 @@ def test_without_a_way_to_reserve_the_file_grows_as_it_is_written(
     np.testing.assert_array_equal(pairs.block(slice(0, 1)), [[256], [128]])
 
 
-def test_a_full_disk_is_one_line_that_names_the_folder(tmp_path: Path) -> None:
-    def in_one_line(work: Callable[[], None], folder: Path = tmp_path) -> None:
-        with pytest.raises(GramstyleError, match=r"^cannot keep .*TMPDIR.*$") as caught:
+def test_a_full_disk_raises_one_line_that_names_the_folder(tmp_path: Path) -> None:
+    def fails_in_one_line(work: Callable[[], None], folder: Path = tmp_path) -> None:
+        with pytest.raises(GramstyleError, match=r"^cannot store .*TMPDIR.*$") as caught:
             work()
         assert str(folder) in str(caught.value)
 
     fresh, used = PairsOnDisk(3, folder=tmp_path), PairsOnDisk(3, folder=tmp_path)
     append(used, START, START)
     with largest_file(5000):  # one pair takes 4,000 bytes
-        in_one_line(lambda: append(fresh, START, START))
-        in_one_line(lambda: append(used, START, START))
-    assert len(used) == 1  # what there was is still there
+        fails_in_one_line(lambda: append(fresh, START, START))
+        fails_in_one_line(lambda: append(used, START, START))
+    assert len(used) == 1  # the earlier pair is still there
     np.testing.assert_array_equal(used.block(slice(0, 1)), [[128], [128]])
     nowhere = tmp_path / "nowhere"
-    in_one_line(lambda: append(PairsOnDisk(3, folder=nowhere), START, START), nowhere)
+    fails_in_one_line(lambda: append(PairsOnDisk(3, folder=nowhere), START, START), nowhere)
 
 
 @pytest.mark.parametrize(
@@ -214,5 +212,5 @@ def test_a_full_disk_is_one_line_that_names_the_folder(tmp_path: Path) -> None:
         (-1, {}, 0),
     ],
 )
-def test_as_many_pairs_are_kept_as_fit(budget: int, options, expected: int) -> None:
+def test_the_number_of_pairs_follows_the_memory_budget(budget: int, options, expected: int) -> None:
     assert pairs_within(1000, budget, **options) == expected

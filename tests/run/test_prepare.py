@@ -1,4 +1,4 @@
-"""A transfer made ready in tiles: chosen by the budget, and the same objective."""
+"""A transfer prepared in tiles: chosen by the memory budget, with the same objective."""
 
 from pathlib import Path
 
@@ -35,18 +35,18 @@ def test_in_tiles_start_and_objective_are_those_of_the_whole(ready, engine: str,
     whole, tiled = ready(engine=engine, init=init), ready(engine=engine, init=init, tile=48)
     assert tiled.start.dtype == np.float32
     np.testing.assert_array_equal(tiled.start, whole.start.astype(np.float32))
-    assert tiled.settings["tile"] == 48
-    assert tiled.settings["optimiser"] == "lbfgsb-device"
+    assert tiled.options.tile == 48
+    assert tiled.options.optimiser == "lbfgsb-device"
     expected = whole.loss_and_gradient(whole.start)
     gradient = expected.gradient.copy()
     found = tiled.loss_and_gradient(tiled.start)
-    # float32, where some ReLUs and maxima flip. From the photograph its content loss is 0, and
-    # of what rounding makes of it in each way nothing need agree.
-    assert found.style_loss == pytest.approx(expected.style_loss, rel=1e-4)
+    # float32, where some ReLUs and maxima flip. The start has a content loss of 0, of which
+    # rounding leaves numbers that need not agree.
+    assert found.terms["style"] == pytest.approx(expected.terms["style"], rel=1e-4)
     assert np.linalg.norm(found.gradient - gradient) < 5e-3 * np.linalg.norm(gradient)
 
 
-def test_each_start_is_an_array_that_nobody_else_keeps(ready) -> None:  # type: ignore[no-untyped-def]
+def test_each_start_is_a_new_array(ready) -> None:  # type: ignore[no-untyped-def]
     tiled = ready(tile=48)
     first = tiled.start
     first[...] = -1
@@ -75,14 +75,14 @@ def test_a_run_with_its_history_on_disk_is_the_run_with_it_in_memory(ready) -> N
 def test_a_budget_too_small_names_the_smallest_and_scipy_s_optimiser_is_refused_beyond_it(
     ready,
 ) -> None:  # type: ignore[no-untyped-def]
-    with pytest.raises(OptionError, match=r"the smallest --memory that will do is 0\.7GB"):
+    with pytest.raises(OptionError, match=r"the smallest --memory that works is 0\.7GB"):
         ready(memory=10**8)
     with pytest.raises(OptionError, match=r"SciPy's L-BFGS-B takes .* leave --optimiser out"):
         ready(memory=FIXED + 8_500_000, optimiser="lbfgsb", history=10_000)
 
 
-def test_what_takes_an_image_whole_refuses_tiles(ready) -> None:  # type: ignore[no-untyped-def]
-    with pytest.raises(OptionError, match="trace takes the image whole"):
+def test_a_purpose_that_needs_the_image_whole_refuses_tiles(ready) -> None:  # type: ignore[no-untyped-def]
+    with pytest.raises(OptionError, match="trace needs the image whole"):
         ready(tile=48).whole("trace")
     assert ready().whole("trace") is not None
 

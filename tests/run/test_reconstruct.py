@@ -10,8 +10,8 @@ from gramstyle import OptionError, Options, reconstruct_content, reconstruct_sty
 from gramstyle.core.arrays import Array
 from gramstyle.core.objective import Objective
 from gramstyle.model import Model
-from gramstyle.run.prepare import prepare
-from gramstyle.run.reconstruct import prepare_content, prepare_style
+from gramstyle.run.prepare import Prepared, prepare
+from gramstyle.run.reconstruct import content_options, style_options
 
 
 @pytest.fixture
@@ -22,6 +22,14 @@ def image(rng: np.random.Generator) -> Array:
 @pytest.fixture(autouse=True)
 def model(tiny_model_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GRAMSTYLE_MODEL", str(tiny_model_path))
+
+
+def prepare_content(image: Array, layer: str, options: Options | None = None) -> Prepared:
+    return prepare(image, None, content_options(layer, options))
+
+
+def prepare_style(image: Array, layers: tuple[str, ...], options: Options) -> Prepared:
+    return prepare(None, image, style_options(layers, options))
 
 
 OPTIONS = Options(size=32, iterations=40, threads=2)
@@ -48,8 +56,8 @@ def test_a_content_reconstruction_has_the_images_responses_and_not_its_noise_sta
     assert found < 0.1 * start
     last = result.record.losses[result.record.best]
     # The image is rounded to whole grey levels, the record's loss is not.
-    assert last.loss == last.content == pytest.approx(found / 2, rel=0.2)
-    assert last.style == {}
+    assert last.loss == last.terms["content"] == pytest.approx(found / 2, rel=0.2)
+    assert set(last.terms) == {"content"}
 
 
 def test_a_style_reconstruction_has_the_images_gram_matrices_and_its_shape(
@@ -65,8 +73,9 @@ def test_a_style_reconstruction_has_the_images_gram_matrices_and_its_shape(
         G, A = F @ F.T, A @ A.T
         assert np.linalg.norm(G - A) < 0.1 * np.linalg.norm(A)
     last = result.record.losses[result.record.best]
-    assert last.content == 0
-    assert last.loss == pytest.approx(0.5 * last.style["conv1_1"] + 0.5 * last.style["conv2_1"])
+    assert set(last.terms) == {"style"}
+    style = last.layers["style"]
+    assert last.loss == pytest.approx(0.5 * style["conv1_1"] + 0.5 * style["conv2_1"])
 
 
 def test_a_reconstruction_starts_from_noise_of_its_seed_whatever_the_image(image: Array) -> None:
@@ -90,10 +99,10 @@ def test_the_same_seed_gives_the_same_image_on_any_number_of_threads(image: Arra
 def test_the_other_term_leaves_no_trace_in_the_record(image: Array) -> None:
     content = prepare_content(image, "conv3_1", OPTIONS)
     style = prepare_style(image, ("conv1_1",), OPTIONS)
-    assert content.settings["style"] is None
-    assert (content.settings["alpha"], content.settings["beta"]) == (1.0, 0.0)
-    assert style.settings["content"] is None
-    assert (style.settings["alpha"], style.settings["beta"]) == (0.0, 1.0)
+    assert content.settings.style is None
+    assert {name: loss.weight for name, loss in content.settings.loss.items()} == {"content": 1.0}
+    assert style.settings.content is None
+    assert {name: loss.weight for name, loss in style.settings.loss.items()} == {"style": 1.0}
 
 
 def test_the_network_is_cut_above_the_layer_that_is_looked_at(image: Array) -> None:
@@ -107,7 +116,7 @@ def test_a_start_that_is_not_there_is_refused(
     image: Array, content: int, style: int, init: str
 ) -> None:
     images = (image if content else None, image if style else None)
-    with pytest.raises(OptionError, match=f"no {init} to start from"):
+    with pytest.raises(OptionError, match=f"no {init} image to start from"):
         prepare(*images, replace(OPTIONS, init=init))
 
 
@@ -118,7 +127,6 @@ def test_nothing_to_compare_with_is_refused(tiny_model: Model) -> None:
         Objective(
             network=tiny_model.network,
             preprocessing=tiny_model.preprocessing,
-            content=None,
-            style={},
-            weights=prepare_content(np.zeros((24, 32, 3), np.uint8), "conv1_1").weights,
+            terms=(),
+            weights={},
         )

@@ -1,51 +1,47 @@
-"""Records read back: what a run wrote, what a stopped run left, and what nobody should send."""
+"""Records of finished runs, of stopped runs, and hostile records."""
 
 import json
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gramstyle.core.objective import Weights
 from gramstyle.run import records
 from gramstyle.run.log import RunLog
+from gramstyle.run.plan import ScalePlan
+from gramstyle.run.progress import Losses
 from gramstyle.run.records import Point, RecordError, read_record
-from gramstyle.run.transfer import Losses, Stage
+from gramstyle.run.settings import LossSettings, RunSettings
 
-START: dict[str, Any] = {
-    "event": "start",
-    "alpha": 0.25,
-    "beta": 2.0,
-    "style_layers": ["conv1_1", "conv2_1"],
-    "style_weights": [0.5, 4],
+LOSS: dict[str, Any] = {
+    "content": {"weight": 0.25, "layers": {"conv4_2": 1.0}},
+    "style": {"weight": 2.0, "layers": {"conv1_1": 0.5, "conv2_1": 4}},
 }
+START: dict[str, Any] = {"event": "start", "loss": LOSS}
+TERMS = {"content": 20.0, "style": 13.0}
+LAYERS = {"content": {"conv4_2": 20.0}, "style": {"conv1_1": 2.0, "conv2_1": 3.0}}
 ITERATION: dict[str, Any] = {
     "event": "iteration",
     "iteration": 1,
     "evaluations": 2,
     "seconds": 0.5,
     "loss": 31.0,
-    "content": 20.0,
-    "style": {"conv1_1": 2.0, "conv2_1": 3.0},
-    "style_loss": 13.0,
+    "terms": TERMS,
+    "layers": LAYERS,
 }
-# Of a run through one size, which its record does not tell of.
-STAGE = Stage(
-    number=0,
-    of=1,
-    width=8,
-    height=8,
-    iterations=2,
-    history=10,
-    weights=Weights(alpha=0.25, beta=2.0, w={"conv1_1": 0.5, "conv2_1": 4.0}),
-    iterated=0,
-    evaluated=0,
-    began=0.0,
-    ahead=0.0,
-    total=2,
+SETTINGS = RunSettings(
+    program="gramstyle",
+    options={},
+    loss={name: LossSettings(each["weight"], each["layers"]) for name, each in LOSS.items()},
+    content=None,
+    style=None,
+    start=None,
+    model={},
+    sha256="",
+    versions={},
 )
 LATER = {**ITERATION, "iteration": 2, "seconds": 1.0, "loss": 10}
 END = {"event": "end", "iterations": 2}
@@ -60,45 +56,51 @@ def record(tmp_path: Path) -> Path:
     return tmp_path / "run.jsonl"
 
 
-def test_what_a_run_logs_comes_back_times_its_weights(record: Path) -> None:
+def test_logged_losses_are_read_multiplied_by_their_weights(record: Path) -> None:
     with RunLog(record) as log:
-        log.start({key: value for key, value in START.items() if key != "event"})
+        log.start(SETTINGS.to_json())
         for number in (1, 2):
-            log.iteration(
-                Losses(
-                    iteration=number,
-                    evaluations=number,
-                    seconds=0.5 * number,
-                    loss=31.0 / number,
-                    content=20.0,
-                    style={"conv1_1": 2.0, "conv2_1": 3.0},
-                    style_loss=13.0,
-                ),
-                STAGE,
+            losses = Losses(
+                iteration=number,
+                evaluations=number,
+                seconds=0.5 * number,
+                loss=31.0 / number,
+                terms=TERMS,
+                layers=LAYERS,
             )
+            # A record of a run of one scale does not mention the scale.
+            log.iteration(losses, cast(ScalePlan, None), scales=1)
         log.end({"iterations": 2})
     first, second = read_record(record)
     assert first == Point(
         iteration=1,
         seconds=0.5,
         total=31.0,
-        content=5.0,
-        style=26.0,
-        layers={"conv1_1": 2.0, "conv2_1": 24.0},
+        terms={"content": 5.0, "style": 26.0},
+        layers={"content": {"conv4_2": 5.0}, "style": {"conv1_1": 2.0, "conv2_1": 24.0}},
     )
-    assert first.total == first.content + first.style
-    assert first.style == sum(first.layers.values())
+    assert first.total == sum(first.terms.values())
+    assert first.terms["style"] == sum(first.layers["style"].values())
     assert (second.iteration, second.seconds, second.total) == (2, 1.0, 15.5)
 
 
-def test_a_run_without_a_painting_has_no_layers(record: Path) -> None:
-    start = {**START, "beta": 0.0, "style_weights": []}
-    record.write_text(text(start, {**ITERATION, "style": {}, "style_loss": 0.0}))
+def test_a_run_without_a_style_image_has_no_style_loss(record: Path) -> None:
+    start = {"event": "start", "loss": {"content": LOSS["content"]}}
+    only = {"terms": {"content": 20.0}, "layers": {"content": {"conv4_2": 20.0}}}
+    record.write_text(text(start, {**ITERATION, **only}))
     (point,) = read_record(record)
-    assert (point.content, point.style, point.layers) == (5.0, 0.0, {})
+    assert point.terms == {"content": 5.0}
+    assert point.layers == {"content": {"conv4_2": 5.0}}
 
 
-def test_a_record_that_was_cut_anywhere_gives_what_is_whole_before_the_cut(record: Path) -> None:
+def test_a_scale_changes_the_weights(record: Path) -> None:
+    scale = {"event": "scale", "scale": 0, "weights": {"content": 0.5, "style": 2.0}}
+    record.write_text(text(START, scale, ITERATION))
+    (point,) = read_record(record)
+    assert point.terms == {"content": 10.0, "style": 26.0}
+
+
+def test_a_record_truncated_anywhere_is_read_up_to_its_last_complete_line(record: Path) -> None:
     whole = text(START, ITERATION, LATER, END).encode()
     record.write_bytes(whole)
     points = read_record(record)
@@ -106,7 +108,7 @@ def test_a_record_that_was_cut_anywhere_gives_what_is_whole_before_the_cut(recor
     ends = [match.end() for match in re.finditer(rb"\n", whole)]
     for cut in range(len(whole)):
         record.write_bytes(whole[:cut])
-        # A line that lacks its break alone is whole.
+        # A line that lacks only its line break is complete.
         complete = sum(cut >= end - 1 for end in ends[1:3])
         if complete:
             assert read_record(record) == points[:complete], cut
@@ -123,6 +125,17 @@ def without(entry: dict[str, Any], key: str) -> dict[str, Any]:
     return {k: v for k, v in entry.items() if k != key}
 
 
+def with_loss(name: str, value: object = ..., **values: object) -> dict[str, Any]:
+    """The start with another description of one loss."""
+    given = {**LOSS[name], **values} if value is ... else value
+    return {**START, "loss": {**LOSS, name: given}}
+
+
+def with_layers(**values: object) -> dict[str, Any]:
+    """The iteration with other values of the style layers."""
+    return {**ITERATION, "layers": {**LAYERS, "style": values}}
+
+
 NESTED = "[" * 100_000
 BAD_STARTS = [
     "",
@@ -135,35 +148,36 @@ BAD_STARTS = [
     NESTED + "\n",
     '{"event": ' + NESTED + "\n",
     text(ITERATION),
-    text(without(START, "alpha")),
-    text(changed(START, alpha=None)),
-    text(changed(START, alpha="1")),
-    text(changed(START, alpha=True)),
-    text(changed(START, alpha=-1)),
-    text(changed(START, alpha=10**200)),
+    text(without(START, "loss")),
+    text(with_loss("content", None)),
+    text(with_loss("content", weight=None)),
+    text(with_loss("content", weight="1")),
+    text(with_loss("content", weight=True)),
+    text(with_loss("content", weight=-1)),
+    text(with_loss("content", weight=10**200)),
     text(START).replace("0.25", "1e999"),
     text(START).replace("0.25", "1" * 5000),
-    text(changed(START, beta=float("nan"))),
-    text(changed(START, style_layers="conv1_1")),
-    text(changed(START, style_layers=None)),
-    text(changed(START, style_layers=["conv1_1", "conv1_1"])),
-    text(changed(START, style_layers=["conv1_1", 5])),
-    text(changed(START, style_layers=["conv1_1", "$x$"])),
-    text(changed(START, style_layers=["conv1_1", "a\nb"])),
-    text(changed(START, style_layers=["conv1_1", "x" * 101])),
-    text(changed(START, style_layers=[["conv1_1"], "x"])),
-    text(changed(START, style_weights=[1])),
-    text(changed(START, style_weights=[1, float("inf")])),
-    text(changed(START, style_weights={"conv1_1": 1})),
-    text(changed(START, style_layers=[f"l{n}" for n in range(33)], style_weights=[1] * 33)),
+    text(with_loss("style", weight=float("nan"))),
+    text(changed(START, loss="content")),
+    text(changed(START, loss=None)),
+    text(changed(START, loss=["content"])),
+    text(changed(START, loss={"$x$": LOSS["content"]})),
+    text(with_loss("style", layers=None)),
+    text(with_loss("style", layers=["conv1_1", "conv2_1"])),
+    text(with_loss("style", layers={"conv1_1": 1, "$x$": 1})),
+    text(with_loss("style", layers={"conv1_1": 1, "a\nb": 1})),
+    text(with_loss("style", layers={"conv1_1": 1, "x" * 101: 1})),
+    text(with_loss("style", layers={"conv1_1": 1, "conv2_1": float("inf")})),
+    text(with_loss("style", layers={"conv1_1": {}})),
+    text(with_loss("style", layers={f"l{n}": 1 for n in range(33)})),
 ]
 
 
 @pytest.mark.parametrize("content", BAD_STARTS, ids=lambda content: content[:60])
-def test_a_file_that_does_not_start_as_a_record_is_refused_at_line_1(
+def test_a_file_that_does_not_begin_as_a_record_is_refused_at_line_1(
     record: Path, content: str
 ) -> None:
-    more = text(ITERATION) if content.endswith("}\n") else ""  # which would be fine
+    more = text(ITERATION) if content.endswith("}\n") else ""  # valid lines after the invalid start
     record.write_bytes(content.encode("latin-1") + more.encode())
     with pytest.raises(RecordError, match=r"run\.jsonl, line 1: [^\n]+$"):
         read_record(record)
@@ -194,15 +208,21 @@ BAD_ITERATIONS = [
     text(changed(ITERATION, loss=1e61)),
     text(changed(ITERATION, loss=[1])),
     text(without(ITERATION, "loss")),
-    text(without(ITERATION, "content")),
-    text(without(ITERATION, "style_loss")),
+    text(without(ITERATION, "terms")),
+    text(without(ITERATION, "layers")),
     text(without(ITERATION, "seconds")),
-    text(without(ITERATION, "style")),
-    text(changed(ITERATION, style=[1.0, 2.0])),
-    text(changed(ITERATION, style={"conv1_1": 1.0})),
-    text(changed(ITERATION, style={"conv1_1": 1.0, "conv2_1": 1.0, "conv3_1": 1.0})),
-    text(changed(ITERATION, style={"conv1_1": 1.0, "conv2_1": {}})),
-    text(changed(ITERATION, style={"conv1_1": 1.0, "conv2_1": float("nan")})),
+    text(changed(ITERATION, terms=[1.0, 2.0])),
+    text(changed(ITERATION, terms={"content": 1.0})),
+    text(changed(ITERATION, terms={"content": 1.0, "style": float("nan")})),
+    text(changed(ITERATION, layers={"content": LAYERS["content"]})),
+    text(changed(ITERATION, layers={**LAYERS, "tv": {}})),
+    text(with_layers(conv1_1=1.0)),
+    text(with_layers(conv1_1=1.0, conv2_1=1.0, conv3_1=1.0)),
+    text(with_layers(conv1_1=1.0, conv2_1={})),
+    text(with_layers(conv1_1=1.0, conv2_1=float("nan"))),
+    text({"event": "scale"}),
+    text({"event": "scale", "weights": {"content": 1.0}}),
+    text({"event": "scale", "weights": {"content": 1.0, "style": -1.0}}),
     text(END),
     text({"event": ["iteration"]}),
 ]
@@ -233,7 +253,7 @@ def test_a_third_line_that_does_not_follow_the_second_is_refused(
         read_record(record)
 
 
-def test_only_a_line_without_a_break_is_taken_for_one_that_was_cut(record: Path) -> None:
+def test_only_a_line_without_a_line_break_counts_as_truncated(record: Path) -> None:
     cut = text(LATER)[:30]
     record.write_text(text(START, ITERATION) + cut)
     assert len(read_record(record)) == 1
@@ -249,7 +269,7 @@ def test_nothing_may_follow_the_end(record: Path, extra: dict[str, Any]) -> None
         read_record(record)
 
 
-def test_files_lines_and_counts_beyond_a_record_s_are_refused(
+def test_too_large_files_too_long_lines_and_too_many_lines_are_refused(
     record: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     content = text(START, ITERATION, LATER)
@@ -275,7 +295,7 @@ def test_a_file_that_cannot_be_opened_is_named(tmp_path: Path, place: str) -> No
         read_record(tmp_path / place)
 
 
-def test_a_device_without_an_end_is_read_up_to_the_limit_only(
+def test_an_endless_device_is_read_only_up_to_the_limit(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     zeros = Path("/dev/zero")
@@ -304,7 +324,7 @@ damaged = st.builds(
     max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(st.lists(entries | damaged | junk, max_size=4), st.binary(max_size=20), st.booleans())
-def test_whatever_a_file_holds_it_is_points_or_one_line(
+def test_any_file_gives_points_or_a_one_line_error(
     record: Path, lines: list[object], tail: bytes, begun: bool
 ) -> None:
     record.write_bytes((text(START) if begun else "").encode() + text(*lines).encode() + tail)
@@ -314,7 +334,7 @@ def test_whatever_a_file_holds_it_is_points_or_one_line(
         points = read_record(record)
     except RecordError as error:
         problem = str(error)
-    # One of the two, never both or neither.
+    # Exactly one of the two.
     assert bool(points) != bool(re.fullmatch(r".*run\.jsonl, line \d+: .+", problem))
     assert all(0 <= point.total <= records.MAX_NUMBER for point in points)
     assert [p.iteration for p in points] == sorted({p.iteration for p in points})

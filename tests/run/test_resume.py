@@ -1,4 +1,4 @@
-"""A run that was stopped goes on as if it had not been."""
+"""A run that was stopped is resumed as if it had not been stopped."""
 
 import json
 import os
@@ -19,11 +19,13 @@ from PIL import Image
 
 import gramstyle
 from gramstyle.cli import main
+from gramstyle.errors import OptionError
 from gramstyle.images import from_pil, read_image, write_image
 from gramstyle.run import checkpoint
 from gramstyle.run.checkpoint import CheckpointError, load, read_manifest
-from gramstyle.run.level import Losses, Stage
-from gramstyle.run.resume import _expected, _stage, resume
+from gramstyle.run.plan import ScalePlan
+from gramstyle.run.progress import Losses
+from gramstyle.run.resume import expected_arrays, resume
 
 ASKED = ["--size", "80", "--scales", "2", "--iterations", "12", "--quiet"]
 
@@ -61,8 +63,8 @@ def interrupted(run: list[str], at: int, monkeypatch: pytest.MonkeyPatch) -> int
 
     plainly = running.RunLog.iteration
 
-    def interrupt(log: running.RunLog, losses: Losses, stage: Stage) -> None:
-        plainly(log, losses, stage)
+    def interrupt(log: running.RunLog, losses: Losses, scale: ScalePlan, *, scales: int) -> None:
+        plainly(log, losses, scale, scales=scales)
         if losses.iteration == at:
             raise KeyboardInterrupt
 
@@ -82,9 +84,9 @@ def test_a_resumed_run_is_the_uninterrupted_one_bit_by_bit(
 ) -> None:
     assert main(command(folder, "whole.png", "--optimiser", "lbfgsb-device", *more)) == 0
     assert stopped(folder, at, monkeypatch, *more) == 130
-    assert f"go on with: gramstyle resume {folder / 'saved'}" in capsys.readouterr().err
+    assert f"resume it with: gramstyle resume {folder / 'saved'}" in capsys.readouterr().err
     assert main(["resume", str(folder / "saved")]) == 0
-    assert f"going on after iteration {at}" in capsys.readouterr().err
+    assert f"resuming after iteration {at}" in capsys.readouterr().err
     assert np.array_equal(pixels(folder / "out.png"), pixels(folder / "whole.png"))
 
 
@@ -104,15 +106,15 @@ def test_the_log_of_a_resumed_run_is_that_of_the_whole_run(
 
 
 @pytest.mark.parametrize("more", [(), ("--tile", "48")])
-def test_the_history_comes_back_a_pair_at_a_time(
+def test_the_history_is_read_one_pair_at_a_time(
     more: tuple[str, ...], folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Beside x and its gradient no third vector is in memory when a pair is read, and no fourth."""
     assert stopped(folder, 10, monkeypatch, *more) == 130
-    plainly, given = checkpoint.Opened.read, list[weakref.ref[np.ndarray]]()  # type: ignore[type-arg]
+    plainly, given = checkpoint.OpenCheckpoint.read, list[weakref.ref[np.ndarray]]()  # type: ignore[type-arg]
     most = 0
 
-    def read(there: checkpoint.Opened, name: str) -> np.ndarray:  # type: ignore[type-arg]
+    def read(there: checkpoint.OpenCheckpoint, name: str) -> np.ndarray:  # type: ignore[type-arg]
         nonlocal most
         array = plainly(there, name)
         if name[0] in "sy" and name[1:].isdigit():
@@ -120,31 +122,30 @@ def test_the_history_comes_back_a_pair_at_a_time(
             most = max(most, sum(ref() is not None for ref in given))
         return array
 
-    monkeypatch.setattr(checkpoint.Opened, "read", read)
+    monkeypatch.setattr(checkpoint.OpenCheckpoint, "read", read)
     assert main(["resume", str(folder / "saved"), "--quiet"]) == 0
     assert len(given) > 10
     assert most == 2
 
 
-def test_a_state_whose_losses_are_none_is_refused_in_one_line_and_the_log_stays(
+def test_a_state_without_losses_is_refused_in_one_line_and_the_log_stays(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert stopped(folder, 5, monkeypatch, "--log", str(folder / "run.jsonl")) == 130
     capsys.readouterr()
     saved, log = folder / "saved", (folder / "run.jsonl").read_bytes()
     manifest = dict(read_manifest(saved))
-    stages = tuple(_stage(each) for each in manifest["stages"])
-    arrays = load(saved, expected=_expected(manifest, stages)).arrays
-    state = {**manifest["state"], "style": []}
-    checkpoint.save(saved, {**manifest, "state": state}, arrays.items())
+    arrays = load(saved, expected=expected_arrays(manifest)).arrays
+    optimiser = {**manifest["optimiser"], "terms": []}
+    checkpoint.save(saved, {**manifest, "optimiser": optimiser}, arrays.items())
     assert main(["resume", str(saved), "--log", str(folder / "run.jsonl"), "--quiet"]) == 2
     error = capsys.readouterr().err
-    assert "no run that can go on" in error
+    assert "no run that can be resumed" in error
     assert error.count("\n") == 1
     assert (folder / "run.jsonl").read_bytes() == log
 
 
-def test_a_run_begun_with_a_short_history_keeps_it_where_there_is_more_room(
+def test_a_run_that_started_with_a_short_history_has_it_where_there_is_more_room(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tiles = ("--tile", "48")
@@ -166,12 +167,12 @@ def test_a_run_that_has_a_longer_history_elsewhere_is_saved_with_it(
     monkeypatch.setattr("platform.machine", lambda: "another")
     assert interrupted(["resume", str(saved), "--quiet"], 11, monkeypatch) == 130
     manifest = read_manifest(saved)
-    assert manifest["state"]["pairs"] > 3
-    assert manifest["stages"][-1]["history"] == 10
+    assert manifest["optimiser"]["pairs"] > 3
+    assert manifest["starts"][-1]["history"] == 10
     assert main(["resume", str(saved), "--quiet"]) == 0
 
 
-def test_a_run_that_remembers_more_than_there_is_room_for_now_is_not_gone_on_with(
+def test_a_run_whose_history_does_not_fit_any_more_is_refused(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert stopped(folder, 5, monkeypatch, "--tile", "48") == 130
@@ -179,11 +180,11 @@ def test_a_run_that_remembers_more_than_there_is_room_for_now_is_not_gone_on_wit
     monkeypatch.setattr("gramstyle.tiling.budget._pairs", lambda *_: (7, True))
     assert main(["resume", str(folder / "saved"), "--quiet"]) == 2
     error = capsys.readouterr().err
-    assert "remembers 10 steps, and there is room for 7 now; make room" in error
+    assert "a history of 10 pairs, and there is room for 7 now; make room" in error
     assert error.count("\n") == 1
 
 
-def test_a_finished_run_gives_its_image_again(
+def test_a_finished_run_writes_its_image_again(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(command(folder, "out.png", "--checkpoint", str(folder / "saved"))) == 0
@@ -194,7 +195,7 @@ def test_a_finished_run_gives_its_image_again(
     assert np.array_equal(pixels(folder / "out.png"), before)
 
 
-def test_a_run_that_can_go_on_is_not_replaced_by_another_and_one_that_has_ended_is(
+def test_a_run_that_has_not_ended_is_not_replaced_by_another(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     saved = folder / "saved"
@@ -203,14 +204,14 @@ def test_a_run_that_can_go_on_is_not_replaced_by_another_and_one_that_has_ended_
     before = {path: path.read_bytes() for path in saved.iterdir()}
     assert main(command(folder, "out.png", "--checkpoint", str(saved))) == 2
     error = capsys.readouterr().err
-    assert f"stopped after iteration 5; go on with it by gramstyle resume {saved}" in error
+    assert f"stopped after iteration 5; resume it with gramstyle resume {saved}" in error
     assert error.count("\n") == 1
     assert {path: path.read_bytes() for path in saved.iterdir()} == before
     assert main(["resume", str(saved), "--quiet"]) == 0
     assert main(command(folder, "out.png", "--checkpoint", str(saved))) == 0
 
 
-def test_elsewhere_a_run_goes_on_from_its_image_and_says_what_differs(
+def test_on_another_machine_a_run_continues_from_its_image_and_names_what_has_changed(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert stopped(folder, 5, monkeypatch) == 130
@@ -218,7 +219,7 @@ def test_elsewhere_a_run_goes_on_from_its_image_and_says_what_differs(
     monkeypatch.setattr("platform.machine", lambda: "another")
     assert main(["resume", str(folder / "saved")]) == 0
     said = capsys.readouterr()
-    assert "the image of iteration 5 alone, since it is not as it was: machine" in said.err
+    assert "the image of iteration 5 alone, since these have changed: machine" in said.err
     assert "after 22 iterations" in said.out
 
 
@@ -255,18 +256,18 @@ def _newer(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (_other_photo, ("another content image", "put that back")),
-        (_other_model, ("another network", "put that back")),
+        (_other_photo, ("another content image", "put the original back")),
+        (_other_model, ("another network", "put the original back")),
         (_cut, ("bytes instead of",)),
         (_newer, ("saved",)),
         (lambda folder: (folder / "photo.png").unlink(), ("photo.png",)),
         (lambda folder: shutil.rmtree(folder / "saved"), ("no such folder",)),
         (lambda folder: (folder / "saved/manifest.json").unlink(), ("no manifest.json",)),
         (lambda folder: (folder / "out.png").write_bytes((folder / "photo.png").read_bytes()),
-         ("none of this program's images", "-o")),
+         ("not an image of gramstyle", "-o")),
     ],
 )  # fmt: skip
-def test_what_does_not_belong_to_the_run_is_refused_in_one_line_and_nothing_is_lost(
+def test_a_file_that_does_not_belong_to_the_run_is_refused_in_one_line_and_nothing_is_lost(
     change: Change,
     words: tuple[str, ...],
     folder: Path,
@@ -291,18 +292,21 @@ def test_what_does_not_belong_to_the_run_is_refused_in_one_line_and_nothing_is_l
     [
         ("options", {}),
         ("options", None),
-        ("stages", []),
-        ("stages", [{"number": "x"}]),
+        ("starts", []),
+        ("starts", [{"iteration": "x"}]),
+        ("scales", []),
+        ("scales", [{"width": "x"}]),
         ("every", 0),
         ("content", 7),
         ("x", {"shape": [3, 10**9, 10**9], "dtype": "float64"}),
         ("losses", -1),
-        ("layers", ["a"] * 1000),
-        ("settings", None),
-        ("here", 5),
-        ("state", {"pairs": 10**9, "products": [0, 0]}),
-        ("state", {"pairs": 4, "products": [40, 40]}),
-        ("state", {"pairs": 11, "products": [22, 22]}),
+        ("columns", {"style": ["a"] * 1000}),
+        ("columns", ["style"]),
+        ("fingerprints", None),
+        ("environment", 5),
+        ("optimiser", {"pairs": 10**9, "products": [0, 0]}),
+        ("optimiser", {"pairs": 4, "products": [40, 40]}),
+        ("optimiser", {"pairs": 11, "products": [22, 22]}),
     ],
 )
 def test_a_manifest_that_makes_no_sense_is_refused(
@@ -311,14 +315,27 @@ def test_a_manifest_that_makes_no_sense_is_refused(
     assert stopped(folder, 5, monkeypatch) == 130
     saved = folder / "saved"
     manifest = dict(read_manifest(saved))
-    stages = tuple(_stage(each) for each in manifest["stages"])
-    arrays = load(saved, expected=_expected(manifest, stages)).arrays
+    arrays = load(saved, expected=expected_arrays(manifest)).arrays
     checkpoint.save(saved, {**manifest, name: value}, arrays.items())
-    with pytest.raises(CheckpointError, match="no run that can go on"):
+    with pytest.raises(CheckpointError, match="no run that can be resumed"):
         resume(saved)
 
 
-def test_scipy_s_optimiser_and_a_stranger_s_folder_are_refused_before_anything_is_done(
+def test_scales_that_are_others_now_are_refused_with_both_named(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert stopped(folder, 17, monkeypatch) == 130
+    saved = folder / "saved"
+    manifest = dict(read_manifest(saved))
+    arrays = load(saved, expected=expected_arrays(manifest)).arrays
+    first, second = manifest["scales"]
+    scales = [first, {**second, "iterations": 6}]
+    checkpoint.save(saved, {**manifest, "scales": scales}, arrays.items())
+    with pytest.raises(OptionError, match=r"80 × 60, 6 iterations.* now .*80 × 60, 10 iterations"):
+        resume(saved)
+
+
+def test_scipy_s_optimiser_and_another_folder_are_refused_before_the_run_starts(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     saved = ["--checkpoint", str(folder / "saved")]
@@ -356,8 +373,7 @@ def test_twenty_kills_at_random_moments_lose_at_most_every_n_iterations(folder: 
         kills += 1
         arguments = ["resume", str(saved), "--quiet"]
         manifest = read_manifest(saved)
-        stages = tuple(_stage(each) for each in manifest["stages"])
-        load(saved, expected=_expected(manifest, stages))  # whole, or this raises
+        load(saved, expected=expected_arrays(manifest))  # whole, or this raises
         done = _iterations(log)
         assert manifest["iteration"] >= max(seen, done - every)
         amid += manifest["iteration"] > seen
@@ -399,9 +415,8 @@ def test_a_full_disk_leaves_the_last_good_checkpoint(folder: Path) -> None:
     assert process.returncode == 2
     assert error.count("\n") == 1
     assert "cannot write the checkpoint of iteration" in error
-    assert "is whole" in error
+    assert "is intact" in error
     manifest = read_manifest(saved)
-    stages = tuple(_stage(each) for each in manifest["stages"])
-    load(saved, expected=_expected(manifest, stages))
+    load(saved, expected=expected_arrays(manifest))
     assert pixels(folder / "out.png").size
     assert main(["resume", str(saved), "--quiet"]) == 0

@@ -1,21 +1,28 @@
-"""Coarse to fine: the levels of a run, and how one leads to the next."""
+"""Runs of several scales: their sizes and iterations, and how one leads to the next."""
 
 import json
+from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import PIL.Image
+import PIL.ImageFile
 import pytest
 
 from gramstyle.cli import main
 from gramstyle.core.arrays import Array
 from gramstyle.errors import OptionError
 from gramstyle.images import from_pil, write_image
+from gramstyle.optimise.lbfgsb import PairsInMemory
 from gramstyle.run.options import Options
-from gramstyle.run.prepare import prepare
+from gramstyle.run.plan import RunPlan, plan_run
 from gramstyle.run.records import read_record
-from gramstyle.run.scales import edges, levels
-from gramstyle.run.transfer import Position, Progress, chart, climb, run, transfer
+from gramstyle.run.scales import edges, scales_of
+from gramstyle.run.state import RunState
+from gramstyle.run.transfer import Progress, execute, transfer
 
 
 @pytest.fixture
@@ -43,11 +50,11 @@ def test_sizes_halve_their_pixels_down_to_512(size: int, found: tuple[int, ...])
     assert edges(size) == found
 
 
-def test_as_many_levels_as_asked_for_and_no_images_too_small_for_the_network() -> None:
+def test_there_are_as_many_scales_as_asked_for_and_no_image_too_small_for_the_network() -> None:
     assert edges(512, 3) == (256, 362, 512)
     assert edges(4096, 1) == (4096,)
     with pytest.raises(OptionError, match="--scales 2, or fewer"):
-        levels(80, iterations=10, scales=3, shorter=60)
+        scales_of(80, iterations=10, scales=3, shorter=60)
 
 
 @pytest.mark.parametrize(
@@ -60,46 +67,93 @@ def test_as_many_levels_as_asked_for_and_no_images_too_small_for_the_network() -
         (1024, 4, [4, 4, 4]),
     ],
 )
-def test_the_first_level_has_all_the_iterations_the_last_fewer_as_it_grows_none_below_ten(
+def test_the_first_scale_has_all_iterations_and_the_last_fewer_as_it_grows_but_ten_at_least(
     size: int, iterations: int, found: list[int]
 ) -> None:
-    planned = levels(size, iterations=iterations, shorter=size * 3 // 4)
-    assert [level.iterations for level in planned] == found
+    planned = scales_of(size, iterations=iterations, shorter=size * 3 // 4)
+    assert [scale.iterations for scale in planned] == found
 
 
-def test_one_level_is_the_run_as_it_always_was(
+class Saved:
+    """A saver that keeps the states in memory."""
+
+    def __init__(
+        self, every: int = 100, copy: Callable[[RunState], RunState] | None = None
+    ) -> None:
+        self.every = every
+        self.states: list[RunState] = []
+        self._copy = copy
+
+    def save(self, state: RunState) -> None:
+        self.states.append(state if self._copy is None else self._copy(state))
+
+
+def test_a_run_of_one_scale_says_nothing_of_scales(
     images: tuple[Array, Array], tiny_model_path: Path
 ) -> None:
-    single = options(scales=1)
-    plainly = run(prepare(*images, single, model=tiny_model_path))
-    climbed = climb(chart(*images, single, model=tiny_model_path))
-    assert np.array_equal(plainly.image, climbed.image)
-    assert plainly.record.settings == climbed.record.settings
-    losses = [(each.iteration, each.evaluations, each.loss) for each in plainly.record.losses]
-    assert losses == [(e.iteration, e.evaluations, e.loss) for e in climbed.record.losses]
+    record = execute(plan_run(*images, options(scales=1), model=tiny_model_path)).record
+    assert record.settings.scale_edges == ()
+    assert {each.scale for each in record.losses} == {0}
 
 
-def test_a_level_starts_from_the_last_one_s_image(
+def test_each_image_is_decoded_once_and_the_model_is_read_once_whatever_the_scales(
+    images: tuple[Array, Array],
+    tiny_model_path: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    arguments = transfer_command(images, tmp_path, tiny_model_path)
+    opened = list[str]()
+    original = Path.open
+
+    def counted(path: Path, mode: str = "r", *more: Any, **other: Any) -> Any:
+        if "r" in mode:
+            opened.append(path.name)
+        return original(path, mode, *more, **other)
+
+    monkeypatch.setattr(Path, "open", counted)
+    decoded = list[str]()
+    load = PIL.ImageFile.ImageFile.load
+
+    def loaded(image: PIL.ImageFile.ImageFile) -> Any:
+        if image.tile:  # there is something left to decode
+            decoded.append({(80, 60): "photo", (80, 70): "painting"}[image.size])
+        return load(image)
+
+    monkeypatch.setattr(PIL.ImageFile.ImageFile, "load", loaded)
+    assert main([*arguments, "--init", str(tmp_path / "painting.png")]) == 0
+    # The style image is the start as well: two roles, each decoded once.
+    assert Counter(decoded) == {"photo": 1, "painting": 2}
+    assert opened.count(tiny_model_path.name) == 1
+
+    decoded.clear()
+    opened.clear()
+    photo, painting = tmp_path / "photo.png", tmp_path / "painting.png"
+    transfer(photo, painting, options(), model=tiny_model_path)
+    assert Counter(decoded) == {"photo": 1, "painting": 1}
+    assert opened.count(tiny_model_path.name) == 1
+
+
+def test_a_scale_starts_from_the_image_of_the_one_before(
     images: tuple[Array, Array], tiny_model_path: Path
 ) -> None:
-    course = chart(*images, options(optimiser="lbfgsb-device"), model=tiny_model_path)
-    ends: list[Position] = []
-    result = climb(course, keep=lambda at: ends.append(at) if at.ended else None)
-    assert [at.x.shape for at in ends] == [(3, 43, 57), (3, 60, 80)]
+    saved = Saved()
+    asked = options(optimiser="lbfgsb-device")
+    result = execute(plan_run(*images, asked, model=tiny_model_path), saver=saved)
+    ends = [state for state in saved.states if state.ended]
+    assert [state.x.shape for state in ends] == [(3, 43, 57), (3, 60, 80)]
     first = ends[0].x.transpose(1, 2, 0).astype(np.float32) / np.float32(255)
-    second = prepare(
-        *images, options(scales=1, iterations=10, init=first, optimiser="lbfgsb-device"),
-        model=tiny_model_path,
-    )  # fmt: skip
-    assert np.array_equal(run(second).image, result.image)
-    found = [(each.level, each.iteration) for each in result.record.losses]
+    second = options(scales=1, iterations=10, init=first, optimiser="lbfgsb-device")
+    alone = execute(plan_run(*images, second, model=tiny_model_path))
+    assert np.array_equal(alone.image, result.image)
+    found = [(each.scale, each.iteration) for each in result.record.losses]
     assert found == [(0, i) for i in range(13)] + [(1, i) for i in range(13, 23)]
     assert result.record.losses[-1].evaluations == ends[-1].evaluations
-    assert result.record.settings["levels"] == [57, 80]
+    assert result.record.settings.scale_edges == (57, 80)
     assert result.record.best == result.record.losses[-1].iteration
 
 
-def test_a_caller_s_stop_ends_the_whole_run_where_it_is(
+def test_a_stop_by_the_callback_ends_the_run_at_its_scale(
     images: tuple[Array, Array], tiny_model_path: Path
 ) -> None:
     def stop(progress: Progress) -> bool:
@@ -113,21 +167,24 @@ def test_a_caller_s_stop_ends_the_whole_run_where_it_is(
 
 @pytest.mark.parametrize("stop", [3, 12, 17])
 @pytest.mark.parametrize("more", [{}, {"tile": 48}, {"engine": "numpy"}])
-def test_a_run_goes_on_from_a_kept_position_bit_by_bit(
+def test_a_run_continues_from_a_saved_state_bit_by_bit(
     stop: int, more: dict[str, object], images: tuple[Array, Array], tiny_model_path: Path
 ) -> None:
     asked = options(optimiser="lbfgsb-device", **more)
-    course = chart(*images, asked, model=tiny_model_path)
-    through = climb(course)
-    kept: list[Position] = []
 
-    def keep(at: Position) -> None:
-        # What a folder would hold: the arrays are the run's own and go on with it.
-        rows = [] if at.state is None else [(s.copy(), y.copy()) for s, y in at.state.pairs.saved()]
-        pairs = prepare(*images, asked, model=tiny_model_path).pairs()
-        pairs.restore(iter(rows))
-        state = at.state and replace_pairs(at, pairs)
-        kept.append(Position(at.stages, at.losses, at.seconds, at.evaluations, at.x.copy(), state))
+    def plan() -> RunPlan:
+        return plan_run(*images, asked, model=tiny_model_path)
+
+    through = execute(plan())
+
+    def copied(state: RunState) -> RunState:
+        # What a folder would hold: the arrays are the run's own, which it goes on changing.
+        optimiser = state.optimiser
+        if optimiser is not None:
+            pairs = PairsInMemory(10)
+            pairs.restore(iter([(s.copy(), y.copy()) for s, y in optimiser.pairs.saved()]))
+            optimiser = replace(optimiser, x=optimiser.x.copy(), pairs=pairs)
+        return replace(state, x=state.x.copy(), optimiser=optimiser)
 
     class StopError(KeyboardInterrupt):
         pass
@@ -136,58 +193,46 @@ def test_a_run_goes_on_from_a_kept_position_bit_by_bit(
         if progress.losses.iteration == stop:
             raise StopError
 
+    saved = Saved(copy=copied)
     with pytest.raises(StopError):
-        climb(course, keep=keep, every=100, callback=interrupted)
-    assert kept[-1].losses[-1].iteration == stop
-    resumed = climb(course, since=lambda: kept[-1], keep=lambda _: None)
+        execute(plan(), saver=saved, callback=interrupted)
+    assert saved.states[-1].iteration == stop
+    resumed = execute(plan(), state=lambda: saved.states[-1], saver=Saved())
     assert np.array_equal(resumed.image, through.image)
     assert resumed.record.losses[-1].loss == through.record.losses[-1].loss
     assert resumed.record.losses[-1].evaluations == through.record.losses[-1].evaluations
 
 
-def test_a_position_at_another_level_than_the_course_s_is_refused_with_both_named(
-    images: tuple[Array, Array], tiny_model_path: Path
-) -> None:
-    course = chart(*images, options(optimiser="lbfgsb-device"), model=tiny_model_path)
-    kept: list[Position] = []
-    climb(course, keep=kept.append, every=17)
-    amid = next(at for at in kept if at.losses[-1].iteration == 17)
-    other = replace(amid.stages[-1], iterations=6)
-    elsewhere = replace(amid, stages=(*amid.stages[:-1], other), state=None)
-    with pytest.raises(OptionError, match=r"80 × 60, 6 iterations.* now .*80 × 60, 10 iterations"):
-        climb(course, since=lambda: elsewhere)
+def transfer_command(
+    images: tuple[Array, Array], folder: Path, model: Path, *more: str
+) -> list[str]:
+    for name, pixels in zip(("photo.png", "painting.png"), images, strict=True):
+        write_image(folder / name, from_pil(PIL.Image.fromarray(pixels)))
+    photo, painting, out = (str(folder / n) for n in ("photo.png", "painting.png", "out.png"))
+    asked = ["--size", "80", "--scales", "2", "--iterations", "12", *more]
+    return ["transfer", photo, painting, "-o", out, "--model", str(model), *asked]
 
 
-def replace_pairs(at: Position, pairs: object):  # type: ignore[no-untyped-def]
-    return replace(at.state, x=at.state.x.copy(), pairs=pairs)  # type: ignore[arg-type,type-var,union-attr]
-
-
-def test_the_program_climbs_says_so_and_logs_each_level_with_its_own_alpha(
+def test_the_program_names_each_scale_and_logs_it_with_its_own_alpha(
     images: tuple[Array, Array],
     tiny_model_path: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    from PIL import Image
-
-    for name, pixels in zip(("photo.png", "painting.png"), images, strict=True):
-        write_image(tmp_path / name, from_pil(Image.fromarray(pixels)))
-    photo, painting, out = (str(tmp_path / n) for n in ("photo.png", "painting.png", "out.png"))
     log = tmp_path / "run.jsonl"
-    asked = ["--size", "80", "--scales", "2", "--iterations", "12", "--log", str(log)]
-    arguments = ["transfer", photo, painting, "-o", out, "--model", str(tiny_model_path), *asked]
-    assert main(arguments) == 0
+    assert main(transfer_command(images, tmp_path, tiny_model_path, "--log", str(log))) == 0
     said = capsys.readouterr()
-    assert "level 1/2 57×43" in said.err
-    assert "level 2/2 80×60" in said.err
+    assert "scale 1/2 57×43" in said.err
+    assert "scale 2/2 80×60" in said.err
     assert "after 22 iterations" in said.out
     events = [json.loads(line) for line in log.read_text().splitlines()]
-    found = [each for each in events if each["event"] == "level"]
+    found = [each for each in events if each["event"] == "scale"]
     assert [(each["width"], each["height"], each["iterations"]) for each in found] == [
         (57, 43, 12), (80, 60, 10),
     ]  # fmt: skip
-    assert [each["alpha"] for each in found] == [50 / (57 * 43), 50 / (80 * 60)]
+    alphas = [each["weights"]["content"] for each in found]
+    assert alphas == [50 / (57 * 43), 50 / (80 * 60)]
     points = read_record(log)
-    # Each point's parts, weighted at its own level, add up to its total.
+    # Each point's parts, weighted at its own scale, add up to its total.
     for point in points[1:]:
-        assert point.content + point.style == pytest.approx(point.total, rel=1e-9)
+        assert sum(point.terms.values()) == pytest.approx(point.total, rel=1e-9)

@@ -129,7 +129,7 @@ def test_the_callback_sees_every_iteration_and_can_stop(photograph: Array, paint
 
 def test_the_record_says_what_was_done_and_is_json(photograph: Array, painting: Array) -> None:
     record = transfer(photograph, painting, options(style_layers=("conv1_1", "conv2_1"))).record
-    settings = json.loads(json.dumps({**record.settings, **record.summary}))
+    settings = json.loads(json.dumps({**record.settings.to_json(), **record.summary}))
     assert settings["style_layers"] == ["conv1_1", "conv2_1"]
     assert settings["style_weights"] == [0.5, 0.5]
     digest = hashlib.sha256(photograph.astype(np.float32).tobytes()).hexdigest()
@@ -147,7 +147,9 @@ def test_the_record_names_files_without_their_folders(
     photograph: Array, painting: Array, tmp_path: Path
 ) -> None:
     PIL.Image.fromarray(photograph).save(tmp_path / "me.png")
-    settings = transfer(tmp_path / "me.png", painting, options(iterations=1)).record.settings
+    settings = transfer(
+        tmp_path / "me.png", painting, options(iterations=1)
+    ).record.settings.to_json()
     assert settings["content"]["name"] == "me.png"
     assert str(tmp_path) not in json.dumps(settings)
 
@@ -169,9 +171,10 @@ def test_forward_and_backward_pool_alike(
 def test_the_loss_is_alpha_content_plus_beta_style(photograph: Array, painting: Array) -> None:
     given = options(alpha=0.3, beta=20.0, iterations=2)
     for entry in transfer(photograph, painting, given).record.losses:
-        assert entry.loss == pytest.approx(0.3 * entry.content + 20 * entry.style_loss, rel=1e-12)
-        style = sum(0.2 * value for value in entry.style.values())
-        assert entry.style_loss == pytest.approx(style, rel=1e-12)
+        content, style = entry.terms["content"], entry.terms["style"]
+        assert entry.loss == pytest.approx(0.3 * content + 20 * style, rel=1e-12)
+        summed = sum(0.2 * value for value in entry.layers["style"].values())
+        assert style == pytest.approx(summed, rel=1e-12)
 
 
 def test_the_default_alpha_shrinks_as_the_image_grows_and_is_recorded(
@@ -179,13 +182,13 @@ def test_the_default_alpha_shrinks_as_the_image_grows_and_is_recorded(
 ) -> None:
     for size, pixels in ((48, 48 * 36), (96, 96 * 72)):
         record = transfer(photograph, painting, options(size=size, iterations=1)).record
-        assert record.settings["alpha"] == pytest.approx(50 / pixels, rel=1e-12)
+        assert record.settings.options["alpha"] == pytest.approx(50 / pixels, rel=1e-12)
 
 
 def test_the_default_alpha_of_a_normalised_network_is_another(
     photograph: Array, painting: Array, tiny_model: Model, tmp_path: Path
 ) -> None:
-    held = Pretrained.of_model(tiny_model)
+    held = Pretrained.from_model(tiny_model)
     path = tmp_path / "normalised.onnx"
     write_model(
         path,
@@ -195,7 +198,28 @@ def test_the_default_alpha_of_a_normalised_network_is_another(
         metadata={"normalised.images": "1"},
     )
     settings = prepare(photograph, painting, options(), model=path).settings
-    assert settings["alpha"] == pytest.approx(0.01 / (48 * 36), rel=1e-12)
+    assert settings.options["alpha"] == pytest.approx(0.01 / (48 * 36), rel=1e-12)
+
+
+def test_several_content_layers_have_their_weights(photograph: Array, painting: Array) -> None:
+    given = options(content_layers=("conv2_1", "conv4_2"), content_weights=(2.0, 0.5), iterations=2)
+    for entry in transfer(photograph, painting, given).record.losses:
+        layers = entry.layers["content"]
+        summed = 2 * layers["conv2_1"] + 0.5 * layers["conv4_2"]
+        assert entry.terms["content"] == pytest.approx(summed, rel=1e-12)
+
+
+def test_one_content_layer_may_be_named_alone() -> None:
+    assert Options(content_layer="conv3_1") == Options(content_layers=("conv3_1",))
+
+
+def test_total_variation_smooths_the_image(photograph: Array, painting: Array) -> None:
+    def roughness(weight: float) -> float:
+        image = transfer(photograph, painting, options(tv=weight, iterations=15)).image
+        return float(np.abs(np.diff(np.asarray(image, float), axis=1)).mean())
+
+    # The images start from noise, whose neighbours differ by 85 grey levels on average.
+    assert roughness(1e6) < 0.5 * roughness(0.0)
 
 
 @pytest.mark.parametrize(
@@ -211,6 +235,10 @@ def test_the_default_alpha_of_a_normalised_network_is_another(
         ({"style_layers": ("conv1_1", "conv1_1")}, "none twice"),
         ({"style_weights": (1.0,)}, "1 style_weights for 5 style_layers"),
         ({"style_weights": (1.0, 1.0, 1.0, 1.0, float("inf"))}, "from 0 upwards"),
+        ({"content_weights": (1.0, 2.0)}, "2 content_weights for 1 content_layers"),
+        ({"content_layers": ("conv4_2", "conv4_2")}, "none twice"),
+        ({"content_layers": ("conv1_1",), "content_layer": "conv2_1"}, "not both"),
+        ({"tv": -1.0}, "tv must be a number from 0"),
         ({"pooling": "mean"}, "pooling must be max or avg, not 'mean'"),
     ],
 )
@@ -242,7 +270,7 @@ def test_a_size_beyond_the_machine_s_memory_is_refused_before_it_is_taken(
     monkeypatch.setattr("os.sysconf", lambda name: {"SC_PAGE_SIZE": 4096}.get(name, 10))
     with pytest.raises(OptionError, match="this machine has 0"):
         transfer(photograph, painting, options(size=48))
-    with pytest.raises(OptionError, match=r"the smallest --memory that will do is 0\.7GB"):
+    with pytest.raises(OptionError, match=r"the smallest --memory that works is 0\.7GB"):
         transfer(photograph, painting, options(size=16, pooling="max", style_layers=("conv1_1",)))
 
 

@@ -1,4 +1,4 @@
-"""A file is the old one or the new one, whatever happens, and nothing else is left behind."""
+"""Atomic writes leave the old file or the new one, and no temporary file."""
 
 import errno
 import os
@@ -13,7 +13,7 @@ from gramstyle.system.files import write_atomically
 
 
 def failing(code: int) -> Callable[..., object]:
-    """A function of the system that fails as the system would."""
+    """A system function that fails with an error code."""
 
     def fail(*_: object, **__: object) -> object:
         raise OSError(code, os.strerror(code))
@@ -22,18 +22,20 @@ def failing(code: int) -> Callable[..., object]:
 
 
 def refusal(path: Path, error: type[GramstyleError] = ModelError) -> str:
-    """The one line with which a file is not written, which names it."""
+    """Return the one-line error for a file that cannot be written, without the file's name."""
     with pytest.raises(error) as caught:
         write_atomically(path, b"new", error=error)
     assert type(caught.value) is error
     message = str(caught.value)
     assert message.startswith(f"cannot write {path}: ")
     assert message.isprintable()
-    return message.replace(str(path), "")  # which holds words of the test's own
+    return message.replace(str(path), "")  # which contains words of the test's name
 
 
 @pytest.mark.parametrize("data", [b"", b"new", bytes(range(256)) * 10_000])
-def test_the_file_holds_exactly_the_bytes_and_stands_alone(data: bytes, tmp_path: Path) -> None:
+def test_the_file_contains_exactly_the_bytes_and_is_alone_in_its_folder(
+    data: bytes, tmp_path: Path
+) -> None:
     path = tmp_path / "model.onnx"
     write_atomically(path, data, error=ModelError)
     assert path.read_bytes() == data
@@ -41,7 +43,7 @@ def test_the_file_holds_exactly_the_bytes_and_stands_alone(data: bytes, tmp_path
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows locks an open file")
-def test_whoever_reads_the_old_file_goes_on_reading_it_whole(tmp_path: Path) -> None:
+def test_an_open_reader_continues_to_read_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
     path.write_bytes(b"old and longer")
     with path.open("rb") as stream:
@@ -54,9 +56,7 @@ def test_whoever_reads_the_old_file_goes_on_reading_it_whole(tmp_path: Path) -> 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no such permissions")
 @pytest.mark.parametrize(("mask", "mode"), [(0o022, 0o644), (0o027, 0o640), (0, 0o666)])
-def test_permissions_follow_the_umask_which_stays_as_it_was(
-    mask: int, mode: int, tmp_path: Path
-) -> None:
+def test_permissions_follow_the_umask(mask: int, mode: int, tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
     before = os.umask(mask)
     try:
@@ -69,7 +69,7 @@ def test_permissions_follow_the_umask_which_stays_as_it_was(
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no such permissions")
 @pytest.mark.parametrize("mode", [0o600, 0o664])
-def test_a_file_that_is_replaced_keeps_its_permissions(mode: int, tmp_path: Path) -> None:
+def test_a_replaced_file_keeps_its_permissions(mode: int, tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
     path.write_bytes(b"old")
     path.chmod(mode)
@@ -85,7 +85,7 @@ def test_a_file_that_is_replaced_keeps_its_permissions(mode: int, tmp_path: Path
     [(Path, "open"), (os, "fsync"), (Path, "replace")],
     ids=["open", "fsync", "replace"],
 )
-def test_a_failure_at_any_step_leaves_the_old_file_and_nothing_more(
+def test_a_failure_at_any_step_leaves_only_the_old_file(
     owner: object,
     step: str,
     exists: bool,
@@ -103,7 +103,7 @@ def test_a_failure_at_any_step_leaves_the_old_file_and_nothing_more(
     assert not exists or path.read_bytes() == b"old"
 
 
-def test_an_interruption_leaves_the_old_file_and_nothing_more(
+def test_an_interruption_leaves_only_the_old_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupt(_: int) -> None:
@@ -119,7 +119,7 @@ def test_an_interruption_leaves_the_old_file_and_nothing_more(
     assert path.read_bytes() == b"old"
 
 
-def test_the_bytes_are_on_the_disk_before_the_file_has_its_name(
+def test_the_bytes_are_synced_before_the_file_is_renamed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path, seen = tmp_path / "model.onnx", []
@@ -135,9 +135,7 @@ def test_the_bytes_are_on_the_disk_before_the_file_has_its_name(
 
 
 @pytest.mark.parametrize("error", [ModelError, ImageError])
-def test_the_error_is_of_the_type_that_was_asked_for(
-    error: type[GramstyleError], tmp_path: Path
-) -> None:
+def test_the_error_has_the_requested_type(error: type[GramstyleError], tmp_path: Path) -> None:
     assert "No such file" in refusal(tmp_path / "missing" / "model.onnx", error)
     assert list(tmp_path.iterdir()) == []
 
@@ -151,8 +149,8 @@ def test_a_folder_is_not_replaced(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="the system has no named pipes")
-def test_a_device_or_a_pipe_is_not_replaced_by_a_file(tmp_path: Path) -> None:
-    # As it would be with /dev/null, for a user who may.
+def test_a_device_or_a_pipe_is_not_replaced(tmp_path: Path) -> None:
+    # Root could otherwise replace /dev/null.
     pipe = tmp_path / "null"
     os.mkfifo(pipe)
     assert "not a file" in refusal(pipe)

@@ -1,88 +1,65 @@
-"""Work in processes: how many at a time, and how they end."""
+"""Work in child processes: results, errors, concurrency and termination."""
 
+import multiprocessing
+import os
 import signal
-from typing import Any
-
-import pytest
+import time
+from pathlib import Path
 
 from gramstyle.errors import GramstyleError, OptionError
-from gramstyle.system import processes
 from gramstyle.system.processes import each_in_a_process
 
 
-def refuse_odd(number: int) -> int:
-    if number % 2:
-        raise OptionError(f"{number} is odd")
-    return number // 2
+def count_running(item: tuple[Path, int]) -> int:
+    """Return how many processes run this function at the moment."""
+    folder, number = item
+    mark = folder / str(number)
+    mark.touch()
+    time.sleep(0.1)
+    running = len(list(folder.iterdir()))
+    mark.unlink()
+    return running
 
 
-def test_each_item_comes_with_what_came_of_it_and_an_error_keeps_its_kind() -> None:
-    found = dict(each_in_a_process(refuse_odd, [2, 3, 8], at_once=2))
-    assert (found[2], found[8]) == (1, 4)
-    assert type(found[3]) is OptionError
-    assert str(found[3]) == "3 is odd"
+def end_in_some_way(how: str) -> str:
+    match how:
+        case "error":
+            raise OptionError("7 is odd")
+        case "memory":
+            raise MemoryError
+        case "exit":
+            os._exit(7)
+        case "interrupt":
+            os.kill(os.getpid(), signal.SIGINT)
+        case "sleep":
+            time.sleep(600)
+    return f"{how} returned"
 
 
-def test_no_more_than_asked_for_are_at_work_and_they_begin_in_order(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    begun: list[int] = []
-    working: set[int] = set()
-    most = 0
-
-    def start(_work: object, item: int) -> tuple[int, int]:
-        nonlocal most
-        begun.append(item)
-        working.add(item)
-        most = max(most, len(working))
-        return item, item
-
-    monkeypatch.setattr(processes, "_start", start)
-    monkeypatch.setattr(processes, "wait", lambda pipes: pipes[:1])
-    monkeypatch.setattr(processes, "_answer", lambda pipe, _process: working.remove(pipe))
-    done = [item for item, _ in each_in_a_process(refuse_odd, range(5), at_once=2)]
-    assert begun == [0, 1, 2, 3, 4]
-    assert sorted(done) == begun
-    assert most == 2
+def test_each_item_is_processed_once_and_at_most_two_run_at_a_time(tmp_path: Path) -> None:
+    items = [(tmp_path, number) for number in range(4)]
+    found = dict(each_in_a_process(count_running, items, at_once=2))
+    assert sorted(found) == items
+    assert max(found.values()) <= 2  # type: ignore[type-var]
 
 
-def test_what_is_at_work_when_nobody_waits_any_more_is_ended() -> None:
-    ended: list[str] = []
-
-    class Process:
-        def terminate(self) -> None:
-            ended.append("terminated")
-
-        def join(self) -> None:
-            ended.append("joined")
-
-    class Pipe:
-        def close(self) -> None:
-            ended.append("closed")
-
-    working: Any = {Pipe(): ("an item", Process())}
-    with pytest.raises(KeyboardInterrupt), processes._ended(working):
-        raise KeyboardInterrupt
-    assert ended == ["terminated", "joined", "closed"]
+def test_results_errors_and_deaths_are_reported_and_ctrl_c_is_ignored() -> None:
+    ways = ["nothing", "error", "memory", "exit", "interrupt"]
+    found = dict(each_in_a_process(end_in_some_way, ways, at_once=3))
+    assert found.pop("nothing") == "nothing returned"
+    assert found.pop("interrupt") == "interrupt returned"  # the parent decides, not the child
+    assert type(found["error"]) is OptionError
+    assert all(isinstance(error, GramstyleError) for error in found.values())
+    assert {how: str(error) for how, error in found.items()} == {
+        "error": "7 is odd",
+        "memory": "there is not enough memory; choose fewer --jobs",
+        "exit": "its process ended with code 7; if memory is short, choose fewer --jobs",
+    }
 
 
-class Answers(list[Any]):
-    """The end of a pipe that keeps what is sent."""
-
-    send = list.append
-
-
-def test_a_process_leaves_ctrl_c_to_its_parent_and_says_when_memory_is_short() -> None:
-    def work(_item: object) -> None:
-        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
-        raise MemoryError
-
-    answers: Any = Answers()
-    before = signal.getsignal(signal.SIGINT)
-    try:
-        processes._work(answers, work, None)
-    finally:
-        signal.signal(signal.SIGINT, before)
-    (answer,) = answers
-    assert isinstance(answer, GramstyleError)
-    assert str(answer) == "there is not enough memory; choose fewer --jobs"
+def test_processes_that_still_run_are_terminated_with_the_generator() -> None:
+    results = each_in_a_process(end_in_some_way, ["nothing", "sleep"], at_once=2)
+    assert next(results) == ("nothing", "nothing returned")
+    assert multiprocessing.active_children()
+    results.close()
+    assert not multiprocessing.active_children()

@@ -15,25 +15,31 @@ from gramstyle.core.arrays import Array
 from gramstyle.core.conventions import STYLE_LAYERS
 from gramstyle.core.kernels import PlainKernels, Pooling
 from gramstyle.core.network import Network, Pool
-from gramstyle.core.objective import ContentTarget, Objective, Sums, Weights, style_targets
+from gramstyle.core.objective import Objective, Sums
 from gramstyle.core.preprocessing import Preprocessing
+from gramstyle.core.term import Reference
+from gramstyle.core.terms import without_targets
 from gramstyle.engines.cuda.kernels import DeviceKernels
-from gramstyle.engines.registry import Engine, EngineName, open_engine
+from gramstyle.engines.registry import Engine, open_engine
 from gramstyle.engines.strips import StripKernels
 from gramstyle.errors import ImageError, NonFiniteError, OptionError
 from gramstyle.model import Model
 from gramstyle.model.vgg19 import BLOCKS
-from gramstyle.tiling import (
-    Shelf,
-    TiledObjective,
-    Tiling,
-    tiled_content_targets,
-    tiled_style_targets,
-)
+from gramstyle.tiling import SpillStore, TiledObjective, Tiling
 from gramstyle.tiling.areas import reach
-from gramstyle.tiling.budget import FIXED, PAIR, START, TARGETS, VECTORS, Fit, fit, on_disk
-from gramstyle.tiling.objective import tree_sum
+from gramstyle.tiling.budget import (
+    FIXED,
+    PAIR,
+    START,
+    TARGETS,
+    VECTORS,
+    Layout,
+    choose_layout,
+    on_disk,
+)
+from gramstyle.tiling.objective import add_tiled_targets, stored_targets, tree_sum
 from gramstyle.tiling.spill import scratch_folder
+from objectives import ContentTarget, Weights, composed, recomposed, spec_of, style_targets
 
 CONTENT = "conv4_2"
 PREPROCESSING = Preprocessing("BGR", (103.939, 116.779, 123.68), (1.0, 1.0, 1.0))
@@ -57,36 +63,58 @@ def both(
     edge: int,
     *,
     engine: Engine | None = None,
-    shelf: Shelf | None = None,
+    spill: SpillStore | None = None,
+    tv: float = 0.0,
 ) -> tuple[Objective, TiledObjective]:
     """The whole image's objective, and the tiles'; targets computed each in its own way."""
     p, a = images
-    forward = net.forward if engine is None else engine.forward
-    kernels = PlainKernels() if engine is None else engine.kernels
-    style = style_targets(forward(PREPROCESSING.forward(a)), STYLE_LAYERS, kernels=kernels)
-    P = forward(PREPROCESSING.forward(p))[CONTENT].copy(order="K")
-    whole = Objective(
-        network=net if engine is None else engine.network,
+    if engine is None:
+        engine = Engine(net, net.forward, PlainKernels())
+    style = style_targets(
+        engine.forward(PREPROCESSING.forward(a)), STYLE_LAYERS, kernels=engine.kernels
+    )
+    P = engine.forward(PREPROCESSING.forward(p))[CONTENT].copy(order="K")
+    whole = composed(
+        network=engine.network,
         preprocessing=PREPROCESSING,
         content=ContentTarget(CONTENT, P),
         style=style,
         weights=WEIGHTS,
-        forward=forward,
-        kernels=kernels,
-        backward=None if engine is None else engine.backward,
+        tv=tv,
+        forward=engine.forward,
+        kernels=engine.kernels,
+        backward=engine.backward,
     )
-    tiles = Tiling(net, p.shape[1], p.shape[2], edge)
-    of_artwork = Tiling(net, a.shape[1], a.shape[2], edge)
-    targets = tiled_content_targets(forward, PREPROCESSING, CONTENT, p, tiles, Shelf(memory=2000))
-    style = tiled_style_targets(forward, kernels, PREPROCESSING, STYLE_LAYERS, a, of_artwork)
-    tiled = TiledObjective(
-        objective=replace(whole, style=style, content=ContentTarget(CONTENT, P[:, :0, :0])),
-        tiling=tiles,
-        targets=targets,
-        recall=None if engine is None else engine.recall,
-        shelf=shelf,
+    return whole, in_tiles(whole, images, edge, engine=engine, spill=spill)
+
+
+def in_tiles(
+    whole: Objective,
+    images: tuple[Array, Array],
+    edge: int,
+    *,
+    engine: Engine,
+    spill: SpillStore | None = None,
+) -> TiledObjective:
+    """The same objective in tiles, with targets from the tiles of the images."""
+    terms, targets = without_targets(whole.terms), SpillStore(memory=2000)
+    tilings = [Tiling(engine.network, *image.shape[1:], edge) for image in images]
+    references: tuple[Reference, Reference] = ("content", "style")
+    for reference, pixels, tiling in zip(references, images, tilings, strict=True):
+        terms = add_tiled_targets(engine, PREPROCESSING, terms, reference, pixels, tiling, targets)
+    return TiledObjective(
+        objective=replace(whole, terms=terms),
+        tiling=tilings[0],
+        targets=stored_targets(terms, targets),
+        recall=engine.recall,
+        spill=spill,
     )
-    return whole, tiled
+
+
+def opened(name: str, model: Model, kind: Pooling) -> tuple[Network, Engine]:
+    """The network and the engine for the content and style layers."""
+    spec = spec_of(model, engine=name, content=CONTENT, style=WEIGHTS.w, pooling=kind, threads=2)
+    return spec.network(model), open_engine(spec, model)
 
 
 def images(rng: np.random.Generator, H: int, W: int) -> tuple[Array, tuple[Array, Array]]:
@@ -104,9 +132,30 @@ def test_in_float64_tiles_equal_the_whole_to_rounding(
     expected, found = whole.loss_and_gradient(x), tiled.loss_and_gradient(x)
     # 1e-12: sums of up to 30,000 terms in another order, each to 1e-16.
     assert found.loss == pytest.approx(expected.loss, rel=1e-12)
-    assert found.content == pytest.approx(expected.content, rel=1e-12)
+    assert found.terms["content"] == pytest.approx(expected.terms["content"], rel=1e-12)
     for layer in STYLE_LAYERS:
-        assert found.style[layer] == pytest.approx(expected.style[layer], rel=1e-12)
+        assert found.layers["style"][layer] == pytest.approx(
+            expected.layers["style"][layer], rel=1e-12
+        )
+    difference = np.linalg.norm(found.gradient - expected.gradient)
+    assert difference < 1e-12 * np.linalg.norm(expected.gradient)
+
+
+@pytest.mark.parametrize(("H", "W", "edge"), [(100, 117, 48), (97, 33, 1000)])
+def test_in_float64_total_variation_in_tiles_equals_the_whole_to_rounding(
+    H: int, W: int, edge: int, rng: np.random.Generator
+) -> None:
+    x, targets = images(rng, H, W)
+    whole, tiled = both(network("avg"), targets, edge, tv=0.05)
+    expected, found = whole.loss_and_gradient(x), tiled.loss_and_gradient(x)
+    without = replace(whole, weights={**whole.weights, "tv": 0.0}).loss_and_gradient(x)
+    # It counts: more than a thousandth of the loss, and of the gradient.
+    assert expected.loss - without.loss > 1e-3 * expected.loss
+    difference = np.linalg.norm(expected.gradient - without.gradient)
+    assert difference > 1e-3 * np.linalg.norm(expected.gradient)
+    # As above.
+    assert found.loss == pytest.approx(expected.loss, rel=1e-12)
+    assert found.terms == pytest.approx(expected.terms, rel=1e-12)
     difference = np.linalg.norm(found.gradient - expected.gradient)
     assert difference < 1e-12 * np.linalg.norm(expected.gradient)
 
@@ -139,13 +188,12 @@ def test_a_halo_one_stride_too_small_is_seen(
 @pytest.mark.parametrize("kind", ["max", "avg"])
 @pytest.mark.parametrize("name", ["numpy", "winograd"])
 def test_a_fast_engine_s_tiles_equal_its_whole_image(
-    tiny_model: Model, name: EngineName, kind: Pooling, rng: np.random.Generator
+    tiny_model: Model, name: str, kind: Pooling, rng: np.random.Generator
 ) -> None:
     H, W = 133, 150
     x, targets = images(rng, H, W)
-    net = tiny_model.network.until((CONTENT, *STYLE_LAYERS)).pooled_by(kind)
-    engine = open_engine(name, tiny_model, net, (CONTENT, *STYLE_LAYERS), pooling=kind, threads=2)
-    whole, tiled = both(net, targets, 64, engine=engine, shelf=Shelf(memory=100_000))
+    net, engine = opened(name, tiny_model, kind)
+    whole, tiled = both(net, targets, 64, engine=engine, spill=SpillStore(memory=100_000))
     expected = whole.loss_and_gradient(x)
     gradient = expected.gradient.copy()
     found = tiled.loss_and_gradient(x)
@@ -155,75 +203,58 @@ def test_a_fast_engine_s_tiles_equal_its_whole_image(
     assert np.linalg.norm(found.gradient - gradient) < 2e-3 * np.linalg.norm(gradient)
 
 
-def test_what_is_put_aside_gives_the_same_bits_as_what_is_computed_again(
+def test_stored_responses_give_the_same_bits_as_responses_that_are_computed_again(
     tiny_model: Model, rng: np.random.Generator
 ) -> None:
-    layers = (CONTENT, *STYLE_LAYERS)
     x, targets = images(rng, 133, 150)
-    net = tiny_model.network.until(layers).pooled_by("max")
-    engine = open_engine("winograd", tiny_model, net, layers, pooling="max", threads=2)
+    net, engine = opened("winograd", tiny_model, "max")
     assert engine.recall is not None
     _, again = both(net, targets, 48, engine=replace(engine, recall=None))
     expected = again.loss_and_gradient(x)
     for memory in (0, 200_000, 10**9):  # all in a file, some of it, none
-        _, aside = both(net, targets, 48, engine=engine, shelf=Shelf(memory=memory))
+        _, stored = both(net, targets, 48, engine=engine, spill=SpillStore(memory=memory))
         for _ in range(2):  # the second time over what is there
-            found = aside.loss_and_gradient(x)
+            found = stored.loss_and_gradient(x)
             assert found.loss == expected.loss
             assert np.array_equal(found.gradient, expected.gradient)
 
 
 @pytest.mark.parametrize("method", ["put", "take"])
-def test_what_goes_wrong_beside_the_computation_reaches_whoever_asked_for_it(
+def test_an_error_of_the_spill_thread_reaches_the_caller(
     method: str, tiny_model: Model, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    layers = (CONTENT, *STYLE_LAYERS)
     x, targets = images(rng, 133, 150)
-    net = tiny_model.network.until(layers).pooled_by("max")
-    engine = open_engine("winograd", tiny_model, net, layers, pooling="max", threads=2)
-    _, tiled = both(net, targets, 64, engine=engine, shelf=Shelf(memory=10**9))
+    net, engine = opened("winograd", tiny_model, "max")
+    _, tiled = both(net, targets, 64, engine=engine, spill=SpillStore(memory=10**9))
 
     def full(*_: object) -> None:
         raise OptionError("the disk is full")
 
-    plainly = getattr(Shelf, method)
+    plainly = getattr(SpillStore, method)
 
-    def of_tiles(shelf: Shelf, key: object, arrays: Any) -> None:
-        (plainly if isinstance(key, tuple) else full)(shelf, key, arrays)
+    def of_tiles(store: SpillStore, key: object, arrays: Any) -> None:
+        (plainly if isinstance(key, tuple) else full)(store, key, arrays)
 
-    monkeypatch.setattr(Shelf, method, of_tiles)
+    monkeypatch.setattr(SpillStore, method, of_tiles)
     with pytest.raises(OptionError, match="the disk is full"):
         tiled.loss_and_gradient(x)
 
 
-def test_style_or_content_alone_can_be_tiled(rng: np.random.Generator) -> None:
+@pytest.mark.parametrize("left_out", [{"style": {}}, {"content": None}], ids=["style", "content"])
+def test_style_or_content_alone_can_be_tiled(
+    left_out: dict[str, Any], rng: np.random.Generator
+) -> None:
     x, targets = images(rng, 70, 90)
-    whole, tiled = both(network("avg"), targets, 32)
-    for change in ({"style": {}}, {"content": None}):
-        alone = replace(whole, **change)
-        parts = replace(
-            tiled,
-            objective=replace(tiled.objective, **change),
-            targets=tiled.targets if "style" in change else None,
-            tiling=Tiling(alone.network.until(alone.layers), 70, 90, 32),
-        )
-        if "style" in change:  # its network ends earlier, so its tiles' targets are others
-            p = targets[0]
-            forward = alone.network.until(alone.layers).forward
-            parts = replace(
-                parts,
-                targets=tiled_content_targets(
-                    forward, PREPROCESSING, CONTENT, p, parts.tiling, Shelf(memory=10**6)
-                ),
-            )
-        parts = replace(parts, objective=replace(parts.objective, forward=None))
-        alone = replace(alone, forward=None)
-        expected, found = alone.loss_and_gradient(x), parts.loss_and_gradient(x)
-        assert found.loss == pytest.approx(expected.loss, rel=1e-12)
-        # As above.
-        np.testing.assert_allclose(
-            found.gradient, expected.gradient, rtol=0, atol=1e-12 * np.abs(expected.gradient).max()
-        )
+    whole, _ = both(network("avg"), targets, 32)
+    alone = recomposed(whole, **left_out, forward=None)
+    net = alone.network.until(alone.layers)  # without style it ends earlier
+    parts = in_tiles(alone, targets, 32, engine=Engine(net, net.forward, PlainKernels()))
+    expected, found = alone.loss_and_gradient(x), parts.loss_and_gradient(x)
+    assert found.loss == pytest.approx(expected.loss, rel=1e-12)
+    # As above.
+    np.testing.assert_allclose(
+        found.gradient, expected.gradient, rtol=0, atol=1e-12 * np.abs(expected.gradient).max()
+    )
 
 
 def test_a_tile_whose_responses_are_not_finite_names_the_layer(rng: np.random.Generator) -> None:
@@ -310,26 +341,23 @@ def test_a_tile_too_small_for_the_network_is_refused_with_the_smallest_that_will
         Tiling(network("max"), 8, 100, 16)
 
 
-# Sums, shelf, budget
+# Sums, spill files, budget
 
 
 def test_sums_are_added_in_an_order_that_depends_on_their_number_alone() -> None:
-    def sums(label: float) -> Sums:
-        return Sums(label, {"a": np.array([[label]])})
+    class Named(str):
+        def __add__(self, other: str) -> "Named":
+            return Named(f"({self}{other})".replace("'", ""))
 
-    class Ordered(Sums):
-        def __add__(self, other: Sums) -> "Ordered":
-            return Ordered(0.0, {"a": f"({self.gram['a']}{other.gram['a']})"})  # type: ignore[dict-item]
-
-    parts = [Ordered(0.0, {"a": letter}) for letter in "abcdefg"]  # type: ignore[dict-item]
-    assert tree_sum(parts).gram["a"] == "(((ab)(cd))((ef)g))"
-    assert tree_sum(map(sums, range(6))).content == 15.0
+    total = tree_sum(Sums((Named(letter),)) for letter in "abcdefg")
+    assert total.parts == ("(((ab)(cd))((ef)g))",)
+    assert tree_sum(Sums((float(number),)) for number in range(6)).parts == (15.0,)
 
 
-def test_a_shelf_gives_back_what_was_put_there_last_from_memory_and_from_a_file(
+def test_a_spill_store_returns_the_last_arrays_from_memory_and_from_a_file(
     tmp_path: Path, rng: np.random.Generator
 ) -> None:
-    shelf = Shelf(memory=1000, folder=tmp_path)
+    store = SpillStore(memory=1000, folder=tmp_path)
     kept: Mapping[int, list[Array]] = {
         key: [rng.standard_normal(50), rng.integers(0, 9, 100).astype(np.uint8)] for key in range(5)
     }
@@ -337,12 +365,12 @@ def test_a_shelf_gives_back_what_was_put_there_last_from_memory_and_from_a_file(
         for key, arrays in kept.items():
             for array in arrays:
                 array += 1
-            shelf.put(key, arrays)
+            store.put(key, arrays)
         for key in (3, 0, 4, 1, 2):
             found = [np.empty_like(array) for array in kept[key]]
-            shelf.take(key, found)
+            store.take(key, found)
             assert all(map(np.array_equal, found, kept[key]))
-    shelf.close()
+    store.close()
     assert list(tmp_path.iterdir()) == []
 
 
@@ -351,14 +379,14 @@ def test_a_full_disk_is_one_line_that_names_the_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tempfile.TemporaryFile", lambda **_: open("/dev/full", "wb", buffering=0))  # noqa: PTH123, SIM115
-    shelf = Shelf(memory=0, folder=tmp_path)
+    store = SpillStore(memory=0, folder=tmp_path)
     with pytest.raises(OptionError, match=r"in .*the disk is full.*TMPDIR") as error:
-        shelf.put(1, [np.zeros(100_000)])
+        store.put(1, [np.zeros(100_000)])
     assert str(tmp_path) in str(error.value)
-    shelf.close()
+    store.close()
 
 
-def test_large_passing_files_go_where_tmpdir_says(
+def test_large_temporary_files_go_where_tmpdir_says(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TMPDIR", str(tmp_path))
@@ -375,25 +403,34 @@ AMPLE = 10**12
 def test_a_small_image_is_computed_whole_and_a_large_one_in_the_largest_tiles_that_fit() -> None:
     net = network("max")
     assert (
-        fit(net, 512, 512, engine="winograd", memory=2 * 10**9, history=10, disk=AMPLE).edge is None
+        choose_layout(
+            net, 512, 512, engine="winograd", memory=2 * 10**9, history=10, disk=AMPLE
+        ).edge
+        is None
     )
-    wide = fit(net, 3072, 4096, engine="winograd", memory=6 * 10**9, history=10, disk=AMPLE)
-    narrow = fit(net, 3072, 4096, engine="winograd", memory=3 * 10**9, history=10, disk=AMPLE)
+    wide = choose_layout(
+        net, 3072, 4096, engine="winograd", memory=6 * 10**9, history=10, disk=AMPLE
+    )
+    narrow = choose_layout(
+        net, 3072, 4096, engine="winograd", memory=3 * 10**9, history=10, disk=AMPLE
+    )
     assert wide.edge is not None
     assert narrow.edge is not None
     assert 1000 < narrow.edge < wide.edge <= 2048
-    assert wide.pairs_in_memory is False or PAIR * 10 * 3072 * 4096 < 3 * 10**9
+    assert wide.history_in_memory is False or PAIR * 10 * 3072 * 4096 < 3 * 10**9
 
 
-def test_all_parts_of_a_fit_are_within_its_budget() -> None:
+def test_all_parts_of_a_layout_are_within_its_budget() -> None:
     net = network("max")
     for memory in (2 * 10**9, 3 * 10**9, 8 * 10**9, 20 * 10**9):
-        fitted = fit(net, 3072, 4096, engine="winograd", memory=memory, history=10, disk=AMPLE)
+        fitted = choose_layout(
+            net, 3072, 4096, engine="winograd", memory=memory, history=10, disk=AMPLE
+        )
         pixels, tiles = 3072 * 4096, Tiling(net, 3072, 4096, fitted.edge or 4096)
-        pairs = PAIR * pixels * 10 * fitted.pairs_in_memory
+        pairs = PAIR * pixels * 10 * fitted.history_in_memory
         window = 950 * int(np.prod(tiles.largest_window()))
-        assert FIXED + VECTORS * pixels + pairs + window + fitted.shelf <= memory
-        if fitted.pairs_in_memory and fitted.shelf > 10**10:
+        assert FIXED + VECTORS * pixels + pairs + window + fitted.spill_memory <= memory
+        if fitted.history_in_memory and fitted.spill_memory > 10**10:
             assert on_disk(fitted, tiles, recalls=True) == 0
 
 
@@ -401,38 +438,42 @@ def test_a_budget_that_cannot_be_met_names_the_smallest_that_can() -> None:
     net = network("max")
     arguments = {"engine": "winograd", "history": 10, "disk": AMPLE}
     with pytest.raises(OptionError, match=r"1\.0GB .*4096×3072.*--memory .* 1\.\dGB") as error:
-        fit(net, 3072, 4096, memory=10**9, **arguments)  # type: ignore[arg-type]
+        choose_layout(net, 3072, 4096, memory=10**9, **arguments)  # type: ignore[arg-type]
     named = float(str(error.value).rsplit(" ", 1)[1].removesuffix("GB"))
-    assert fit(net, 3072, 4096, memory=int(named * 1e9), **arguments).edge is not None  # type: ignore[arg-type]
-    with pytest.raises(OptionError, match="onnx computes images whole"):
-        fit(net, 3072, 4096, memory=10**9, engine="onnx", history=10, disk=AMPLE)
+    assert choose_layout(net, 3072, 4096, memory=int(named * 1e9), **arguments).edge is not None  # type: ignore[arg-type]
+    with pytest.raises(OptionError, match="engine onnx cannot compute tiles"):
+        choose_layout(net, 3072, 4096, memory=10**9, engine="onnx", history=10, disk=AMPLE)
 
 
 def test_the_history_is_as_long_as_memory_or_disk_have_room_for() -> None:
     net, pixels = network("max"), 3072 * 4096
 
-    def fitted(memory: int, disk: int) -> Fit:
-        return fit(net, 3072, 4096, engine="winograd", memory=memory, history=10, disk=disk)
+    def fitted(memory: int, disk: int) -> Layout:
+        return choose_layout(
+            net, 3072, 4096, engine="winograd", memory=memory, history=10, disk=disk
+        )
 
-    assert (fitted(3 * 10**9, AMPLE).history, fitted(3 * 10**9, AMPLE).pairs_in_memory) == (
+    assert (fitted(3 * 10**9, AMPLE).history, fitted(3 * 10**9, AMPLE).history_in_memory) == (
         10,
         False,
     )
     room = (PAIR * 7 + TARGETS + START) * pixels
     some = fitted(3 * 10**9, room)
-    assert (some.history, some.pairs_in_memory) == (7, False)
+    assert (some.history, some.history_in_memory) == (7, False)
     assert on_disk(some, Tiling(net, 3072, 4096, some.edge or 0), recalls=False) <= room
     # 24 GB hold the image whole, 8 GB in tiles with all pairs beside them.
     there = fitted(8 * 10**9, 0)
-    assert (there.history, there.pairs_in_memory) == (10, True)
-    with pytest.raises(OptionError, match=r"room for 2 steps .* 3 are the least; make 1\.0GB free"):
+    assert (there.history, there.history_in_memory) == (10, True)
+    with pytest.raises(
+        OptionError, match=r"room for 2 pairs .* needs at least 3; make 1\.0GB free"
+    ):
         fitted(3 * 10**9, room - 5 * PAIR * pixels)
 
 
 def test_a_scheduler_in_the_process_counts() -> None:
     arguments: dict[str, Any] = {"engine": "winograd", "history": 10, "disk": AMPLE, "edge": 1024}
     fits = [
-        fit(network("max"), 3072, 4096, memory=4 * 10**9, scheduler=there, **arguments)
+        choose_layout(network("max"), 3072, 4096, memory=4 * 10**9, scheduler=there, **arguments)
         for there in (False, True)
     ]
-    assert fits[0].shelf - fits[1].shelf == 32 * 3072 * 4096
+    assert fits[0].spill_memory - fits[1].spill_memory == 32 * 3072 * 4096

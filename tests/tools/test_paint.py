@@ -1,40 +1,29 @@
-"""tools/paint.py: the image that a seed paints, and what it says when it cannot."""
+"""tools/paint.py: the image that a seed paints, and its error messages."""
 
-import importlib.util
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
+from tools.paint import main
+from tools.painting.canvas import Canvas
+from tools.painting.fields import Frame
+from tools.painting.flows import Flow, Swirl, add_swirls
+from tools.painting.palettes import colours_at, pigments
+from tools.painting.scenes import paint
+from tools.painting.strokes import Stroke
 
 PROGRAM = Path(__file__).parents[2] / "tools" / "paint.py"
 
 
-@pytest.fixture(scope="module")
-def paint() -> Iterator[ModuleType]:
-    spec = importlib.util.spec_from_file_location("paint", PROGRAM)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["paint"] = module  # where dataclasses look their module up
-    try:
-        spec.loader.exec_module(module)
-        yield module
-    finally:
-        del sys.modules["paint"]
-
-
 @pytest.fixture(scope="module", params=["night", "meadow"])
-def luminance(paint, request):
-    return image(paint, request.param, width=64, height=48).mean(axis=2)
+def luminance(request):
+    return image(request.param, width=64, height=48).mean(axis=2)
 
 
-def image(paint, theme="night", seed=7, width=40, height=32):
-    frame = paint.Frame(width, height, np.random.default_rng(seed))
-    return np.asarray(paint.paint(frame, theme))
+def image(theme="night", seed=7, width=40, height=32):
+    return np.asarray(paint(Frame(width, height, np.random.default_rng(seed)), theme))
 
 
 def run(*arguments):
@@ -54,14 +43,14 @@ def test_a_seed_paints_the_same_bytes_in_two_processes(tmp_path):
     assert (tmp_path / "one.png").read_bytes() == (tmp_path / "two.png").read_bytes()
 
 
-def test_another_seed_paints_another_image(paint):
-    one, other = image(paint, seed=7).astype(float), image(paint, seed=8).astype(float)
+def test_another_seed_paints_another_image():
+    one, other = image(seed=7).astype(float), image(seed=8).astype(float)
     assert np.abs(one - other).mean() > 10
 
 
 @pytest.mark.parametrize(("width", "height"), [(16, 16), (32, 20), (20, 32)])
-def test_the_image_has_the_size_asked_for(paint, width, height):
-    assert image(paint, width=width, height=height).shape == (height, width, 3)
+def test_the_image_has_the_size_asked_for(width, height):
+    assert image(width=width, height=height).shape == (height, width, 3)
 
 
 def relief(luminance, block):
@@ -76,28 +65,28 @@ def test_an_image_has_relief_at_every_scale(luminance, block):
     assert relief(luminance, block) > 12
 
 
-def test_a_smooth_wash_has_no_such_relief():
+def test_a_smooth_gradient_has_no_such_relief():
     wash = np.linspace(0, 255, 64)[:, None].repeat(80, axis=1)
     assert relief(wash, 1) < 5
 
 
-def test_no_tile_of_an_image_is_a_plain_wash(luminance):
+def test_no_part_of_an_image_is_a_plain_wash(luminance):
     assert luminance.reshape(3, 16, 4, 16).std(axis=(1, 3)).min() > 10
 
 
-def test_the_night_is_blue_above_and_golden_below(paint):
-    colours = image(paint).astype(float)
+def test_the_night_is_blue_above_and_golden_below():
+    colours = image().astype(float)
     above, below = colours[:8].mean(axis=(0, 1)), colours[-4:].mean(axis=(0, 1))
     assert above[2] > above[0] + 30
     assert below[0] > below[2] + 60
 
 
-def test_a_broad_stroke_covers_its_spine_and_nothing_beyond_its_width(paint):
-    frame = paint.Frame(60, 40, np.random.default_rng(0))
-    canvas = paint.Canvas(frame, np.zeros(3, np.float32))
+def test_a_broad_stroke_covers_its_spine_and_nothing_beyond_its_width():
+    frame = Frame(60, 40, np.random.default_rng(0))
+    canvas = Canvas(frame, np.zeros(3, np.float32))
     spine = np.array([[10, 20], [30, 20], [50, 20]], np.float32)
     red = np.array([1, 0, 0], np.float32)
-    canvas.lay(paint.Stroke(spine, 12.0, 1.0, red, red, np.array([3, 5])))
+    canvas.draw(Stroke(spine, 12.0, 1.0, red, red, np.array([3, 5])))
     painted = canvas.colour[..., 0]
     assert painted[20, 12:40].min() > 0.5
     assert painted[:12].max() == 0
@@ -105,19 +94,19 @@ def test_a_broad_stroke_covers_its_spine_and_nothing_beyond_its_width(paint):
     assert canvas.colour[..., 1:].max() == 0
 
 
-def test_a_swirl_turns_the_flow_around_its_centre(paint):
-    frame = paint.Frame(101, 101, np.random.default_rng(0))
-    calm = paint.Flow.at_angle(frame.full(0))
-    swirl = paint.Swirl((50 / 101, 50 / 101), radius=200 / frame.scale, turn=50.0)
-    flow = paint.stirred(frame, calm, [swirl])
+def test_a_swirl_turns_the_flow_around_its_centre():
+    frame = Frame(101, 101, np.random.default_rng(0))
+    calm = Flow.at_angle(frame.full(0))
+    swirl = Swirl((50 / 101, 50 / 101), radius=200 / frame.scale, turn=50.0)
+    flow = add_swirls(frame, calm, [swirl])
     assert flow.v[50, 70] == pytest.approx(1, abs=0.01)  # right of the centre: downward
     assert flow.v[50, 30] == pytest.approx(-1, abs=0.01)
     assert flow.u[70, 50] == pytest.approx(-1, abs=0.01)  # below the centre: leftward
 
 
-def test_a_palette_is_read_from_dark_to_light(paint):
-    palette = paint.pigments("000000 808080 ffffff")
-    colours = paint.mixed(palette, np.array([-1, 0, 0.5, 1, 2], np.float32))
+def test_a_palette_is_read_from_dark_to_light():
+    palette = pigments("000000 808080 ffffff")
+    colours = colours_at(palette, np.array([-1, 0, 0.5, 1, 2], np.float32))
     assert colours[:, 0] == pytest.approx([0, 0, 128 / 255, 1, 1])
 
 
@@ -127,7 +116,7 @@ def test_a_palette_is_read_from_dark_to_light(paint):
         (("--width", "0", "-o", "x.png"), "0 is not from 16 to 4096 pixels"),
         (("--height", "-5", "-o", "x.png"), "-5 is not from 16 to 4096 pixels"),
         (("--width", "wide", "-o", "x.png"), "wide is not from 16 to 4096 pixels"),
-        (("--seed", "1.5", "-o", "x.png"), "1.5 is not a number from 0 up"),
+        (("--seed", "1.5", "-o", "x.png"), "1.5 is not a whole number of at least 0"),
         (("--theme", "fog", "-o", "x.png"), "fog"),
         (("-o", "no/such/folder/x.png"), "is not a folder"),
         (("-o", "x.gif"), "does not end in .png or .jpg"),
@@ -135,12 +124,12 @@ def test_a_palette_is_read_from_dark_to_light(paint):
     ],
 )
 def test_a_bad_argument_ends_in_one_line_and_code_2(
-    paint, monkeypatch, capsys, tmp_path, arguments, words
+    monkeypatch, capsys, tmp_path, arguments, words
 ):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["paint", *arguments])
     with pytest.raises(SystemExit) as stop:
-        paint.main()
+        main()
     out, err = capsys.readouterr()
     assert stop.value.code == 2
     assert words in err
@@ -149,7 +138,7 @@ def test_a_bad_argument_ends_in_one_line_and_code_2(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_place_that_cannot_be_written_ends_in_one_line_and_code_2(tmp_path):
+def test_an_output_that_cannot_be_written_ends_in_one_line_and_code_2(tmp_path):
     (tmp_path / "taken.png").mkdir()
     done = run("--width", 16, "--height", 16, "-o", tmp_path / "taken.png")
     assert done.returncode == 2

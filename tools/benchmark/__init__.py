@@ -2,21 +2,22 @@
 
     python -m tools.benchmark [--sizes 256 512 1024] [--rounds 3] [--threads 2] [--output FOLDER]
 
-from the repository's root. Every contender is measured alone in a process of its own, because
-idle threads of one runtime would slow the other down, and the processes alternate, because
-machines drift. What cannot run (no PyTorch, no compiler for torch.compile) is reported with its
-reason and the others go on; contenders that disagree about the loss or its gradient end the run.
+Run it from the repository's root. Every contender runs alone in a process of its own, because idle
+threads of one runtime would slow down another. The processes alternate, because the speed of a
+machine drifts. A contender that cannot run (no PyTorch, no compiler for torch.compile) is reported
+with the reason, and the others go on. If contenders disagree about the loss or its gradient, the
+run ends.
 
-The parts, in the order in which a run meets them:
+The modules, in the order in which a run uses them:
 
-    contenders    who takes part, and how each evaluates the objective
-    engines       gramstyle's own: built as `gramstyle transfer` builds them
-    pytorch       the same objective as users of PyTorch write it; the only `import torch`
-    worker        what runs in a contender's own process; prints one line of JSON
+    contenders    the contenders, and what they provide
+    running       the whole run: sizes, rounds, checks, the optimisation
+    processes     starts the worker processes in turn
+    worker        runs in a contender's own process; prints one line of JSON
+    engines       gramstyle's engines, built as `gramstyle transfer` builds them
+    pytorch       the same objective in PyTorch; the only `import torch`
     measuring     seconds, memory, the machine's matrix product
-    processes     starts the workers in turn
     summary       medians, ratios, agreement, the time to reach a loss
-    report        Markdown and a plot
-    running       all of it, in order
     machine       processor and versions
+    report        Markdown and a plot
 """

@@ -1,4 +1,4 @@
-"""Parse, measure, write; see the package's docstring for what is measured."""
+"""The command line: parse, measure, write. The package's docstring says what is measured."""
 
 import argparse
 import json
@@ -16,7 +16,7 @@ from gramstyle.system.machine import available_threads
 
 from . import contenders, report
 from .processes import ROOT
-from .running import Settings, measured
+from .running import Settings, measure
 from .summary import DisagreementError
 
 SAMPLES = ROOT / "docs" / "samples"
@@ -29,19 +29,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         output.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix="gramstyle-benchmark-") as folder:
-            figures = measured(Settings(**chosen), cache=Path(folder), tell=say)
+            figures = measure(Settings(**chosen), folder=Path(folder), log=log)
         write(figures, output)
     except DisagreementError as error:
-        say(f"benchmark: {error}")
+        log(f"benchmark: {error}")
         return 1
     except (GramstyleError, OSError) as error:
-        say(f"benchmark: {error}")
+        log(f"benchmark: {error}")
         return 2
     return 0 if figures["evaluations"] or figures["optimisation"]["results"] else 1
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    everyone = list({**contenders.evaluations(), **contenders.optimisations()})
+    names = list({**contenders.evaluations(), **contenders.optimisations()})
     parser = argparse.ArgumentParser(
         prog="python -m tools.benchmark",
         description="Measure gramstyle against PyTorch: one evaluation, and the optimisation.",
@@ -53,38 +53,40 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         nargs="*",
         default=(256, 512, 1024),
         metavar="PIXELS",
-        help="edges of the images for one evaluation; none leaves it out",
+        help="edges of the images for one evaluation; without a number, it is left out",
     )
     parser.add_argument(
         "--contenders",
         dest="names",
         nargs="+",
-        choices=everyone,
-        default=everyone,
+        choices=names,
+        default=names,
         metavar="NAME",
-        help=f"of {', '.join(everyone)}",
+        help=f"some of: {', '.join(names)}",
     )
     parser.add_argument(
         "--rounds",
         type=positive,
         default=3,
-        help="processes for each contender; from 1024 pixels on, two at most",
+        help="processes for each contender; at most two from 1024 pixels on",
     )
-    parser.add_argument("--threads", type=positive, default=available_threads(), help="for each")
     parser.add_argument(
-        "--output", type=Path, default=ROOT / "build" / "benchmark", help="a folder"
+        "--threads", type=positive, default=available_threads(), help="for each process"
+    )
+    parser.add_argument(
+        "--output", type=Path, default=ROOT / "build" / "benchmark", help="folder for the results"
     )
     run = parser.add_argument_group("the whole optimisation")
     run.add_argument("--size", type=positive, default=256, help="longer edge in pixels")
     run.add_argument("--iterations", type=natural, default=100, help="0 leaves it out")
     run.add_argument("--optimisation-rounds", type=positive, default=2, help="as --rounds")
-    run.add_argument("--content", type=Path, default=SAMPLES / "chelsea.jpg", help="photograph")
-    run.add_argument("--style", type=Path, default=SAMPLES / "night.jpg", help="painting")
+    run.add_argument("--content", type=Path, default=SAMPLES / "chelsea.jpg", help="content image")
+    run.add_argument("--style", type=Path, default=SAMPLES / "night.jpg", help="style image")
     return parser.parse_args(arguments)
 
 
 def write(figures: dict[str, Any], output: Path) -> None:
-    """Write benchmark.json, .md and .png to a folder and print the Markdown."""
+    """Write benchmark.json, .md and .png to a folder, and print the Markdown."""
     text = report.markdown(figures)
     data = json.dumps(figures, indent=2, allow_nan=False) + "\n"
     print(text)
@@ -93,15 +95,15 @@ def write(figures: dict[str, Any], output: Path) -> None:
     if figures["optimisation"]["results"]:
         try:
             image = drawn(lambda figure: report.plot(figures, figure), width=9, height=4)
-        except GramstyleError as error:  # the numbers stand without it
-            say(f"benchmark: no plot: {error}")
+        except GramstyleError as error:  # the numbers are complete without it
+            log(f"benchmark: no plot: {error}")
         else:
             (output / "benchmark.png").write_bytes(image)
-    say(f"written to {output}")
+    log(f"wrote the results to {output}")
 
 
-def say(line: str) -> None:
-    """Tell of progress where it does not mix with the tables."""
+def log(line: str) -> None:
+    """Print progress to standard error, apart from the tables."""
     print(line, file=sys.stderr, flush=True)
 
 

@@ -1,18 +1,15 @@
-"""Who takes part, and what a contender is once it is built."""
+"""The contenders, and what each one provides once it is built."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
-from typing import Any
 
 from gramstyle.core.arrays import Array
-from gramstyle.errors import OptionError
-from gramstyle.run.options import Options
 
-# Takes the pixels x (3, H, W), 0..255, float64; returns the loss and its gradient by them.
+# The loss and its gradient at the pixels x (3, H, W), 0..255, float64.
 Evaluate = Callable[[Array], tuple[float, Array]]
 
-# What the ratios are to.
+# The contender that ratios refer to.
 BASELINE = "pytorch"
 
 
@@ -23,13 +20,13 @@ class Contender:
     Attributes
     ----------
     name, title
-        As the command line and as the tables call it.
+        Its name on the command line, and its title in the tables.
     module
         The module of this package that builds it.
     imports
-        What it cannot do without, loaded before memory is counted.
+        The packages it needs. They are imported before memory is measured.
     variant
-        What tells it from others of its module: an engine's name, a manner of PyTorch.
+        What distinguishes it within its module: the engine's name, or a way to use PyTorch.
     """
 
     name: str
@@ -39,7 +36,7 @@ class Contender:
     variant: str
 
     def missing(self) -> str | None:
-        """Return why it cannot take part, or None where it can."""
+        """Return why it cannot run, or None if it can."""
         absent = [name for name in self.imports if find_spec(name) is None]
         if not absent:
             return None
@@ -64,67 +61,43 @@ ENGINES = {
     )
 }
 PYTORCH = {
-    way.name: way
-    for way in (
+    each.name: each
+    for each in (
         _pytorch(BASELINE, "PyTorch eager", "eager"),
         _pytorch("channels-last", "PyTorch channels_last", "channels_last"),
         _pytorch("compile", "PyTorch torch.compile", "compile"),
     )
 }
-# The optimisers of PyTorch; gramstyle's engines all have L-BFGS-B.
+# PyTorch's optimisers; all of gramstyle's engines use L-BFGS-B.
 OPTIMISERS = {
-    way.name: way
-    for way in (
+    each.name: each
+    for each in (
         _pytorch("pytorch-wolfe", "PyTorch LBFGS, strong Wolfe", "strong_wolfe"),
         _pytorch("pytorch-fixed", "PyTorch LBFGS, fixed step", "fixed"),
     )
 }
 
 
-def options(engine: str, **chosen: Any) -> Options:
-    """Return the options that choose an engine by its name.
-
-    Raises
-    ------
-    OptionError
-        If there is no such engine.
-    """
-    return Options(**{**chosen, "engine": engine})
-
-
-def engines() -> dict[str, Contender]:
-    """Return those engines that gramstyle has."""
-    return {name: engine for name, engine in ENGINES.items() if _accepted(name)}
-
-
-def _accepted(engine: str) -> bool:
-    try:
-        options(engine)
-    except OptionError:
-        return False
-    return True
-
-
 def evaluations() -> dict[str, Contender]:
     """Return all contenders for one evaluation, in the order of the tables."""
-    return {**engines(), **PYTORCH}
+    return {**ENGINES, **PYTORCH}
 
 
 def optimisations() -> dict[str, Contender]:
     """Return all contenders for the whole optimisation, in the order of the tables."""
-    return {**engines(), **OPTIMISERS}
+    return {**ENGINES, **OPTIMISERS}
 
 
 @dataclass(frozen=True)
 class Built:
-    """A contender that is ready.
+    """A contender that is ready to run.
 
     Attributes
     ----------
     evaluate
         Loss and gradient at an image.
     phases
-        Evaluates once and returns the seconds by phase; None where a contender does not tell.
+        Evaluates once and returns the seconds of each phase; None if it has no phases.
     """
 
     evaluate: Evaluate
@@ -133,7 +106,7 @@ class Built:
 
 @dataclass(frozen=True)
 class Curve:
-    """How a loss fell: the seconds and evaluations since the start, and the loss then."""
+    """A loss curve: for each point, the seconds and evaluations since the start, and the loss."""
 
     seconds: list[float]
     evaluations: list[int]

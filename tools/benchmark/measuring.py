@@ -1,4 +1,4 @@
-"""What a process can say of itself: seconds, memory, and how fast it multiplies matrices."""
+"""What a process measures of itself: seconds, memory, and the speed of matrix products."""
 
 import os
 import resource
@@ -13,10 +13,10 @@ import numpy as np
 def repeated(
     work: Callable[[], object], *, warm_up: int, seconds: float, at_least: int, at_most: int
 ) -> list[float]:
-    """Return how long each run of `work` took, once `warm_up` more have gone before.
+    """Return the seconds that each run of `work` took, after `warm_up` runs that are not counted.
 
-    It is run at least and at most so many times, and within that until `seconds` are over: small
-    images are measured often, large ones do not take all day.
+    The number of runs lies between `at_least` and `at_most`; within these bounds, it runs until
+    `seconds` have passed. Small images are thus measured often, and large ones do not take all day.
     """
     for _ in range(warm_up):
         work()
@@ -29,37 +29,37 @@ def repeated(
 
 
 class Others:
-    """How busy other processes keep the machine's cores, from its creation on."""
+    """The load that other processes put on the machine, from the creation of this object on."""
 
     def __init__(self) -> None:
         self._began, self._busy = time.perf_counter(), _busy_seconds()
         self._own = time.process_time()
 
     def share(self) -> float | None:
-        """Return the share of all cores' time that others took; None where nothing tells."""
+        """Return the fraction of all cores' time that others used; None if unknown."""
         if self._busy is None or (busy := _busy_seconds()) is None:
             return None
         own = time.process_time() - self._own
-        there = (time.perf_counter() - self._began) * (os.cpu_count() or 1)
-        # The system counts in hundredths of a second, so that nothing may come out below 0.
-        return max(0.0, busy - self._busy - own) / there
+        total = (time.perf_counter() - self._began) * (os.cpu_count() or 1)
+        # The system counts in hundredths of a second, so the difference can be below 0.
+        return max(0.0, busy - self._busy - own) / total
 
 
 def _busy_seconds() -> float | None:
-    """Return the time that all cores together have worked since the system started."""
+    """Return the busy seconds of all cores together since the system started."""
     try:
         first = Path("/proc/stat").read_text(encoding="ascii").splitlines()[0]
     except OSError:
         return None
-    # user, nice, system, idle, waiting for input, interrupts, stolen by other machines.
+    # user, nice, system, idle, iowait, irq, softirq, steal
     ticks = [int(count) for count in first.split()[1:9]]
     return float(sum(ticks) - ticks[3] - ticks[4]) / os.sysconf("SC_CLK_TCK")
 
 
 def peak_bytes() -> int:
-    """Return this process's high-water mark of resident memory.
+    """Return the peak of this process's resident memory.
 
-    Linux's `ru_maxrss` is no use in a child: it starts from what its parent held.
+    On Linux, `ru_maxrss` of a child process starts at the memory of its parent, so it is not used.
     """
     try:
         status = Path("/proc/self/status").read_text(encoding="ascii")
@@ -71,9 +71,9 @@ def peak_bytes() -> int:
 
 
 def sgemm_gflops(order: int, *, times: int) -> float:
-    """Return the billions of operations a second of the best of several float32 products.
+    """Return the speed of NumPy's float32 product of two square matrices, the best of several.
 
-    Two square matrices of that order; the threads are those of NumPy's BLAS.
+    The unit is 10⁹ operations per second. NumPy's BLAS chooses the number of threads.
     """
     rng = np.random.default_rng(0)
     left, right = rng.standard_normal((2, order, order), np.float32)

@@ -1,4 +1,4 @@
-"""Workers, each alone in a process of its own, one after the other, in turn."""
+"""Worker processes, which run one at a time and in turn."""
 
 import json
 import os
@@ -12,28 +12,28 @@ from typing import Any
 
 ROOT = Path(__file__).parents[2]
 
-# What a worker says of itself.
+# A worker's measurements.
 Sample = dict[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """What a worker is to do.
+    """A worker's task.
 
     Attributes
     ----------
     kind
         "evaluation", "optimisation" or "sgemm".
     contender
-        Its name; "" for "sgemm".
+        The contender's name; "" for "sgemm".
     size
-        The images' longer edge; the order of the matrices for "sgemm".
+        The longer edge of the images; for "sgemm", the order of the matrices.
     threads
-        How many threads it may have.
+        The number of threads it may use.
     gradient
-        For "evaluation": where to leave the gradient.
+        For "evaluation": the file for the gradient.
     content, style, iterations
-        For "optimisation": the images' files, and how long.
+        For "optimisation": the image files, and the number of iterations.
     """
 
     kind: str
@@ -47,22 +47,22 @@ class Job:
 
 
 class WorkerFailedError(Exception):
-    """A worker could not do its job; the message says why in one line."""
+    """A worker failed; the message says why in one line."""
 
 
 def in_own_process(job: Job, *, cache: Path | None = None) -> Sample:
-    """Do a job in a process of its own and return what it says.
+    """Run a job in a process of its own and return its measurements.
 
     Parameters
     ----------
     cache
-        A folder in which torch.compile may keep what it has compiled. A new one for each run of
-        the benchmark, so that the first process pays and is reported.
+        The folder for torch.compile's cache. Each run of the benchmark uses a new one, so that the
+        time of compiling is measured in the first process.
 
     Raises
     ------
     WorkerFailedError
-        If it fails, or is killed.
+        If the process fails or is killed.
     """
     threads = str(job.threads)
     environment = {
@@ -80,7 +80,7 @@ def in_own_process(job: Job, *, cache: Path | None = None) -> Sample:
     )
     if done.returncode < 0:
         name = signal.Signals(-done.returncode).name
-        raise WorkerFailedError(f"ended by {name}; SIGKILL is what too little memory looks like")
+        raise WorkerFailedError(f"ended by {name}; SIGKILL usually means too little memory")
     if done.returncode > 0:
         raise WorkerFailedError(_last_line(done.stderr) or f"exit code {done.returncode}")
     answer: Sample = json.loads(_last_line(done.stdout))
@@ -95,21 +95,21 @@ def _last_line(text: str) -> str:
 
 @dataclass
 class Samples:
-    """What alternating processes gave.
+    """The measurements of alternating processes.
 
     Attributes
     ----------
     by_round
-        For each round the samples by contender; those that failed are not among them.
+        For each round, the sample of each contender that did not fail.
     failures
-        Why a contender could not go on, by its name.
+        By contender, why it failed.
     """
 
     by_round: list[dict[str, Sample]] = field(default_factory=list)
     failures: dict[str, str] = field(default_factory=dict)
 
     def of(self, contender: str) -> list[Sample]:
-        """Return a contender's samples, one a round."""
+        """Return a contender's samples, one for each round."""
         return [samples[contender] for samples in self.by_round if contender in samples]
 
 
@@ -120,21 +120,21 @@ def alternate(
     *,
     after_round: Callable[[dict[str, Sample]], None] = lambda _: None,
 ) -> Samples:
-    """Let the contenders work in turn, each once a round; every other round in reverse order.
+    """Run the contenders in turn, once in each round; every other round in reverse order.
 
-    What fails is reported and left out of later rounds, and the others go on. `after_round` is
-    told what a round has given, and may raise to end it all.
+    A contender that fails is left out of later rounds. `after_round` is called with the samples of
+    each round; an exception it raises ends the run.
     """
     result = Samples()
     for number in range(rounds):
-        gained: dict[str, Sample] = {}
+        finished: dict[str, Sample] = {}
         for name in list(jobs)[:: -1 if number % 2 else 1]:
             if name in result.failures:
                 continue
             try:
-                gained[name] = work(jobs[name])
+                finished[name] = work(jobs[name])
             except WorkerFailedError as error:
                 result.failures[name] = str(error)
-        after_round(gained)
-        result.by_round.append(gained)
+        after_round(finished)
+        result.by_round.append(finished)
     return result

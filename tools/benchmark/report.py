@@ -1,4 +1,4 @@
-"""The figures as Markdown, and the fall of the loss as a plot."""
+"""The figures as Markdown, and the loss curves as a plot."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,7 +10,7 @@ GB = 1e9
 
 
 def markdown(report: Report) -> str:
-    """Return everything as Markdown, fit for pasting below a heading."""
+    """Return all figures as Markdown that can be pasted below a heading."""
     parts = [_setting(report)]
     if report["evaluations"]:
         parts += [_evaluations(report), _phases(report)]
@@ -72,17 +72,17 @@ def _ratio(ratio: Mapping[str, Any] | None) -> str:
 
 
 def _phases(report: Report) -> str:
-    """One table of seconds by phase: a column for each contender and size that tells."""
-    told = [row for row in report["evaluations"] if row["phases"]]
-    if not told:
+    """Return a table of seconds by phase, with a column for each contender and size."""
+    rows = [row for row in report["evaluations"] if row["phases"]]
+    if not rows:
         return ""
-    names = list(dict.fromkeys(name for row in told for name in row["phases"]))
-    # The sums first, then the layers in the order of the pass.
+    names = list(dict.fromkeys(name for row in rows for name in row["phases"]))
+    # The sums first, then the layers in the order of the backward pass.
     names = [*(n for n in names if " " not in n), *(n for n in names if " " in n)]
-    heads = [f"{row['title']}, {row['size']}" for row in told]
-    lines = [f"| seconds | {' | '.join(heads)} |", "|---" * (len(told) + 1) + "|"]
+    heads = [f"{row['title']}, {row['size']}" for row in rows]
+    lines = [f"| seconds | {' | '.join(heads)} |", "|---" * (len(rows) + 1) + "|"]
     for name in names:
-        cells = [f"{row['phases'][name]:.4f}" if name in row["phases"] else "–" for row in told]
+        cells = [f"{row['phases'][name]:.4f}" if name in row["phases"] else "–" for row in rows]
         lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -91,8 +91,8 @@ def _optimisation(report: Report) -> str:
     run = report["optimisation"]
     first = (
         f"{run['content']} in the style of {run['style']}, {run['width']}×{run['height']}, "
-        f"from the photograph, {run['iterations']} iterations; ratios are to the quickest of "
-        "PyTorch's:"
+        f"starting at the content image, {run['iterations']} iterations; ratios are to the "
+        "fastest of PyTorch's optimisers:"
     )
     times = " | ".join(f"s to {target:.4g} | ratio" for target in run["targets"])
     lines = [
@@ -137,7 +137,7 @@ def plot(report: Report, figure: Any) -> None:
     lowest = min(row["final_loss"] for row in run["results"] if row["final_loss"] is not None)
     by_seconds.set(
         xlabel="seconds", ylabel="L_total", ylim=(lowest / 1.5, highest * 1.5)
-    )  # a line search may look far above the start
+    )  # a line search may evaluate losses far above the start
     by_evaluations.set(xlabel="evaluations")
     by_seconds.legend()
     figure.suptitle(

@@ -1,4 +1,4 @@
-"""A whole run of the benchmark: every size and round, the guard, the optimisation."""
+"""A whole run of the benchmark: all sizes and rounds, the checks, the optimisation."""
 
 import sys
 import time
@@ -20,35 +20,36 @@ from .contenders import BASELINE, Contender
 from .machine import machine, versions
 from .processes import Job, Sample, alternate, in_own_process
 
-# What the report looks like; raised whenever a reader of an older one would stumble.
+# The version of the report's format.
 SCHEMA = 1
 
-# The order of the matrices whose product is the machine's peak: 16 MB each, 17 GFLOP a product.
+# The order of the matrices whose product measures the machine's peak: 16 MB each, 17 GFLOP.
 SGEMM, SGEMM_ORDER = "sgemm", 2048
 
-# From this size on, at most two rounds: an evaluation takes ten seconds.
+# From this size on, two rounds are enough: an evaluation takes ten seconds.
 LARGE, LARGE_ROUNDS = 1024, 2
 
 Work = Callable[[Job], Sample]
-Tell = Callable[[str], None]
+Log = Callable[[str], None]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """What is asked for.
+    """The settings of a run.
 
     Attributes
     ----------
     sizes
-        The edges of the square images at which one evaluation is timed.
+        The edges of the square images for one evaluation.
     names
         The contenders, for one evaluation and for the optimisation.
     rounds, optimisation_rounds
-        How many processes for each contender.
+        The number of processes for each contender.
     threads
-        How many threads each may have.
+        The number of threads for each process.
     size, iterations, content, style
-        The optimisation: longer edge, how long, and the images. 0 iterations leave it out.
+        The optimisation: the longer edge, the number of iterations and the image files. With 0
+        iterations it is left out.
     """
 
     sizes: tuple[int, ...]
@@ -62,20 +63,20 @@ class Settings:
     style: Path
 
 
-def measured(settings: Settings, *, cache: Path, tell: Tell) -> dict[str, Any]:
-    """Run all that is asked for and return the report, ready for JSON.
+def measure(settings: Settings, *, folder: Path, log: Log) -> dict[str, Any]:
+    """Run the benchmark and return the report, ready for JSON.
 
     Parameters
     ----------
-    cache
-        An empty folder for gradients and for what torch.compile keeps.
-    tell
-        Told of each process before it starts.
+    folder
+        An empty folder for gradients and for torch.compile's cache.
+    log
+        Called with a line of text before each process starts.
 
     Raises
     ------
     DisagreementError
-        If contenders do different work.
+        If contenders disagree about the loss or its gradient.
     ImageError, ModelError
         If an image or the network's file cannot be read.
     """
@@ -94,21 +95,21 @@ def measured(settings: Settings, *, cache: Path, tell: Tell) -> dict[str, Any]:
     }
 
     def work(job: Job) -> Sample:
-        tell(" ".join(filter(None, (job.kind, job.contender, f"at {job.size}"))))
-        return in_own_process(job, cache=cache)
+        log(" ".join(filter(None, (job.kind, job.contender, f"at {job.size}"))))
+        return in_own_process(job, cache=folder)
 
-    # What is asked for last is looked at first: the minutes before it would be lost.
-    pair = _pair(settings) if settings.iterations else {}
+    # Read the images first, so that an error does not come after minutes of measuring.
+    images = _images(settings) if settings.iterations else {}
     if settings.sizes:
-        _evaluations(report, settings, cache, work)
+        _evaluations(report, settings, folder, work)
     if settings.iterations:
-        report["optimisation"] = {**pair, **_optimisation(report, settings, work)}
+        report["optimisation"] = {**images, **_optimisation(report, settings, work)}
     report["minutes"] = (time.perf_counter() - began) / 60
     return report
 
 
 def _evaluations(report: dict[str, Any], settings: Settings, folder: Path, work: Work) -> None:
-    rivals = _able(contenders.evaluations(), settings, "evaluation", report)
+    able = _able(contenders.evaluations(), settings, "evaluation", report)
     by_size = {}
     for size in settings.sizes:
         jobs = {
@@ -119,20 +120,20 @@ def _evaluations(report: dict[str, Any], settings: Settings, folder: Path, work:
                 threads=settings.threads,
                 gradient=str(folder / f"{name}.npy"),
             )
-            for name in rivals
+            for name in able
         }
         jobs[SGEMM] = Job(kind="sgemm", size=SGEMM_ORDER, threads=settings.threads)
         rounds = settings.rounds if size < LARGE else min(settings.rounds, LARGE_ROUNDS)
-        by_size[size] = alternate(jobs, rounds, work, after_round=partial(_agree, folder))
-        _note_failures(by_size[size].failures, rivals, f"evaluation at {size}", report)
+        by_size[size] = alternate(jobs, rounds, work, after_round=partial(check_agreement, folder))
+        _note_failures(by_size[size].failures, able, f"evaluation at {size}", report)
     peaks = [s["gflops"] for samples in by_size.values() for s in samples.of(SGEMM)]
     if peaks:
         report["sgemm"] = {"order": SGEMM_ORDER, "gflops": max(peaks), "by_process": peaks}
     network = read_model(locate_model()).network.until(_layers())
     for size, samples in by_size.items():
-        # Backward takes as many operations as forward.
+        # The backward pass takes as many operations as the forward pass.
         operations = 2 * sum(network.operations(size, size).values())
-        for name, contender in rivals.items():
+        for name, contender in able.items():
             if samples.of(name):
                 figures = summary.evaluation_figures(
                     samples,
@@ -146,25 +147,31 @@ def _evaluations(report: dict[str, Any], settings: Settings, folder: Path, work:
 
 
 def _layers() -> tuple[str, ...]:
-    """Return the layers that the evaluation looks at."""
+    """Return the layers that the loss terms of an evaluation look at."""
     options = Options()
-    return (options.content_layer, *options.style_layers)
+    return (*options.content_layers, *options.style_layers)
 
 
-def _agree(folder: Path, gained: dict[str, Sample]) -> None:
-    """Let a round pass only where all contenders found one loss and one gradient."""
-    rivals = {name: sample for name, sample in gained.items() if "loss" in sample}
-    if not rivals:
+def check_agreement(folder: Path, samples: dict[str, Sample]) -> None:
+    """Check that all contenders found the same loss and gradient; note the gradients' distances.
+
+    Raises
+    ------
+    DisagreementError
+        If they did not.
+    """
+    losses = {name: sample["loss"] for name, sample in samples.items() if "loss" in sample}
+    if not losses:
         return
-    reference = BASELINE if BASELINE in rivals else next(iter(rivals))
-    summary.check_losses({n: s["loss"] for n, s in rivals.items()}, reference=reference)
-    gradients = {name: np.load(folder / f"{name}.npy") for name in rivals}
+    reference = BASELINE if BASELINE in losses else next(iter(losses))
+    summary.check_losses(losses, reference=reference)
+    gradients = {name: np.load(folder / f"{name}.npy") for name in losses}
     for name, distance in summary.check_gradients(gradients, reference=reference).items():
-        gained[name]["gradient_distance"] = distance
+        samples[name]["gradient_distance"] = distance
 
 
-def _pair(settings: Settings) -> dict[str, Any]:
-    """Return what the report says of the images; raises ImageError if one cannot be read."""
+def _images(settings: Settings) -> dict[str, Any]:
+    """Return the report's entries for the images; raises ImageError if one cannot be read."""
     image = read_image(settings.content)
     read_image(settings.style)
     width, height = fitted_size(image.width, image.height, settings.size)
@@ -178,7 +185,7 @@ def _pair(settings: Settings) -> dict[str, Any]:
 
 
 def _optimisation(report: dict[str, Any], settings: Settings, work: Work) -> dict[str, Any]:
-    runners = _able(contenders.optimisations(), settings, "optimisation", report)
+    able = _able(contenders.optimisations(), settings, "optimisation", report)
     jobs = {
         name: Job(
             kind="optimisation",
@@ -189,28 +196,29 @@ def _optimisation(report: dict[str, Any], settings: Settings, work: Work) -> dic
             style=str(settings.style.resolve()),
             iterations=settings.iterations,
         )
-        for name in runners
+        for name in able
     }
-    samples = alternate(jobs, settings.optimisation_rounds, work, after_round=_start_alike)
-    _note_failures(samples.failures, runners, "optimisation", report)
+    samples = alternate(jobs, settings.optimisation_rounds, work, after_round=_check_starts)
+    _note_failures(samples.failures, able, "optimisation", report)
     figures = summary.optimisation_figures(
-        samples, list(runners), baselines=list(contenders.OPTIMISERS)
+        samples, list(able), baselines=list(contenders.OPTIMISERS)
     )
     for row in figures["results"]:
-        row["title"] = runners[row["contender"]].title
+        row["title"] = able[row["contender"]].title
     return figures
 
 
-def _start_alike(gained: dict[str, Sample]) -> None:
-    if gained:
-        starts = {name: sample["losses"][0] for name, sample in gained.items()}
+def _check_starts(samples: dict[str, Sample]) -> None:
+    """Check that all optimisations start at the same loss."""
+    if samples:
+        starts = {name: sample["losses"][0] for name, sample in samples.items()}
         summary.check_losses(starts, reference=next(iter(starts)))
 
 
 def _able(
     known: Mapping[str, Contender], settings: Settings, what: str, report: dict[str, Any]
 ) -> dict[str, Contender]:
-    """Return those that were chosen and can run, and note why others cannot."""
+    """Return the chosen contenders that can run, and report why others cannot."""
     chosen = {name: each for name, each in known.items() if name in settings.names}
     missing = {name: why for name, each in chosen.items() if (why := each.missing())}
     _note_failures(missing, chosen, what, report)

@@ -1,7 +1,7 @@
 """From samples to figures: medians, ratios, agreement, the time to reach a loss.
 
-Machines that others use too are noisy, so a ratio is given three times: of the medians and of
-the minima over all processes, and round by round, where both contenders met the same weather.
+Shared machines are noisy. A ratio is therefore given three times: of the medians over all
+processes, of the minima, and round by round, where both contenders met the same conditions.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,30 +13,30 @@ from numpy.typing import NDArray
 
 from .processes import Sample, Samples
 
-# How far losses may be apart, as a share, and gradients, by their relative Euclidean distance.
-# Two float32 gradients of one objective differ by up to 2e-3 where masks and pool choices flip;
-# one ReLU mask left out makes it more than 0.1.
+# The largest relative difference of losses, and relative Euclidean distance of gradients. Two
+# float32 gradients of one objective differ by up to 2e-3, because ReLU masks and argmaxes flip. A
+# missing ReLU mask makes the distance more than 0.1.
 LOSSES_AGREE, GRADIENTS_AGREE = 1e-3, 5e-3
 
-# A contender whose loss ends above so many times the best one's has not arrived, and does not
-# set the loss that the others' times are read at.
-ARRIVED = 2.0
+# A contender whose final loss is above this multiple of the best one has not converged. It does not
+# count for the loss at which the times of the others are compared.
+CONVERGED = 2.0
 
-# The losses whose times are read: multiples of the worst final loss among those that arrived.
+# The losses at which times are compared, as multiples of the worst converged final loss.
 MARKS = (1.1, 1.0)
 
 
 class DisagreementError(Exception):
-    """Contenders do different work, so their times mean nothing; the message says which."""
+    """Contenders do different work, so their times cannot be compared; the message names them."""
 
 
 def check_losses(losses: Mapping[str, float], *, reference: str) -> None:
-    """Hold every loss against one contender's.
+    """Check every loss against that of one contender.
 
     Raises
     ------
     DisagreementError
-        If one differs by more than LOSSES_AGREE of it, or is not finite.
+        If the relative difference of one is above LOSSES_AGREE, or if it is not finite.
     """
     expected = losses[reference]
     for name, loss in losses.items():
@@ -50,12 +50,12 @@ def check_losses(losses: Mapping[str, float], *, reference: str) -> None:
 def check_gradients(
     gradients: Mapping[str, NDArray[np.float32]], *, reference: str
 ) -> dict[str, float]:
-    """Hold every gradient against one contender's and return how far each is from it, relative.
+    """Check every gradient against that of one contender, and return the relative distances.
 
     Raises
     ------
     DisagreementError
-        If one is further than GRADIENTS_AGREE, relative, or of another shape.
+        If a relative distance is above GRADIENTS_AGREE, or if a shape differs.
     """
     expected, distances = gradients[reference], {}
     for name, gradient in gradients.items():
@@ -63,8 +63,8 @@ def check_gradients(
             raise DisagreementError(
                 f"{name}'s gradient has the shape {gradient.shape}, {reference}'s {expected.shape}"
             )
-        apart = gradient.astype(np.float64) - expected
-        distances[name] = float(np.linalg.norm(apart) / np.linalg.norm(expected))
+        difference = gradient.astype(np.float64) - expected
+        distances[name] = float(np.linalg.norm(difference) / np.linalg.norm(expected))
         if not distances[name] <= GRADIENTS_AGREE:
             raise DisagreementError(
                 f"{name} and {reference} do different work: their gradients are "
@@ -86,9 +86,9 @@ def spread(values: Sequence[float]) -> dict[str, float]:
 
 
 def ratios(samples: Samples, contender: str, baseline: str) -> dict[str, Any] | None:
-    """Return how long a contender takes in units of another: of medians, of minima, by round.
+    """Return the ratios of two contenders' seconds: of the medians, of the minima, by round.
 
-    None where the two never met in one round.
+    None if no round has both.
     """
     pairs = [
         (each[contender]["seconds"], each[baseline]["seconds"])
@@ -119,9 +119,9 @@ def evaluation_figures(
     Parameters
     ----------
     operations
-        How many floating-point operations the convolutions of one evaluation take.
+        The floating-point operations of the convolutions in one evaluation.
     sgemm_gflops
-        What the machine's matrix product reaches; None where that is not known.
+        The speed of the machine's matrix product; None if it is not known.
     """
     runs = samples.of(contender)
     others = samples.of(baseline)
@@ -156,39 +156,39 @@ def evaluation_figures(
 
 
 def median_phases(runs: Sequence[Mapping[str, float]]) -> dict[str, float] | None:
-    """Return the median over processes of each phase's seconds, in the order of the pass."""
+    """Return the median over processes of each phase's seconds."""
     if not runs:
         return None
     return {name: median(run[name] for run in runs) for name in runs[0]}
 
 
 def time_to_reach(seconds: Sequence[float], losses: Sequence[float], target: float) -> float | None:
-    """Return when a loss was first as small as the target; None if it never was."""
+    """Return when the loss first reached the target; None if it never did."""
     return next((s for s, loss in zip(seconds, losses, strict=True) if loss <= target), None)
 
 
 def common_targets(finals: Mapping[str, float]) -> list[float]:
-    """Return the losses at which to compare: MARKS times the worst of those that arrived."""
+    """Return the losses at which to compare times: MARKS times the worst converged final loss."""
     finite = [final for final in finals.values() if np.isfinite(final)]
     best = min(finite)
-    worst = max(final for final in finite if final <= ARRIVED * best)
+    worst = max(final for final in finite if final <= CONVERGED * best)
     return [mark * worst for mark in MARKS]
 
 
 def optimisation_figures(
     samples: Samples, names: Sequence[str], *, baselines: Sequence[str]
 ) -> dict[str, Any]:
-    """Return the targets, and for each contender what it reached and when.
+    """Return the target losses, and for each contender its final loss and its times.
 
-    A contender's losses hardly differ from round to round; seconds do, so those to a target are
-    medians over rounds.
+    A contender's losses hardly differ from round to round, but its seconds do. The time to reach a
+    target is therefore a median over rounds.
 
     Parameters
     ----------
     names
         All contenders, in the order of the table.
     baselines
-        Those of them whose quickest, at each target, the ratios are to.
+        The contenders to compare with: ratios are to the fastest of them at each target.
     """
     runs = {name: samples.of(name) for name in names if samples.of(name)}
     finals = {name: _smallest(each) for name, each in runs.items()}
@@ -200,7 +200,7 @@ def optimisation_figures(
         for name, each in runs.items()
     }
     medians = {name: [_median_or_none(times) for times in by_round[name]] for name in runs}
-    quickest = [
+    fastest = [
         min((t for name in baselines if name in runs and (t := medians[name][i])), default=None)
         for i in range(len(targets))
     ]
@@ -215,7 +215,7 @@ def optimisation_figures(
             "seconds_to_target_by_round": by_round[name],
             "ratio_to_quickest_baseline": [
                 mine / other if mine is not None and other else None
-                for mine, other in zip(medians[name], quickest, strict=True)
+                for mine, other in zip(medians[name], fastest, strict=True)
             ],
             "others": _largest(each),
             "peak_bytes": max(run["peak_bytes"] for run in each),
@@ -234,7 +234,7 @@ def optimisation_figures(
 
 
 def _smallest(runs: Sequence[Sample]) -> float:
-    """Return the smallest loss that every run reached; infinity where one reached none."""
+    """Return the smallest loss that every run reached; infinity if one has no finite loss."""
     return max(
         min((loss for loss in run["losses"] if np.isfinite(loss)), default=float("inf"))
         for run in runs
@@ -242,12 +242,12 @@ def _smallest(runs: Sequence[Sample]) -> float:
 
 
 def _finite(loss: float) -> float | None:
-    """Return a loss as JSON can write it: None where it is not finite."""
+    """Return a loss that JSON can represent: None if it is not finite."""
     return loss if np.isfinite(loss) else None
 
 
 def _largest(runs: Sequence[Sample]) -> float | None:
-    """Return the most that other processes took of the machine during any of the runs."""
+    """Return the largest fraction of the machine that other processes used during a run."""
     return max((run["others"] for run in runs if run["others"] is not None), default=None)
 
 

@@ -1,4 +1,4 @@
-"""What runs in a contender's own process: python -m tools.benchmark.worker JOB, both ways JSON."""
+"""The program of a worker process: python -m tools.benchmark.worker JOB, with JSON in and out."""
 
 import importlib
 import json
@@ -14,20 +14,20 @@ import numpy as np
 
 from gramstyle.core.arrays import Array
 from gramstyle.run.options import Options
-from gramstyle.run.prepare import Plan, plan
+from gramstyle.run.plan import RunPlan, plan_run
 
 from . import contenders
 from .contenders import Built, Contender, Curve
 from .measuring import Others, peak_bytes, repeated, sgemm_gflops
 from .processes import Job
 
-# α and β of the evaluation that is timed: neither term is lost beside the other.
+# α and β of the timed evaluation, chosen so that both terms matter.
 ALPHA, BETA = 1e-3, 1.0
 
-# The first evaluations pay for fresh memory and are not counted; see `measuring.repeated`.
+# The first evaluations allocate memory and are not counted; see `measuring.repeated`.
 WARM_UP, AT_LEAST, AT_MOST, SECONDS = 2, 2, 10, 4.0
 
-# Evaluations with a stopwatch on every phase, on top of those that are timed as a whole.
+# Further evaluations, in which every phase is timed.
 PHASED = 2
 
 
@@ -36,7 +36,7 @@ def main() -> None:
     work = {"evaluation": evaluation, "optimisation": optimisation, "sgemm": sgemm}[job.kind]
     try:
         answer = work(job)
-    except Exception as error:  # whatever stops a contender is its report, in one line
+    except Exception as error:  # report any error in one line
         lines = f"{type(error).__name__}: {error}".splitlines()
         answer = {"error": next(line for line in lines if line.strip())}
     print(json.dumps(answer))
@@ -47,7 +47,7 @@ def sgemm(job: Job) -> dict[str, Any]:
 
 
 def evaluation(job: Job) -> dict[str, Any]:
-    """Time one contender's evaluations, count its memory, keep its loss and gradient."""
+    """Measure one contender's seconds and memory, and record its loss and gradient."""
     contender = contenders.evaluations()[job.contender]
     baseline = memory_with_imports(contender)
     rng = np.random.default_rng(0)
@@ -62,7 +62,7 @@ def evaluation(job: Job) -> dict[str, Any]:
     others = Others()
     seconds = repeated(
         lambda: built.evaluate(x),
-        warm_up=WARM_UP - 1,  # the first is over
+        warm_up=WARM_UP - 1,  # one has run already
         seconds=SECONDS,
         at_least=AT_LEAST,
         at_most=AT_MOST,
@@ -83,7 +83,7 @@ def evaluation(job: Job) -> dict[str, Any]:
 def phases(
     evaluate: Callable[[Array], dict[str, float]] | None, x: Array
 ) -> dict[str, float] | None:
-    """Return the mean seconds of each phase, or None where a contender does not tell."""
+    """Return the mean seconds of each phase, or None if the contender has no phases."""
     if evaluate is None:
         return None
     runs = [evaluate(x) for _ in range(PHASED)]
@@ -96,7 +96,7 @@ def optimisation(job: Job) -> dict[str, Any]:
     baseline = memory_with_imports(contender)
     chosen = options(contender, job, init="content", iterations=job.iterations)
     others = Others()
-    curve = optimise(contender, plan(Path(job.content), Path(job.style), chosen))
+    curve = optimise(contender, plan_run(Path(job.content), Path(job.style), chosen))
     return {
         **asdict(curve),
         "others": others.share(),
@@ -105,26 +105,27 @@ def optimisation(job: Job) -> dict[str, Any]:
     }
 
 
-def build(contender: Contender, planned: Callable[[], Plan]) -> Built:
-    """Make a contender ready for the images of a plan; only what it needs is imported.
+def build(contender: Contender, make_plan: Callable[[], RunPlan]) -> Built:
+    """Build a contender for the images of a plan; imports only what the contender needs.
 
-    The plan is made where it is used up: kept here, it would count as the contender's memory.
+    The plan is made where it is used. A reference to it here would keep its memory alive, which
+    would count as the contender's.
     """
     if contender.module == "pytorch":
         from . import pytorch
 
-        return Built(pytorch.evaluation(planned(), way=contender.variant))
+        return Built(pytorch.evaluation(make_plan(), variant=contender.variant))
     from . import engines
 
-    return engines.built(planned)
+    return engines.evaluation(make_plan)
 
 
-def optimise(contender: Contender, plan: Plan) -> Curve:
+def optimise(contender: Contender, plan: RunPlan) -> Curve:
     """Run as many iterations as the plan's options say."""
     if contender.module == "pytorch":
         from . import pytorch
 
-        return pytorch.optimise(plan, way=contender.variant)
+        return pytorch.optimise(plan, variant=contender.variant)
     from . import engines
 
     return engines.optimise(plan)
@@ -136,15 +137,17 @@ def memory_with_imports(contender: Contender) -> int:
     return peak_bytes()
 
 
-def random_plan(contender: Contender, job: Job, p: Array, a: Array) -> Plan:
+def random_plan(contender: Contender, job: Job, p: Array, a: Array) -> RunPlan:
     content, style = (image.transpose(1, 2, 0) / 255 for image in (p, a))
-    return plan(content, style, options(contender, job, alpha=ALPHA, beta=BETA))
+    return plan_run(content, style, options(contender, job, alpha=ALPHA, beta=BETA))
 
 
 def options(contender: Contender, job: Job, **chosen: Any) -> Options:
-    """Return what all contenders are asked; PyTorch's take their settings from an engine's."""
-    engine = contender.variant if contender.module == "engines" else "numpy"
-    return contenders.options(engine, size=job.size, threads=job.threads, pooling="max", **chosen)
+    """Return the options of a contender; those of PyTorch are based on the engine numpy's."""
+    engine: Any = contender.variant if contender.module == "engines" else "numpy"
+    return Options(
+        engine=engine, size=job.size, scales=1, threads=job.threads, pooling="max", **chosen
+    )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Is this the same network? Two model files compared layer by layer."""
+"""Compare two networks layer by layer, to tell whether they are the same."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,15 +7,14 @@ import numpy as np
 
 from gramstyle.core.arrays import Array
 from gramstyle.core.network import Convolution
-from gramstyle.core.preprocessing import Preprocessing
 from gramstyle.engines.onnx_session import Session
 from gramstyle.errors import ModelError
 from gramstyle.images import Image, resize
 from gramstyle.model import Model
 from gramstyle.system.machine import available_threads
 
-# Rounding in float32 and in ONNX Runtime's order of summation stays below the first; what 8-bit
-# codebooks do to VGG-19 stays below the second (docs/weights.md has the measurements).
+# Rounding in float32 and in ONNX Runtime's order of summation causes differences below the first
+# number; 8-bit codebooks, differences below the second (measured in docs/weights.md).
 ROUNDING, QUANTISING = 1e-3, 0.1
 
 SAMPLE = 256  # edge of the sample image, in pixels
@@ -25,19 +24,19 @@ SEED = 19
 
 @dataclass(frozen=True)
 class LayerDifference:
-    """How far a layer of B is from the same layer of A; each number is relative to A's.
+    """The relative differences between a layer of A and the same layer of B.
 
     Attributes
     ----------
     name
         The layer's name.
     weights, biases
-        ‖B − A‖ / ‖A‖, the first layer's weights in terms of the pixels, red, green, blue, 0..255.
+        ‖B − A‖ / ‖A‖; the first layer's weights are compared as applied to red, green and blue
+        pixels in 0..255.
     responses
-        The same for the responses to the sample image.
+        ‖B − A‖ / ‖A‖ of the responses to the sample image.
     directions
-        The same once every filter of B has the scale that suits A best: 0 where filters were
-        only rescaled.
+        The same after the best rescaling of each filter of B; 0 if filters were only rescaled.
     """
 
     name: str
@@ -49,14 +48,14 @@ class LayerDifference:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two networks compared.
+    """The comparison of two networks.
 
     Attributes
     ----------
     layers
-        The convolutions, from the image upwards.
+        The differences of the convolutions, from the first to the last.
     verdict
-        One sentence.
+        One sentence that summarises them.
     """
 
     layers: tuple[LayerDifference, ...]
@@ -66,26 +65,26 @@ class Comparison:
 def compare_models(
     a: Model, b: Model, image: Image | None = None, *, threads: int | None = None
 ) -> Comparison:
-    """Compare two networks, each seeing the image in its own way, with max pooling.
+    """Compare two networks, each with its own preprocessing, with max pooling.
 
     Parameters
     ----------
     a, b
         The models.
     image
-        What both look at; without one a drawn sample of 256×256 pixels.
+        The image to run both networks on; if None, `sample_image`.
     threads
-        How many processor cores to use; None takes all that this process may run on.
+        Number of processor cores to use; if None, all that are available to this process.
 
     Raises
     ------
     ModelError
-        If they have not the same layers of the same shapes.
+        If their layers differ in name or shape.
     ImageError
         If the image is too small for them.
     """
     image = sample_image() if image is None else image
-    _check_alike(a, b)
+    _check_architectures(a, b)
     pairs = list(zip(_convolutions(a), _convolutions(b), strict=True))
     of_a, of_b = (_responses(model, image, threads) for model in (a, b))
     layers = tuple(
@@ -102,7 +101,7 @@ def compare_models(
 
 
 def sample_image() -> Image:
-    """Return an image with structure at every scale, the same one every time."""
+    """Return a random image of 256×256 pixels with structure at every scale; always the same."""
     rng = np.random.default_rng(SEED)
     octaves = [
         resize(Image(rng.uniform(0, 255, (n, n, 3)).astype(np.float32)), SAMPLE, SAMPLE).pixels
@@ -111,7 +110,7 @@ def sample_image() -> Image:
     return Image(np.mean(octaves, axis=0, dtype=np.float32))
 
 
-def _check_alike(a: Model, b: Model) -> None:
+def _check_architectures(a: Model, b: Model) -> None:
     shapes_a, shapes_b = (
         {layer.name: getattr(layer, "W", np.empty(0)).shape for layer in model.network.layers}
         for model in (a, b)
@@ -121,7 +120,7 @@ def _check_alike(a: Model, b: Model) -> None:
             found = [
                 f"{_shape(s.get(name))} in {m.path}" for s, m in ((shapes_a, a), (shapes_b, b))
             ]
-            raise ModelError(f"these are two architectures: {name} is {' and '.join(found)}")
+            raise ModelError(f"the architectures differ: {name} is {' and '.join(found)}")
 
 
 def _shape(shape: tuple[int, ...] | None) -> str:
@@ -143,17 +142,15 @@ def _responses(model: Model, image: Image, threads: int | None) -> Mapping[str, 
 
 
 def _weights(convolution: Convolution, model: Model, *, first: bool) -> Array:
-    """Return a layer's weights; those of the first in terms of the pixels."""
-    return _by_pixels(convolution.W, model.preprocessing) if first else convolution.W
-
-
-def _by_pixels(W: Array, preprocessing: Preprocessing) -> Array:
-    scaled = W * np.asarray(preprocessing.scale, np.float64)[:, None, None]
-    return scaled[:, ::-1] if preprocessing.channels == "BGR" else scaled
+    """Return a layer's weights; those of the first layer as applied to pixels."""
+    if not first:
+        return convolution.W
+    scaled = convolution.W * np.asarray(model.preprocessing.scale, np.float64)[:, None, None]
+    return scaled[:, ::-1] if model.preprocessing.channels == "BGR" else scaled
 
 
 def _relative(a: Array, b: Array) -> float:
-    """‖b − a‖ / ‖a‖, 0 where both are 0."""
+    """Return ‖b − a‖ / ‖a‖, or 0 if both are 0."""
     difference = np.linalg.norm((b.astype(np.float64) - a).ravel())
     size = np.linalg.norm(a.astype(np.float64).ravel())
     if difference == 0:
@@ -162,7 +159,7 @@ def _relative(a: Array, b: Array) -> float:
 
 
 def _direction(of_a: Array, of_b: Array) -> float:
-    """Root mean square over the filters of the sine between their responses in A and in B."""
+    """Return the root mean square, over filters, of the sine between their responses in A and B."""
     a, b = (F.reshape(len(F), -1).astype(np.float64) for F in (of_a, of_b))
     aa, bb, ab = ((p * q).sum(axis=1) for p, q in ((a, a), (b, b), (a, b)))
     silent = (aa == 0) & (bb == 0)
@@ -177,12 +174,12 @@ def _verdict(layers: tuple[LayerDifference, ...]) -> str:
     responses = max(layer.responses for layer in layers)
     directions = max(layer.directions for layer in layers)
     if responses < ROUNDING:
-        return f"the same network but for rounding: responses differ by {responses:.1e} at most"
+        return f"the same network except for rounding: responses differ by at most {responses:.1e}"
     if directions < ROUNDING:
         return "the same network with its filters rescaled"
     if responses < QUANTISING:
         return (
-            f"much the same network: responses differ by {responses:.1%} at most, as when weights "
-            "are quantised"
+            f"nearly the same network: responses differ by at most {responses:.1%}, as after "
+            "quantising the weights"
         )
     return f"another network: responses differ by up to {responses:.0%}"

@@ -1,9 +1,10 @@
-"""The paper's normalised network: every filter's mean activation over images and positions is 1.
+"""Normalise a network as the paper does: each filter's mean activation becomes 1.
 
-Convolution, ReLU and both poolings are homogeneous: a filter whose weights and bias are divided
-by its mean μ > 0 responds F / μ, and the next layer undoes that if it multiplies the weights
-that read this filter by μ. So one pass over the images measures every layer at once, and the
-rescaled network's responses are those of the original, each divided by its filter's mean.
+The mean is over all images and positions. Convolution, ReLU and both poolings are homogeneous: a
+filter whose weights and bias are divided by its mean μ > 0 has the responses F / μ, and the next
+layer compensates if its weights for this filter are multiplied by μ. One forward pass per image
+therefore measures all layers, and the responses of the rescaled network are those of the
+original, each divided by its filter's mean.
 """
 
 import hashlib
@@ -18,28 +19,28 @@ from gramstyle.core.kernels import Pooling
 from gramstyle.core.network import Convolution
 from gramstyle.engines.onnx_session import Session
 from gramstyle.errors import ImageError, ModelError, OptionError
-from gramstyle.images import SUFFIXES, Image, fitted_size, read_image, resize
+from gramstyle.images import SUFFIXES, fitted_size, read_image, resize
 from gramstyle.model import Model
 from gramstyle.model.known import weights_hash
 from gramstyle.model.pretrained import Pretrained
 from gramstyle.system.machine import available_threads, check_memory
 
-# What the responses of all convolutions take for each pixel of an image, and what copies them.
+# Memory of the responses of all convolutions and their copies, per pixel of an image.
 BYTES_PER_PIXEL = 1600
 
 
 @dataclass(frozen=True, kw_only=True)
-class PassOptions:
-    """How the mean activations are measured.
+class MeasureOptions:
+    """Options for measuring mean activations.
 
     Attributes
     ----------
     size
-        Images whose longer edge is longer are shrunk to it; smaller ones stay as they are.
+        The longer edge in pixels to which larger images are reduced.
     pooling
-        The pooling of the network that is measured, and for which the means will be 1.
+        The pooling of the network during the measurement; with this pooling the means are 1.
     threads
-        How many processor cores to use; None takes all that this process may run on.
+        Number of processor cores to use; if None, all that are available to this process.
     """
 
     size: int = 512
@@ -47,7 +48,7 @@ class PassOptions:
     threads: int | None = None
 
     def __post_init__(self) -> None:
-        """Check the options; raises OptionError."""
+        """Check the options; raise OptionError if one is invalid."""
         if self.size < 1:
             raise OptionError(f"size must be at least 1, not {self.size}")
         if self.pooling not in ("max", "avg"):
@@ -57,15 +58,15 @@ class PassOptions:
 
 
 @dataclass(frozen=True)
-class Passed:
-    """What a callback is told after each image.
+class MeasureProgress:
+    """The state of a measurement, as passed to a callback after each image.
 
     Attributes
     ----------
     done, total
-        How many images have been looked at, of how many.
+        Number of images processed, and of all images.
     image
-        The last of them.
+        The image just processed.
     problem
         Why it was left out, or None if it was used.
     """
@@ -78,36 +79,36 @@ class Passed:
 
 @dataclass(frozen=True)
 class Means:
-    """Mean activations, and what they were measured on.
+    """Mean activations and how they were measured.
 
     Attributes
     ----------
-    of
-        For each convolution the mean of every filter's responses over all positions of all
+    by_layer
+        For each convolution the mean of each filter's responses over all positions of all
         images, float64 (N,).
     images
-        How many images were used.
+        Number of images used.
     sha256
-        One hash over the images' own, whatever their order.
+        One hash of the images' hashes, independent of their order.
     options
-        How it was done.
+        The options of the measurement.
     """
 
-    of: Mapping[str, Array] = field(repr=False)
+    by_layer: Mapping[str, Array] = field(repr=False)
     images: int
     sha256: str
-    options: PassOptions
+    options: MeasureOptions
 
 
 def find_images(paths: Iterable[Path]) -> list[Path]:
-    """Return images that were named, and those in folders that were, each once.
+    """Return the given images and all images in the given folders, each once.
 
-    In a folder, files count as images by their names' endings; hidden ones do not.
+    In folders, images are recognised by their suffixes; hidden files are ignored.
 
     Raises
     ------
     ImageError
-        If something named is not there, or no image is left.
+        If a path does not exist, or there are no images.
     """
     found: dict[Path, None] = {}
     for path in paths:
@@ -122,21 +123,23 @@ def find_images(paths: Iterable[Path]) -> list[Path]:
     for path in found:
         once.setdefault(path.resolve(), path)
     if not once:
-        raise ImageError("there is no image in what was named; name images or their folder")
+        raise ImageError(
+            "there are no images in the given folders; name images, or folders with images"
+        )
     return list(once.values())
 
 
 def mean_activations(
     model: Model,
     images: Sequence[Path],
-    options: PassOptions | None = None,
+    options: MeasureOptions | None = None,
     *,
-    callback: Callable[[Passed], None] | None = None,
+    callback: Callable[[MeasureProgress], None] | None = None,
 ) -> Means:
-    """Measure every filter's mean activation in one pass, one image in memory at a time.
+    """Measure the mean activation of every filter, with one image in memory at a time.
 
-    An image that cannot be read, or is too small for the network, is left out; `callback` is
-    told.
+    Images that cannot be read or are too small for the network are left out; `callback` receives
+    the reason.
 
     Raises
     ------
@@ -145,7 +148,7 @@ def mean_activations(
     ModelError, RuntimeMissingError
         If the network cannot be run.
     """
-    options = PassOptions() if options is None else options
+    options = MeasureOptions() if options is None else options
     convolutions = [c for c in model.network.layers if isinstance(c, Convolution)]
     network = model.network.until([convolutions[-1].name])
     forward = Session(
@@ -156,7 +159,7 @@ def mean_activations(
     sums = {c.name: np.zeros(len(c.b)) for c in convolutions}
     positions = dict.fromkeys(sums, 0)
     digests: list[bytes] = []
-    problem: str | None = "there is none"
+    problem: str | None = "there are no images"
     for done, path in enumerate(images, start=1):
         problem = None
         try:
@@ -172,11 +175,11 @@ def mean_activations(
                 positions[name] += F.shape[1]
             digests.append(digest)
         if callback is not None:
-            callback(Passed(done, len(images), path, problem))
+            callback(MeasureProgress(done, len(images), path, problem))
     if not digests:
         raise ImageError(f"none of {len(images)} images can be used; the last one: {problem}")
     return Means(
-        of={name: total / positions[name] for name, total in sums.items()},
+        by_layer={name: total / positions[name] for name, total in sums.items()},
         images=len(digests),
         sha256=hashlib.sha256(b"".join(sorted(digests))).hexdigest(),
         options=options,
@@ -184,21 +187,22 @@ def mean_activations(
 
 
 def rescaled(convolutions: Iterable[Convolution], means: Mapping[str, Array]) -> list[Convolution]:
-    """W'[n, c] = W[n, c] μ_below[c] / μ[n], b'[n] = b[n] / μ[n]: the same network in other units.
+    """Return the network with each filter's responses divided by its mean μ.
 
-    A filter that never responds keeps its units.
+    W'[n, c] = W[n, c] μ_below[c] / μ[n] and b'[n] = b[n] / μ[n]. A filter that never responds
+    (μ = 0) is not rescaled.
 
     Parameters
     ----------
     convolutions
-        From the image upwards.
+        From the first to the last.
     means
-        μ of each of them, (N,).
+        μ of each layer, (N,).
 
     Raises
     ------
     ModelError
-        If a weight would leave float32's range.
+        If a weight exceeds the range of float32.
 
     Notes
     -----
@@ -213,7 +217,7 @@ def rescaled(convolutions: Iterable[Convolution], means: Mapping[str, Array]) ->
             b = (convolution.b / mean).astype("f4")
         if not (np.isfinite(W).all() and np.isfinite(b).all()):
             raise ModelError(
-                f"a filter of {convolution.name} responds too little to be rescaled; use more "
+                f"a filter of {convolution.name} responds too weakly to be rescaled; use more "
                 "images"
             )
         result.append(Convolution(convolution.name, W, b))
@@ -221,9 +225,9 @@ def rescaled(convolutions: Iterable[Convolution], means: Mapping[str, Array]) ->
     return result
 
 
-def normalised(pretrained: Pretrained, means: Means) -> Pretrained:
-    """Return a network with its filters rescaled, and the record of what they were measured on."""
-    convolutions = tuple(rescaled(pretrained.convolutions, means.of))
+def normalise(pretrained: Pretrained, means: Means) -> Pretrained:
+    """Return a network with rescaled filters, and metadata that describe the measurement."""
+    convolutions = tuple(rescaled(pretrained.convolutions, means.by_layer))
     return Pretrained(
         convolutions=convolutions,
         preprocessing=pretrained.preprocessing,
@@ -238,8 +242,8 @@ def normalised(pretrained: Pretrained, means: Means) -> Pretrained:
     )
 
 
-def _input(path: Path, model: Model, options: PassOptions) -> tuple[Array, bytes]:
-    """Return an image as the network's input v (3, H, V), and its file's hash."""
+def _input(path: Path, model: Model, options: MeasureOptions) -> tuple[Array, bytes]:
+    """Return an image as the network's input v (3, H, V), and the hash of its file."""
     image = read_image(path)
     if max(image.width, image.height) > options.size:
         image = resize(image, *fitted_size(image.width, image.height, options.size))
@@ -249,8 +253,5 @@ def _input(path: Path, model: Model, options: PassOptions) -> tuple[Array, bytes
             digest = hashlib.file_digest(stream, "sha256").digest()
     except OSError as error:
         raise ImageError(f"cannot read {path}: {error.strerror}") from None
-    return model.preprocessing.forward(_as_pixels(image)), digest
-
-
-def _as_pixels(image: Image) -> Array:
-    return np.ascontiguousarray(image.pixels.transpose(2, 0, 1))
+    x = np.ascontiguousarray(image.pixels.transpose(2, 0, 1))
+    return model.preprocessing.forward(x), digest

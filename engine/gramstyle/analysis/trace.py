@@ -1,50 +1,49 @@
-"""One backward pass, looked at step by step: how long the derivative is, and where.
+"""One backward pass, measured layer by layer: how long the derivative is, and where.
 
-The engine's own pass is what runs. It asks its kernels for every step, so kernels that pass each
-call on and measure what goes in and comes out see all of it, and change nothing.
+The engine's own pass runs. It calls its kernels for every step, so kernels that forward each call
+and measure its arguments and its result see all of it, and change nothing.
 """
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from gramstyle.core import layers
 from gramstyle.core.arrays import Array, namespace
 from gramstyle.core.kernels import Area, Kernels, PlainKernels, Pooling
-from gramstyle.core.network import Convolution, Layer, Network
-from gramstyle.core.objective import Evaluation, Objective
+from gramstyle.core.network import AddSeed, Convolution, Layer, Network
+from gramstyle.core.objective import Evaluation, Objective, sizes_in, where_not_finite
+from gramstyle.core.term import PIXELS
 from gramstyle.errors import NonFiniteError, OptionError
-
-# What the row and the term that belong to no style layer are called.
-PIXELS, CONTENT = "pixels", "content"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One layer as the pass crosses it; every length is ‖·‖₂ over all values.
+    """One layer of the pass; every length is ‖·‖₂ over all values.
 
     Attributes
     ----------
     layer
         Its name; "pixels" in the last row.
     shape
-        Of its responses and of every derivative by them, (N, H, V).
+        The shape of its responses and of every derivative by them, (N, H, V).
     response
         ‖F‖; None for the pixels.
     seed
         The length of the derivative of the loss terms that look at this layer, weighted:
-        α · equation 2, β w_l · equation 6, or their sum. None where none does.
+        α · equation 2, β w_l · equation 6, or their sum. None where no term does.
     before
-        ‖dF‖: what has arrived from the layers above, and the seed. ‖dx‖ for the pixels.
+        ‖dF‖: the derivative from the layers above, plus the seed. ‖dx‖ for the pixels.
     after
-        ‖dZ‖: what of dF the ReLU lets through; None for a pooling, which has no ReLU, and for
+        ‖dZ‖: the part of dF that passes the ReLU; None for a pooling, which has no ReLU, and for
         the pixels.
     open
-        The share of the layer's values that are above 0, where the ReLU lets dF through; None
-        as before.
+        The fraction of the layer's values that are above 0, where the ReLU passes dF; None as
+        before.
     seconds
-        How long it took to add the seed and to cross the layer; None for the pixels.
+        The time to add the seed and to compute the layer's backward; None for the pixels.
     """
 
     layer: str
@@ -93,60 +92,73 @@ def trace(objective: Objective, x: Array) -> Trace:
     pooling that a loss term looks at it counts what the ReLU stops in the end.
     """
     if objective.backward is not None:
-        raise OptionError("this engine's pass cannot be looked into; choose the engine numpy")
+        raise OptionError("this engine's pass cannot be traced; choose the engine numpy")
+    responses = objective.responses(x)
+    sums, sizes = objective.sums(x, responses), sizes_in(x, responses)
+    values = objective.values(sums, sizes)
+    if not math.isfinite(values.loss):
+        raise NonFiniteError(where_not_finite(responses))
     recorder = _Recorder(objective.kernels, objective.network.until(objective.layers))
-    evaluation = replace(objective, kernels=recorder).loss_and_gradient(x)
-    gradient = evaluation.gradient
+    add_seed = recorder.timed(
+        objective.seeds(responses, sums, sizes),
+        replace(objective, kernels=PlainKernels()).seeds(responses, sums, sizes),
+        objective.layers,
+    )
+    dv = recorder.network.backward(responses, add_seed, kernels=recorder)
+    carried = objective.preprocessing.backward(dv)
+    gradient = objective.add_pixel_terms(carried, x, sums, sizes)
     length = _length(gradient)
     if not math.isfinite(length):
         raise NonFiniteError(
             "the gradient is not finite; choose smaller --alpha, --beta or --style-weights"
         )
+    of_pixels = any(term.layer == PIXELS for term in objective.terms)
     pixels = Row(
         layer=PIXELS,
         shape=_shape(gradient),
         response=None,
-        seed=None,
+        seed=_length(gradient - carried) if of_pixels else None,
         before=length,
         after=None,
         open=None,
         seconds=None,
     )
     rows = (*recorder.rows, pixels)
+    evaluation = Evaluation.of(values, gradient)
     return Trace(rows, evaluation, sum(row.seconds or 0.0 for row in rows))
 
 
-def terms(objective: Objective, x: Array) -> dict[str, Evaluation]:
+def terms(objective: Objective, x: Array) -> dict[tuple[str, str], Evaluation]:
     """Evaluate each term of the loss alone, weighted as in the whole, at the pixels x (3, H, W).
 
     Returns
     -------
     dict
-        The evaluation of "content", if there is one, and of each style layer by its name. Their
-        gradients sum to the whole objective's.
+        The evaluation of each term by its name and its layer. Their gradients sum to the whole
+        objective's.
 
     Raises
     ------
     NonFiniteError
         If a loss is NaN or infinite.
     """
-    content = [] if objective.content is None else [None]
     return {
-        CONTENT if layer is None else layer: objective.alone(layer).loss_and_gradient(x)
-        for layer in (*content, *objective.style)
+        (term.name, term.layer): objective.alone(term.name, term.layer).loss_and_gradient(x)
+        for term in objective.terms
     }
 
 
 class _Recorder:
-    """Kernels that pass every call on to others and measure the pass on its way.
+    """Kernels that call other kernels and measure each layer of the backward pass.
 
-    An array of the kernels may be overwritten two calls later, so it is measured at once; and
-    since `release` is the last that a pass tells of a layer, that is where its row ends.
+    The kernels may overwrite an array two calls later, so the recorder measures it at once. The
+    backward pass calls `release` last for each layer, so a layer's row ends there.
     """
 
     def __init__(self, kernels: Kernels, network: Network) -> None:
         self._kernels = kernels
-        self._above: list[Layer] = list(network.layers)  # those that the pass has not passed
+        self.network = network
+        self._above: list[Layer] = list(network.layers)  # the pass has not reached these
         self.rows: list[Row] = []
         self._start_row()
 
@@ -160,32 +172,34 @@ class _Recorder:
     def gram(self, F: Array, owned: Area | None = None) -> Array:
         return self._kernels.gram(F, owned)
 
-    def add_style_gradient(
-        self,
-        dF: Array | None,
-        F: Array,
-        G: Array,
-        A: Array,
-        M: int,
-        weight: float,
-        owned: Area | None = None,
-    ) -> Array:
-        self._look_at_seed(dF, PlainKernels().add_style_gradient(None, F, G, A, M, weight, owned))
-        return self._timed(lambda: self._kernels.add_style_gradient(dF, F, G, A, M, weight, owned))
+    def add_style_gradient(self, *arguments: Any) -> Array:
+        return self._kernels.add_style_gradient(*arguments)
 
-    def add_content_gradient(
-        self, dF: Array | None, F: Array, P: Array, weight: float, owned: Area | None = None
-    ) -> Array:
-        self._look_at_seed(dF, PlainKernels().add_content_gradient(None, F, P, weight, owned))
-        return self._timed(lambda: self._kernels.add_content_gradient(dF, F, P, weight, owned))
+    def add_content_gradient(self, *arguments: Any) -> Array:
+        return self._kernels.add_content_gradient(*arguments)
+
+    def add_gradient(self, *arguments: Any) -> Array:
+        return self._kernels.add_gradient(*arguments)
+
+    def timed(self, add_seed: AddSeed, plain: AddSeed, layers_in_use: Sequence[str]) -> AddSeed:
+        """Return `add_seed`, timed; `plain` computes the seed that is measured."""
+
+        def add(name: str, dF: Array | None) -> Array:
+            if name not in layers_in_use:
+                return add_seed(name, dF)
+            self._seed = plain(name, None)
+            self._sum = self._seed if dF is None else dF + self._seed
+            return self._timed(lambda: add_seed(name, dF))
+
+        return add
 
     def convolution_backward(self, dF: Array, F: Array, W: Array) -> Array:
-        self._look_at_arrived(dF)
+        self._measure(dF)
         self._after = _length(layers.relu_backward(dF, F))
         return self._timed(lambda: self._kernels.convolution_backward(dF, F, W))
 
     def pool_backward(self, dY: Array, X: Array, kind: Pooling) -> Array:
-        self._look_at_arrived(dY)
+        self._measure(dY)
         return self._timed(lambda: self._kernels.pool_backward(dY, X, kind))
 
     def release(self, F: Array) -> None:
@@ -210,15 +224,8 @@ class _Recorder:
     def backward_ends(self) -> None:
         self._kernels.backward_ends()
 
-    def _look_at_seed(self, dF: Array | None, seed: Array) -> None:
-        """Take note of a loss term's derivative; dF is what it will be added to."""
-        if self._seed is None:
-            self._seed, self._sum = seed, seed if dF is None else dF + seed
-        else:
-            self._seed, self._sum = self._seed + seed, self._sum + seed
-
-    def _look_at_arrived(self, dF: Array) -> None:
-        """Measure dF; where there is a seed, with the seed's mask, whatever the kernels do."""
+    def _measure(self, dF: Array) -> None:
+        """Measure dF; where there is a seed, with its mask, whether kernels apply it or not."""
         self._before = _length(dF if self._sum is None else self._sum)
 
     def _timed(self, step: Callable[[], Array]) -> Array:

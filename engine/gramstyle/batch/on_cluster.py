@@ -1,4 +1,4 @@
-"""Jobs on the workers of a cluster, each whole on one of them."""
+"""Do jobs on the workers of a cluster, each whole on one worker."""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -6,35 +6,36 @@ from contextlib import closing
 from functools import partial
 from pathlib import Path
 
-from gramstyle.batch.attempt import Outcome, failed, guarded, kept
-from gramstyle.batch.checking import check_whole
-from gramstyle.batch.jobs import Job
+from gramstyle.batch.execute import Outcomes
+from gramstyle.batch.job import Job
+from gramstyle.batch.job_checks import check_whole
+from gramstyle.batch.outcome import Outcome, failed, guarded, reused
 from gramstyle.batch.payload import accept, pack, run_remote
-from gramstyle.batch.running import Outcomes
 from gramstyle.cluster.client import Cluster, Done
+from gramstyle.errors import GramstyleError
 from gramstyle.model import read_model
 
 
 def on_workers(jobs: Sequence[Job], /, *, cluster: Cluster, model: Path) -> Outcomes:
     """Do the jobs on a cluster, one at a time on each worker.
 
-    A job whose image is here is left as it is without asking anybody. The others travel with
-    their images, a few at a time, and are done again elsewhere when their worker dies.
+    Images that can be reused are found here, without a worker. The other jobs are sent with their
+    images, a few at a time; if a worker dies, its job is done again on another one.
 
     Parameters
     ----------
     jobs
-        Those that do not say how many threads to use take the cluster's.
+        Jobs whose options do not name a number of threads take the cluster's.
     cluster
-        From `open_cluster`; it must stay open meanwhile.
+        From `open_cluster`. It must stay open until all outcomes are there.
     model
-        The network's file, which the workers are given.
+        The network's file. The workers receive it.
 
     Raises
     ------
     OptionError
-        If a job asks for a cluster itself; if the cluster is gone, or a worker of it has another
-        version. What is finished then stays.
+        If a job asks for a cluster itself; if the cluster no longer answers; or if a worker has
+        another version. Finished images stay.
     ModelError
         As `read_model` and `Cluster.place_model` do.
     """
@@ -43,25 +44,19 @@ def on_workers(jobs: Sequence[Job], /, *, cluster: Cluster, model: Path) -> Outc
     cluster.place_model(model, network)
     began = time.monotonic()
 
-    def errands() -> Iterator[bytes | Done[Outcome]]:
-        for job in jobs:
-            errand = guarded(job, partial(_errand, job, cluster, model, network))
-            yield Done(errand) if isinstance(errand, Outcome) else errand
+    def payload(job: Job) -> bytes | Outcome:
+        shared = job.with_threads(cluster.threads)
+        return reused(job, model=model) or pack(shared, network=network)
 
-    answers = cluster.map_jobs(run_remote, errands())
+    def payloads() -> Iterator[bytes | Done[Outcome]]:
+        for job in jobs:
+            item = guarded(job, partial(payload, job))
+            yield Done(item) if isinstance(item, Outcome) else item
+
+    answers = cluster.map_jobs(run_remote, payloads())
     with closing(answers):
         for index, answer in answers:
-            if isinstance(answer, Outcome):
-                yield answer
-            elif isinstance(answer, bytes):
-                yield accept(jobs[index], answer)
+            if isinstance(answer, GramstyleError):
+                yield failed(jobs[index], answer, began)
             else:
-                yield failed(jobs[index], str(answer), began)
-
-
-def _errand(job: Job, cluster: Cluster, model: Path, network: str) -> bytes | Outcome:
-    """Return the outcome of a job that there is nothing to do for, or the job as a parcel."""
-    outcome = kept(job, model=model)
-    if outcome is not None:
-        return outcome
-    return pack(job.with_threads(cluster.threads), network=network)
+                yield accept(jobs[index], answer) if isinstance(answer, bytes) else answer

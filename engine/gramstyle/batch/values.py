@@ -1,8 +1,9 @@
-"""What a jobs file says of the options, as `Options`."""
+"""The values of a jobs file as `Options`: their types checked, errors in one line."""
 
 import difflib
 import reprlib
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import fields
 from functools import cache
 from types import UnionType
@@ -13,29 +14,17 @@ from gramstyle.run.options import Options
 
 OPTIONS = tuple(field.name for field in fields(Options))
 
+# The types of TOML values that options have, and what messages call them.
 _WORDS = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
-_MISFIT = object()
 
 
 def options_from(table: Mapping[str, Any]) -> Options:
-    """Return the options that a table of plain values describes.
-
-    Raises
-    ------
-    OptionError
-        If a value is not of the option's type, or makes no sense.
-    """
+    """Return the options that a table of TOML values describes, or raise an OptionError."""
     return Options(**{name: _typed(name, value) for name, value in table.items()})
 
 
 def check_known(names: Iterable[str], known: Iterable[str]) -> None:
-    """Refuse a name that is none of those known, and suggest the nearest.
-
-    Raises
-    ------
-    OptionError
-        With the name.
-    """
+    """Refuse a name that is not known, and suggest the nearest one that is."""
     known = sorted(known)
     for name in names:
         if name not in known:
@@ -45,22 +34,13 @@ def check_known(names: Iterable[str], known: Iterable[str]) -> None:
 
 
 def shown(value: object) -> str:
-    """Return a value as part of a line, however large or deep it is."""
+    """Return a value as a short text for a message, however large or deep it is."""
     brief = reprlib.Repr()
-    brief.maxstring = 200  # a path should be seen whole
+    brief.maxstring = 200  # long enough for a path
     try:
         return brief.repr(value)
     except ValueError:  # Python does not write numbers of thousands of digits
         return "a number of thousands of digits"
-
-
-def _typed(name: str, value: object) -> Any:
-    kind = _kinds()[name]
-    fitted = _fitted(value, kind)
-    if fitted is _MISFIT:
-        words = " or ".join(dict.fromkeys(_words(kind)))
-        raise OptionError(f"{name} must be {words}, not {shown(value)}")
-    return fitted
 
 
 @cache
@@ -68,32 +48,38 @@ def _kinds() -> dict[str, Any]:
     return get_type_hints(Options)
 
 
+def _typed(name: str, value: object) -> Any:
+    """Return a TOML value as the option's type."""
+    parts = _parts(_kinds()[name])
+    for part in parts:
+        with suppress(TypeError):
+            return _fitted(value, part)
+    words = " or ".join(dict.fromkeys(filter(None, map(_words, parts))))
+    raise OptionError(f"{name} must be {words}, not {shown(value)}")
+
+
+def _parts(kind: Any) -> list[Any]:
+    """Return the types that an annotation of `Options` allows; a Literal is text."""
+    if get_origin(kind) in (Union, UnionType):
+        return [part for member in get_args(kind) for part in _parts(member)]
+    return [str if get_origin(kind) is Literal else kind]
+
+
 def _fitted(value: object, kind: Any) -> object:
-    """Return a value of TOML as an annotation of `Options` has it, or `_MISFIT`."""
-    origin = get_origin(kind)
-    if origin in (Union, UnionType):
-        fitting = (_fitted(value, part) for part in get_args(kind))
-        return next((fitted for fitted in fitting if fitted is not _MISFIT), _MISFIT)
-    if origin is tuple and isinstance(value, list):
-        items = [_fitted(item, get_args(kind)[0]) for item in value]
-        return _MISFIT if any(item is _MISFIT for item in items) else tuple(items)
-    if origin is Literal:
-        kind = str
-    if type(value) is int and abs(value) >= 2**63:  # TOML has no larger ones, its reader does
-        return _MISFIT
-    if kind is float and type(value) is int:
+    """Return a TOML value as one of these types; raise TypeError if it is of another one."""
+    if get_origin(kind) is tuple and isinstance(value, list):
+        return tuple(_fitted(item, get_args(kind)[0]) for item in value)
+    if kind is float and type(value) is int and _fitted(value, int) is value:
         return float(value)
-    # By the type itself: True is an int too.
-    return value if kind in _WORDS and type(value) is kind else _MISFIT
+    # The exact type: isinstance(True, int) holds.
+    if type(value) is not kind or kind not in _WORDS:
+        raise TypeError
+    if isinstance(value, int) and abs(value) >= 2**63:  # TOML forbids them, tomllib reads them
+        raise TypeError
+    return value
 
 
-def _words(kind: Any) -> list[str]:
-    """Return what to call the values of TOML that an annotation takes."""
-    origin = get_origin(kind)
-    if origin in (Union, UnionType):
-        return [word for part in get_args(kind) for word in _words(part)]
-    if origin is tuple:
-        return [f"a list, each item {word}" for word in _words(get_args(kind)[0])]
-    return (
-        [_WORDS[str if origin is Literal else kind]] if origin is Literal or kind in _WORDS else []
-    )
+def _words(kind: Any) -> str | None:
+    """Return how messages describe a type, None if TOML has no values of it."""
+    item = get_args(kind)[0] if get_origin(kind) is tuple else None
+    return _WORDS.get(kind) if item is None else f"a list, each item {_WORDS[item]}"

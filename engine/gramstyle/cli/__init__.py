@@ -1,7 +1,8 @@
-"""The program `gramstyle`: arguments in, progress and files out, an exit code at the end.
+"""The command line program `gramstyle`.
 
-0 done; 1 a conformance run has failed cases; 2 something given cannot be used (one line on stderr
-says what and what to do); 130 stopped by Ctrl-C, 143 by SIGTERM.
+Exit codes: 0 for success; 1 if cases of a conformance run or jobs of a batch failed; 2 for input
+that cannot be used (one line on stderr says what is wrong and what to do); 130 after Ctrl-C, 143
+after SIGTERM.
 """
 
 import signal
@@ -32,7 +33,7 @@ EXAMPLE = "gramstyle transfer photo.jpg painting.jpg -o result.png"
 
 
 class _Terminated(KeyboardInterrupt):
-    """SIGTERM, handled as Ctrl-C is."""
+    """SIGTERM, handled like Ctrl-C."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -41,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         with warnings.catch_warnings():
-            # What overflows ends in a number that is not finite, and that is said in one line.
+            # An overflow ends in a value that is not finite, which is an error of its own.
             warnings.simplefilter("ignore", RuntimeWarning)
             code: int | None = options.run(options)
     except GramstyleError as error:
@@ -51,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt as stop:
         return _fail(str(stop) or "stopped by Ctrl-C", 130)
     except MemoryError:
-        return _fail("there is not enough memory for this; choose a smaller --size", 2)
+        return _fail("there is not enough memory; choose a smaller --size", 2)
     return code or 0
 
 

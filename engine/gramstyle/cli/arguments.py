@@ -7,14 +7,15 @@ from typing import Any
 
 from gramstyle.cli.parsing import Parser
 from gramstyle.core.conventions import CONVENTIONS
-from gramstyle.engines.registry import DEVICES, ENGINES
+from gramstyle.engines.registry import ENGINES
+from gramstyle.engines.spec import DEVICES
 from gramstyle.run.options import OPTIMISERS, STARTS, Options
 
 DEFAULTS = Options()
 
 
 def add_output(parser: Parser) -> None:
-    """Add the image to write."""
+    """Add the option for the image to write."""
     parser.add_argument(
         "-o", "--output", type=Path, required=True, metavar="OUT",
         help="the image to write: .png, .jpg, .webp, .tif or .avif",
@@ -24,32 +25,40 @@ def add_output(parser: Parser) -> None:
 def add_run(
     group: argparse._ArgumentGroup, defaults: Options = DEFAULTS, *, what: str = "the result"
 ) -> None:
-    """Add what every optimisation has: how large, how long, from which noise."""
+    """Add the options of every optimisation: size, iterations, tolerance and seed."""
     group.add_argument("--size", type=int, metavar="PIXELS",
         help=f"the longer edge of {what} (default {defaults.size})")  # fmt: skip
     group.add_argument("--iterations", type=int, metavar="N",
-        help=f"iterations of L-BFGS-B at most (default {defaults.iterations})")  # fmt: skip
-    group.add_argument("--tolerance", type=float, metavar="SHARE",
-        help="end early once the loss has fallen by less than this share of itself in ten "
-        f"iterations; 0 never (default {defaults.tolerance:g})")  # fmt: skip
+        help="maximum number of iterations of L-BFGS-B "
+        f"(default {defaults.iterations})")  # fmt: skip
+    group.add_argument("--tolerance", type=float, metavar="FRACTION",
+        help="relative tolerance: end early once the loss has fallen by less than this fraction of "
+        f"itself in ten iterations; 0: never (default {defaults.tolerance:g})")  # fmt: skip
     group.add_argument("--seed", type=int, metavar="N",
-        help=f"of the noise that a run may start from (default {defaults.seed})")  # fmt: skip
+        help="the seed of the noise that a run may start from "
+        f"(default {defaults.seed})")  # fmt: skip
 
 
-def add_start(group: argparse._ArgumentGroup) -> None:
-    """Add the start of a transfer, and its way up."""
+def add_scales(group: argparse._ArgumentGroup) -> None:
+    """Add the option for the scales of a transfer."""
     group.add_argument("--scales", type=int, metavar="N",
-        help="how many levels to climb to --size, each 1.4 times larger than the last and started "
-        "from its image; --iterations are the first one's, the others take fewer (default: as "
-        "many as begin at 512 pixels or more; 1: no others)")  # fmt: skip
+        help="how many scales the run passes through, each 1.4 times larger than the one before "
+        "and started from its image; --iterations are those of the first one, the others take "
+        "fewer (default: all of 512 pixels or more; 1: --size alone)")  # fmt: skip
+
+
+def add_init(group: argparse._ArgumentGroup) -> None:
+    """Add the option for the image to start from."""
     group.add_argument("--init", metavar="|".join((*STARTS, "PATH")),
         help=f"the image to start from (default {DEFAULTS.start}; noise with --convention "
         "paper)")  # fmt: skip
 
 
 def add_loss(parser: Parser) -> None:
-    """Add the terms of equation 7 and their weights."""
-    loss = parser.add_argument_group("the loss: alpha · content + beta · style")
+    """Add the options for the terms of equation 7 and their weights."""
+    loss = parser.add_argument_group(
+        "the loss: alpha · content + beta · style + tv · total variation"
+    )
     loss.add_argument("--convention", choices=[name for name in CONVENTIONS if name],
         help="paper: the text's formulas, and a start from noise; author: the formulas of its "
         "authors' released code, its weights, max pooling, and a start from the photograph "
@@ -60,64 +69,69 @@ def add_loss(parser: Parser) -> None:
         "normalised network; 1 with --convention author)")  # fmt: skip
     loss.add_argument("--beta", type=float, metavar="B",
         help=f"the weight of the style (default {DEFAULTS.beta:g})")  # fmt: skip
-    loss.add_argument("--content-layer", metavar="LAYER",
-        help=f"where content is compared (default {DEFAULTS.content_layer})")  # fmt: skip
+    loss.add_argument("--content-layers", "--content-layer", type=names, metavar="LAYER,…",
+        help="the layers where content is compared "
+        f"(default {','.join(DEFAULTS.content_layers)})")  # fmt: skip
+    loss.add_argument("--content-weights", type=numbers, metavar="W,…",
+        help="a weight for each content layer (default: 1 each)")  # fmt: skip
     loss.add_argument("--style-layers", type=names, metavar="LAYER,…",
-        help=f"where style is compared (default {','.join(DEFAULTS.style_layers)})")  # fmt: skip
+        help="the layers where style is compared "
+        f"(default {','.join(DEFAULTS.style_layers)})")  # fmt: skip
     add_style_weights(loss, but="; 1000 / filters² with --convention author")
+    loss.add_argument("--tv", type=float, metavar="WEIGHT",
+        help="the weight of the total variation, which smooths the image "
+        f"(default {DEFAULTS.tv:g})")  # fmt: skip
     add_pooling(loss, but="; max with --convention author")
 
 
 def add_style_weights(group: argparse._ArgumentGroup, *, but: str = "") -> None:
-    """Add the weights w_l; `but` names an exception from the default."""
+    """Add the option for the weights w_l; `but` names an exception from the default."""
     group.add_argument("--style-weights", type=numbers, metavar="W,…",
-        help=f"a weight for each style layer (default: all the same, 1 in sum{but})")  # fmt: skip
+        help=f"a weight for each style layer (default: equal, with the sum 1{but})")  # fmt: skip
 
 
 def add_pooling(group: argparse._ArgumentGroup, *, but: str = "") -> None:
-    """Add the network's pooling; `but` names an exception from the default."""
+    """Add the option for the pooling; `but` names an exception from the default."""
     group.add_argument("--pooling", choices=("max", "avg"),
         help=f"max or average pooling in the network (default {DEFAULTS.pools}{but})")  # fmt: skip
 
 
 def add_machine(group: argparse._ArgumentGroup) -> None:
-    """Add the network's file and what the machine may be used for."""
+    """Add the options for the model file, and for the processor, memory and cluster to use."""
     group.add_argument("--model", type=Path, metavar="FILE",
         help="the network (default: GRAMSTYLE_MODEL, the checkout's models/, the user's "
         "cache, where it is built if need be)")  # fmt: skip
     group.add_argument("--threads", type=int, metavar="N",
         help="processor cores to use (default: all)")  # fmt: skip
     group.add_argument("--memory", type=size_in_bytes, metavar="SIZE",
-        help="how much memory a run may take, like 2GB: larger images are computed in tiles, "
-        "exactly, and what does not fit goes to files (default: three quarters of the "
+        help="memory budget of the run, like 2GB: larger images are computed in tiles, exactly, "
+        "and what does not fit is written to temporary files (default: three quarters of the "
         "machine's)")  # fmt: skip
     group.add_argument("--tile", type=int, metavar="PIXELS",
         help="compute in tiles with edges of this many pixels (default: whole, or the largest "
-        "that --memory allows)")  # fmt: skip
+        "tiles that --memory allows)")  # fmt: skip
     add_cluster(group)
     group.add_argument("--max-pixels", type=int, metavar="N",
-        help="refuse images with more pixels than this, unread "
+        help="refuse images with more pixels than this, before decoding them "
         f"(default {DEFAULTS.max_pixels})")  # fmt: skip
 
 
 def add_cluster(group: argparse._ArgumentGroup, *, work: str = "compute the tiles") -> None:
-    """Add who else may do the work."""
+    """Add the options for a Dask cluster; `work` says what it does."""
     group.add_argument("--scheduler", metavar="ADDRESS",
-        help=f"{work} on the workers of the Dask scheduler there")  # fmt: skip
+        help=f"{work} on the workers of the Dask scheduler at this address")  # fmt: skip
     group.add_argument("--workers", type=int, metavar="N",
-        help=f"{work} on this many Dask workers, started here")  # fmt: skip
+        help=f"{work} on this many Dask workers, started on this machine")  # fmt: skip
 
 
 def add_engine(group: argparse._ArgumentGroup) -> None:
-    """Add what computes loss and gradient."""
-    group.add_argument("--engine", choices=ENGINES,
-        help="what computes loss and gradient: numpy, ONNX Runtime forward and NumPy backward; "
-        "winograd, convolutions with fewer multiplications both ways; hybrid, ONNX Runtime forward "
-        "and those backward; onnx, both as one graph in ONNX Runtime; cupy, ONNX Runtime and CuPy "
-        "on a GPU (default: cupy on a GPU; else winograd where Numba is installed, else "
-        "numpy)")  # fmt: skip
+    """Add the options for the engine, its device and the optimiser."""
+    engines = "; ".join(f"{name}, {entry.help}" for name, entry in ENGINES.items())
+    group.add_argument("--engine", choices=tuple(ENGINES),
+        help=f"what computes loss and gradient: {engines} (default: cupy on a GPU; else winograd "
+        "where Numba is installed, else numpy)")  # fmt: skip
     group.add_argument("--device", choices=DEVICES,
-        help="where: on the processor, or on an NVIDIA GPU (default cpu)")  # fmt: skip
+        help="where it runs: on the processor, or on an NVIDIA GPU (default cpu)")  # fmt: skip
     group.add_argument("--tf32", action="store_const", const=True,
         help="on a GPU, let products be rounded to TF32: faster, three digits instead of "
         "seven")  # fmt: skip
@@ -127,7 +141,7 @@ def add_engine(group: argparse._ArgumentGroup) -> None:
 
 
 def add_files(group: argparse._ArgumentGroup) -> None:
-    """Add what one run may write besides its image."""
+    """Add the options for the files that a run writes besides its image."""
     group.add_argument("--save-every", type=int, metavar="N",
         help="also write the image of every N-th iteration, as OUT-0010.png, …")  # fmt: skip
     group.add_argument("--log", type=Path, metavar="FILE.jsonl",
@@ -135,12 +149,12 @@ def add_files(group: argparse._ArgumentGroup) -> None:
 
 
 def add_quiet(group: argparse._ArgumentGroup) -> None:
-    """Add silence."""
+    """Add the option that silences the progress."""
     group.add_argument("--quiet", action="store_true", help="print nothing but errors")
 
 
 def options_of(arguments: argparse.Namespace, **defaults: Any) -> Options:
-    """Return the options that were given, over the defaults of a command and of `Options`."""
+    """Return the options: those given, else a command's defaults, else those of `Options`."""
     known = Options.__dataclass_fields__
     given = {k: v for k, v in vars(arguments).items() if k in known and v is not None}
     return Options(**{**defaults, **given})
@@ -151,7 +165,7 @@ UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12,
 
 
 def size_in_bytes(text: str) -> int:
-    """Return the number of bytes that a size like 2GB, 1.5GiB or 800M says."""
+    """Return the number of bytes of a size like 2GB, 1.5GiB or 800M."""
     found = re.fullmatch(r"(\d{1,15}(?:\.\d{1,9})?)\s*([KMGT]?I?)B?", text.strip().upper())
     if found is None or found[2] not in UNITS:
         raise argparse.ArgumentTypeError(f"{text!r} is not a size like 2GB")

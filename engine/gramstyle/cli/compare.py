@@ -1,4 +1,4 @@
-"""`gramstyle model compare A B`."""
+"""`gramstyle model compare A B`: compare two model files layer by layer."""
 
 import argparse
 from pathlib import Path
@@ -13,24 +13,24 @@ from gramstyle.model import read_model
 
 
 def add_parser(actions: Commands) -> None:
-    """Describe the command."""
+    """Add the action."""
     parser = actions.add_parser(
         "compare",
-        help="say whether two files hold the same network",
-        description="Compare two of this program's model files layer by layer: ‖B − A‖ / ‖A‖ of "
-        "weights, biases and the responses to an image; and of the responses again once every "
-        "filter of B has the scale that suits A best, which is 0 where filters were only rescaled.",
-        epilog="for weights of another kind, first: gramstyle model export --from SOURCE --to FILE",
+        help="tell whether two model files contain the same network",
+        description="Compare two model files layer by layer: ‖B − A‖ / ‖A‖ of weights, biases and "
+        "responses to an image. The last column compares the responses after the best rescaling "
+        "of each filter of B; it is 0 if the filters were only rescaled.",
+        epilog="convert other weights first: gramstyle model export --from SOURCE --to FILE",
     )
     parser.set_defaults(run=run_compare)
-    parser.add_argument("a", type=Path, metavar="A", help="a network's file")
-    parser.add_argument("b", type=Path, metavar="B", help="another")
+    parser.add_argument("a", type=Path, metavar="A", help="a model file")
+    parser.add_argument("b", type=Path, metavar="B", help="another model file")
     parser.add_argument("--image", type=Path, metavar="FILE",
-        help="the image that both look at (default: a drawn one of 256×256 pixels)")  # fmt: skip
+        help="the image to run both on (default: a random one of 256×256 pixels)")  # fmt: skip
 
 
 def run_compare(arguments: argparse.Namespace) -> None:
-    """Print the table and the verdict."""
+    """Print the table of differences and the verdict."""
     image = None if arguments.image is None else read_image(arguments.image)
     comparison = compare_models(read_model(arguments.a), read_model(arguments.b), image)
     console = Console(highlight=False, soft_wrap=True)

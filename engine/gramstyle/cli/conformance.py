@@ -20,21 +20,21 @@ from gramstyle.errors import OptionError
 from gramstyle.model import locate_model, read_model
 from gramstyle.system.files import check_folder, write_atomically
 
-# A pass through the real network takes a second or two, and every framework has the memory.
+# A pass of the real network at this size takes a second or two and fits every framework's memory.
 SIZE = 64
 
 ADAPTERS = f"""\
 ADAPTER is one of {", ".join(NAMES)};
 or module:function, a function value_and_grad(image, case) of your own.
-exit code: 0 every case passed, 1 one failed, 2 something given cannot be used
+exit code: 0 every case passed, 1 a case failed, 2 an argument cannot be used
 example: gramstyle conformance run --against torch
 """
 
 
 def add_parser(commands: Commands) -> None:
-    """Describe the command."""
+    """Add the command `conformance`."""
     parser = commands.add_parser(
-        "conformance", help="hold another implementation of loss and gradient against the truth"
+        "conformance", help="test another implementation of the loss and its gradient"
     )
     actions = parser.add_subparsers(title="actions", required=True, metavar="ACTION")
     _add_run(actions)
@@ -44,41 +44,41 @@ def add_parser(commands: Commands) -> None:
 def _add_run(actions: Commands) -> None:
     parser = actions.add_parser(
         "run",
-        help="hold an implementation against the cases",
-        description="Ask an implementation for loss and gradients of every case, and compare "
-        "them with the float64 truth.",
+        help="test an implementation on the cases",
+        description="Compute the loss and gradients of every case with an implementation, and "
+        "compare them with the float64 truth.",
         epilog=ADAPTERS,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.set_defaults(run=run_command)
     parser.add_argument("--against", required=True, metavar="ADAPTER",
-        help="what to test; see below")  # fmt: skip
+        help="the implementation to test; see below")  # fmt: skip
     parser.add_argument("--dtype", choices=DTYPES,
-        help="what to compute in (default float64, or the only one that ADAPTER has)")  # fmt: skip
+        help="float type (default float64, or the only one of ADAPTER)")  # fmt: skip
     parser.add_argument("--device", choices=DEVICES, default=DEVICES[0],
-        help="what to compute on (default %(default)s)")  # fmt: skip
+        help="device of the computation (default %(default)s)")  # fmt: skip
 
     which = parser.add_argument_group("the cases")
     which.add_argument("--case", type=add.names, metavar="NAME,…",
-        help="these alone (default: all)")  # fmt: skip
+        help="only these cases (default: all)")  # fmt: skip
     which.add_argument("--set", type=Path, metavar="DIR",
-        help="cases of files that conformance build wrote (default: its own)")  # fmt: skip
+        help="files that conformance build wrote (default: the built-in cases)")  # fmt: skip
     which.add_argument("--real-model", action="store_true",
-        help="also the real network, on noise")  # fmt: skip
+        help="also test the real network, on noise")  # fmt: skip
     which.add_argument("--size", type=int, metavar="PIXELS",
-        help=f"of the real network's images (default {SIZE})")  # fmt: skip
+        help=f"width and height of the real network's images (default {SIZE})")  # fmt: skip
     which.add_argument("--model", type=Path, metavar="FILE",
-        help="the real network's file (default: the one that transfer would use)")  # fmt: skip
+        help="model file of the real network (default: the one of gramstyle transfer)")  # fmt: skip
 
-    written = parser.add_argument_group("what is written")
+    written = parser.add_argument_group("output")
     written.add_argument("--json", type=Path, metavar="FILE",
         help="also write the report as JSON")  # fmt: skip
     written.add_argument("--junit", type=Path, metavar="FILE",
-        help="also write the report as JUnit's XML")  # fmt: skip
+        help="also write the report as JUnit XML")  # fmt: skip
 
 
 def run_command(arguments: argparse.Namespace) -> int:
-    """Run, write what was asked for, print the report; return the exit code."""
+    """Run the cases, write and print the report; return the exit code."""
     _check_files(arguments)
     adapter = load(arguments.against, device=arguments.device)
     dtype = _dtype(arguments.against, arguments.dtype)
@@ -97,14 +97,14 @@ def run_command(arguments: argparse.Namespace) -> int:
 
 
 def _check_files(arguments: argparse.Namespace) -> None:
-    """Refuse to start on what could not be written in the end, or means nothing."""
+    """Raise an error before the run if a report could not be written after it."""
     if not arguments.real_model and (arguments.size or arguments.model):
         raise OptionError("--size and --model are for the real network; add --real-model")
     targets = [path for path in (arguments.json, arguments.junit) if path is not None]
     for path in targets:
         check_folder(path, error=OptionError)
         if path.exists() and not path.is_file():
-            raise OptionError(f"cannot write {path}: it is there and is not a file")
+            raise OptionError(f"cannot write {path}: it exists and is not a file")
     used = [path.resolve() for path in (*targets, arguments.model) if path is not None]
     if len(set(used)) < len(used):
         raise OptionError("--json, --junit and --model name one file twice; choose another name")
@@ -137,7 +137,7 @@ def _cases(arguments: argparse.Namespace) -> Sequence[Case]:
 
 
 def _show(console: Console, result: Result) -> None:
-    """Tell of a case as soon as it is done, where somebody is watching."""
+    """Print the verdict of a case as soon as it is done, on a terminal."""
     if console.is_terminal:
         verdict = "passed" if result.passed else "FAILED"
         console.print(

@@ -1,4 +1,4 @@
-"""`gramstyle model fetch NAME`."""
+"""`gramstyle model fetch NAME`: download a published weights file."""
 
 import argparse
 import shlex
@@ -18,36 +18,36 @@ from rich.progress import (
 )
 
 from gramstyle.cli.parsing import Commands
-from gramstyle.model.fetch import Received, fetch
+from gramstyle.model.fetch import DownloadProgress, fetch
 from gramstyle.model.locate import cached_model, make_folder_of
 from gramstyle.model.published import PUBLIC_FILES
 
-# Without a terminal, a line every so many seconds.
+# Seconds between lines when the output is not a terminal.
 LINE_SECONDS = 15.0
 
-Show = Callable[[Received], None]
+Show = Callable[[DownloadProgress], None]
 
 
 def add_parser(actions: Commands) -> None:
-    """Describe the command."""
+    """Add the action."""
     parser = actions.add_parser(
         "fetch",
-        help="download a published file of weights",
-        description="Download a file of weights from where it was published and check its hash. "
-        "A download that breaks off goes on where it stopped when the command is given again.",
+        help="download a published weights file",
+        description="Download a weights file from its publisher and check its hash. If the "
+        "download is interrupted, run the same command again to resume it.",
         epilog=_list(),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.set_defaults(run=run_fetch)
     parser.add_argument("name", choices=tuple(PUBLIC_FILES), metavar="NAME",
-        help="which file; they are listed below")  # fmt: skip
+        help="one of the files listed below")  # fmt: skip
     parser.add_argument("--to", type=Path, metavar="FILE",
-        help="where to write it (default: downloads/ in the user's cache)")  # fmt: skip
+        help="the file to write (default: in downloads/ in the user's cache)")  # fmt: skip
     parser.add_argument("--quiet", action="store_true", help="show no progress")
 
 
 def run_fetch(arguments: argparse.Namespace) -> None:
-    """Download, and say where it is and what to do with it."""
+    """Download the file; print its path and the command that converts it."""
     file = PUBLIC_FILES[arguments.name]
     target = arguments.to or make_folder_of(cached_model().parent / "downloads" / file.file_name)
     try:
@@ -55,8 +55,8 @@ def run_fetch(arguments: argparse.Namespace) -> None:
             fetch(file, target, callback=show)
     except KeyboardInterrupt as stop:
         raise type(stop)(
-            f"{str(stop) or 'stopped'}; what has arrived is kept, and the same command goes on "
-            "from there"
+            f"{str(stop) or 'stopped'}; the data received so far are saved; run the same command "
+            "again to resume"
         ) from None
     print(f"{target} is {file.file_name}, as published")  # noqa: T201
     source = shlex.quote(str(target))
@@ -79,7 +79,7 @@ def _size(size: int | None) -> str:
 
 @contextmanager
 def _display(console: Console) -> Iterator[Show]:
-    """Give a function to call for whatever arrives: a live bar, or plain lines now and then."""
+    """Yield a callback that shows the download's progress, as a bar or as lines."""
     columns = (
         BarColumn(bar_width=24),
         DownloadColumn(),
@@ -90,40 +90,40 @@ def _display(console: Console) -> Iterator[Show]:
         task = bar.add_task("", total=None)
         lines = _lines(console)
 
-        def show(received: Received) -> None:
-            bar.update(task, completed=received.done, total=received.total)
-            if received.problem is not None:
+        def show(progress: DownloadProgress) -> None:
+            bar.update(task, completed=progress.done, total=progress.total)
+            if progress.problem is not None:
                 console.print(
-                    f"{received.problem}; trying again",
+                    f"{progress.problem}; reconnecting",
                     soft_wrap=True,
                     markup=False,
                     highlight=False,
                 )
             elif not console.is_terminal:
-                lines(received)
+                lines(progress)
 
         yield show
 
 
 def _lines(console: Console) -> Show:
-    """Print a plain line now and then, for files and pipes."""
-    begun: tuple[float, int] | None = None
+    """Return a callback that prints a line every LINE_SECONDS, for files and pipes."""
+    start: tuple[float, int] | None = None
     last = 0.0
 
-    def show(received: Received) -> None:
-        nonlocal begun, last
-        now, done, total = time.monotonic(), received.done, received.total
-        if begun is None:
-            begun = now, done
+    def show(progress: DownloadProgress) -> None:
+        nonlocal start, last
+        now, done, total = time.monotonic(), progress.done, progress.total
+        if start is None:
+            start = now, done
         elif done != total and now - last < LINE_SECONDS:
             return
         last = now
         of = f" of {total / 1e6:.1f}" if total else ""
-        speed = (done - begun[1]) / max(now - begun[0], 1e-9)
+        speed = (done - start[1]) / max(now - start[0], 1e-9)
         left = ""
         if total and speed > 0:
             left = f", {timedelta(seconds=round((total - done) / speed))} left"
-        pace = f", {speed / 1e6:.1f} MB/s{left}" if speed > 0 else ""
-        console.print(f"{done / 1e6:.1f}{of} MB{pace}", soft_wrap=True, highlight=False)
+        speed_text = f", {speed / 1e6:.1f} MB/s{left}" if speed > 0 else ""
+        console.print(f"{done / 1e6:.1f}{of} MB{speed_text}", soft_wrap=True, highlight=False)
 
     return show

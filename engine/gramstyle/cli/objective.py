@@ -3,8 +3,8 @@
 import argparse
 import json
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from collections.abc import Iterable
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,30 +14,26 @@ from gramstyle.cli import arguments as add
 from gramstyle.cli.parsing import Commands
 from gramstyle.cli.progress import Speaker
 from gramstyle.core.network import Convolution
-from gramstyle.core.objective import ContentTarget, Objective, StyleTarget
+from gramstyle.core.objective import Objective
 from gramstyle.engines.onnx_graph import objective_graph, targets_graph
 from gramstyle.errors import OptionError
 from gramstyle.images import read_image, resize
 from gramstyle.model.precision import lossless
-from gramstyle.model.pretrained import lasting
+from gramstyle.model.pretrained import provenance
 from gramstyle.run.options import Options
-from gramstyle.run.prepare import Plan, build, plan
+from gramstyle.run.plan import RunPlan, plan_run
+from gramstyle.run.prepare import RunResources
+from gramstyle.run.settings import RunSettings
 from gramstyle.system.files import check_folder, write_atomically
 
 # What stands for an image of any size while options are checked.
 ANY_EDGE = 64
 
-SETTINGS = (
-    "alpha",
-    "beta",
-    "content_layer",
-    "style_layers",
-    "style_weights",
-    "convention",
-    "pooling",
-    "content",
-    "style",
-)
+# The options that the graph depends on.
+OPTIONS = (
+    "alpha", "beta", "content_layers", "content_weights", "style_layers", "style_weights", "tv",
+    "convention", "pooling",
+)  # fmt: skip
 
 DESCRIPTION = """\
 Write the loss and its gradient as one graph of standard ONNX operators: an image in, loss and
@@ -73,12 +69,13 @@ def add_parser(commands: Commands) -> None:
         help="the image that the graph takes, exactly; the photograph is resized to it "
         "(default without a photograph: any size)")  # fmt: skip
     images.add_argument("--content", type=Path, metavar="PHOTO",
-        help="the photograph; without it the content is left out")  # fmt: skip
+        help="the content image; without it the content is left out")  # fmt: skip
     images.add_argument("--style", type=Path, metavar="PAINTING",
-        help="the painting; without it the style is left out")  # fmt: skip
+        help="the style image; without it the style is left out")  # fmt: skip
     images.add_argument("--targets", choices=("stored", "inputs"), default="stored",
-        help="stored: what the images are compared with is in the file; inputs: whoever runs "
-        "the graph gives it, and no images are named here (default stored)")  # fmt: skip
+        help="stored: the file contains the targets, P and the Gram matrices of these images; "
+        "inputs: the graph takes them as inputs, and no images are named here "
+        "(default stored)")  # fmt: skip
     images.add_argument("--targets-model", type=Path, metavar="FILE",
         help="with --targets inputs: also write the graph that computes them from "
         "an image")  # fmt: skip
@@ -92,13 +89,13 @@ def run_export(arguments: argparse.Namespace) -> None:
     targets = [path for path in (arguments.output, arguments.targets_model) if path is not None]
     sources = [path for path in (arguments.content, arguments.style) if path is not None]
     _check_places(targets, sources)
-    planned, objective = _stored(arguments) if arguments.targets == "stored" else _asked(arguments)
-    _check_places(targets, [*sources, planned.model.path])
+    plan, objective = (_stored if arguments.targets == "stored" else _as_inputs)(arguments)
+    _check_places(targets, [*sources, plan.model])
 
-    layers = planned.network.layers
+    layers = objective.network.layers
     precision = lossless(layer.W for layer in layers if isinstance(layer, Convolution))
     shape = arguments.exact and arguments.exact[::-1]
-    metadata = _metadata(planned, arguments)
+    metadata = _metadata(plan.settings, arguments)
     files = {
         arguments.output: objective_graph(
             objective, shape, targets=arguments.targets, precision=precision, metadata=metadata
@@ -106,86 +103,86 @@ def run_export(arguments: argparse.Namespace) -> None:
     }
     if arguments.targets_model is not None:
         files[arguments.targets_model] = targets_graph(
-            objective, precision=precision, metadata=_of_network(planned)
+            objective, precision=precision, metadata=_of_network(plan.settings)
         )
     for path, data in files.items():
         write_atomically(path, data, error=OptionError)
         print(f"wrote {path} ({len(data) / 1e6:.1f} MB)")  # noqa: T201
 
 
-def _stored(arguments: argparse.Namespace) -> tuple[Plan, Objective]:
-    """Return the objective for the images named."""
+def _stored(arguments: argparse.Namespace) -> tuple[RunPlan, Objective]:
+    """Return the objective for the images that are named."""
     if arguments.targets_model is not None:
         raise OptionError("--targets-model is for --targets inputs; stored targets need none")
     if arguments.content is None and arguments.style is None:
         raise OptionError("name --content, --style or both, or take --targets inputs")
     if arguments.content is not None and arguments.exact is None:
-        raise OptionError("add --size WxH: what the photograph is compared by has one size")
+        raise OptionError("add --size WxH: the content image's responses have one size")
     options = _options(arguments)
     content = None
     if arguments.content is not None:
-        photograph = read_image(arguments.content, name="content", max_pixels=options.max_pixels)
-        content = resize(photograph, *arguments.exact).pixels / 255
-    planned = _plan(content, arguments.style, options, arguments)
-    return planned, build(planned).whole("objective export")
+        image = read_image(arguments.content, name="content", max_pixels=options.max_pixels)
+        content = resize(image, *arguments.exact).pixels / 255
+    plan = _plan(content, arguments.style, options, arguments)
+    with RunResources(plan) as resources:
+        return plan, resources.prepare(0).whole("objective export")
 
 
-def _asked(arguments: argparse.Namespace) -> tuple[Plan, Objective]:
-    """Return the objective whose targets are asked for when it runs: it has the layers alone."""
+def _as_inputs(arguments: argparse.Namespace) -> tuple[RunPlan, Objective]:
+    """Return the objective whose targets are inputs of the graph: its terms have none."""
     if arguments.content is not None or arguments.style is not None:
         raise OptionError("--targets inputs takes no images; leave --content and --style out")
     options = _options(arguments)
     if arguments.exact is None and options.alpha is None and options.formulas.alpha is None:
         raise OptionError("add --alpha A or --size WxH: without either there is no default alpha")
     width, height = arguments.exact or (ANY_EDGE, ANY_EDGE)
-    black = np.zeros((height, width), np.uint8)  # for the images that are to come
-    planned = _plan(black, black, options, arguments)
-    nothing = np.empty(0, np.float32)
-    return planned, Objective(
-        network=planned.network,
-        preprocessing=planned.model.preprocessing,
-        content=ContentTarget(options.content_layer, nothing),
-        style={name: StyleTarget(nothing, 1) for name in options.style_layers},
-        weights=planned.weights,
-        convention=options.formulas,
+    black = np.zeros((height, width), np.uint8)  # in the place of the images
+    plan = _plan(black, black, options, arguments)
+    spec, model = plan.last.spec, plan.inputs.take_model()
+    return plan, Objective(
+        network=spec.network(model),
+        preprocessing=model.preprocessing,
+        terms=spec.terms,
+        weights=spec.weights,
     )
 
 
 def _options(arguments: argparse.Namespace) -> Options:
-    # The engine whose parts the graph is made of; no start is looked at.
-    options = add.options_of(arguments, init="noise", engine="numpy")
+    # The engine that the graph's parts come from; the start does not matter.
+    options = add.options_of(arguments, init="noise", engine="numpy", scales=1)
     return replace(options, size=max(arguments.exact)) if arguments.exact else options
 
 
-def _plan(content: Any, style: Any, options: Options, arguments: argparse.Namespace) -> Plan:
+def _plan(content: Any, style: Any, options: Options, arguments: argparse.Namespace) -> RunPlan:
     say = Speaker(quiet=False)
-    return plan(content, style, options, model=arguments.model, notify=say.tell)
+    return plan_run(content, style, options, model=arguments.model, notify=say.tell)
 
 
-def _metadata(planned: Plan, arguments: argparse.Namespace) -> dict[str, str]:
-    """Return what the graph says of itself: the network's record, and how it was made."""
+def _metadata(settings: RunSettings, arguments: argparse.Namespace) -> dict[str, str]:
+    """Return the metadata of the graph: those of the network, and how the graph was made."""
     stored = arguments.targets == "stored"
-    said = {key: planned.settings[key] for key in SETTINGS}
-    for role in ("content", "style"):
-        path, described = getattr(arguments, role), said[role]
-        said[role] = {**described, "name": path.name} if stored and path is not None else None
+    images: dict[str, Any] = {}
+    for role, image in (("content", settings.content), ("style", settings.style)):
+        path = getattr(arguments, role)
+        named = stored and path is not None and image is not None
+        images[role] = {**asdict(image), "name": path.name} if named and image else None
+    options = {key: settings.options[key] for key in OPTIONS}
     size = "x".join(map(str, arguments.exact)) if arguments.exact else "any"
     return {
-        **_of_network(planned),
+        **_of_network(settings),
         "size": size,
         "targets": arguments.targets,
-        "objective": json.dumps(said, ensure_ascii=False),
+        "objective": json.dumps({**options, **images}, ensure_ascii=False),
     }
 
 
-def _of_network(planned: Plan) -> dict[str, str]:
-    metadata: Mapping[str, str] = planned.model.metadata
-    kept = {key: value for key, value in metadata.items() if key.startswith("preprocessing.")}
+def _of_network(settings: RunSettings) -> dict[str, str]:
+    kept = {key: text for key, text in settings.model.items() if key.startswith("preprocessing.")}
     return {
-        **lasting(metadata),
+        **provenance(settings.model),
         **kept,
-        "program": planned.settings["program"],
-        "model.sha256": planned.model.sha256,
+        "program": settings.program,
+        "model.sha256": settings.sha256,
         "input": "pixels, 1×3×height×width, red, green, blue, 0 to 255",
     }
 

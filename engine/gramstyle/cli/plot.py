@@ -8,30 +8,31 @@ from gramstyle.analysis.plots import FORMATS, load_matplotlib, loss_curves
 from gramstyle.cli.parsing import Commands
 from gramstyle.errors import OptionError
 from gramstyle.run.records import read_record
-from gramstyle.system.files import check_folder, write_atomically
+from gramstyle.system.files import check_folder, is_same_file, write_atomically
 
 
 def add_parser(commands: Commands) -> None:
-    """Describe the command and its options."""
+    """Add the command and its options."""
     parser = commands.add_parser(
         "plot",
-        help="draw the losses of runs that were logged",
-        description="Draw how the losses of runs fell: the total, and what content, style and "
-        "each style layer add to it, weights included, on a logarithmic scale. Of a run that "
-        "was stopped, what is there. Needs gramstyle[plots].",
+        help="draw the losses of logged runs",
+        description="Draw the losses of runs over their iterations: the total, and the "
+        "contributions of content, style and each style layer, multiplied by their weights, on a "
+        "logarithmic scale. The record of a stopped run is drawn as far as it goes. Needs "
+        "gramstyle[plots].",
         epilog="example: gramstyle plot max.jsonl avg.jsonl -o pooling.svg",
     )
     parser.set_defaults(run=run_command)
     parser.add_argument("records", type=Path, nargs="+", metavar="RECORD",
-        help="what --log wrote; several are drawn over each other")  # fmt: skip
+        help="a file written by --log; several runs are drawn in the same panels")  # fmt: skip
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="OUT",
-        help=f"the image to write: {_suffixes()}")  # fmt: skip
+        help=f"the image file to write: {_suffixes()}")  # fmt: skip
     parser.add_argument("--by", choices=("iterations", "seconds"), default="iterations",
-        help="what to draw the losses over (default %(default)s)")  # fmt: skip
+        help="the horizontal axis (default %(default)s)")  # fmt: skip
 
 
 def run_command(arguments: argparse.Namespace) -> None:
-    """Read, draw, write, and say so."""
+    """Read the records, draw the losses and write the image."""
     output: Path = arguments.output
     suffix = output.suffix.lower()
     if suffix not in FORMATS:
@@ -39,11 +40,11 @@ def run_command(arguments: argparse.Namespace) -> None:
     check_folder(output, error=OptionError)
     load_matplotlib()
     runs = {name: read_record(path) for name, path in _names(arguments.records).items()}
-    if any(_is_same(output, path) for path in arguments.records):
+    if any(is_same_file(output, path) for path in arguments.records):
         raise OptionError(f"{output} would overwrite a record; choose another name")
     data = loss_curves(runs, by=arguments.by, suffix=suffix)
     write_atomically(output, data, error=OptionError)
-    print(f"wrote {output} with {_count(runs)}")  # noqa: T201 - the program's one line of output
+    print(f"wrote {output} with {_count(runs)}")  # noqa: T201 - the command's output
 
 
 def _suffixes() -> str:
@@ -52,19 +53,12 @@ def _suffixes() -> str:
 
 
 def _names(paths: Sequence[Path]) -> dict[str, Path]:
-    """Return the records by what a legend calls them: their names, in full where two are alike."""
+    """Return the records by their names in the legend: file names, or paths if two are equal."""
     names = [path.name for path in paths]
     return {
         name if names.count(name) == 1 else str(path): path
         for name, path in zip(names, paths, strict=True)
     }
-
-
-def _is_same(output: Path, record: Path) -> bool:
-    try:
-        return output.samefile(record)  # follows links and knows hard ones
-    except OSError:  # one of the two is not there
-        return False
 
 
 def _count(runs: Mapping[str, object]) -> str:

@@ -1,6 +1,6 @@
-"""Text for a terminal, whatever it is made of."""
+"""Untrusted text for a terminal."""
 
 
 def printable(text: str) -> str:
-    """Return one line without control codes: a file's name may hold anything."""
+    """Return text as one line without control codes, which a file name may contain."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

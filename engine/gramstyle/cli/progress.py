@@ -1,4 +1,4 @@
-"""How a run shows itself: a live bar on a terminal, plain lines elsewhere, nothing if so asked."""
+"""Show the progress of a run: a bar on a terminal, plain lines elsewhere, nothing with --quiet."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -18,7 +18,7 @@ Show = Callable[[Progress], None]
 
 
 class Speaker(Console):
-    """Where a command says what it is doing: on stderr, unless it was told to be quiet."""
+    """The console where a command reports its progress: stderr; silent with --quiet."""
 
     def __init__(self, *, quiet: bool) -> None:
         super().__init__(stderr=True, quiet=quiet)
@@ -30,7 +30,7 @@ class Speaker(Console):
 
 @contextmanager
 def display(console: Console, *, quiet: bool) -> Iterator[Show]:
-    """Give a function to call after every iteration; leave the terminal as it was in the end."""
+    """Yield a function to call after every iteration; restore the terminal at the end."""
     if quiet:
         yield lambda _progress: None
     elif console.is_terminal:
@@ -42,7 +42,7 @@ def display(console: Console, *, quiet: bool) -> Iterator[Show]:
 
 @contextmanager
 def counted(console: Console, total: int, noun: str) -> Iterator[Callable[[int], None]]:
-    """Give a function to tell how many are done; a bar on a terminal, nothing elsewhere."""
+    """Yield a function that shows how many are done, in a bar; without a terminal, nothing."""
     columns = (BarColumn(bar_width=24), MofNCompleteColumn(), TextColumn(noun))
     shown = console.is_terminal and not console.quiet
     with Bar(*columns, TimeRemainingColumn(), console=console, disable=not shown) as bar:
@@ -52,7 +52,7 @@ def counted(console: Console, total: int, noun: str) -> Iterator[Callable[[int],
 
 @contextmanager
 def live_bar(console: Console) -> Iterator[Show]:
-    """Show a bar that moves, in the terminal's last line."""
+    """Yield a function that shows the progress in a bar in the terminal's last line."""
     columns = (
         BarColumn(bar_width=24),
         MofNCompleteColumn(),
@@ -67,15 +67,15 @@ def live_bar(console: Console) -> Iterator[Show]:
                 task,
                 completed=progress.losses.iteration,
                 total=progress.iterations,
-                description=f"{level_text(progress)}{loss_text(progress)}  "
-                f"{pace(progress):.2f} s/it",
+                description=f"{scale_text(progress)}{loss_text(progress)}  "
+                f"{progress.seconds_per_iteration:.2f} s/it",
             )
 
         yield show
 
 
 def lines(console: Console) -> Show:
-    """Print a plain line now and then, for files and pipes."""
+    """Return a function that prints a plain line now and then, for files and pipes."""
     last = time.monotonic()
 
     def show(progress: Progress) -> None:
@@ -84,10 +84,10 @@ def lines(console: Console) -> Show:
         due = iteration % LINE_EVERY == 0 or time.monotonic() - last > LINE_SECONDS
         if due or iteration in (1, total):
             last = time.monotonic()
-            left = timedelta(seconds=round(seconds_left(progress)))
+            left = timedelta(seconds=round(progress.seconds_left))
             console.print(
-                f"iteration {iteration}/{total}  {level_text(progress)}{loss_text(progress)}  "
-                f"{pace(progress):.2f} s each  {left} left",
+                f"iteration {iteration}/{total}  {scale_text(progress)}{loss_text(progress)}  "
+                f"{progress.seconds_per_iteration:.2f} s each  {left} left",
                 soft_wrap=True,
                 highlight=False,
             )
@@ -95,31 +95,19 @@ def lines(console: Console) -> Show:
     return show
 
 
-def pace(progress: Progress) -> float:
-    """Return the seconds that an iteration of this level has taken on average."""
-    losses, stage = progress.losses, progress.stage
-    return (losses.seconds - stage.began) / (losses.iteration - stage.iterated)
-
-
-def seconds_left(progress: Progress) -> float:
-    """Return how long this level and those after it will take, at the pace of this one."""
-    stage = progress.stage
-    here = stage.iterated + stage.iterations - progress.losses.iteration
-    return pace(progress) * (here + stage.ahead)
-
-
-def level_text(progress: Progress) -> str:
-    """Return which level a run is at, where there are several."""
-    stage = progress.stage
-    if stage.of == 1:
+def scale_text(progress: Progress) -> str:
+    """Return the present scale of a run as text; empty if there is only one scale."""
+    scale = progress.scale
+    if progress.scales == 1:
         return ""
-    return f"level {stage.number + 1}/{stage.of} {stage.width}×{stage.height}  "
+    return f"scale {scale.number + 1}/{progress.scales} {scale.width}×{scale.height}  "
 
 
 def loss_text(progress: Progress) -> str:
-    """Return the total loss and what content and style contribute to it."""
-    losses, weights = progress.losses, progress.stage.weights
-    content, style = weights.alpha * losses.content, weights.beta * losses.style_loss
-    if weights.alpha == 0 or weights.beta == 0:
-        return f"loss {losses.loss:.3e}"
-    return f"loss {losses.loss:.3e} = content {content:.3e} + style {style:.3e}"
+    """Return the total loss, and the weighted losses that add up to it, as text."""
+    losses, weights = progress.losses, progress.scale.spec.weights
+    total = f"loss {losses.loss:.3e}"
+    parts = {name: weights[name] * value for name, value in losses.terms.items() if weights[name]}
+    if len(parts) < 2:
+        return total
+    return f"{total} = {' + '.join(f'{name} {value:.3e}' for name, value in parts.items())}"

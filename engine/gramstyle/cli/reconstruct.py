@@ -7,7 +7,8 @@ from gramstyle.cli import arguments as add
 from gramstyle.cli.parsing import Commands, Parser
 from gramstyle.cli.progress import Speaker
 from gramstyle.cli.running import check_files, perform
-from gramstyle.run.reconstruct import prepare_content, prepare_style
+from gramstyle.run.plan import plan_run
+from gramstyle.run.reconstruct import content_options, style_options
 
 
 def add_parser(commands: Commands) -> None:
@@ -28,7 +29,7 @@ def add_parser(commands: Commands) -> None:
         epilog="example: gramstyle reconstruct content photo.jpg --layer conv4_2 -o content.png",
     )
     _add_common(content)
-    content.add_argument("--layer", default=add.DEFAULTS.content_layer, metavar="LAYER",
+    content.add_argument("--layer", default=add.DEFAULTS.content_layers[0], metavar="LAYER",
         help="where responses are compared (default %(default)s)")  # fmt: skip
     content.set_defaults(run=run_content)
 
@@ -69,10 +70,9 @@ def run_content(arguments: argparse.Namespace) -> None:
     options = add.options_of(arguments)
     check_files(arguments, [arguments.image])
     say = Speaker(quiet=arguments.quiet)
-    prepared = prepare_content(
-        arguments.image, arguments.layer, options, model=arguments.model, notify=say.tell
-    )
-    perform(prepared, arguments, say)
+    options = content_options(arguments.layer, options)
+    plan = plan_run(arguments.image, None, options, model=arguments.model, notify=say.tell)
+    perform(plan, arguments, say)
 
 
 def run_style(arguments: argparse.Namespace) -> None:
@@ -80,7 +80,6 @@ def run_style(arguments: argparse.Namespace) -> None:
     options = add.options_of(arguments, style_layers=arguments.layers)
     check_files(arguments, [arguments.image])
     say = Speaker(quiet=arguments.quiet)
-    prepared = prepare_style(
-        arguments.image, arguments.layers, options, model=arguments.model, notify=say.tell
-    )
-    perform(prepared, arguments, say)
+    options = style_options(arguments.layers, options)
+    plan = plan_run(None, arguments.image, options, model=arguments.model, notify=say.tell)
+    perform(plan, arguments, say)

@@ -1,9 +1,9 @@
-"""One optimisation run by a command: its progress, its files, and what a stopped one leaves."""
+"""A run that a command executes: its progress, its files, and the image of a stopped run."""
 
 import argparse
 import secrets
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -15,93 +15,92 @@ from rich.console import Console
 from gramstyle.cli.progress import display
 from gramstyle.errors import GramstyleError, ImageError, OptionError
 from gramstyle.images import check_output, from_pil, write_image
+from gramstyle.run.checkpointer import Checkpointer
 from gramstyle.run.log import RunLog
-from gramstyle.run.prepare import Prepared
-from gramstyle.run.transfer import Course, Position, Progress, Result, climb, run
+from gramstyle.run.plan import RunPlan
+from gramstyle.run.state import RunState
+from gramstyle.run.transfer import Progress, Result, execute
 
 
-def perform(prepared: Prepared, arguments: argparse.Namespace, say: Console) -> None:
-    """Run one size, show progress, write the image and the log, and say so."""
-    _perform(partial(run, prepared), prepared.settings, arguments, say)
-
-
-def perform_levels(
-    course: Course,
+def perform(
+    plan: RunPlan,
     arguments: argparse.Namespace,
     say: Console,
     *,
-    keep: Callable[[Position], None] | None = None,
-    every: int = 1,
-    since: Callable[[], Position] | None = None,
-    folder: Path | None = None,
+    checkpointer: Checkpointer | None = None,
+    resumed: Callable[[], RunState] | None = None,
 ) -> None:
-    """Run through the levels of a course in the same way; `folder` is where `keep` keeps it."""
-    run_with = partial(climb, course, keep=keep, every=every)
+    """Execute a plan, show its progress, write the image and the log, and print where it is."""
     try:
-        _perform(run_with, course.settings, arguments, say, since=since)
+        _perform(plan, arguments, say, checkpointer, resumed)
     except KeyboardInterrupt as stop:
-        if folder is None:
+        if checkpointer is None:
             raise
-        raise type(stop)(f"{stop}; go on with: gramstyle resume {folder}") from None
+        remedy = f"resume it with: gramstyle resume {checkpointer.folder}"
+        raise type(stop)(f"{stop}; {remedy}") from None
 
 
 def _perform(
-    run_with: Callable[..., Result],
-    settings: Mapping[str, Any],
+    plan: RunPlan,
     arguments: argparse.Namespace,
     say: Console,
-    *,
-    since: Callable[[], Position] | None = None,
+    checkpointer: Checkpointer | None,
+    resumed: Callable[[], RunState] | None,
 ) -> None:
     output: Path = arguments.output
+    settings = plan.settings.to_json()
     latest: Progress | None = None
-    # Before the log is opened: it may be the one that the run has written so far.
-    held = [] if since is None else [since()]
-    first = "another" if held else "the first"
+    # Read the state before opening the log, since that overwrites the log of the run so far. The
+    # run pops the state from the list, so that no second reference keeps it in memory.
+    pending = [] if resumed is None else [resumed()]
+    first = "another" if pending else "the first"
 
     with (
         RunLog(arguments.log) as log,
         display(say, quiet=arguments.quiet) as show,
     ):
-        log.start(settings)
+        log.start(plan.settings.to_json())
 
         def after_iteration(progress: Progress) -> None:
             nonlocal latest
             latest = progress
             show(progress)
-            log.iteration(progress.losses, progress.stage)
+            log.iteration(progress.losses, progress.scale, scales=progress.scales)
             iteration = progress.losses.iteration
             if arguments.save_every and iteration % arguments.save_every == 0:
-                _write(_numbered(output, iteration), progress.image(), dict(settings))
+                _write(_numbered(output, iteration), progress.image(), settings)
 
-        if held:
-            run_with = partial(run_with, since=partial(_told, held, log))
         try:
-            result = run_with(callback=after_iteration)
+            result = execute(
+                plan,
+                callback=after_iteration,
+                saver=checkpointer,
+                state=partial(_logged, pending, plan, log) if pending else None,
+            )
         except (GramstyleError, KeyboardInterrupt) as stop:
-            raise _stopped(stop, latest, output, dict(settings), first) from None
+            raise _stopped(stop, latest, output, settings, first) from None
         log.end(result.record.summary)
-    _save(output, result.image, {**result.record.settings, "result": result.record.summary})
+    _save(output, result.image, {**settings, "result": result.record.summary})
     if not arguments.quiet:
         _report(output, result)
 
 
-def _told(held: list[Position], log: RunLog) -> Position:
-    """Hand over the position that a run goes on from, and log how it came there."""
-    at = held.pop()
-    for losses in at.losses:
+def _logged(pending: list[RunState], plan: RunPlan, log: RunLog) -> RunState:
+    """Return the state to resume from, and log the iterations before it."""
+    state = pending.pop()
+    for losses in state.losses:
         if losses.iteration:
-            log.iteration(losses, at.stages[losses.level])
-    return at
+            log.iteration(losses, plan.scales[losses.scale], scales=len(plan.scales))
+    return state
 
 
 def check_files(arguments: argparse.Namespace, inputs: Sequence[Path]) -> None:
-    """Refuse to start on what could not be written at the end, or would overwrite an input."""
+    """Refuse files that could not be written at the end, or would overwrite an input."""
     check_output(arguments.output, inputs)
     if arguments.save_every is not None:
         if arguments.save_every < 1:
             raise OptionError(f"--save-every must be at least 1, not {arguments.save_every}")
-        # The numbered images can meet an input only where one is called like them.
+        # A numbered image can overwrite an input only if the input has a name of the same form.
         stem = arguments.output.stem
         for existing in arguments.output.parent.glob(f"*{arguments.output.suffix}"):
             if existing.name.startswith(f"{stem}-"):
@@ -123,7 +122,7 @@ def _write(path: Path, image: PIL.Image.Image, settings: dict[str, Any]) -> None
 
 
 def _save(output: Path, image: PIL.Image.Image, settings: dict[str, Any]) -> None:
-    """Write an image that must not be lost; where that fails, to the folder for passing files."""
+    """Write an image; if that fails, write it to the folder for temporary files."""
     try:
         _write(output, image, settings)
     except ImageError as error:
@@ -132,7 +131,7 @@ def _save(output: Path, image: PIL.Image.Image, settings: dict[str, Any]) -> Non
             _write(spare, image, settings)
         except ImageError:
             raise error from None
-        raise ImageError(f"{error} (the image is kept as {spare})") from None
+        raise ImageError(f"{error} (the image was saved as {spare})") from None
 
 
 def _stopped(
@@ -142,7 +141,7 @@ def _stopped(
     settings: dict[str, Any],
     first: str,
 ) -> BaseException:
-    """Save the image so far and return the same interruption, saying what became of it."""
+    """Save the image so far; return the same interruption with a message that names the file."""
     reason = str(stop) or "stopped"
     if latest is None:
         return type(stop)(f"{reason} before {first} iteration; nothing was written")
@@ -150,8 +149,8 @@ def _stopped(
     settings["result"] = {"iterations": iteration, "loss": latest.losses.loss, "reason": reason}
     _save(output, latest.image(), settings)
     size = ""
-    if latest.stage.number + 1 < latest.stage.of:
-        size = f", {latest.stage.width}×{latest.stage.height} pixels,"
+    if latest.scale.number + 1 < latest.scales:
+        size = f", {latest.scale.width}×{latest.scale.height} pixels,"
     return type(stop)(f"{reason}; the image of iteration {iteration}{size} is in {output}")
 
 

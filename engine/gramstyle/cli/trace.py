@@ -12,125 +12,125 @@ from rich.console import Console
 from rich.table import Table
 
 from gramstyle.analysis.plots import load_matplotlib, trace_images
-from gramstyle.analysis.trace import PIXELS, Row, Trace, trace
+from gramstyle.analysis.trace import Row, Trace, trace
 from gramstyle.cli import arguments as add
 from gramstyle.cli.parsing import Commands
 from gramstyle.cli.progress import Speaker
 from gramstyle.core.objective import Objective
+from gramstyle.core.term import PIXELS
 from gramstyle.errors import OptionError
 from gramstyle.run.options import STARTS
-from gramstyle.run.prepare import Prepared, build, plan
+from gramstyle.run.plan import plan_run
+from gramstyle.run.prepare import Prepared, RunResources
 from gramstyle.system.files import check_folder, write_atomically
 
-# A pass takes less than a second.
+# One evaluation at this size takes less than a second.
 SIZE = 256
 TABLE = "trace.json"
 COLUMNS = (
-    "F: the responses; seed: the derivative of the loss terms that look at the layer; dF: what "
-    "has arrived from above, and the seed; dZ: what the ReLU lets through, open: where it does "
-    "(%); ms: to add the seed and cross the layer. ‖·‖: the length over all values"
+    "F: responses; seed: derivative of the loss terms at this layer; dF: seed plus derivative from "
+    "deeper layers; dZ: dF after the ReLU's mask; open: percentage of values that the mask passes; "
+    "ms: milliseconds to add the seed and go through the layer. ‖·‖: norm over all values"
 )
 
 
 def add_parser(commands: Commands) -> None:
-    """Describe the command and its options."""
+    """Add the command and its options."""
     parser = commands.add_parser(
         "trace",
         help="show one backward pass, step by step",
-        description="Evaluate the loss and its gradient once, where a transfer would start, and "
-        "print how long the derivative is at every layer on its way down to the pixels.",
+        description="Evaluate the loss and its gradient once, at the image from which a transfer "
+        "would start, and print the norm of the derivative at each layer of the backward pass.",
         epilog="example: gramstyle trace photo.jpg painting.jpg --init noise --save trace/",
     )
     parser.set_defaults(run=run_command)
     parser.add_argument("content", type=Path, metavar="CONTENT", help="the photograph")
     parser.add_argument("style", type=Path, metavar="STYLE", help="the painting")
 
-    shown = parser.add_argument_group("what is shown")
+    shown = parser.add_argument_group("output")
     shown.add_argument("--layer", type=add.names, metavar="LAYER,…",
-        help="show these layers alone (default: a row for every layer, and images of those "
-        "that the loss looks at)")  # fmt: skip
+        help="show only these layers (default: a row for every layer, and images of the layers of "
+        "the loss)")  # fmt: skip
     shown.add_argument("--save", type=Path, metavar="DIR",
-        help="also write images: feature maps, Gram matrices, what each term wants changed, "
-        f"the pass; and {TABLE} (needs gramstyle[plots])")  # fmt: skip
+        help="also write images (feature maps, Gram matrices, the gradient of each loss term, the "
+        f"norms of the backward pass) and {TABLE} (needs gramstyle[plots])")  # fmt: skip
     shown.add_argument("--json", type=Path, metavar="FILE",
         help="also write the table and the losses as JSON")  # fmt: skip
 
-    where = parser.add_argument_group("the image that is looked at")
+    where = parser.add_argument_group("the image")
     where.add_argument("--size", type=int, metavar="PIXELS",
         help=f"its longer edge (default {SIZE})")  # fmt: skip
-    add.add_start(where)
+    add.add_init(where)
     where.add_argument("--seed", type=int, metavar="N",
-        help=f"of the noise (default {add.DEFAULTS.seed})")  # fmt: skip
+        help=f"seed of the noise (default {add.DEFAULTS.seed})")  # fmt: skip
 
     add.add_loss(parser)
     add.add_machine(parser.add_argument_group("the network and the machine"))
 
 
 def run_command(arguments: argparse.Namespace) -> None:
-    """Trace one pass, write what was asked for, and print it."""
-    # The one engine whose pass can be looked at step by step.
-    options = add.options_of(arguments, size=SIZE, engine="numpy")
+    """Trace one backward pass, write the files that the arguments name, and print the tables."""
+    # The only engine that can be traced step by step.
+    options = add.options_of(arguments, size=SIZE, engine="numpy", scales=1)
     _check_places(arguments)
     say = Speaker(quiet=False)
-    planned = plan(
-        arguments.content,
-        arguments.style,
-        options,
-        model=arguments.model,
-        notify=say.tell,
+    plan = plan_run(
+        arguments.content, arguments.style, options, model=arguments.model, notify=say.tell
     )
-    inputs = [arguments.content, arguments.style, planned.model.path]
+    inputs = [arguments.content, arguments.style, plan.model]
     if options.start not in STARTS:
         inputs.append(Path(str(options.start)))
-    layers = _layers(arguments.layer, planned.network.names)
+    model = plan.inputs.model
+    assert model is not None  # noqa: S101 - no engine has taken it yet
+    layers = _layers(arguments.layer, model.network.names)
     if arguments.json is not None:
         _check_targets([arguments.json], inputs)
 
-    prepared = build(planned)
+    prepared = RunResources(plan).prepare(0)
     traced = trace(prepared.whole("trace"), prepared.start)
     rows = [row for row in traced.rows if row.layer in (*layers, PIXELS)]
     if arguments.save is not None:
-        say.tell("drawing, which takes about a second an image")
+        say.tell("drawing the images; each takes about a second")
     files = _files(arguments, prepared, traced, rows)
     _check_targets(files, inputs)
     _write(files, arguments.save)
 
     console = Console(highlight=False, soft_wrap=True)
     console.print(_steps(rows), COLUMNS, "", _losses(traced, prepared.objective), sep="\n")
-    console.print(f"the steps of the whole pass took {traced.seconds:.2f} s")
+    console.print(f"the steps of the backward pass took {traced.seconds:.2f} s")
     if arguments.save is not None:
         console.print(f"wrote {len(files)} files, the images to {arguments.save}", markup=False)
 
 
 def _check_places(arguments: argparse.Namespace) -> None:
-    """Refuse to start on what could not be drawn or written in the end."""
+    """Raise before the evaluation if the images could not be drawn or written after it."""
     if arguments.save is not None:
         load_matplotlib()
         check_folder(arguments.save, error=OptionError)
         if arguments.save.exists() and not arguments.save.is_dir():
-            raise OptionError(f"--save {arguments.save} is no folder; choose another name")
+            raise OptionError(f"--save {arguments.save} is not a folder; choose another name")
     if arguments.json is not None:
         check_folder(arguments.json, error=OptionError)
 
 
 def _check_targets(targets: Iterable[Path], inputs: Sequence[Path]) -> None:
-    """Refuse to overwrite what was read, and what is not a file."""
+    """Raise if a target is an input, or exists and is not a file."""
     read = {path.resolve() for path in inputs}
     for target in targets:
         if target.resolve() in read:
-            raise OptionError(f"{target} would overwrite what was read; choose another name")
+            raise OptionError(f"{target} would overwrite an input; choose another name")
         if target.exists() and not target.is_file():
-            raise OptionError(f"cannot write {target}: it is there and is not a file")
+            raise OptionError(f"cannot write {target}: it exists and is not a file")
 
 
 def _layers(wanted: tuple[str, ...] | None, there: Sequence[str]) -> tuple[str, ...]:
-    """Return the layers to show: all, or those that were named."""
+    """Return the layers to show: all of them, or the ones that were named."""
     if wanted is None:
         return tuple(there)
     for name in wanted:
         if name not in there:
             raise OptionError(
-                f"--layer {name!r} is not in the pass, whose layers are {', '.join(there)}"
+                f"--layer {name!r} is not a layer of this pass; its layers are {', '.join(there)}"
             )
     if not wanted:
         raise OptionError("--layer names no layer")
@@ -140,7 +140,7 @@ def _layers(wanted: tuple[str, ...] | None, there: Sequence[str]) -> tuple[str, 
 def _files(
     arguments: argparse.Namespace, prepared: Prepared, traced: Trace, rows: Sequence[Row]
 ) -> dict[Path, bytes]:
-    """Return everything to write, by where."""
+    """Return the content of every file to write, by path."""
     text = json.dumps(_plain(prepared, traced, rows), indent=1, allow_nan=False).encode()
     files = {} if arguments.json is None else {arguments.json: text}
     if arguments.save is not None:
@@ -152,14 +152,13 @@ def _files(
 
 
 def _plain(prepared: Prepared, traced: Trace, rows: Sequence[Row]) -> dict[str, Any]:
-    """Return the table and the losses as JSON knows them."""
+    """Return the table and the losses as JSON values."""
     at = traced.evaluation
     return {
-        "settings": dict(prepared.settings),
+        "settings": prepared.settings.to_json(),
         "loss": at.loss,
-        "content": at.content,
-        "style": dict(at.style),
-        "style_loss": at.style_loss,
+        "terms": dict(at.terms),
+        "layers": {name: dict(layers) for name, layers in at.layers.items()},
         "seconds": traced.seconds,
         "rows": [asdict(row) for row in rows],
     }
@@ -195,14 +194,21 @@ def _number(value: float | None) -> str:
 
 
 def _losses(traced: Trace, objective: Objective) -> Table:
-    """Show the losses, and what they are multiplied by on their way into the whole."""
+    """Return a table of the losses, their weights, and the products."""
     at, weights = traced.evaluation, objective.weights
     table = Table("loss", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for title in ("value", "weight", "value · weight"):
         table.add_column(title, justify="right", no_wrap=True)
-    lines = {"L_content": (at.content, weights.alpha)}
-    lines |= {f"E of {name}": (E, weights.beta * weights.w[name]) for name, E in at.style.items()}
-    lines |= {"L_style": (at.style_loss, weights.beta), "L_total": (at.loss, 1.0)}
+    lines: dict[str, tuple[float, float]] = {}
+    for name, layers in at.layers.items():
+        terms = objective.terms_of(name)
+        if len(layers) > 1:
+            lines |= {
+                f"{name} at {layer}": (value, weights[name] * terms[layer].weight)
+                for layer, value in layers.items()
+            }
+        lines[f"L_{name}"] = (at.terms[name], weights[name])
+    lines["L_total"] = (at.loss, 1.0)
     for name, (loss, weight) in lines.items():
         table.add_row(name, f"{loss:.4e}", f"{weight:.4g}", f"{loss * weight:.4e}")
     return table

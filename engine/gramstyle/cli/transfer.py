@@ -6,14 +6,14 @@ from pathlib import Path
 from gramstyle.cli import arguments as add
 from gramstyle.cli.parsing import Commands
 from gramstyle.cli.progress import Speaker
-from gramstyle.cli.running import check_files, perform_levels
+from gramstyle.cli.running import check_files, perform
 from gramstyle.errors import OptionError
 from gramstyle.run.checkpoint import check_folder
+from gramstyle.run.checkpointer import Checkpointer, check_can_be_saved, check_replaceable
 from gramstyle.run.options import STARTS
-from gramstyle.run.resume import Files, check_replaceable, checked, keeper
-from gramstyle.run.transfer import chart
+from gramstyle.run.plan import plan_run
 
-# After how many iterations a run is saved unless it is said.
+# After how many iterations a checkpoint is saved by default.
 EVERY = 10
 
 
@@ -31,43 +31,45 @@ def add_parser(commands: Commands) -> None:
     add.add_output(parser)
     result = parser.add_argument_group("the image")
     add.add_run(result)
-    add.add_start(result)
+    add.add_scales(result)
+    add.add_init(result)
     add.add_loss(parser)
     machine = parser.add_argument_group("files and the machine")
     add.add_machine(machine)
     add.add_engine(machine)
     add.add_files(machine)
     machine.add_argument("--checkpoint", type=Path, metavar="DIR",
-        help="save the run there on its way, into an empty folder or over a run that has ended; "
-        "gramstyle resume DIR goes on with it")  # fmt: skip
+        help="save checkpoints of the run in this folder, which must be empty or hold a run that "
+        "has ended; gramstyle resume DIR continues the run")  # fmt: skip
     machine.add_argument("--every", type=int, metavar="N",
-        help=f"save it after every N-th iteration (default {EVERY})")  # fmt: skip
+        help=f"save a checkpoint after every N-th iteration (default {EVERY})")  # fmt: skip
     add.add_quiet(machine)
 
 
 def run_command(arguments: argparse.Namespace) -> None:
-    """Do what the arguments ask for."""
+    """Run the command."""
     options = add.options_of(arguments)
     inputs = [arguments.content, arguments.style]
     if options.start not in STARTS:
         inputs.append(Path(str(options.start)))
     check_files(arguments, inputs)
-    keep, every, folder = None, EVERY if arguments.every is None else arguments.every, None
-    if arguments.checkpoint is not None:
-        options, folder = checked(options), arguments.checkpoint
+    every, folder = EVERY if arguments.every is None else arguments.every, arguments.checkpoint
+    if folder is not None:
+        options = check_can_be_saved(options)
     elif arguments.every is not None:
         raise OptionError("--every is for --checkpoint DIR; add that, or leave --every out")
     if every < 1:
         raise OptionError(f"--every must be at least 1, not {every}")
     say = Speaker(quiet=arguments.quiet)
-    course = chart(
+    plan = plan_run(
         arguments.content,
         arguments.style,
         options,
         model=arguments.model,
         notify=say.tell,
     )
+    checkpointer = None
     if folder is not None:
         check_replaceable(folder, check_folder(folder))
-        keep = keeper(folder, course, Files(arguments.output, every))
-    perform_levels(course, arguments, say, keep=keep, every=every, folder=folder)
+        checkpointer = Checkpointer(folder, plan, arguments.output, every)
+    perform(plan, arguments, say, checkpointer=checkpointer)

@@ -1,109 +1,98 @@
-"""Equation 7 over the tiles of an image on a cluster: the same two passes, the same bits."""
+"""The objective over the tiles of an image on a cluster: the same two passes, the same bits."""
 
 import math
 import uuid
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import numpy as np
 
-from gramstyle.cluster import worker as remote
+from gramstyle.cluster import worker
 from gramstyle.cluster.client import Cluster, Placed
-from gramstyle.cluster.worker import Assignment, Part
+from gramstyle.cluster.worker import Part, TileTask
 from gramstyle.core.arrays import Array
-from gramstyle.core.kernels import Pooling
-from gramstyle.core.objective import (
-    Evaluation,
-    Objective,
-    StyleTarget,
-    Sums,
-    Weights,
-    where_not_finite,
-)
-from gramstyle.engines.registry import EngineName
+from gramstyle.core.objective import Evaluation, Objective, Sums, where_not_finite
+from gramstyle.core.term import Reference
+from gramstyle.engines.spec import ObjectiveSpec
 from gramstyle.errors import NonFiniteError
 from gramstyle.model import Model
 from gramstyle.tiling import Tile, Tiling
-from gramstyle.tiling.objective import tree_sum
+from gramstyle.tiling.objective import tree_sum, with_summed_targets
 
-# How many windows for each worker may be on their way there: enough for none to wait, and no more
-# on the network than that. The scheduler keeps all of them, in case a worker is lost.
+# How many windows per worker are sent ahead: enough that no worker waits. The scheduler stores all
+# of them, in case a worker is lost.
 AHEAD = 4
 
-# Windows of pixels go before the work on them, additions before more work.
+# The priorities of windows of pixels and of additions; all other tasks have priority 0.
 _FIRST, _SOON = 2, 1
 
 
 @dataclass(frozen=True, kw_only=True)
 class ClusterObjective:
-    """`TiledObjective` on a cluster: the same call, and with the same engine the same bits.
+    """`TiledObjective` on a cluster: the same interface, and with the same engine the same bits.
 
-    An evaluation sends each tile's window of x once, as float32, and brings back the sums of all
-    tiles and each tile's derivatives. Everything else is on the workers already.
+    An evaluation sends each tile's window of x once, as float32, and fetches the sums of all tiles
+    and each tile's derivatives. Everything else is on the workers already.
 
     Attributes
     ----------
     objective
-        What is evaluated; without an engine, for here the sums of tiles are looked at only.
+        The objective, without an engine: here only the sums of tiles are evaluated.
     tiling
         The tiles.
     cluster
-        Who works.
-    assignment
-        What workers are told of all this.
+        The cluster, which must stay open.
     targets
-        The photograph's responses by tile, on the workers; empty without content.
-    style
-        The artwork's Gram matrices, likewise.
+        Each tile's own targets, on the workers.
+    shared
+        The spec, and the terms with the summed targets, on the workers.
     """
 
     objective: Objective
     tiling: Tiling
     cluster: Cluster
-    assignment: Assignment
     targets: list[Placed]
-    style: list[Placed]
+    shared: list[Placed]
 
     def loss_and_gradient(self, x: Array) -> Evaluation:
         """Evaluate equation 7 and its derivative at the pixels x (3, H, W), RGB, 0..255.
 
-        Of x in float64 the values rounded to float32 count; the gradient is in float32.
+        x is rounded to float32; the gradient is in float32.
 
         Raises
         ------
         NonFiniteError
-            If a loss is NaN or infinite, naming the first layer whose responses are.
+            If the loss is NaN or infinite; names the first layer whose responses are.
         OptionError
-            If the cluster is gone; see `Cluster.fetch`.
+            If the cluster fails; see `Cluster.fetch`.
         """
-        cluster, M = self.cluster, self.tiling.positions()
-        evaluation = uuid.uuid4().hex
+        cluster, evaluation = self.cluster, uuid.uuid4().hex
         tiles, inputs, parts = list(self.tiling), list[tuple[Any, ...]](), list[Placed]()
 
         def submit(tile: Tile, window: Array) -> Placed:
-            P = self.targets[tile.index] if self.targets else None
-            placed = cluster.submit(remote.place, window, P, priority=_FIRST)
-            arguments = (self.assignment, tile.index, evaluation, placed, P, self.style[0])
+            targets = self.targets[tile.index]
+            placed = cluster.submit(worker.place, window, targets, priority=_FIRST)
+            spec, terms = self.shared
+            arguments = (_task(tile), spec, evaluation, placed, targets, terms)
             inputs.append(arguments)
-            parts.append(cluster.submit(remote.tile_sums, *arguments))
+            parts.append(cluster.submit(worker.tile_sums, *arguments))
             return placed
 
         _send_windows(cluster, tiles, x, submit)  # pass 1
         total = _sum_up(cluster, parts)
         parts.clear()
         found: Part = cluster.fetch(total)
-        terms = self.objective.terms(found.sums, M)
-        if not math.isfinite(terms.loss):
+        values = self.objective.values(found.sums, self.tiling.sizes())
+        if not math.isfinite(values.loss):
             raise NonFiniteError(where_not_finite({}))
 
-        # Pass 2, the last tile first, as `TiledObjective` goes: the order in which windows that
-        # overlap are added.
-        # Left to itself Dask moves a tile to any worker that is idler, not knowing that there the
-        # tile is run forward again.
+        # Pass 2 starts with the last tile, as `TiledObjective` does: that is the order in which
+        # windows that overlap are added. Each tile is sent to the worker that did its pass 1: Dask
+        # might move it to an idle worker, where the forward pass would have to run again.
         waiting = [
             cluster.submit(
-                remote.tile_gradient, *inputs[tile.index], total, near=found.where.get(tile.index)
+                worker.tile_gradient, *inputs[tile.index], total, near=found.where.get(tile.index)
             )
             for tile in reversed(tiles)
         ]
@@ -112,28 +101,16 @@ class ClusterObjective:
         gradient = np.zeros(x.shape, np.float32)
         for tile in reversed(tiles):
             gradient[:, *tile.window] += cluster.fetch(waiting.pop())
-        return Evaluation.of(terms, gradient)
+        return Evaluation.of(values, gradient)
 
     def close(self) -> None:
-        """Let the workers forget the targets."""
+        """Release the targets on the workers."""
         self.targets.clear()
-        self.style.clear()
+        self.shared.clear()
 
 
 def cluster_objective(
-    cluster: Cluster,
-    *,
-    file: Model,
-    engine: EngineName,
-    pooling: Pooling,
-    content_layer: str,
-    style_layers: tuple[str, ...],
-    photograph: Array | None,
-    artwork: Array | None,
-    weights: Weights,
-    convention: str | None,
-    edge: int,
-    shelf: int,
+    cluster: Cluster, spec: ObjectiveSpec, model: Model, references: Mapping[Reference, Array]
 ) -> ClusterObjective:
     """Place the model and the images on a cluster, and compute the targets there.
 
@@ -141,95 +118,69 @@ def cluster_objective(
     ----------
     cluster
         From `open_cluster`; it must stay open as long as the result is used.
-    file
-        The network's file.
-    engine, pooling
-        What computes on the workers; see `open_engine`.
-    content_layer, style_layers
-        Where content and style are compared.
-    photograph, artwork
-        Their pixels (3, H, W), RGB, 0..255; without one of them its term is left out. The result
-        has the size of the photograph, else of the artwork.
-    weights
-        α, β and w_l.
-    convention
-        The formulas, by their name in `Options`.
-    edge
-        Of the tiles, in pixels.
-    shelf
-        How many bytes each worker may keep in memory of what pass 1 leaves for pass 2.
+    spec
+        The description of the objective, in tiles.
+    model
+        The model with the spec's hash.
+    references
+        The pixels (3, H, W), RGB, 0..255, of the images that the terms compare with. The content
+        image has the size of the spec.
 
     Raises
     ------
     GramstyleError
-        What goes wrong on a worker, such as a missing engine, a model that cannot be kept or a
-        image that is too small; the cluster itself, as in `Cluster.fetch`.
+        A worker's error, such as a missing engine, a model that cannot be stored or an image that
+        is too small; or an error of the cluster, as in `Cluster.fetch`.
     """
-    canvas = artwork if photograph is None else photograph
-    assert canvas is not None  # noqa: S101 - a plan has at least one image
-    height, width = canvas.shape[1:]
-    assignment = Assignment(
-        version=remote.installed_version(),
-        sha256=file.sha256,
-        engine=engine,
-        pooling=pooling,
-        threads=cluster.threads,
-        content_layer=None if photograph is None else content_layer,
-        style_layers=() if artwork is None else style_layers,
-        alpha=weights.alpha,
-        beta=weights.beta,
-        w=tuple(weights.w[name] for name in (() if artwork is None else style_layers)),
-        convention=convention,
-        height=height,
-        width=width,
-        edge=edge,
-        shelf=shelf,
-    )
-    network = file.network.until(assignment.layers).pooled_by(pooling)
-    tiling = Tiling(network, height, width, edge)
-    cluster.place_model(file.path, file.sha256)
+    assert spec.edge is not None  # noqa: S101 - as above
+    network = spec.network(model)
+    tiling = Tiling(network, spec.height, spec.width, spec.edge)
+    cluster.place_model(model.path, spec.model)
 
-    style: dict[str, StyleTarget] = {}
-    if artwork is not None:
-        tiles = Tiling(network, artwork.shape[1], artwork.shape[2], edge)
-        style = _style_targets(cluster, assignment, artwork, tiles)
-    targets: list[Placed] = []
-    if photograph is not None:
-        _send_windows(
-            cluster,
-            list(tiling),
-            photograph,
-            lambda tile, window: _appended(
-                targets, cluster.submit(remote.content_target, assignment, tile.index, window)
-            ),
-        )
+    terms, targets = spec.terms, list[Placed]([{}] * len(tiling))
+    for reference, pixels in references.items():
+        _, height, width = pixels.shape
+        there = replace(spec, height=height, width=width)
+        tiles = Tiling(network, height, width, spec.edge)
+        if any(each.reference == reference and each.per_position for each in terms):
+            targets = _placed(cluster, there, tiles, reference, pixels, worker.reference_targets)
+        if any(each.reference == reference and not each.per_position for each in terms):
+            parts = _placed(cluster, there, tiles, reference, pixels, worker.reference_part)
+            found: Part = cluster.fetch(_sum_up(cluster, parts))
+            terms = with_summed_targets(terms, reference, found.sums, tiles.sizes())
     return ClusterObjective(
-        objective=assignment.objective(network, file.preprocessing, style),
+        objective=Objective(
+            network=network, preprocessing=model.preprocessing, terms=terms, weights=spec.weights
+        ),
         tiling=tiling,
         cluster=cluster,
-        assignment=assignment,
         targets=targets,
-        style=[cluster.submit(remote.place, style, None)],
+        shared=[cluster.submit(worker.place, each, {}) for each in (spec, terms)],
     )
 
 
-def _style_targets(
-    cluster: Cluster, assignment: Assignment, a: Array, tiling: Tiling
-) -> dict[str, StyleTarget]:
-    """Return the Gram matrices of an artwork a (3, H, W), tile by tile."""
-    there = replace(assignment, height=tiling.height, width=tiling.width)
-    parts: list[Placed] = []
-    _send_windows(
-        cluster,
-        list(tiling),
-        a,
-        lambda tile, window: _appended(
-            parts, cluster.submit(remote.artwork_sums, there, tile.index, window)
-        ),
-    )
-    found: Part = cluster.fetch(_sum_up(cluster, parts))
-    M = tiling.positions()
-    return {name: StyleTarget(A=G, M=M[name]) for name, G in found.sums.gram.items()}
+def _placed(
+    cluster: Cluster,
+    spec: ObjectiveSpec,
+    tiling: Tiling,
+    reference: Reference,
+    pixels: Array,
+    function: Callable[..., Any],
+) -> list[Placed]:
+    """Call a function on the workers for each tile of a reference image."""
+    results: list[Placed] = []
+    shared = cluster.submit(worker.place, spec, {})
+
+    def submit(tile: Tile, window: Array) -> Placed:
+        results.append(cluster.submit(function, _task(tile), shared, reference, window))
+        return results[-1]
+
+    _send_windows(cluster, list(tiling), pixels, submit)
+    return results
+
+
+def _task(tile: Tile) -> TileTask:
+    return TileTask(worker.installed_version(), tile.index)
 
 
 def _send_windows(
@@ -241,28 +192,23 @@ def _send_windows(
     for number, tile in enumerate(tiles):
         if number >= ahead:
             cluster.wait(sent[number - ahead])
-        # A copy of its own: the optimiser goes on writing to x.
+        # A copy, since the optimiser continues to write to x.
         sent.append(submit(tile, np.array(x[:, *tile.window], np.float32)))
-
-
-def _appended(placed: list[Placed], one: Placed) -> Placed:
-    placed.append(one)
-    return one
 
 
 @dataclass(frozen=True)
 class _Addend:
-    """Sums on the workers, which are added there."""
+    """Sums on a worker; adding two of them submits a task."""
 
     cluster: Cluster
     placed: Placed
 
     def __add__(self, other: "_Addend") -> "_Addend":
-        total = self.cluster.submit(remote.add, self.placed, other.placed, priority=_SOON)
+        total = self.cluster.submit(worker.add, self.placed, other.placed, priority=_SOON)
         return _Addend(self.cluster, total)
 
 
 def _sum_up(cluster: Cluster, parts: Iterable[Placed]) -> Placed:
-    """Add up sums on the workers: in the order of `tree_sum`, which it calls."""
+    """Add up sums on the workers, in the order of `tree_sum`."""
     addends = [_Addend(cluster, part) for part in parts]
     return cast(_Addend, tree_sum(cast(list[Sums], addends))).placed

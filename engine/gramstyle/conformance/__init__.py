@@ -1,4 +1,4 @@
-"""The conformance kit: cases with their float64 truth, to hold any implementation against."""
+"""The conformance kit: cases with a float64 truth, against which any implementation is tested."""
 
 from gramstyle.conformance.cases import Answer, Case
 from gramstyle.conformance.catalogue import cases

@@ -1,18 +1,21 @@
-"""One case: an objective, an image, and the float64 truth of loss and gradients there."""
+"""A case: an objective, an image, and the float64 truth of the loss and its gradients."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from gramstyle.core.arrays import Array
+from gramstyle.core.conventions import PAPER, Convention
 from gramstyle.core.kernels import Area, Pooling
-from gramstyle.core.network import Network
+from gramstyle.core.network import Layer, Network
 from gramstyle.core.objective import Objective
+from gramstyle.core.preprocessing import Preprocessing
+from gramstyle.core.terms import ContentTerm, StyleTerm
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What is compared: the loss, its gradient at the pixels, and by the layers' responses.
+    """The loss, its gradient with respect to the pixels, and dF with respect to the responses.
 
     Attributes
     ----------
@@ -21,8 +24,9 @@ class Answer:
     gradient
         ∂L/∂x, (3, H, V).
     dF
-        ∂L/∂F by layer, each (N, H, V), everything that reaches the layer added up. Compared only
-        where F > 0: elsewhere the ReLU stops it, and some count it before and some behind.
+        ∂L/∂F by layer, each (N, H, V): the sum of what comes from deeper layers and from the
+        layer's own loss terms. It is compared only where F > 0. Elsewhere the ReLU stops it, and
+        implementations differ in whether they record it before or after the ReLU.
     """
 
     loss: float
@@ -30,22 +34,57 @@ class Answer:
     dF: Mapping[str, Array]
 
 
+@dataclass(frozen=True)
+class CaseContent:
+    """The content term of a case: `factor` · Σ (F − P)².
+
+    Attributes
+    ----------
+    layer
+        The layer whose responses are compared.
+    P
+        The responses of the content image at that layer, (N, H, V).
+    factor
+        α, the convention's factor and the ½ of equation 1, multiplied.
+    """
+
+    layer: str
+    P: Array
+    factor: float
+
+
+@dataclass(frozen=True)
+class CaseStyle:
+    """The style term of one layer of a case: `factor` · Σ (G / M − A)².
+
+    Attributes
+    ----------
+    A
+        The Gram matrix of the style image divided by the style image's M, (N, N).
+    factor
+        β, w_l, the convention's factor and the 1 / (4 N²) of equation 4, multiplied.
+    """
+
+    A: Array
+    factor: float
+
+
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """An image x, and an objective that says everything else.
+    """An image x, and the objective that is evaluated there.
 
     Attributes
     ----------
     name
         Lower-case words with hyphens.
     pins
-        Which convention the case pins, in a sentence.
+        The convention that the case tests, in one sentence.
     objective
-        In float64, computed plainly: the network with its weights, the preprocessing, P, A with
-        its M, α, β, w and the convention.
+        The network with its weights, the preprocessing, P, A with its M, α, β, w and the
+        convention, in float64 and with the readable kernels.
     x, p, a
-        The image, and the photograph and the artwork that P and A are of, (3, H, V), RGB,
-        0..255; p or a is None where the objective lacks that term.
+        The generated image, the content image and the style image, each (3, H, V), RGB, 0..255.
+        p or a is None where the objective lacks that term.
     """
 
     name: str
@@ -57,30 +96,98 @@ class Case:
 
     @property
     def network(self) -> Network:
-        """The network, cut off above the deepest layer that the loss looks at."""
+        """The network, cut off above the deepest layer with a loss term."""
         return self.objective.network.until(self.objective.layers)
+
+    @property
+    def layers(self) -> tuple[Layer, ...]:
+        """The layers of the network, from the image upwards."""
+        return self.network.layers
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """The step from pixels to the network's input: channel order, mean and scale."""
+        return self.objective.preprocessing
+
+    @property
+    def content(self) -> CaseContent | None:
+        """The content term with all its factors multiplied; None if the case has none."""
+        term = self.content_term
+        if term is None:
+            return None
+        assert term.P is not None  # noqa: S101 - the terms of a case have their targets
+        N, M = len(term.P), term.P[0].size
+        factor = self.alpha * term.convention.content_factor(N, M) / 2
+        return CaseContent(term.layer, term.P, factor)
+
+    @property
+    def style(self) -> Mapping[str, CaseStyle]:
+        """The style term of each style layer with all its factors multiplied."""
+        terms = {}
+        for layer, term in self.style_terms.items():
+            assert term.A is not None  # noqa: S101 - as above
+            N = len(term.A)
+            factor = self.beta * term.weight * term.convention.style_factor / (4 * N**2)
+            terms[layer] = CaseStyle(term.A / term.M, factor)
+        return terms
+
+    @property
+    def tv(self) -> float:
+        """The number that multiplies Σ (x[c,i,j+1] − x[c,i,j])² + (x[c,i+1,j] − x[c,i,j])²."""
+        return self.gamma / float(self.x[0].size)
+
+    @property
+    def content_term(self) -> ContentTerm | None:
+        """The content term of the objective, if there is one."""
+        return next(iter(self.objective.terms_of("content").values()), None)
+
+    @property
+    def style_terms(self) -> Mapping[str, StyleTerm]:
+        """The style terms of the objective by layer."""
+        return self.objective.terms_of("style")
+
+    @property
+    def convention(self) -> Convention:
+        """The convention of all terms."""
+        terms = [each for each in (self.content_term, *self.style_terms.values()) if each]
+        return terms[0].convention if terms else PAPER
+
+    @property
+    def alpha(self) -> float:
+        """The weight of the content loss, also in a case that has no content."""
+        return self.objective.weights.get("content", 0.0)
+
+    @property
+    def beta(self) -> float:
+        """The weight of the style loss, also in a case that has no style."""
+        return self.objective.weights.get("style", 0.0)
+
+    @property
+    def gamma(self) -> float:
+        """The weight of the total variation; 0 if the case has none."""
+        return self.objective.weights.get("tv", 0.0)
 
     @cached_property
     def responses(self) -> dict[str, Array]:
-        """F of every layer at x, in float64."""
+        """The responses F of every layer to x, in float64."""
         forward = self.objective.forward or self.network.forward
         return dict(forward(self.objective.preprocessing.forward(self.x)))
 
     @cached_property
     def truth(self) -> Answer:
-        """The answer in float64, by the hand-derived backward pass."""
+        """The correct answer in float64, from the hand-derived backward pass."""
         return answer(self.objective, self.x)
 
 
 def answer(objective: Objective, x: Array) -> Answer:
-    """Evaluate an objective at x and keep every dF of the pass."""
+    """Return the loss, the gradient and the dF of every layer of an objective at x."""
     recorder = Recorder(objective)
     evaluation = replace(objective, kernels=recorder).loss_and_gradient(x)
     return Answer(evaluation.loss, evaluation.gradient, recorder.dF)
 
 
 class Recorder:
-    """Kernels that do each step as the objective's own do, and keep a copy of every dF."""
+    """Kernels that call an objective's own kernels and store a copy of every dF."""
 
     def __init__(self, objective: Objective) -> None:
         self._step = objective.kernels
@@ -101,31 +208,37 @@ class Recorder:
         weight: float,
         owned: Area | None = None,
     ) -> Array:
-        """dF + weight · equation 6."""
+        """Return dF + weight · equation 6."""
         return self._step.add_style_gradient(dF, F, G, A, M, weight, owned)
 
     def add_content_gradient(
         self, dF: Array | None, F: Array, P: Array, weight: float, owned: Area | None = None
     ) -> Array:
-        """dF + weight · equation 2."""
+        """Return dF + weight · equation 2."""
         return self._step.add_content_gradient(dF, F, P, weight, owned)
 
+    def add_gradient(
+        self, dF: Array | None, F: Array, gradient: Array, owned: Area | None = None
+    ) -> Array:
+        """Return dF + gradient at the owned positions."""
+        return self._step.add_gradient(dF, F, gradient, owned)
+
     def convolution_backward(self, dF: Array, F: Array, W: Array) -> Array:
-        """Keep dF, then cross the layer."""
+        """Store dF, then call the objective's kernel."""
         self._keep(dF)
         return self._step.convolution_backward(dF, F, W)
 
     def pool_backward(self, dY: Array, X: Array, kind: Pooling) -> Array:
-        """Keep dY, then cross the pooling."""
+        """Store dY, then call the objective's kernel."""
         self._keep(dY)
         return self._step.pool_backward(dY, X, kind)
 
     def release(self, F: Array) -> None:
-        """Pass it on."""
+        """Call the objective's kernel."""
         self._step.release(F)
 
     def backward_ends(self) -> None:
-        """Pass it on."""
+        """Call the objective's kernel."""
         self._step.backward_ends()
 
     def _keep(self, dF: Array) -> None:

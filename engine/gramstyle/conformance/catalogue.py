@@ -1,8 +1,8 @@
-"""The cases by name: each operation, each convention that is easily mistaken, the whole objective.
+"""The cases by name: each operation, each convention that is easily mistaken, whole objectives.
 
-Numbers come from a hash of the case's name and are multiples of 1/256, so that they are the same
-everywhere and, unlike a generator's, for ever; in float16 and float32 they are exact too, so large
-ones are multiples of 1/128 to 1/8.
+All numbers come from a hash of the case's name. So they are the same on every machine, and they
+never change, as those of a random generator might. They are multiples of 1/256, or of 1/128 to 1/8
+where they are large, so that float16 and float32 represent them exactly.
 """
 
 import hashlib
@@ -17,25 +17,26 @@ from gramstyle.core.arrays import Array
 from gramstyle.core.conventions import AUTHOR, PAPER, Convention
 from gramstyle.core.kernels import Pooling
 from gramstyle.core.network import Convolution, Layer, Network, Pool
-from gramstyle.core.objective import ContentTarget, Objective, StyleTarget, Weights
+from gramstyle.core.objective import Objective
 from gramstyle.core.preprocessing import Preprocessing
+from gramstyle.core.terms import loss_terms, with_targets
 from gramstyle.model.vgg19 import BLOCKS, CAFFE, TORCHVISION
 
-# The network's input is the image itself: for cases about one operation.
+# Makes the image itself the network's input, for cases about one operation.
 PLAIN = Preprocessing(channels="RGB", mean=(0.0, 0.0, 0.0), scale=(1.0, 1.0, 1.0))
 
 STYLE = ("conv1_1", "conv2_1", "conv3_1", "conv4_1", "conv5_1")
 
 
 class Numbers:
-    """An endless supply of numbers that a name determines."""
+    """An endless stream of numbers determined by a name."""
 
     def __init__(self, name: str) -> None:
         self._name = name
         self._drawn = 0
 
     def uniform(self, low: float, high: float, *shape: int) -> Array:
-        """Return float64 numbers between two bounds, of no more bits than float16 has."""
+        """Return float64 numbers between two bounds, each exact in float16."""
         size = int(np.prod(shape))
         self._drawn += 1
         seed = f"{self._name}/{self._drawn}".encode()
@@ -47,32 +48,32 @@ class Numbers:
         return low + steps.reshape(shape) / unit
 
     def convolution(self, name: str, C: int, N: int, *, bias: float = 0.0) -> Convolution:
-        """Return a convolution whose signals neither die nor grow."""
+        """Return a convolution that keeps the magnitude of its input."""
         spread = max(round(256 * np.sqrt(2 / (9 * C)) * np.sqrt(3)), 1) / 256
         W = self.uniform(-spread, spread, N, C, 3, 3)
         return Convolution(name, W, self.uniform(bias - 0.25, bias + 0.25, N))
 
 
 def cases() -> tuple[Case, ...]:
-    """Return all cases, in the order of the paper: operations, losses, the whole."""
+    """Return all cases, in the order of the paper: operations, losses, whole objectives."""
     return (*_operations(), *_losses(), *_objectives())
 
 
 def _operations() -> list[Case]:
     return [
         _one_layer(
-            "convolution", "a convolution's input gradient has its kernels flipped", bias=64.0
+            "convolution", "the backward pass of a convolution flips its kernels", bias=64.0
         ),
         _one_layer(
             "convolution-narrow", "an image one pixel wide is all border", size=(9, 1), bias=64.0
         ),
-        _one_layer("relu", "nothing passes where the ReLU is closed"),
+        _one_layer("relu", "no gradient passes where the ReLU is closed"),
         *(
             _pooled(f"{kind}-pooling{suffix}", pins, kind, size)
             for kind in ("avg", "max")
             for suffix, size, pins in (
                 ("", (8, 10), f"{kind} pooling of 2×2 with stride 2"),
-                ("-odd", (9, 7), "an odd last row or column is in no window and gets nothing"),
+                ("-odd", (9, 7), "an odd last row or column is in no window: its gradient is 0"),
             )
         ),
         _max_pool_ties(),
@@ -89,33 +90,38 @@ def _losses() -> list[Case]:
         style("style-quarter", "equation 4 has 1 / (4 N² M²)"),
         style(
             "style-of-another-size",
-            "A is divided by the artwork's own M, G by the image's",
+            "A is divided by the M of the style image, G by the M of the generated image",
             artwork=(12, 10),
         ),
         _terms(
             "content-behind-the-relu",
-            "losses look at responses behind the ReLU",
+            "the losses compare responses after the ReLU",
             content="conv2_1",
             style=("conv2_1",),
         ),
         _relu_at_zero(),
         style("style-weights", "each E_l has its own w_l", w=(0.75, 0.125)),
-        content("author-content", "the released code takes the mean of squares", author=True),
-        style("author-style", "the released code takes the mean over N² of G/M", author=True),
+        content("author-content", "the released code averages (F − P)²", author=True),
+        style("author-style", "the released code averages (G/M − A/M)²", author=True),
+        content(
+            "total-variation",
+            "L_tv sums the squared differences of neighbouring pixels and divides by their number",
+            tv=512.0,
+        ),
     ]
 
 
 def _objectives() -> list[Case]:
     return [
         _objective(
-            "objective", "the whole, average pooling", "avg", (32, 32), 9, (-1, 0, 8, 15, 20)
+            "objective", "whole objective, average pooling", "avg", (32, 32), 9, (-1, 0, 8, 15, 20)
         ),
         _objective(
-            "objective-max", "the whole, max pooling", "max", (32, 32), 4, (1, -1, -2, -5, -2)
+            "objective-max", "whole objective, max pooling", "max", (32, 32), 4, (1, -1, -2, -5, -2)
         ),
         _objective(
             "objective-odd",
-            "the whole at odd sizes",
+            "whole objective at odd sizes, average pooling",
             "avg",
             (35, 41),
             8,
@@ -124,7 +130,7 @@ def _objectives() -> list[Case]:
         ),
         _objective(
             "objective-odd-max",
-            "the same, max pooling",
+            "whole objective at odd sizes, max pooling",
             "max",
             (35, 41),
             4,
@@ -133,7 +139,7 @@ def _objectives() -> list[Case]:
         ),
         _objective(
             "objective-author",
-            "the whole in the released code's formulas",
+            "whole objective in the released code's formulas",
             "max",
             (32, 48),
             13,
@@ -150,9 +156,9 @@ def _one_layer(name: str, pins: str, *, size: tuple[int, int] = (6, 7), bias: fl
 
 
 def _relu_at_zero() -> Case:
-    """Where an image of 0 meets biases of 0, Z is exactly 0.
+    """Return a case in which Z is exactly 0 where an image of 0 meets biases of 0.
 
-    Gradients reach that 0 from the layer's own loss, and from the layer above.
+    Gradients reach that 0 from the layer's own loss and from the layer above.
     """
     numbers = Numbers("relu-at-zero")
     layers = [numbers.convolution("conv1_1", 3, 4), numbers.convolution("conv1_2", 4, 3, bias=8.0)]
@@ -161,7 +167,7 @@ def _relu_at_zero() -> Case:
     images["x"][:, :5, :5] = 0
     return _case(
         "relu-at-zero",
-        "the ReLU's derivative at 0 is 0",
+        "the derivative of the ReLU at 0 is 0",
         layers,
         images,
         content="conv1_1",
@@ -180,7 +186,7 @@ def _pooled(name: str, pins: str, kind: Pooling, size: tuple[int, int]) -> Case:
 
 
 def _max_pool_ties() -> Case:
-    """Pool copies of an image of few whole numbers, so that many are equal."""
+    """Return a case that pools an image of a few whole numbers, so that many are equal."""
     numbers = Numbers("max-pooling-ties")
     copy = np.zeros((3, 3, 3, 3))
     copy[range(3), range(3), 1, 1] = 1
@@ -192,7 +198,7 @@ def _max_pool_ties() -> Case:
     images = {
         role: np.round(x) + 2 for role, x in _images(numbers, (8, 10), (8, 10), -1, 1).items()
     }
-    pins = "of equal largest values in a window the first in reading order takes all"
+    pins = "the first in reading order of equal largest values gets the whole gradient"
     return _case("max-pooling-ties", pins, layers, images, content="conv2_1")
 
 
@@ -200,7 +206,7 @@ def _preprocessed(name: str, preprocessing: Preprocessing) -> Case:
     numbers = Numbers(name)
     return _case(
         name,
-        "the gradient is by the pixel on the scale 0..255, in the order red, green, blue",
+        "the gradient is with respect to pixels on the scale 0..255, in the order RGB",
         [numbers.convolution("conv1_1", 3, 4)],
         _images(numbers, (6, 7), (6, 7), 0, 255),
         content="conv1_1",
@@ -216,6 +222,7 @@ def _terms(
     style: tuple[str, ...],
     artwork: tuple[int, int] = (8, 10),
     w: Sequence[float] | None = None,
+    tv: float = 0.0,
     author: bool = False,
 ) -> Case:
     numbers = Numbers(name)
@@ -228,7 +235,15 @@ def _terms(
     convention = AUTHOR if author else PAPER
     weights = dict(zip(style, w, strict=True)) if w else None
     return _case(
-        name, pins, layers, images, content=content, style=style, w=weights, convention=convention
+        name,
+        pins,
+        layers,
+        images,
+        content=content,
+        style=style,
+        w=weights,
+        tv=tv,
+        convention=convention,
     )
 
 
@@ -243,10 +258,10 @@ def _objective(
     artwork: tuple[int, int] | None = None,
     convention: Convention = PAPER,
 ) -> Case:
-    """VGG-19's chain with few filters, from conv1_1 to conv5_1.
+    """Return a case of VGG-19's chain from conv1_1 to conv5_1, with few filters.
 
-    `content` and `style` are α and the w_l as powers of 2, such that every term has about the same
-    share in the gradient: a mistake in any shows.
+    `content` and `style` are α and the w_l as powers of 2. They are chosen so that every term
+    contributes about equally to the gradient: a mistake in any of them shows.
     """
     numbers = Numbers(name)
     layers: list[Layer] = []
@@ -287,29 +302,34 @@ def _case(
     style: tuple[str, ...] = (),
     alpha: float = 0.75,
     w: Mapping[str, float] | None = None,
+    tv: float = 0.0,
     preprocessing: Preprocessing = PLAIN,
     convention: Convention = PAPER,
 ) -> Case:
-    """Compute P and A and put the case together."""
+    """Return a case, with P and A computed from the images."""
     network = Network(tuple(layers)).until([*([content] if content else []), *style])
     forward = partial(ordered.forward, network)
     kernels = ordered.OrderedKernels()
-    target, targets = None, {}
+    terms = loss_terms(
+        content={content: 1.0} if content else {},
+        style=w or {layer: 1 / len(style) for layer in style},
+        tv=tv > 0,
+        convention=convention,
+    )
     if content:
-        target = ContentTarget(content, forward(preprocessing.forward(images["p"]))[content])
+        P = forward(preprocessing.forward(images["p"]))
+        terms = with_targets(terms, "content", P, kernels)
     if style:
         F = forward(preprocessing.forward(images["a"]))
-        targets = {layer: StyleTarget(kernels.gram(F[layer]), F[layer][0].size) for layer in style}
+        terms = with_targets(terms, "style", F, kernels)
     return Case(
         name=name,
         pins=pins,
         objective=Objective(
             network=network,
             preprocessing=preprocessing,
-            content=target,
-            style=targets,
-            weights=Weights(alpha, 5.0, w or {layer: 1 / len(style) for layer in style}),
-            convention=convention,
+            terms=terms,
+            weights={"content": alpha, "style": 5.0, "tv": tv},
             forward=forward,
             kernels=kernels,
         ),

@@ -1,4 +1,4 @@
-"""An answer beside the truth: how far apart, in the measures that tell mistakes from rounding."""
+"""Compare an answer with the truth, in measures that distinguish mistakes from rounding."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -10,36 +10,36 @@ import numpy as np
 from gramstyle.conformance.cases import Answer, Case
 from gramstyle.core.arrays import Array
 
-# An adapter is one function: value_and_grad(image, case) -> loss, gradient, {layer: dF}. The
-# image is case.x in the float type to compute in; what it returns may be anything array-like.
+# An adapter is a function value_and_grad(image, case) -> loss, gradient, {layer: dF}. The image is
+# case.x in the float type in which to compute; the returned values may be anything array-like.
 Adapter = Callable[[Array, Case], tuple[Any, Any, Mapping[str, Any]]]
 
-# ‖found − truth‖ / ‖truth‖. Float64: other orders of summation, through 17 layers. Float32 and
-# float16: their rounding, enlarged by masks and pooling choices that flip.
+# The largest ‖found − truth‖ / ‖truth‖. In float64 it covers other orders of summation through 17
+# layers; in float32 and float16 rounding, which flips ReLU masks and pooling choices.
 TOLERANCES: Mapping[str, float] = {"float64": 1e-10, "float32": 2e-3, "float16": 2e-1}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """One quantity of one case, found and true.
+    """One quantity of one case, compared with its truth.
 
     Attributes
     ----------
     case, quantity
-        The case's name; "loss", "gradient" or "dF of LAYER".
+        The name of the case; "loss", "gradient" or "dF of LAYER".
     relative
-        ‖found − truth‖ / ‖truth‖, in float64; infinite where the truth is 0 and found is not.
+        ‖found − truth‖ / ‖truth‖, in float64; infinite if the truth is 0 and found is not.
     largest
-        The largest difference of an entry.
+        The largest absolute difference of an entry.
     cosine
-        Of the angle between the two; 1 for numbers of one sign.
+        The cosine of the angle between the two; 1 for numbers of equal sign.
     ulps
-        The largest difference of an entry in units of the last place of the float type that was
-        computed in, at the largest entry of the truth.
+        The largest difference in units of the last place of the largest entry of the truth, in the
+        float type of the computation.
     tolerance
-        What `relative` must not exceed.
+        The largest `relative` that passes.
     problem
-        What is wrong with the answer itself, in one sentence: its shape, NaN, …; "" if nothing.
+        "not finite" if the answer contains NaN or infinite values; otherwise "".
     """
 
     case: str
@@ -53,22 +53,22 @@ class Comparison:
 
     @property
     def passed(self) -> bool:
-        """Whether the quantity is what it should be."""
+        """Whether the quantity is within its tolerance."""
         return not self.problem and self.relative <= self.tolerance
 
 
 def compare(case: Case, found: Answer, dtype: str) -> list[Comparison]:
-    """Compare an answer with the truth: the loss, the gradient, then dF in the order of the pass.
+    """Compare an answer with the truth: the loss, the gradient, then dF in backward order.
 
     Parameters
     ----------
     case
-        With its truth.
+        The case, whose truth is read.
     found
-        Of the right shapes; a layer of dF may be missing, and is then not compared. Nor is what
-        the float type cannot hold.
+        The answer, with the correct shapes. Layers that are missing from dF are not compared.
     dtype
-        "float64", "float32" or "float16": what was computed in.
+        "float64", "float32" or "float16": the float type of the computation. Quantities whose truth
+        it cannot represent are not compared.
     """
     truth = case.truth
     quantities = {
@@ -85,17 +85,17 @@ def compare(case: Case, found: Answer, dtype: str) -> list[Comparison]:
     return [
         measure(case.name, name, one, true, dtype)
         for name, (one, true) in quantities.items()
-        if held(true, dtype)
+        if representable(true, dtype)
     ]
 
 
-def held(truth: Array, dtype: str) -> bool:
-    """Say whether a float type can hold a truth: what it cannot is not asked for."""
+def representable(truth: Array, dtype: str) -> bool:
+    """Return whether a float type can represent a truth; otherwise it is not compared."""
     return bool(np.max(np.abs(truth), initial=0.0) <= np.finfo(dtype).max)
 
 
 def measure(case: str, quantity: str, found: Array, truth: Array, dtype: str) -> Comparison:
-    """Compare two arrays of one shape."""
+    """Compare two arrays of the same shape."""
     found, truth = np.asarray(found, np.float64), np.asarray(truth, np.float64)
     problem = "" if np.isfinite(found).all() else "not finite"
     difference = found - truth

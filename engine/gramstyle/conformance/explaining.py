@@ -1,4 +1,4 @@
-"""What an answer that is wrong looks like: it is held against every known mistake."""
+"""Explain a wrong answer: compare it with the answers that the known mistakes give."""
 
 import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -7,38 +7,38 @@ from dataclasses import dataclass
 import numpy as np
 
 from gramstyle.conformance.cases import Answer, Case
-from gramstyle.conformance.comparing import TOLERANCES, held
+from gramstyle.conformance.comparing import TOLERANCES, representable
 from gramstyle.conformance.mistakes import MISTAKES
-from gramstyle.conformance.mistakes.pixels import TOTAL_VARIATIONS
+from gramstyle.conformance.mistakes.total_variation import TOTAL_VARIATIONS
 from gramstyle.core.arrays import Array
 
-# What a mistake may leave of a deviation that it is to account for.
-LEFT = 0.1
+# The largest part of a deviation that a mistake may leave unexplained.
+UNEXPLAINED = 0.1
 
-# Up to here a deviation in float64 may come from a step that was computed in float32.
+# The largest relative deviation in float64 that may come from a step computed in float32.
 FLOAT32 = 1e-5
 
-# How many mistakes that cannot be told apart are named.
+# How many mistakes that cannot be distinguished are named.
 NAMED = 4
 
-# Where a mistake was made, behind its name, if it was not made everywhere.
+# The suffix of the name of a mistake that is made in one of the two only.
 LOSS, GRADIENT = " (in the loss only)", " (in the gradient only)"
 
-# How well each of them matches: the largest relative distance.
+# Mistakes that match an answer: the name, and the largest relative distance of any quantity.
 Matches = Mapping[str, float]
 
 
 @dataclass(frozen=True)
 class Explanation:
-    """Which mistakes an answer matches.
+    """The mistakes that an answer matches.
 
     Attributes
     ----------
     names
-        Of the mistakes, as they are in `MISTAKES`, the closest first: several cannot be told apart.
-        "(in the loss only)" or "(in the gradient only)" behind a name says where it was made.
+        The mistakes of `MISTAKES` that match equally well, the closest first. A suffix "(in the
+        loss only)" or "(in the gradient only)" says where the mistake is made.
     closeness
-        The largest relative distance from what the mistake gives, over loss, gradient and dF.
+        The largest relative distance from the answer with the mistake, over loss, gradient and dF.
     sentence
         Both in words: "matches ReLU gradient passed at 0 to 1e-12".
     """
@@ -54,51 +54,51 @@ def explain(case: Case, found: Answer, dtype: str) -> Explanation | None:
     Parameters
     ----------
     case
-        With its truth.
+        The case, whose truth is read.
     found
-        Of the right shapes; a layer of dF may be missing.
+        The answer, with the correct shapes; layers may be missing from dF.
     dtype
-        "float64", "float32" or "float16": what was computed in.
+        "float64", "float32" or "float16": the float type of the computation.
 
     Returns
     -------
     explanation
-        None if nothing deviates beyond its tolerance, or if nothing known is like it.
+        None if every quantity is within its tolerance, or if no known mistake matches.
     """
-    lineup = _Lineup(case, found, dtype)
-    matches = lineup.matches() if lineup.deviates else {}
+    diagnosis = _Diagnosis(case, found, dtype)
+    matches = diagnosis.matches() if diagnosis.deviates else {}
     return _explanation(matches, dtype) if matches else None
 
 
 def explain_all(failed: Sequence[tuple[Case, Answer]], dtype: str) -> str:
-    """Look for the one mistake behind all the cases that failed, or for as few as will do.
+    """Name the one mistake that explains all failed cases, or as few mistakes as possible.
 
     Parameters
     ----------
     failed
-        Cases, and the answers to them; one that does not deviate is passed over.
+        Cases and the answers to them. An answer within its tolerances is ignored.
     dtype
-        What was computed in.
+        The float type of the computation.
 
     Returns
     -------
     text
-        In one line; "" if nothing deviates.
+        One line; "" if every answer is within its tolerances.
     """
     found: dict[str, Matches] = {}
     seen: set[str] = set()
-    # Small cases first: a large one is then held against few mistakes.
+    # Small cases come first: large cases are then compared with few mistakes.
     for case, answer in sorted(failed, key=lambda each: each[0].x.size):
-        lineup = _Lineup(case, answer, dtype)
-        if lineup.deviates:
-            matches = lineup.matches(seen)
-            found[case.name] = matches if any(map(_rank, matches)) else lineup.matches()
+        diagnosis = _Diagnosis(case, answer, dtype)
+        if diagnosis.deviates:
+            matches = diagnosis.matches(seen)
+            found[case.name] = matches if any(map(_rank, matches)) else diagnosis.matches()
             seen |= {_mistake(name) for name in found[case.name]}
-    return "; ".join(_accounts(found, dtype))
+    return "; ".join(_sentences(found, dtype))
 
 
-def _accounts(found: Mapping[str, Matches], dtype: str) -> Iterator[str]:
-    """Account for the cases, first by what explains the most of them."""
+def _sentences(found: Mapping[str, Matches], dtype: str) -> Iterator[str]:
+    """Yield one sentence for each mistake, the mistake of most cases first."""
     left, cases = dict(found), len(found)
     while any(left.values()):
         each = [set(matches) for matches in left.values()]
@@ -110,71 +110,70 @@ def _accounts(found: Mapping[str, Matches], dtype: str) -> Iterator[str]:
             if count == most
         }
         first = _explanation(matched, dtype).names[0]
-        # What explains as many other cases is another account.
+        # A mistake that explains as many cases, but other ones, gets a sentence of its own.
         alike = [
             name for name in matched if all((name in m) == (first in m) for m in left.values())
         ]
         explanation = _explanation({name: matched[name] for name in alike}, dtype)
         left = {case: matches for case, matches in left.items() if first not in matches}
-        yield f"{most} of {cases} cases that failed: {explanation.sentence}"
+        yield f"{most} of {cases} failed cases: {explanation.sentence}"
     if left:
-        yield f"nothing known is like {', '.join(left)}"
+        yield f"no known mistake matches {', '.join(left)}"
 
 
 def _mistake(name: str) -> str:
-    """Return a match's name without where it was made."""
+    """Return the name of a match without its suffix."""
     return name.removesuffix(LOSS).removesuffix(GRADIENT)
 
 
 def _rank(name: str) -> int:
-    """Return 2 for a known mistake, 1 for half of one, 0 for a factor that was found."""
+    """Return 2 for a known mistake, 1 for one in loss or gradient only, 0 for a fitted factor."""
     return (name in MISTAKES) + (_mistake(name) in MISTAKES)
 
 
 def _explanation(matches: Matches, dtype: str) -> Explanation:
-    """Choose among matches: mistakes before halves before factors, the closest, and its equals."""
+    """Return the closest of the matches with the highest rank, and those as close as it."""
     best = max(map(_rank, matches))
-    matches = {name: far for name, far in matches.items() if _rank(name) == best}
+    matches = {name: distance for name, distance in matches.items() if _rank(name) == best}
     closest = min(matches.values())
-    # Mistakes that are equal in a case still differ by their rounding, in float64.
+    # Mistakes that give the same answer to a case still differ by rounding in float64.
     equal = max(10 * closest, 1e-13)
     names = tuple(sorted((n for n in matches if matches[n] <= equal), key=lambda n: matches[n]))
-    far = max(max(matches[name] for name in names), float(np.finfo(dtype).eps))
+    closeness = max(max(matches[name] for name in names), float(np.finfo(dtype).eps))
     listed = " or ".join(names[:NAMED])
     more = f" (or {len(names) - NAMED} others)" if len(names) > NAMED else ""
-    return Explanation(names, far, f"matches {listed}{more} to {far:.0e}")
+    return Explanation(names, closeness, f"matches {listed}{more} to {closeness:.0e}")
 
 
-class _Lineup:
-    """One answer beside the truth, and beside what each mistake gives."""
+class _Diagnosis:
+    """One answer, compared with the truth and with the answers that mistakes give."""
 
     def __init__(self, case: Case, found: Answer, dtype: str) -> None:
         self._case, self._dtype = case, dtype
         self._open = {name: case.responses[name] > 0 for name in case.truth.dF if name in found.dF}
-        self._held = [True] * (2 + len(self._open))
-        self._held = [held(part, dtype) for part in self._parts(case.truth)]
+        self._compared = [True] * (2 + len(self._open))
+        self._compared = [representable(part, dtype) for part in self._parts(case.truth)]
         self._found = self._parts(found)
         self._truth = self._parts(case.truth)
         self._tolerance = tolerance = TOLERANCES[dtype]
         pairs = list(zip(self._found, self._truth, strict=True))
-        self._deviations = [_length(mine - true) for mine, true in pairs]
-        self._wrong = [
-            not _length(mine - true) <= tolerance * _length(true) for mine, true in pairs
-        ]
+        self._deviations = [_norm(found - true) for found, true in pairs]
+        self._wrong = [not _norm(found - true) <= tolerance * _norm(true) for found, true in pairs]
 
     @property
     def deviates(self) -> bool:
-        """Whether something is finite, and beyond its tolerance."""
+        """Whether the answer is finite and a quantity is beyond its tolerance."""
         return any(self._wrong) and all(np.isfinite(part).all() for part in self._found)
 
     def matches(self, only: Collection[str] = ()) -> Matches:
-        """Return what the answer matches, among all known mistakes or some."""
+        """Return the mistakes that the answer matches, among those named or all."""
         result: dict[str, float] = {}
+        # Mistakes that match the loss, and mistakes that match the gradient and dF.
         halves: tuple[dict[str, float], dict[str, float]] = ({}, {})
-        for name, suspect in self._suspects(only):
-            self._hold(name, self._parts(suspect), result, halves)
+        for name, candidate in self._candidates(only):
+            self._match(name, self._parts(candidate), result, halves)
         if not result and all(halves):
-            # Two mistakes: one made in the loss, another in its gradient.
+            # Two mistakes: one in the loss, another in the gradient.
             result = {
                 f"{a} (in the loss) with {b} (in the gradient)": max(halves[0][a], halves[1][b])
                 for a in halves[0]
@@ -184,8 +183,8 @@ class _Lineup:
             result = self._rounded()
         return result
 
-    def _suspects(self, only: Collection[str]) -> Iterator[tuple[str, Answer]]:
-        """Give each known mistake's answer, then answers with a factor or a weight to be found."""
+    def _candidates(self, only: Collection[str]) -> Iterator[tuple[str, Answer]]:
+        """Yield the answers of known mistakes, then answers with a fitted weight or factor."""
         for name, mistake in MISTAKES.items():
             if not only or name in only:
                 planted = mistake.plant(self._case)
@@ -194,54 +193,54 @@ class _Lineup:
         yield from self._with_total_variation()
         yield from self._multiples()
 
-    def _hold(
+    def _match(
         self,
         name: str,
-        suspect: list[Array],
+        candidate: list[Array],
         whole: dict[str, float],
         halves: tuple[dict[str, float], dict[str, float]],
     ) -> None:
-        """Note whether the answer is the suspect's, or its loss, or its gradient and dF."""
-        far = [self._distance(0, suspect[0]), self._distance(1, suspect[1])]
-        if min(far) == math.inf:
+        """Record whether the answer, its loss, or its gradient and dF match a candidate."""
+        distances = [self._distance(0, candidate[0]), self._distance(1, candidate[1])]
+        if min(distances) == math.inf:
             return
-        far += [self._distance(i, suspect[i]) for i in range(2, len(suspect))]
+        distances += [self._distance(i, candidate[i]) for i in range(2, len(candidate))]
         loss, gradient = self._wrong[0], any(self._wrong[1:])
-        if max(far) < math.inf:
-            whole[name] = max(far)
-        # Half of what is no known mistake has a name of its own, and half of a whole is the whole.
+        if max(distances) < math.inf:
+            whole[name] = max(distances)
+        # A fitted factor has other names for its halves; a mistake that matches wholly needs none.
         known = name in MISTAKES and name not in whole
-        if loss and far[0] < math.inf:
-            halves[0][name] = far[0]
+        if loss and distances[0] < math.inf:
+            halves[0][name] = distances[0]
             if known and not gradient:
-                whole[name + LOSS] = far[0]
-        if gradient and max(far[1:]) < math.inf:
-            halves[1][name] = max(far[1:])
+                whole[name + LOSS] = distances[0]
+        if gradient and max(distances[1:]) < math.inf:
+            halves[1][name] = max(distances[1:])
             if known and not loss:
-                whole[name + GRADIENT] = max(far[1:])
+                whole[name + GRADIENT] = max(distances[1:])
 
-    def _distance(self, i: int, theirs: Array) -> float:
-        """Return how far a quantity is from a suspect's, relatively; infinity if it is another."""
-        mine = self._found[i]
-        gap, length = _length(mine - theirs), max(_length(mine), _length(theirs))
-        accounted = not self._wrong[i] or gap <= LEFT * self._deviations[i]
-        if not (accounted and gap <= self._tolerance * length):
+    def _distance(self, i: int, candidate: Array) -> float:
+        """Return the relative distance of a quantity from a candidate's; inf if it is no match."""
+        found = self._found[i]
+        gap, norm = _norm(found - candidate), max(_norm(found), _norm(candidate))
+        explained = not self._wrong[i] or gap <= UNEXPLAINED * self._deviations[i]
+        if not (explained and gap <= self._tolerance * norm):
             return math.inf
-        return gap / length if length else 0.0
+        return gap / norm if norm else 0.0
 
     def _with_total_variation(self) -> Iterator[tuple[str, Answer]]:
-        """Give the truth with total variation added, its weight fitted to the gradient."""
+        """Yield the truth with total variation added, its weight fitted to the gradient."""
         truth = self._case.truth
-        for what, total_variation in TOTAL_VARIATIONS.items():
+        for summed, total_variation in TOTAL_VARIATIONS.items():
             value, slope = total_variation(self._case.x)
             weight = _multiple([self._found[1] - self._truth[1]], [slope])
-            gradient, name = truth.gradient + weight * slope, f"total variation ({what})"
+            gradient, name = truth.gradient + weight * slope, f"total variation ({summed})"
             only = Answer(truth.loss, gradient, truth.dF)
             yield f"{name} in the gradient but not in the loss", only
             yield f"{name} added", Answer(truth.loss + weight * value, gradient, truth.dF)
 
     def _multiples(self) -> Iterator[tuple[str, Answer]]:
-        """Give the truth with some of its quantities multiplied, the factor fitted to them."""
+        """Yield the truth with some quantities multiplied by a fitted factor."""
         truth = self._case.truth
         factor = _multiple(self._found[1:2], self._truth[1:2])
         gradient = factor * truth.gradient
@@ -257,25 +256,26 @@ class _Lineup:
             yield f"dF {factor:.4g} times the truth", Answer(truth.loss, truth.gradient, dF)
 
     def _rounded(self) -> dict[str, float]:
-        """Return whether all deviations are as small as float32's rounding."""
-        lengths = [_length(part) for part in self._truth]
-        pairs = zip(self._deviations, lengths, strict=True)
-        far = max(gap / length if length else gap for gap, length in pairs)
-        return {"a step computed in float32": far} if far <= FLOAT32 else {}
+        """Return a match if all deviations are as small as rounding to float32."""
+        norms = [_norm(part) for part in self._truth]
+        pairs = zip(self._deviations, norms, strict=True)
+        largest = max(gap / norm if norm else gap for gap, norm in pairs)
+        return {"a step computed in float32": largest} if largest <= FLOAT32 else {}
 
     def _parts(self, answer: Answer) -> list[Array]:
-        """Return loss, gradient, then dF where F > 0; zeros for what is not compared."""
+        """Return loss, gradient, then dF where F > 0; zeros for quantities not compared."""
         dF = (np.where(self._open[name], answer.dF[name], 0) for name in self._open)
         parts = [np.asarray(part, np.float64) for part in (answer.loss, answer.gradient, *dF)]
-        return [p if h else np.zeros_like(p) for p, h in zip(parts, self._held, strict=True)]
+        pairs = zip(parts, self._compared, strict=True)
+        return [part if compared else np.zeros_like(part) for part, compared in pairs]
 
 
-def _length(part: Array) -> float:
+def _norm(part: Array) -> float:
     return math.sqrt(float(np.vdot(part, part)))
 
 
 def _multiple(parts: Sequence[Array], of: Sequence[Array]) -> float:
-    """Return the factor that brings arrays closest to others, by least squares."""
+    """Return the factor that brings `of` closest to `parts`, by least squares."""
     square = sum(float(np.vdot(each, each)) for each in of)
     product = sum(float(np.vdot(each, part)) for each, part in zip(of, parts, strict=True))
     return product / square if square else 0.0

@@ -1,8 +1,8 @@
-"""The plain steps again, in an order that every machine keeps to the last bit.
+"""Forward pass and plain kernels with the same result to the last bit on every machine.
 
-A matrix product sums in whatever order suits a processor. Here every product and every addition
-is an operation on whole arrays, one after the other, and sums of many terms are rounded once, by
-`math.fsum`. So a truth that is built here is the same bytes everywhere. Slow: for small cases.
+The order of summation of a matrix product depends on the processor. Here every product and every
+addition is a separate operation on whole arrays, and `math.fsum` rounds long sums once. So a truth
+computed here has the same bytes everywhere. This is slow and meant for small cases.
 """
 
 import math
@@ -16,7 +16,7 @@ from gramstyle.core.network import Convolution, Network
 
 
 class OrderedKernels(PlainKernels):
-    """`PlainKernels` without a matrix product."""
+    """`PlainKernels` without matrix products."""
 
     def gram(self, F: Array, owned: Area | None = None) -> Array:
         """Equation 3: G_ij = Σ_k F_ik F_jk, each sum rounded once."""
@@ -49,13 +49,13 @@ class OrderedKernels(PlainKernels):
         return gradient if dF is None else dF + gradient
 
     def convolution_backward(self, dF: Array, F: Array, W: Array) -> Array:
-        """Through the ReLU, then through the convolution."""
+        """Return dX: the backward pass of the ReLU, then of the convolution."""
         dZ = layers.relu_backward(dF, F)
         return convolve(dZ, W[:, :, ::-1, ::-1].transpose(1, 0, 2, 3), np.zeros(W.shape[1]))
 
 
 def forward(network: Network, v: Array) -> dict[str, Array]:
-    """Return the responses of every layer, as `network.forward` does."""
+    """Return the responses of every layer, as `Network.forward` does."""
     responses, F = {}, v
     for layer in network.layers:
         if isinstance(layer, Convolution):
@@ -69,7 +69,7 @@ def forward(network: Network, v: Array) -> dict[str, Array]:
 
 
 def convolve(X: Array, W: Array, b: Array) -> Array:
-    """Return what `layers.conv2d_forward` does, tap by tap."""
+    """Return Z as `layers.conv2d_forward` does, tap by tap."""
     N, C = W.shape[:2]
     _, H, V = X.shape
     padded = np.pad(X, ((0, 0), (1, 1), (1, 1)))

@@ -1,4 +1,4 @@
-"""A case of the real network: the weights of a model file, at any size."""
+"""A case of the real network: the weights of a model file, at a chosen size."""
 
 import numpy as np
 
@@ -6,7 +6,8 @@ from gramstyle.conformance.cases import Case
 from gramstyle.conformance.catalogue import Numbers
 from gramstyle.core.arrays import Array
 from gramstyle.core.conventions import ALPHA_PIXELS, CONTENT_LAYER, STYLE_LAYERS
-from gramstyle.core.objective import ContentTarget, Objective, Weights, style_targets
+from gramstyle.core.objective import Objective
+from gramstyle.core.terms import loss_terms, with_targets
 from gramstyle.errors import OptionError
 from gramstyle.model import Model
 
@@ -15,21 +16,23 @@ LARGEST = 512
 
 
 def real_case(model: Model, size: int) -> Case:
-    """Return the objective of a transfer, paper's formulas, on noise of `size` × `size` pixels.
+    """Return a case of the objective of a transfer on noise of `size` × `size` pixels.
 
-    Its truth is computed plainly in float64.
+    It uses the paper's formulas and average pooling. The readable engine computes its truth in
+    float64.
 
     Raises
     ------
     OptionError
-        If the size is not 16 to 512; larger ones take minutes and gigabytes.
+        If the size is not 16 to 512; larger sizes take minutes and gigabytes.
     ImageError
-        If the network is too deep for the size.
+        If the size is too small for the poolings of the network.
     """
     if not 16 <= size <= LARGEST:
         raise OptionError(f"--size must be 16 to {LARGEST} for the real network, not {size}")
-    content, style = CONTENT_LAYER, STYLE_LAYERS
-    network = model.network.until([content, *style]).pooled_by("avg").astype(np.float64)
+    network = (
+        model.network.until([CONTENT_LAYER, *STYLE_LAYERS]).pooled_by("avg").astype(np.float64)
+    )
     network.shapes(size, size)
     numbers = Numbers(NAME)
     x, p, a = (numbers.uniform(0, 255, 3, size, size) for _ in range(3))
@@ -37,19 +40,20 @@ def real_case(model: Model, size: int) -> Case:
     def see(image: Array) -> dict[str, Array]:
         return network.forward(model.preprocessing.forward(image))
 
+    terms = loss_terms(
+        content={CONTENT_LAYER: 1.0},
+        style={layer: 1 / len(STYLE_LAYERS) for layer in STYLE_LAYERS},
+    )
+    terms = with_targets(terms, "content", see(p))
+    terms = with_targets(terms, "style", see(a))
     return Case(
         name=NAME,
         pins=f"the network of a model file at {size}×{size}, as transfer uses it",
         objective=Objective(
             network=network,
             preprocessing=model.preprocessing,
-            content=ContentTarget(content, see(p)[content]),
-            style=style_targets(see(a), style),
-            weights=Weights(
-                ALPHA_PIXELS / size**2,
-                1.0,
-                {layer: 1 / len(style) for layer in style},
-            ),
+            terms=terms,
+            weights={"content": ALPHA_PIXELS / size**2, "style": 1.0},
         ),
         x=x,
         p=p,

@@ -1,4 +1,4 @@
-"""What a run found, as text, as JSON and as JUnit's XML."""
+"""The report of a run as text, as JSON and as JUnit XML."""
 
 import json
 import math
@@ -15,14 +15,14 @@ SUITE = "gramstyle.conformance"
 
 
 def table(report: Report) -> str:
-    """Return a line for each case with its worst quantity; a failed case with all it has."""
+    """Return a table: the worst quantity of each passed case, all quantities of a failed one."""
     rows = [row for result in report.results for row in _rows(result)]
     widths = [max(map(len, column)) for column in zip(HEADER, *rows, strict=True)]
     return "\n".join(_line(row, widths) for row in (HEADER, *rows))
 
 
 def notes(report: Report) -> Iterator[str]:
-    """Give what there is to say of each failed case, a block of lines each."""
+    """Yield a block of lines about each failed case: what is wrong, where, and why."""
     for result in report.failed:
         said = (result.problem, result.where, result.explanation)
         lines = [f"{result.case}: {result.pins}", *(f"  {each}" for each in said if each)]
@@ -30,26 +30,26 @@ def notes(report: Report) -> Iterator[str]:
 
 
 def summary(report: Report) -> str:
-    """Return the counts in one line."""
+    """Return how many cases passed and failed, in one line."""
     count, failed = len(report.results), len(report.failed)
     return f"{count - failed} of {count} cases passed, {failed} failed ({report.dtype})"
 
 
 def failure(result: Result) -> str:
-    """Return all that there is to say of one failed case."""
+    """Return the notes and the table of one failed case."""
     one = Report(dtype="", results=(result,))
     return "\n\n".join([*notes(one), table(one)])
 
 
 def as_json(report: Report, *, adapter: str) -> bytes:
-    """Return the report as JSON; numbers that are not finite are null.
+    """Return the report as JSON; numbers that are not finite become null.
 
     Parameters
     ----------
     report
-        All of it goes in.
+        The report to write.
     adapter
-        What was held against the cases.
+        The name of the adapter that was tested.
     """
     document = {
         "format": FORMAT,
@@ -75,7 +75,7 @@ def as_json(report: Report, *, adapter: str) -> bytes:
 
 
 def as_junit(report: Report, *, adapter: str) -> bytes:
-    """Return the report as JUnit's XML, a test case for each case; parameters as for `as_json`."""
+    """Return the report as JUnit XML with one testcase per case; parameters as for `as_json`."""
     suite = ElementTree.Element(
         "testsuite",
         name=_xml(f"{SUITE} {adapter} {report.dtype}"),
@@ -123,7 +123,7 @@ def _row(case: str, each: Comparison) -> tuple[str, ...]:
 
 
 def _line(row: tuple[str, ...], widths: list[int]) -> str:
-    """Words to the left, numbers to the right."""
+    """Return a row of the table: words aligned left, numbers aligned right."""
     cells = [
         cell.rjust(width) if 2 <= column < 6 else cell.ljust(width)
         for column, (cell, width) in enumerate(zip(row, widths, strict=True))
@@ -145,10 +145,10 @@ def _plain(each: Comparison) -> dict[str, Any]:
 
 
 def _xml(text: str) -> str:
-    """XML has no control characters, not even as references."""
+    """Return a text without control characters, which XML cannot contain even as references."""
     return "\n".join(printable(line) for line in text.split("\n"))
 
 
 def _number(value: float) -> float | None:
-    """JSON has no numbers that are not finite."""
+    """Return a number, or None where it is not finite: JSON has no such numbers."""
     return value if math.isfinite(value) else None

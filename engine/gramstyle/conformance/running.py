@@ -1,4 +1,4 @@
-"""Hold an adapter against cases: whatever it does, its case passes or fails and the run goes on."""
+"""Test an adapter on cases. An adapter that raises or changes its input fails that case only."""
 
 import copy
 import math
@@ -21,28 +21,31 @@ DTYPES = tuple(TOLERANCES)
 EXPECTED = "loss, gradient, {layer: dF}"
 LONGEST = 300
 
-# An explanation takes some hundred passes: it is looked for where one takes fewer operations.
+# An explanation takes some hundred passes, so it is searched for only where a forward pass takes at
+# most so many operations.
 EXPLAINED = 3e8
 
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """What became of one case.
+    """The result of one case.
 
     Attributes
     ----------
     case, pins
-        The case's name, and the convention that it pins.
+        The name of the case, and the convention that it tests.
     comparisons
-        The loss, the gradient, then dF in the order of the pass; empty where there is a problem.
+        The loss, the gradient, then dF in the order of the backward pass; empty if there is a
+        problem.
     problem
-        Why there was nothing to compare, in one sentence; "" if there was.
+        Why the answer cannot be compared, in one sentence; "" if it can.
     explanation
-        Which known mistakes the answer matches, in one sentence; "" if none or if it passed.
+        The known mistakes that the answer matches, in one sentence; "" if none does, or if the
+        case passed.
     seconds
-        How long the adapter took.
+        The time that the adapter took.
     found
-        The answer, None where there is a problem.
+        The answer of the adapter; None if there is a problem.
     """
 
     case: str
@@ -55,42 +58,42 @@ class Result:
 
     @property
     def passed(self) -> bool:
-        """Whether every quantity is what it should be."""
+        """Whether every quantity is within its tolerance."""
         return not self.problem and all(each.passed for each in self.comparisons)
 
     @property
     def worst(self) -> Comparison | None:
-        """The quantity that fails by most, or comes closest to failing."""
+        """The quantity with the largest relative deviation."""
         return max(self.comparisons, key=_badness, default=None)
 
     @property
     def where(self) -> str:
-        """Where the pass goes wrong first, in one sentence; "" where nothing deviates."""
+        """Where the backward pass first goes wrong, in one sentence; "" if nothing deviates."""
         wrong = [each.quantity for each in self.comparisons if not each.passed]
         swept = [each.quantity for each in self.comparisons if each.quantity.startswith("dF of ")]
         if not wrong:
             return ""
         if first := next((quantity for quantity in swept if quantity in wrong), None):
-            return f"first in the pass to deviate: {first}"
+            return f"the backward pass deviates first at {first}"
         if "gradient" not in wrong:
-            return "the loss deviates, every gradient is right"
+            return "the loss deviates; every gradient is correct"
         if swept:
-            return f"{swept[-1]} is right: the pass goes wrong between there and the pixels"
-        return "no dF was given: nothing tells where the pass goes wrong"
+            return f"{swept[-1]} is correct; the pass goes wrong between there and the pixels"
+        return "the gradient deviates; return dF to find out at which layer"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """What became of all cases.
+    """The results of all cases.
 
     Attributes
     ----------
     dtype
-        What was computed in.
+        The float type of the computation.
     results
-        In the order of the cases.
+        One for each case, in the order of the cases.
     explanation
-        The mistakes behind all the failed cases together, in one line; "" if there is none.
+        The known mistakes that explain all failed cases together, in one line; "" if none does.
     """
 
     dtype: str
@@ -99,7 +102,7 @@ class Report:
 
     @property
     def failed(self) -> tuple[Result, ...]:
-        """The results that did not pass."""
+        """The results of the cases that failed."""
         return tuple(result for result in self.results if not result.passed)
 
 
@@ -110,18 +113,18 @@ def run(
     dtype: str,
     callback: Callable[[Result], None] | None = None,
 ) -> Report:
-    """Hold an adapter against every case.
+    """Test an adapter on every case.
 
     Parameters
     ----------
     adapter
         ``adapter(image, case) -> loss, gradient, {layer: dF}``. It gets copies.
     cases
-        What it is held against.
+        The cases to test it on.
     dtype
-        "float64", "float32" or "float16": the float type of the image, to compute in.
+        "float64", "float32" or "float16": the float type of the image, in which to compute.
     callback
-        Told the result of each case.
+        Called with the result of each case.
 
     Raises
     ------
@@ -136,13 +139,13 @@ def run(
         if callback is not None:
             callback(result)
         results.append(result)
-    # One case alone has had its explanation.
+    # A single failed case has its own explanation already.
     together = explain_all(failed, dtype) if len(failed) > 1 else ""
     return Report(dtype=dtype, results=tuple(results), explanation=together)
 
 
 def check(adapter: Adapter, case: Case, *, dtype: str) -> Result:
-    """Hold an adapter against one case; parameters and errors as for `run`."""
+    """Test an adapter on one case; parameters and errors as for `run`."""
     if dtype not in DTYPES:
         raise OptionError(f"the dtype must be {', '.join(DTYPES)}, not {dtype!r}")
     result = Result(case=printable(case.name), pins=printable(case.pins))
@@ -155,15 +158,15 @@ def check(adapter: Adapter, case: Case, *, dtype: str) -> Result:
         return replace(result, problem=str(error), seconds=time.perf_counter() - began)
     except KeyboardInterrupt:
         raise
-    # A function from outside may raise anything, what ends a program too.
+    # Foreign code may raise anything, including SystemExit.
     except BaseException as error:
         return replace(
             result, problem=f"raised {_said(error)}", seconds=time.perf_counter() - began
         )
     result = replace(result, seconds=time.perf_counter() - began)
     if changed := _changed((handed_image, handed), (image, case)):
-        return replace(result, problem=f"changed what it was given: {changed}")
-    # Numbers that overflow are told as such in the comparison.
+        return replace(result, problem=f"changed its input: {changed}")
+    # The comparison reports numbers that overflow.
     with np.errstate(all="ignore"):
         result = replace(result, comparisons=tuple(compare(case, found, dtype)), found=found)
         asked = not result.passed and _is_explained(case)
@@ -172,26 +175,24 @@ def check(adapter: Adapter, case: Case, *, dtype: str) -> Result:
 
 
 def printable(text: str) -> str:
-    """Return a text as one line that any terminal and any file can take, and not too long."""
+    """Return a text as one printable line of limited length."""
     line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
     return line if len(line) <= LONGEST else line[: LONGEST - 1] + "…"
 
 
 class _NoAnswerError(Exception):
-    """An adapter's answer cannot be compared; its text is one sentence."""
+    """Raised where an answer cannot be compared; its text says why in one sentence."""
 
 
 def _read(returned: Any, case: Case) -> Answer:
-    """Return what an adapter returned as an answer, in arrays of our own."""
+    """Return the answer of an adapter as copies in NumPy arrays."""
     if not isinstance(returned, tuple | list):
         raise _NoAnswerError(f"returned {_kind(returned)}; expected {EXPECTED}")
     if len(returned) != 3:
         raise _NoAnswerError(f"returned {len(returned)} things; expected {EXPECTED}")
     loss, gradient, layers = returned
     if not isinstance(layers, Mapping):
-        raise _NoAnswerError(
-            f"returned {_kind(layers)} in the place of dF; expected a dictionary by layer"
-        )
+        raise _NoAnswerError(f"returned {_kind(layers)} as dF; expected a dictionary by layer")
     truth = case.truth
     numbers = _array("the loss", loss, ())
     dF = {}
@@ -206,13 +207,13 @@ def _read(returned: Any, case: Case) -> Answer:
 
 
 def _array(what: str, value: Any, shape: tuple[int, ...]) -> Array:
-    """Return a copy of a value, which has to be floats of this shape."""
+    """Return a copy of a value, which must be an array of floats of this shape."""
     try:
         array = np.array(value)
-    except Exception as error:  # whatever a framework's arrays raise
-        raise _NoAnswerError(f"{what} is no array: {_said(error)}") from None
+    except Exception as error:  # the arrays of a framework may raise anything
+        raise _NoAnswerError(f"{what} is not an array: {_said(error)}") from None
     if array.dtype.kind != "f":
-        raise _NoAnswerError(f"{what} is of dtype {array.dtype}; expected floats")
+        raise _NoAnswerError(f"{what} has the dtype {array.dtype}; expected floats")
     if array.shape != shape:
         raise _NoAnswerError(f"{what} has the shape {array.shape}; expected {shape}")
     return array
@@ -223,7 +224,7 @@ def _is_explained(case: Case) -> bool:
 
 
 def _changed(handed: tuple[Array, Case], kept: tuple[Array, Case]) -> str:
-    """Return the first thing that is no longer what it was, "" if all is."""
+    """Name the first thing that differs from its original; "" if nothing does."""
     pairs = zip_longest(_contents(*kept), _safe_contents(*handed), fillvalue=("", None))
     for (what, before), (_, after) in pairs:
         if before is None or after is None:
@@ -241,30 +242,30 @@ def _same(before: Array, after: Any) -> bool:
 
 
 def _safe_contents(image: Array, case: Case) -> Iterator[tuple[str, Any]]:
-    """Give the contents of what an adapter has had in its hands, whatever is left of them."""
+    """Yield the contents of the image and the case that an adapter got, damaged or not."""
     try:
         yield from _contents(image, case)
-    # The case may lack anything by now.
+    # The adapter may have removed any attribute.
     except Exception:
         yield "", None
 
 
 def _contents(image: Array, case: Case) -> Iterator[tuple[str, Array]]:
-    """Give every number that an adapter is told."""
+    """Yield every array and number that an adapter gets."""
     yield "the image", image
     for what, pixels in (("x", case.x), ("p", case.p), ("a", case.a)):
-        yield f"the case's {what}", np.asarray([] if pixels is None else pixels)
-    objective, weights = case.objective, case.objective.weights
-    for layer in objective.network.layers:
+        yield f"{what} of the case", np.asarray([] if pixels is None else pixels)
+    for layer in case.objective.network.layers:
         if isinstance(layer, Convolution):
             yield f"the weights of {layer.name}", layer.W
             yield f"the biases of {layer.name}", layer.b
-    if objective.content is not None:
-        yield "P", objective.content.P
-    for name, target in objective.style.items():
-        yield f"A of {name}", target.A
-        yield f"M of {name}", np.asarray(target.M)
-    yield "the weights of the loss", np.array([weights.alpha, weights.beta, *weights.w.values()])
+    if case.content is not None:
+        yield "P", case.content.P
+    for name, term in case.style_terms.items():
+        yield f"A of {name}", np.asarray(term.A)
+        yield f"M of {name}", np.asarray(term.M)
+    weights = [*case.objective.weights.values(), *(term.weight for term in case.objective.terms)]
+    yield "the weights of the loss", np.array(weights)
 
 
 def _badness(each: Comparison) -> float:
@@ -276,7 +277,7 @@ def _kind(value: Any) -> str:
 
 
 def _said(error: BaseException) -> str:
-    """Return an exception in one line; asking it for its text may raise another."""
+    """Return an exception as one line; its own __str__ may raise another."""
     try:
         text = str(error)
     except Exception:

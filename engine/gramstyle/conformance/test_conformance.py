@@ -1,14 +1,14 @@
-"""The kit as tests, a test for each case: `pytest --pyargs gramstyle.conformance`.
+"""The kit as pytest tests, one for each case: `pytest --pyargs gramstyle.conformance`.
 
-What to test is said by environment variables, so that nothing has to be set up:
+Environment variables say what to test, so that no configuration file is needed:
 
 GRAMSTYLE_CONFORMANCE_ADAPTER
-    "module:function", or an adapter of the kit.
+    "module:function", or the name of an adapter of the kit.
 GRAMSTYLE_CONFORMANCE_DTYPE
     float64 (the default), float32 or float16.
 GRAMSTYLE_CONFORMANCE_XFAILS, GRAMSTYLE_CONFORMANCE_SKIPS
-    Files of cases that are expected to fail, and of cases to leave out: a name a line, or a
-    test's id; what follows a # is a comment.
+    A file of cases that are expected to fail, and a file of cases to skip. Each line is the name of
+    a case or the id of its test; a # starts a comment.
 """
 
 import os
@@ -30,7 +30,7 @@ Check = Callable[[Case], Result]
 
 
 def pytest_generate_tests(metafunc: Any) -> None:
-    """Make a test of each case, with the marks that the files ask for."""
+    """Make one test of each case, marked as the files say."""
     try:
         parameters = _parameters()
     except (OptionError, OSError, UnicodeDecodeError) as error:
@@ -39,7 +39,7 @@ def pytest_generate_tests(metafunc: Any) -> None:
 
 
 def test_case(conformance_check: Check, case: Case) -> None:
-    """The adapter's answer to a case is the truth."""
+    """The answer of the adapter to a case is the truth."""
     result = conformance_check(case)
     if not result.passed:
         pytest.fail(failure(result), pytrace=False)
@@ -48,7 +48,7 @@ def test_case(conformance_check: Check, case: Case) -> None:
 def _parameters() -> list[Any]:
     name = os.environ.get(f"{PREFIX}ADAPTER")
     if not name:
-        raise OptionError(f"name what to test: {PREFIX}ADAPTER=module:function")
+        raise OptionError(f"no adapter to test; set {PREFIX}ADAPTER=module:function")
     adapter, dtype = load(name), os.environ.get(f"{PREFIX}DTYPE", "float64")
     if dtype not in DTYPES:
         raise OptionError(f"{PREFIX}DTYPE must be {', '.join(DTYPES)}, not {dtype!r}")
@@ -71,12 +71,12 @@ def _parameters() -> list[Any]:
 
 
 def _listed(variable: str, known: set[str]) -> set[str]:
-    """Return the cases that a file names; a name that is none would go unnoticed."""
+    """Return the cases that a file names; an unknown name is an error."""
     path = os.environ.get(PREFIX + variable)
     if not path:
         return set()
     lines = (line.split("#")[0].strip() for line in Path(path).read_text("utf-8").splitlines())
     names = {line.removesuffix("]").rpartition("[")[2] for line in lines if line}
     if unknown := sorted(names - known):
-        raise OptionError(f"{path} names {unknown[0]!r}, which is no case")
+        raise OptionError(f"{path} names {unknown[0]!r}, which is not a case")
     return names

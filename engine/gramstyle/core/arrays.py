@@ -1,9 +1,10 @@
-"""Which array namespace an array belongs to, and the few things that not all of them spell alike.
+"""Array namespaces: NumPy, CuPy, and others of the array API standard.
 
-What computes on arrays here keeps to the array API standard (2024.12) in the spelling that NumPy,
-CuPy and the standard share, and to the functions below where they share none.
+The code that computes on arrays uses the part of the array API standard (2024.12) that NumPy and
+CuPy spell in the same way, and the functions below where there is no common spelling.
 """
 
+import math
 import sys
 from types import ModuleType
 from typing import Any, TypeAlias
@@ -11,14 +12,14 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-# NumPy's array type stands for CuPy's too: the two agree on everything that is used here.
+# NumPy's array type, for type checkers, stands for CuPy's too.
 Array: TypeAlias = NDArray[Any]
 
 
 def namespace(array: Array) -> ModuleType:
-    """Return the module whose functions work on `array`: NumPy, CuPy, or what the array names.
+    """Return the module whose functions work on `array`: NumPy, CuPy, or the array's own.
 
-    CuPy is never imported here: an array of its can only exist where somebody has.
+    This never imports CuPy: where a CuPy array exists, CuPy is imported already.
     """
     cupy = sys.modules.get("cupy")
     module: ModuleType = np
@@ -30,9 +31,9 @@ def namespace(array: Array) -> ModuleType:
 
 
 def cast(array: Array, dtype: Any) -> Array:
-    """Return the array in another type: one of its namespace's, or the name of one.
+    """Return the array in another type of its namespace, given as the type or by its name.
 
-    Returns the array itself where it has that type already.
+    If the array has that type already, it is returned itself.
     """
     xp = namespace(array)
     dtype = getattr(xp, dtype) if isinstance(dtype, str) else dtype
@@ -43,6 +44,14 @@ def cast(array: Array, dtype: Any) -> Array:
 
 
 def on_host(array: Array) -> Array:
-    """Return the array as one of NumPy's: a copy, and a wait, where it lies on a device."""
+    """Return the array as a NumPy array: from a device it is copied, once it is computed."""
     result: Array = getattr(namespace(array), "asnumpy", np.asarray)(array)
     return result
+
+
+def is_finite(value: Any) -> bool:
+    """Return whether a number, or every entry of an array, is neither NaN nor infinite."""
+    if isinstance(value, int | float):
+        return math.isfinite(value)
+    xp = namespace(value)
+    return bool(xp.all(xp.isfinite(value)))

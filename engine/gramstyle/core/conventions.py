@@ -1,12 +1,12 @@
-"""The two ways to write the losses down: the paper's text, and its authors' released code.
+"""The two conventions for the losses: the paper's text, and its authors' released code.
 
-The released code takes means where the paper takes sums, and divides each Gram matrix by M:
+The released code has means where the paper has sums, and divides each Gram matrix by M:
 
     (1 / (N M)) Σ (F − P)²  = 2 / (N M) · L_content     (equation 1 holds the sum and a ½)
     (1 / N²) Σ (G/M − A/M)² = 4 · E_l                   (equation 4 holds 1 / (4 N² M²))
 
-Each of its losses is thus a multiple of the paper's, and so is each gradient. What remains of a
-convention is two factors, the weights that go with them, and where its authors started.
+So each loss of the code is a multiple of the paper's, and so is each gradient. A convention has two
+factors, and the defaults of the weights, the start and the pooling.
 """
 
 from collections.abc import Callable, Mapping
@@ -23,27 +23,27 @@ STYLE_LAYERS = ("conv1_1", "conv2_1", "conv3_1", "conv4_1", "conv5_1")
 # content loss is a sum over positions and their style loss is not, so with one α the style fades as
 # images grow.
 ALPHA_PIXELS = 50.0
-# The same for a normalised network, whose responses are about 1: the content loss falls with
-# their square, the style loss with their fourth power. Chosen by eye, as the other was.
+# The same for a normalised network, whose responses are about 1: the content loss is proportional
+# to their square, the style loss to their fourth power. Both constants were chosen by eye.
 ALPHA_PIXELS_NORMALISED = 0.01
 
 
 @dataclass(frozen=True, kw_only=True)
 class Convention:
-    """How the terms of equation 7 are scaled, and the choices that go with it.
+    """The factors of the losses, and the defaults that belong to them.
 
     Attributes
     ----------
     content_factor
-        What equations 1 and 2 are multiplied by at a layer with N filters and M positions.
+        The factor of equations 1 and 2 at a layer with N filters and M positions.
     style_factor
-        What equations 4 and 6 are multiplied by.
+        The factor of equations 4 and 6.
     layer_weight
-        The default w_l of a style layer with N filters, one of so many.
+        The default w_l of a style layer, from its N filters and the number of style layers.
     alpha
         The default α; None where it depends on the network and the image's size.
     init, pooling
-        The default start, and the network's pooling.
+        The default start, and the default pooling.
     """
 
     content_factor: Callable[[int, int], float]
@@ -55,22 +55,22 @@ class Convention:
 
 
 def _one(_N: int, _M: int) -> float:
-    """Equation 1 as it stands."""
+    """Return the factor 1, which leaves equation 1 as it is."""
     return 1.0
 
 
 def _mean_of_squares(N: int, M: int) -> float:
-    """Σ (F − P)² / (N M), in units of equation 1."""
+    """Return the factor that turns equation 1 into Σ (F − P)² / (N M)."""
     return 2.0 / (N * M)
 
 
 def _equal_shares(_N: int, layers: int) -> float:
-    """w_l = 1 / (number of style layers)."""
+    """Return w_l = 1 / (number of style layers)."""
     return 1.0 / layers
 
 
 def _inverse_square_of_filters(N: int, _layers: int) -> float:
-    """w_l = 1000 / N², N the layer's filters."""
+    """Return w_l = 1000 / N², where N is the layer's number of filters."""
     return 1e3 / N**2
 
 
@@ -93,8 +93,8 @@ AUTHOR = Convention(
     pooling="max",
 )
 
-# None: the paper's formulas. Differs from Gatys et al. (2015), who start from noise: fewer
-# iterations lead to a clean image from the photograph.
+# None: the paper's formulas. Differs from Gatys et al. (2015), who start from noise: a start from
+# the content image needs fewer iterations for a clean result.
 CONVENTIONS: Mapping[str | None, Convention] = MappingProxyType(
     {None: replace(PAPER, init="content"), "paper": PAPER, "author": AUTHOR}
 )

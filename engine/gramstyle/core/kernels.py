@@ -1,7 +1,7 @@
-"""The heavy steps of one evaluation behind one interface, and their plain form.
+"""The heavy steps of an evaluation: their interface, and their plain implementation.
 
-A backward pass accumulates: each method below that adds a gradient takes the dF gathered so
-far (None where nothing has been) and returns the sum, in place where it can.
+A backward pass accumulates derivatives: each method that adds a gradient takes the dF computed so
+far (None if there is none yet) and returns the sum, which may use dF's memory.
 """
 
 from typing import Literal, Protocol
@@ -11,17 +11,17 @@ from gramstyle.core.arrays import Array, namespace
 
 Pooling = Literal["max", "avg"]
 
-# Rows and columns of responses (N, H, V). Where a method below takes one as `owned`, the loss term
-# counts there only; the derivative still has the shape of the responses, and nothing is added to it
-# elsewhere. Targets P have the shape of the area.
+# Rows and columns of responses (N, H, V). A kernel that is given an area as `owned` sums and adds
+# only there. F, dF and the result have the shape of all responses; a target P and a gradient to add
+# have the shape (N, h, v) of the area.
 Area = tuple[slice, slice]
 
 
 class Kernels(Protocol):
-    """What an objective and a network ask for; F and dF are (N, H, V) throughout."""
+    """The steps that an objective and a network call; F and dF are (N, H, V)."""
 
     def gram(self, F: Array, owned: Area | None = None) -> Array:
-        """Equation 3 over all owned positions: F (N, H, V) → G (N, N)."""
+        """Return G (N, N), the Gram matrix over the owned positions (equation 3)."""
 
     def add_style_gradient(
         self,
@@ -33,32 +33,37 @@ class Kernels(Protocol):
         weight: float,
         owned: Area | None = None,
     ) -> Array:
-        """dF + weight · equation 6."""
+        """Return dF + weight · equation 6 at the owned positions; G and A are (N, N)."""
 
     def add_content_gradient(
         self, dF: Array | None, F: Array, P: Array, weight: float, owned: Area | None = None
     ) -> Array:
-        """dF + weight · equation 2."""
+        """Return dF + weight · equation 2 at the owned positions."""
+
+    def add_gradient(
+        self, dF: Array | None, F: Array, gradient: Array, owned: Area | None = None
+    ) -> Array:
+        """Return dF + gradient at the owned positions, for terms without a kernel of their own."""
 
     def convolution_backward(self, dF: Array, F: Array, W: Array) -> Array:
-        """Through the ReLU, then through the convolution: dF, F (N, H, V) → dX (C, H, V)."""
+        """Return dX (C, H, V): dF back through the ReLU, then the convolution W (N, C, 3, 3)."""
 
     def pool_backward(self, dY: Array, X: Array, kind: Pooling) -> Array:
-        """Through a 2×2 pooling: dY (C, H // 2, V // 2), X (C, H, V) → dX (C, H, V)."""
+        """Return dX (C, H, V): dY (C, H // 2, V // 2) back through a 2×2 pooling."""
 
     def release(self, F: Array) -> None:
-        """Take note that nobody will read these responses any more in this pass."""
+        """Release responses that this backward pass will not read again."""
 
     def backward_ends(self) -> None:
-        """Take note that all responses belong to their owner again."""
+        """End the backward pass; the kernels must not overwrite released responses any more."""
 
 
 class PlainKernels:
-    """Every step exactly as `layers` and `losses` write it; any float type, any namespace."""
+    """Kernels that call `layers` and `losses`, in any float type and array namespace."""
 
     def gram(self, F: Array, owned: Area | None = None) -> Array:
-        """Equation 3 over all owned positions."""
-        return losses.gram(_matrix(_within(F, owned)))
+        """Return the Gram matrix (N, N) over the owned positions (equation 3)."""
+        return losses.gram(matrix(within(F, owned)))
 
     def add_style_gradient(
         self,
@@ -70,24 +75,30 @@ class PlainKernels:
         weight: float,
         owned: Area | None = None,
     ) -> Array:
-        """dF + weight · equation 6."""
-        here = _within(F, owned)
-        gradient = losses.style_gradient(_matrix(here), G, A, F.shape[0], M)
+        """Return dF + weight · equation 6."""
+        here = within(F, owned)
+        gradient = losses.style_gradient(matrix(here), G, A, F.shape[0], M)
         return _sum(dF, F, weight * namespace(F).reshape(gradient, here.shape), owned)
 
     def add_content_gradient(
         self, dF: Array | None, F: Array, P: Array, weight: float, owned: Area | None = None
     ) -> Array:
-        """dF + weight · equation 2."""
-        return _sum(dF, F, weight * losses.content_gradient(_within(F, owned), P), owned)
+        """Return dF + weight · equation 2."""
+        return _sum(dF, F, weight * losses.content_gradient(within(F, owned), P), owned)
+
+    def add_gradient(
+        self, dF: Array | None, F: Array, gradient: Array, owned: Area | None = None
+    ) -> Array:
+        """Return dF + gradient at the owned positions."""
+        return _sum(dF, F, gradient, owned)
 
     def convolution_backward(self, dF: Array, F: Array, W: Array) -> Array:
-        """Through the ReLU, then through the convolution."""
+        """Return dX (C, H, V): dF back through the ReLU, then the convolution."""
         dZ = layers.relu_backward(dF, F)
         return layers.conv2d_backward(dZ, W)
 
     def pool_backward(self, dY: Array, X: Array, kind: Pooling) -> Array:
-        """Through a 2×2 pooling."""
+        """Return dX (C, H, V): dY back through a 2×2 pooling."""
         backward = layers.max_pool_backward if kind == "max" else layers.avg_pool_backward
         return backward(dY, X)
 
@@ -98,18 +109,19 @@ class PlainKernels:
         """Do nothing."""
 
 
-def _matrix(F: Array) -> Array:
+def matrix(F: Array) -> Array:
     """Return F (N, H, V) as the paper's matrix (N, M)."""
-    matrix: Array = namespace(F).reshape(F, (F.shape[0], -1))
-    return matrix
+    result: Array = namespace(F).reshape(F, (F.shape[0], -1))
+    return result
 
 
-def _within(F: Array, owned: Area | None) -> Array:
-    return F if owned is None else F[:, owned[0], owned[1]]
+def within(F: Array, area: Area | None) -> Array:
+    """Return F (N, H, V) in an area; all of F if the area is None."""
+    return F if area is None else F[:, area[0], area[1]]
 
 
 def _sum(dF: Array | None, F: Array, gradient: Array, owned: Area | None) -> Array:
-    """Return dF, 0 where it is None, plus a gradient that covers the owned positions."""
+    """Return dF (0 if it is None) plus a gradient at the owned positions."""
     if owned is None:
         return gradient if dF is None else dF + gradient
     total: Array = namespace(F).zeros_like(F) if dF is None else 1 * dF

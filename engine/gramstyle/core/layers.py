@@ -1,9 +1,9 @@
-"""The operations of the network, each forward with its backward right below it.
+"""The operations of the network, each forward function with its backward function below it.
 
-Shapes: X (C, H, V) is what an operation reads, Y or Z or F what it gives; there is no batch
-dimension. dX is the derivative of the loss by X and has X's shape. A backward takes exactly
-the arrays that it needs. Every function keeps the float type that it is given, so in float64
-these are the reference that everything faster is held against.
+Shapes: X (C, H, V) is the input of an operation, Y, Z or F its output; there is no batch dimension.
+dX is the derivative of the loss by X and has X's shape. A backward function takes only the arrays
+that it needs. Every function computes in the float type of its arguments. In float64 these
+functions are the reference that the tests compare every faster implementation with.
 """
 
 from types import EllipsisType
@@ -30,7 +30,7 @@ def conv2d_backward(dZ: Array, W: Array) -> Array:
     """dX[c, y, x] = Σ_{n,i,j} W[n, c, i, j] dZ[n, y − i + 1, x − j + 1], zeros outside dZ.
 
     dZ (N, H, V), W (N, C, 3, 3) → dX (C, H, V). The signs of i and j have changed: it is the
-    forward with each kernel turned by 180° and the roles of N and C exchanged.
+    forward function with each kernel rotated by 180° and N and C exchanged.
     """
     xp = namespace(dZ)
     _, H, V = dZ.shape
@@ -61,10 +61,9 @@ def max_pool_forward(X: Array) -> Array:
 
 
 def max_pool_backward(dY: Array, X: Array) -> Array:
-    """dX = dY at the largest of each 2×2 window, 0 elsewhere.
+    """dX = dY at the largest entry of each 2×2 window, 0 elsewhere.
 
-    Of several that are equal the first in reading order takes all, as in ONNX Runtime and
-    PyTorch.
+    If several are equal, the first in reading order takes all, as in ONNX Runtime and PyTorch.
     """
     xp = namespace(X)
     dX = xp.zeros_like(X)
@@ -84,7 +83,7 @@ def avg_pool_forward(X: Array) -> Array:
 
 
 def avg_pool_backward(dY: Array, X: Array) -> Array:
-    """dX = dY / 4 at each of a window's four positions; X lends only its shape."""
+    """dX = dY / 4 at each of a window's four positions; only the shape of X is used."""
     dX = namespace(dY).zeros(X.shape, dtype=dY.dtype)
     for window in windows(X):
         dX[window] = dY / 4
@@ -92,7 +91,7 @@ def avg_pool_backward(dY: Array, X: Array) -> Array:
 
 
 def windows(X: Array) -> list[tuple[slice | EllipsisType, ...]]:
-    """Return the four members of every 2×2 window of X (…, H, V) in reading order, as indices."""
+    """Return the indices of the four entries of each 2×2 window of X, in reading order."""
     H, V = X.shape[-2:]
     return [
         (..., slice(i, H // 2 * 2, 2), slice(j, V // 2 * 2, 2)) for i in range(2) for j in range(2)

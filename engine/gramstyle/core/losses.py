@@ -1,8 +1,8 @@
-"""Equations 1 to 6 of Gatys, Ecker, Bethge (2015), each loss with its gradient right below it.
+"""Equations 1 to 7 of Gatys, Ecker, Bethge (2015), each loss with its gradient below it.
 
-F, P are responses of one layer, shape (N, M): N filters at M positions. G, A are Gram
-matrices, shape (N, N). M is an argument and never F.shape[1]: on a piece of an image the two
-differ. Losses are summed in float64 whatever the float type of the responses.
+F, P are responses of one layer, shape (N, M): N filters at M positions. G, A are Gram matrices,
+shape (N, N). M is an argument, never F.shape[1]: on a part of an image the two differ. The losses
+are summed in float64, whatever the float type of the responses.
 """
 
 from collections.abc import Mapping
@@ -34,10 +34,15 @@ def style_loss(G: Array, A: Array, N: int, M: int) -> float:
     return float(xp.sum(xp.square(G - A), dtype=xp.float64)) / (4.0 * N**2 * M**2)
 
 
+def weighted_sum(values: Mapping[str, float], weights: Mapping[str, float]) -> float:
+    """Σ_k weights_k values_k, over the names of `values`."""
+    # One addition after the other: what `sum` does with floats changed in Python 3.12.
+    return reduce(add, (weights[name] * value for name, value in values.items()), 0.0)
+
+
 def total_style_loss(E: Mapping[str, float], w: Mapping[str, float]) -> float:
     """L_style = Σ_l w_l E_l  (equation 5)."""
-    # One addition after the other: what `sum` does with floats changed in Python 3.12.
-    return reduce(add, (w[layer] * E[layer] for layer in w), 0.0)
+    return weighted_sum({layer: E[layer] for layer in w}, w)
 
 
 def style_gradient(F: Array, G: Array, A: Array, N: int, M: int) -> Array:

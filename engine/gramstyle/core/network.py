@@ -1,4 +1,4 @@
-"""The network as a list of named layers, its forward pass, and the same list reversed."""
+"""The network: a list of named layers, its forward pass, and its backward pass."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -12,13 +12,13 @@ from gramstyle.errors import ImageError, OptionError
 # The responses of one image by layer name, each (N, H, V), after the ReLU.
 Responses = Mapping[str, Array]
 
-# add_seed(name, dF): dF plus the derivative of the loss terms that look at this layer directly.
+# add_seed(name, dF): dF plus the derivative of the loss terms at this layer.
 AddSeed = Callable[[str, Array | None], Array]
 
 
 @dataclass(frozen=True)
 class Convolution:
-    """A 3×3 convolution and the ReLU behind it: W (N, C, 3, 3), b (N,)."""
+    """A 3×3 convolution and its ReLU: W (N, C, 3, 3), b (N,)."""
 
     name: str
     W: Array
@@ -43,7 +43,7 @@ class Network:
     Parameters
     ----------
     layers
-        From the image upwards. Weights may have any float type; the passes keep it.
+        From the image upwards. Weights may have any float type; both passes compute in it.
     """
 
     layers: tuple[Layer, ...]
@@ -54,7 +54,7 @@ class Network:
         return tuple(layer.name for layer in self.layers)
 
     def until(self, names: Iterable[str]) -> "Network":
-        """Return the network cut off above the deepest of `names`.
+        """Return the network up to the deepest of `names`, without layers if there is none.
 
         Raises
         ------
@@ -67,7 +67,7 @@ class Network:
                 raise OptionError(
                     f"unknown layer {name!r}; the network's layers are {', '.join(self.names)}"
                 )
-        deepest = max(self.names.index(name) for name in wanted)
+        deepest = max((self.names.index(name) for name in wanted), default=-1)
         return Network(self.layers[: deepest + 1])
 
     def pooled_by(self, kind: Pooling) -> "Network":
@@ -96,7 +96,7 @@ class Network:
         Raises
         ------
         ImageError
-            If the image is so small that a pooling has nothing left to pool.
+            If the image is so small that a pooling has no window.
         """
         result: dict[str, tuple[int, int, int]] = {}
         channels, h, v = 3, height, width
@@ -118,20 +118,20 @@ class Network:
     def operations(self, height: int, width: int) -> dict[str, int]:
         """Return how many floating-point operations each layer takes in one direction.
 
-        Counted are multiplications, additions and divisions, as `layers` does them. The numbers
-        hold for the forward and for the backward, which take equally many:
+        Multiplications, additions and divisions count, as `layers` does them. The forward pass and
+        the backward pass take equally many:
 
         - A convolution takes 2 · 9 · N · C · M, half of them multiplications. Each of its N · M
           sums starts at its bias and adds 9 · C products; backward each of the C · M sums starts
-          at 0 and adds 9 · N. Products with the zeros of the padding are done, so they count.
+          at 0 and adds 9 · N. Products with the zeros of the padding count too.
         - An average pooling takes 4 for each window: three additions and a division, backward
           a division for each of the four positions.
-        - A ReLU and a max pooling only compare and choose: 0.
+        - A ReLU and a max pooling only compare: 0.
 
         Raises
         ------
         ImageError
-            If the image is so small that a pooling has nothing left to pool.
+            If the image is so small that a pooling has no window.
         """
         result: dict[str, int] = {}
         for layer, (N, H, V) in zip(self.layers, self.shapes(height, width).values(), strict=True):
@@ -156,15 +156,15 @@ class Network:
         return responses
 
     def choices(self, responses: Responses) -> dict[str, Array]:
-        """Return what the network chose for one image, by layer.
+        """Return the choices of the network for one image, by layer.
 
-        As long as none of it changes, the responses are an affine function of the input. Where
-        one does is a kink, and no difference across it is a derivative.
+        As long as no choice changes, the responses are an affine function of the input. A change is
+        a kink, and a difference across a kink is not a derivative.
 
         Parameters
         ----------
         responses
-            Of every layer, as `forward` gives them.
+            Of every layer, from `forward`.
 
         Returns
         -------
@@ -192,22 +192,21 @@ class Network:
         *,
         kernels: Kernels | None = None,
     ) -> Array:
-        """Carry the losses' derivatives by the responses down to the network's input.
+        """Carry the derivatives by the responses down to the network's input: the backward pass.
 
-        The list of `forward` from its end: at each layer the loss terms that look at it are
-        added, then the layer is crossed.
+        It goes through the layers of `forward` in reverse. At each layer it adds the derivative of
+        the loss terms there, then carries the sum through the layer.
 
         Parameters
         ----------
         responses
-            What `forward` (or a session that runs the same network) gave.
+            From `forward`, or from another forward pass of the same network.
         add_seed
-            ``add_seed(name, dF)`` returns dF plus the derivative of the loss terms that look
-            at layer `name` directly; dF is None at the deepest layer, which must have one.
-            May work in place.
+            ``add_seed(name, dF)`` returns dF plus the derivative of the loss terms at layer
+            `name`. dF is None at the deepest layer, which must have a term. It may work in place.
         kernels
-            How to compute the steps; plainly by default. Some use the memory of responses that
-            the pass has passed: `responses` is then spent.
+            How to compute the steps; plainly by default. Some kernels write over responses that
+            the pass has released: then `responses` cannot be used again.
 
         Returns
         -------

@@ -3,85 +3,106 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import Any, NamedTuple, Protocol
 
 from gramstyle.core import losses
-from gramstyle.core.arrays import Array, namespace
-from gramstyle.core.conventions import PAPER, Convention
+from gramstyle.core.arrays import Array, is_finite, namespace
 from gramstyle.core.kernels import Area, Kernels, PlainKernels
 from gramstyle.core.network import AddSeed, Network, Responses
 from gramstyle.core.preprocessing import Preprocessing
+from gramstyle.core.term import PIXELS, Sum
+from gramstyle.core.terms import Term, layers_of, positions
 from gramstyle.errors import NonFiniteError, OptionError
 
 # Runs a network on its input v (3, H, V) and returns the responses of all its layers.
 Forward = Callable[[Array], Responses]
 
-# Carries the derivatives by its responses down to its input, as `Network.backward` does.
+# Runs the backward pass and returns dv, the derivative by the input, as `Network.backward` does.
 Backward = Callable[[Responses, AddSeed], Array]
 
 
 class Recall(Protocol):
-    """How to come back to a forward pass when others have been run since."""
+    """Restores an earlier forward pass of an engine."""
 
     def left(self, H: int, V: int) -> Sequence[Array]:
-        """Return the flat arrays that the last forward pass over an input (3, H, V) has left.
+        """Return the flat arrays with the results of the last forward pass, over (3, H, V).
 
-        Filled again with what was in them, `again` needs nothing else; they are the engine's own.
+        They belong to the engine. A caller may store their contents, and write them back later.
         """
 
     def again(self, v: Array) -> Responses:
-        """Return what forward(v) has returned; `left` may be filled meanwhile, or before."""
+        """Return the responses of forward(v) from `left`, which is filled before or meanwhile."""
+
+
+class Size(NamedTuple):
+    """The size of a layer's responses: N filters at M positions."""
+
+    N: int
+    M: int
+
+
+# The sizes of the whole image's responses, by layer.
+Sizes = Mapping[str, Size]
+
+
+def sizes_of(network: Network, height: int, width: int) -> dict[str, Size]:
+    """Return N and M of every layer and of the pixels, for an image of this size in pixels."""
+    shapes = {**network.shapes(height, width), PIXELS: (3, height, width)}
+    return {name: Size(N, h * v) for name, (N, h, v) in shapes.items()}
+
+
+def sizes_in(x: Array, responses: Responses) -> dict[str, Size]:
+    """Return N and M of all responses (N, H, V), by layer, and of the pixels x (3, H, W)."""
+    arrays = {**responses, PIXELS: x}
+    return {name: Size(F.shape[0], positions(F)) for name, F in arrays.items()}
 
 
 @dataclass(frozen=True)
 class Sums:
-    """What the loss terms add up over positions: of an image, or of a part of one.
+    """The terms' sums over the positions of an image, or of a part of one.
 
-    Equations 1 and 3 are sums over positions and everything after them is not: an image's sums
-    are those of its parts, added.
+    The sums of disjoint parts of an image add up to the sums of the image.
 
     Attributes
     ----------
-    content
-        ½ Σ (F − P)² (equation 1); 0 without a photograph.
-    gram
-        G = F Fᵀ (equation 3) by style layer.
+    parts
+        One sum for each term, in the order of the terms.
     """
 
-    content: float
-    gram: Mapping[str, Array]
+    parts: tuple[Sum, ...]
 
     def __add__(self, other: "Sums") -> "Sums":
-        return Sums(
-            self.content + other.content,
-            {name: G + other.gram[name] for name, G in self.gram.items()},
-        )
+        return Sums(tuple(a + b for a, b in zip(self.parts, other.parts, strict=True)))
+
+    @property
+    def finite(self) -> bool:
+        """Whether no sum is NaN or infinite."""
+        return all(is_finite(part) for part in self.parts)
 
 
 @dataclass(frozen=True)
-class Terms:
+class LossValues:
     """The losses at one image.
 
     Attributes
     ----------
     loss
-        L_total = α L_content + β L_style (equation 7).
-    content
-        L_content (equation 1, as the convention scales it), without α; 0 without a photograph.
-    style
-        E_l by layer (equation 4, likewise), without w_l and β.
-    style_loss
-        L_style = Σ w_l E_l (equation 5), without β.
+        L_total, such as α L_content + β L_style (equation 7).
+    terms
+        The losses whose weighted sum is L_total, by name: L_content (equation 1), L_style
+        (equation 5), as the convention scales them, without α and β.
+    layers
+        The values whose weighted sum is each of these losses, by its name and by layer, such as
+        E_l (equation 4) without w_l.
     """
 
     loss: float
-    content: float
-    style: Mapping[str, float]
-    style_loss: float
+    terms: Mapping[str, float]
+    layers: Mapping[str, Mapping[str, float]]
 
 
 @dataclass(frozen=True)
-class Evaluation(Terms):
+class Evaluation(LossValues):
     """The objective at one image: its losses and their derivative.
 
     Attributes
@@ -93,124 +114,71 @@ class Evaluation(Terms):
     gradient: Array
 
     @classmethod
-    def of(cls, terms: Terms, gradient: Array) -> "Evaluation":
-        """Return these losses with their gradient."""
-        return cls(terms.loss, terms.content, terms.style, terms.style_loss, gradient)
-
-
-@dataclass(frozen=True)
-class ContentTarget:
-    """The layer at which content is compared, and the photograph's responses P (N, H, V) there.
-
-    Where tiles keep P for themselves, it has no positions here: (N, 0, 0).
-    """
-
-    layer: str
-    P: Array
-
-
-@dataclass(frozen=True)
-class StyleTarget:
-    """A layer's Gram matrix A (N, N) of the artwork, summed over M of the artwork's positions."""
-
-    A: Array
-    M: int
-
-
-@dataclass(frozen=True)
-class Weights:
-    """What the terms of equations 5 and 7 are multiplied by.
-
-    Attributes
-    ----------
-    alpha, beta
-        The weights α and β of the content loss and of the style loss.
-    w
-        The weight w_l of each style layer.
-    """
-
-    alpha: float
-    beta: float
-    w: Mapping[str, float]
-
-
-def style_targets(
-    responses: Responses, names: tuple[str, ...], *, kernels: Kernels | None = None
-) -> dict[str, StyleTarget]:
-    """Return the Gram matrices of an artwork's responses at the named layers."""
-    step = PlainKernels() if kernels is None else kernels
-    return {
-        name: StyleTarget(A=step.gram(responses[name]), M=_positions(responses[name]))
-        for name in names
-    }
+    def of(cls, values: LossValues, gradient: Array) -> "Evaluation":
+        """Return the evaluation with these losses and this gradient."""
+        return cls(values.loss, values.terms, values.layers, gradient)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Objective:
-    """L_total and its gradient for one photograph, one artwork and one choice of weights.
+    """L_total and its gradient for one content image, one style image and one choice of weights.
 
     Attributes
     ----------
     network
-        The network down which the gradient is carried; at least up to the deepest layer in use.
+        The network, at least up to the deepest layer in use.
     preprocessing
         The step from pixels to the network's input.
-    content
-        What the content is compared with; None leaves L_content out.
-    style
-        The artwork's Gram matrices by layer; with none L_style is left out.
+    terms
+        The terms of the loss, with their targets.
     weights
-        α, β and w_l.
-    convention
-        What equations 1 and 4 are multiplied by; the paper's have 1.
+        The weights of equation 7, by the losses' names: α for "content", β for "style".
     forward
-        What computes the responses, `network.forward` by default. It must run this network, and
-        need give those layers only that a loss term or `backward` looks at.
+        Computes the responses; `network.forward` by default. It must run this network. It may
+        leave out layers that neither a term nor `backward` uses.
     kernels
-        How to compute the heavy steps; plainly by default.
+        The kernels that compute the heavy steps; `PlainKernels` by default.
     backward
-        What carries the derivatives down, `network.backward` with these kernels by default.
+        Runs the backward pass; `network.backward` with these kernels by default.
 
     Raises
     ------
     OptionError
-        If there is neither content nor style.
+        If there is no term.
     """
 
     network: Network
     preprocessing: Preprocessing
-    content: ContentTarget | None
-    style: Mapping[str, StyleTarget]
-    weights: Weights
-    convention: Convention = PAPER
+    terms: tuple[Term, ...]
+    weights: Mapping[str, float]
     forward: Forward | None = None
     kernels: Kernels = field(default_factory=PlainKernels)
     backward: Backward | None = None
 
     def __post_init__(self) -> None:
-        """Check that there is something to compare."""
-        if not self.layers:
-            raise OptionError("there is nothing to compare with; give a photograph or an artwork")
+        """Check that there is at least one term."""
+        if not self.terms:
+            raise OptionError(
+                "there is nothing to compare with; name a content image or a style image"
+            )
 
     @property
     def layers(self) -> tuple[str, ...]:
-        """The layers that a loss term looks at."""
-        content = () if self.content is None else (self.content.layer,)
-        return (*content, *self.style)
+        """The layers that the terms use."""
+        return layers_of(self.terms)
 
-    def alone(self, layer: str | None) -> "Objective":
-        """Return the objective with one term left, weighted as before: E_l, or None for content.
+    def alone(self, name: str, layer: str) -> "Objective":
+        """Return the objective with only the terms of this name and layer, weighted as before.
 
         Raises
         ------
         OptionError
-            If it has a `backward` of its own, which begins at the deepest of all its layers.
+            If it has its own `backward`, which always starts at the deepest layer of all terms.
         """
         if self.backward is not None:
-            raise OptionError("this engine's terms cannot be taken apart; choose the engine numpy")
-        if layer is None:
-            return replace(self, style={})
-        return replace(self, content=None, style={layer: self.style[layer]})
+            raise OptionError("this engine cannot separate the terms; choose the engine numpy")
+        chosen = tuple(term for term in self.terms if (term.name, term.layer) == (name, layer))
+        return replace(self, terms=chosen)
 
     def loss_and_gradient(self, x: Array) -> Evaluation:
         """Evaluate equation 7 and its derivative at the pixels x (3, H, W), RGB, 0..255.
@@ -218,119 +186,138 @@ class Objective:
         Raises
         ------
         NonFiniteError
-            If a loss is NaN or infinite, naming the first layer whose responses are.
+            If the loss is NaN or infinite; names the first layer whose responses are.
         """
-        network = self.network.until(self.layers)
-        forward = network.forward if self.forward is None else self.forward
-        responses = forward(self.preprocessing.forward(x))
-        M = {name: _positions(responses[name]) for name in self.layers}
-        P = None if self.content is None else self.content.P
-
-        sums = self.sums(responses, P)
-        terms = self.terms(sums, M)
-        if not math.isfinite(terms.loss):
+        responses = self.responses(x)
+        sums, sizes = self.sums(x, responses), sizes_in(x, responses)
+        values = self.values(sums, sizes)
+        if not math.isfinite(values.loss):
             raise NonFiniteError(where_not_finite(responses))
-        dv = self.carry_down(responses, self.seeds(responses, P, sums, M))
-        return Evaluation.of(terms, self.preprocessing.backward(dv))
+        return Evaluation.of(values, self.gradient(x, responses, sums, sizes))
 
-    def sums(
-        self, responses: Responses, P: Array | None, owned: Mapping[str, Area] | None = None
-    ) -> Sums:
-        """Add up equations 1 and 3 over positions.
+    def terms_of(self, name: str) -> dict[str, Any]:
+        """Return the terms of one loss, such as "style", by layer."""
+        return {term.layer: term for term in self.terms if term.name == name}
+
+    def responses(self, x: Array) -> Responses:
+        """Return the responses (N, H, V), by layer, to the pixels x (3, H, W)."""
+        if not self.layers:
+            return {}
+        forward = self.network.until(self.layers).forward if self.forward is None else self.forward
+        return forward(self.preprocessing.forward(x))
+
+    def sums(self, x: Array, responses: Responses, owned: Mapping[str, Area] | None = None) -> Sums:
+        """Return the terms' sums over positions (equations 1 and 3).
 
         Parameters
         ----------
-        responses
-            Of an image, or of a part of it.
-        P
-            What they are compared with at the content layer, in the shape of its owned positions.
+        x, responses
+            The pixels and the responses, of an image or of a window of it. Targets with one entry
+            per position must be those of the owned positions.
         owned
-            Which rows and columns count, by layer; all of them by default.
+            The rows and columns to sum over, by layer and for `PIXELS`; all by default.
         """
-        content = 0.0
-        if self.content is not None and P is not None:
-            F = part_of(responses[self.content.layer], owned, self.content.layer)
-            content = losses.content_loss(F, P)  # eq. 1
-        gram = {
-            name: self.kernels.gram(responses[name], None if owned is None else owned[name])
-            for name in self.style
-        }  # eq. 3
-        return Sums(content, gram)
+        return Sums(
+            tuple(
+                term.sums(_looked_at(term, x, responses), self.kernels, _area(term, owned))
+                for term in self.terms
+            )
+        )
 
-    def terms(self, sums: Sums, M: Mapping[str, int]) -> Terms:
-        """Evaluate equations 4, 5 and 7 for the sums of a whole image with M_l positions."""
-        content = 0.0
-        if self.content is not None:
-            content = self._content_factor(M) * sums.content
-        A = self._gram_targets(M)
-        E = {
-            name: self.convention.style_factor
-            * losses.style_loss(G, A[name], A[name].shape[0], M[name])
-            for name, G in sums.gram.items()
-        }  # eq. 4
-        style = losses.total_style_loss(E, {name: self.weights.w[name] for name in E})  # eq. 5
-        loss = losses.total_loss(content, style, self.weights.alpha, self.weights.beta)  # eq. 7
-        return Terms(loss, content, E, style)
+    def values(self, sums: Sums, sizes: Sizes) -> LossValues:
+        """Return the losses (equations 4, 5 and 7) from the sums of a whole image."""
+        layers: dict[str, dict[str, float]] = {}
+        weights: dict[str, dict[str, float]] = {}
+        for term, part in zip(self.terms, sums.parts, strict=True):
+            N, M = sizes[term.layer]
+            layers.setdefault(term.name, {})[term.layer] = term.value(part, N, M)  # eq. 1, 4
+            weights.setdefault(term.name, {})[term.layer] = term.weight
+        terms = {
+            name: losses.weighted_sum(values, weights[name]) for name, values in layers.items()
+        }  # eq. 5
+        return LossValues(losses.weighted_sum(terms, self.weights), terms, layers)  # eq. 7
+
+    def gradient(
+        self,
+        x: Array,
+        responses: Responses,
+        sums: Sums,
+        sizes: Sizes,
+        owned: Mapping[str, Area] | None = None,
+    ) -> Array:
+        """Return ∂L_total/∂x, of x's shape: equations 2 and 6, then the backward pass.
+
+        Parameters
+        ----------
+        x, responses, owned
+            As for `sums`. Only the owned positions contribute.
+        sums, sizes
+            The sums and the sizes of the whole image, even if x is a window of it.
+        """
+        dx: Array | None = None
+        if self.layers:
+            add_seed = self.seeds(responses, sums, sizes, owned)
+            dx = self.preprocessing.backward(self.carry_down(responses, add_seed))
+        return self.add_pixel_terms(dx, x, sums, sizes, owned)
+
+    def add_pixel_terms(
+        self,
+        dx: Array | None,
+        x: Array,
+        sums: Sums,
+        sizes: Sizes,
+        owned: Mapping[str, Area] | None = None,
+    ) -> Array:
+        """Return dx plus the derivative of the terms that use the pixels themselves."""
+        for term, part in self._terms_at(PIXELS, sums):
+            dx = self._add_gradient(term, part, dx, x, sizes, owned)
+        assert dx is not None  # noqa: S101 - there is a term
+        return dx
 
     def seeds(
         self,
         responses: Responses,
-        P: Array | None,
         sums: Sums,
-        M: Mapping[str, int],
+        sizes: Sizes,
         owned: Mapping[str, Area] | None = None,
     ) -> AddSeed:
-        """Return what adds the derivative of the loss by a layer's responses: equations 2 and 6.
-
-        Parameters
-        ----------
-        responses, P, owned
-            As for `sums`; elsewhere than at owned positions nothing is added.
-        sums, M
-            As for `terms`: of the whole image, whatever the responses are of.
-        """
-        alpha, beta, w = self.weights.alpha, self.weights.beta, self.weights.w
-        A = self._gram_targets(M)
+        """Return a function that adds to dF the terms' derivative by a layer's responses."""
 
         def add_seed(name: str, dF: Array | None) -> Array:
-            """Add what the loss terms that look at this layer want of its responses."""
-            F, area = responses[name], None if owned is None else owned[name]
-            if name in self.style:
-                weight = beta * w[name] * self.convention.style_factor
-                dF = self.kernels.add_style_gradient(
-                    dF, F, sums.gram[name], A[name], M[name], weight, area
-                )
-            if self.content is not None and name == self.content.layer:
-                assert P is not None  # noqa: S101 - as in `sums`
-                weight = alpha * self._content_factor(M)
-                dF = self.kernels.add_content_gradient(dF, F, P, weight, area)
-            assert dF is not None  # noqa: S101 - the network ends at a layer that is looked at
+            for term, part in self._terms_at(name, sums):
+                dF = self._add_gradient(term, part, dF, responses[name], sizes, owned)
+            assert dF is not None  # noqa: S101 - the network ends at a layer that a term uses
             return dF
 
         return add_seed
 
     def carry_down(self, responses: Responses, add_seed: AddSeed) -> Array:
-        """Return dv: the backward pass of `backward`."""
+        """Run the backward pass; return dv (3, H, V), the derivative by the network's input."""
         if self.backward is not None:
             return self.backward(responses, add_seed)
         return self.network.until(self.layers).backward(responses, add_seed, kernels=self.kernels)
 
-    def _content_factor(self, M: Mapping[str, int]) -> float:
-        assert self.content is not None  # noqa: S101 - asked for by a content term
-        name = self.content.layer
-        return self.convention.content_factor(self.content.P.shape[0], M[name])
+    def _terms_at(self, layer: str, sums: Sums) -> list[tuple[Term, Sum]]:
+        """Return a layer's terms with their sums, the last one first."""
+        pairs = zip(reversed(self.terms), reversed(sums.parts), strict=True)
+        return [(term, part) for term, part in pairs if term.layer == layer]
 
-    def _gram_targets(self, M: Mapping[str, int]) -> dict[str, Array]:
-        """Return A by layer, rescaled to as many positions as the generated image has.
-
-        Differs from Gatys et al. (2015) where the artwork and the photograph differ in size:
-        equation 4 has one M. Here each Gram matrix is divided by its own.
-        """
-        return {name: target.A * (M[name] / target.M) for name, target in self.style.items()}
+    def _add_gradient(
+        self,
+        term: Term,
+        part: Sum,
+        dF: Array | None,
+        F: Array,
+        sizes: Sizes,
+        owned: Mapping[str, Area] | None,
+    ) -> Array:
+        weight = self.weights[term.name] * term.weight
+        N, M = sizes[term.layer]
+        return term.add_gradient(dF, F, part, N, M, weight, self.kernels, _area(term, owned))
 
 
 def where_not_finite(responses: Responses) -> str:
-    """Say which layer's responses are not finite, or that it is the loss alone."""
+    """Return a message that names the first layer whose responses are not finite, if any."""
     for name, F in responses.items():
         xp = namespace(F)
         if not bool(xp.all(xp.isfinite(F))):
@@ -338,13 +325,9 @@ def where_not_finite(responses: Responses) -> str:
     return "the loss is not finite; choose smaller --alpha, --beta or --style-weights"
 
 
-def part_of(F: Array, owned: Mapping[str, Area] | None, name: str) -> Array:
-    """Return the owned positions of a layer's responses."""
-    if owned is None:
-        return F
-    rows, columns = owned[name]
-    return F[:, rows, columns]
+def _looked_at(term: Term, x: Array, responses: Responses) -> Array:
+    return x if term.layer == PIXELS else responses[term.layer]
 
 
-def _positions(F: Array) -> int:
-    return int(F.shape[1] * F.shape[2])
+def _area(term: Term, owned: Mapping[str, Area] | None) -> Area | None:
+    return None if owned is None else owned[term.layer]

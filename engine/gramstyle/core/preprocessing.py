@@ -1,4 +1,4 @@
-"""From pixels to the network's input and back, and the gradient's way across the same step."""
+"""The step from pixels to the network's input, with its inverse and its backward."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -8,16 +8,16 @@ from gramstyle.core.arrays import Array, namespace
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """What a network's authors did to an image before its first layer.
+    """The step before a network's first layer, as its authors defined it.
 
     Parameters
     ----------
     channels
-        "BGR" or "RGB": the order in which the network expects the three colours.
+        "BGR" or "RGB": the order in which the network expects the colours.
     mean
-        What is subtracted from each channel, in the network's order, on the scale 0..255.
+        The mean to subtract from each channel, in the network's order, on the scale 0..255.
     scale
-        What the difference is multiplied by, in the network's order.
+        The factor of the difference, in the network's order.
     """
 
     channels: Literal["BGR", "RGB"]

@@ -1,4 +1,4 @@
-"""Equation 7 as one ONNX graph that ONNX Runtime runs: the same call as `Objective`."""
+"""Equation 7 as one ONNX graph that ONNX Runtime runs, with the interface of `Objective`."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
@@ -7,20 +7,18 @@ import numpy as np
 
 from gramstyle.core.arrays import Array
 from gramstyle.core.objective import Evaluation, Objective
+from gramstyle.core.terms import ContentTerm, without_targets
 from gramstyle.engines.onnx_session import CPU, open_session
 from gramstyle.errors import ModelError, NonFiniteError, OptionError
-from gramstyle.model.onnx_file.gradient import (
-    CONTENT,
+from gramstyle.model.onnx_file.graph import IMAGE
+from gramstyle.model.onnx_file.objective import (
     GRADIENT,
     LOSS,
-    STYLE,
-    Content,
     Size,
-    Style,
     objective_model,
     targets_model,
 )
-from gramstyle.model.onnx_file.graph import IMAGE
+from gramstyle.model.onnx_file.terms import value_names
 from gramstyle.model.precision import Precision
 
 Targets = Literal["stored", "inputs"]
@@ -32,22 +30,22 @@ class GraphObjective:
     Parameters
     ----------
     objective
-        What to compute; its forward and kernels are not used.
+        The objective; its forward and kernels are not used.
     height, width
-        Of the image.
+        The size of the image, in pixels.
     threads
         How many threads run the graph.
     providers
-        What computes it, as ONNX Runtime names them, the preferred one first.
+        ONNX Runtime's execution providers, the preferred one first.
 
     Raises
     ------
     RuntimeMissingError
-        If ONNX Runtime is not installed, or twice.
+        If ONNX Runtime is not installed, or is installed twice.
     ModelError
         If ONNX Runtime does not accept the graph.
     ImageError, OptionError
-        If the size is too small for the network, or is not that of the photograph.
+        If the size is too small for the network, or is not the content image's.
     """
 
     def __init__(
@@ -80,32 +78,38 @@ class GraphObjective:
         Raises
         ------
         NonFiniteError
-            If a loss is NaN or infinite, naming the first layer whose responses are.
+            If the loss is NaN or infinite; names the first layer whose responses are.
         ModelError
-            If ONNX Runtime fails, for want of memory for instance.
+            If ONNX Runtime fails, for example for lack of memory.
         """
         np.copyto(self._x, x, casting="same_kind")
         try:
             self._session.run_with_iobinding(self._binding)
-        except Exception as error:  # the runtime's exceptions share no base of its own
+        except Exception as error:  # ONNX Runtime's exceptions have no common base
             raise ModelError(
                 f"ONNX Runtime could not run the objective ({error}); if memory is short, choose "
                 "a smaller --size"
             ) from None
         losses = {name: float(array) for name, array in self._losses.items()}
         if not np.isfinite(losses[LOSS]):
-            self._objective.loss_and_gradient(x)  # says where
+            self._objective.loss_and_gradient(x)  # names the layer
             raise NonFiniteError(
                 "the loss is not finite in float32; choose smaller --alpha, --beta or "
                 "--style-weights"
             )
+        names = dict.fromkeys(term.name for term in self._objective.terms)
         return Evaluation(
             loss=losses[LOSS],
-            content=losses.get(CONTENT, 0.0),
-            style={name: losses[f"{name}.E"] for name in self._objective.style},
-            style_loss=losses.get(STYLE, 0.0),
+            terms={name: losses[name] for name in names},
+            layers={name: self._by_layer(name, losses) for name in names},
             gradient=self._gradient.copy(),
         )
+
+    def _by_layer(self, name: str, losses: Mapping[str, float]) -> dict[str, float]:
+        """Return the values of the terms of one loss, by layer."""
+        terms = [term for term in self._objective.terms if term.name == name]
+        pairs = zip(terms, value_names(terms), strict=True)
+        return {term.layer: losses[value] for term, value in pairs}
 
     def _bind(self, name: str, array: Array, shape: tuple[int, ...]) -> None:
         self._binding.bind_output(name, "cpu", 0, np.float32, shape, _at(array))
@@ -119,62 +123,50 @@ def objective_graph(
     precision: Precision = "float32",
     metadata: Mapping[str, str] | None = None,
 ) -> bytes:
-    """Return an objective as a model file: an image in, the loss and its gradient out.
+    """Return an ONNX file that computes an objective's loss and gradient from an image.
 
     Parameters
     ----------
     objective
-        Its network, terms, weights and convention; forward and kernels do not matter.
+        The objective; its forward and kernels are not used.
     size
-        Height and width of the image, or None for any.
+        Height and width of the image in pixels; None for any size.
     targets
-        "stored": P and A are in the file. "inputs": whoever runs it gives them, as
-        `targets_graph` computes them; of the objective's only the layers matter.
+        "stored": the file contains P and A. "inputs": P and A are inputs of the graph, which
+        `targets_graph` computes; the objective's terms then need no targets.
     precision
-        What to store of each weight.
+        The precision in which the network's weights are stored.
     metadata
-        What the file says of itself.
+        The metadata of the file.
 
     Returns
     -------
     bytes
-        As `objective_model` describes it.
+        The file that `objective_model` describes.
 
     Raises
     ------
     OptionError
-        If a stored P has another size than the image, or the image any.
+        If P is stored and the image has another size, or may have any size.
     ImageError, ModelError
         If the size is too small for the network, or a weight does not fit the precision.
     """
     network = objective.network.until(objective.layers)
-    stored = targets == "stored"
-    content = None
-    if objective.content is not None:
-        layer, P = objective.content.layer, objective.content.P
-        if stored and (size is None or network.shapes(*size)[layer] != P.shape):
-            raise OptionError(
-                "the photograph's responses have one size; give the photograph's --size, or "
-                "--targets inputs"
-            )
-        content = _content_term(objective, layer, P if stored else None)
-    style = [
-        Style(
-            layer=name,
-            w=objective.weights.w[name],
-            factor=objective.convention.style_factor,
-            A=target.A / target.M if stored else None,
-        )
-        for name, target in objective.style.items()
-    ]
+    if targets == "stored":
+        for term in objective.terms:
+            P = term.P if isinstance(term, ContentTerm) else None
+            if P is not None and (size is None or network.shapes(*size)[term.layer] != P.shape):
+                raise OptionError(
+                    "the content image's responses have one size; give the content image's --size, "
+                    "or --targets inputs"
+                )
+    terms = objective.terms if targets == "stored" else without_targets(objective.terms)
     return objective_model(
         network,
         objective.preprocessing,
         size,
-        content,
-        style,
-        alpha=objective.weights.alpha,
-        beta=objective.weights.beta,
+        terms,
+        objective.weights,
         precision=precision,
         metadata=metadata,
     )
@@ -186,32 +178,27 @@ def targets_graph(
     precision: Precision = "float32",
     metadata: Mapping[str, str] | None = None,
 ) -> bytes:
-    """Return the model file that computes what `objective_graph` asks for with "inputs".
+    """Return an ONNX file that computes the targets that an `objective_graph` has as inputs.
 
-    Takes and raises what `objective_graph` does; only the objective's network and layers matter.
+    Parameters
+    ----------
+    objective
+        The objective; only its network, its preprocessing and its terms' layers are used.
+    precision, metadata
+        As for `objective_graph`.
 
     Returns
     -------
     bytes
-        As `targets_model` describes it.
+        The file that `targets_model` describes.
     """
     return targets_model(
         objective.network.until(objective.layers),
         objective.preprocessing,
-        content=None if objective.content is None else objective.content.layer,
-        style=tuple(objective.style),
+        objective.terms,
         precision=precision,
         metadata=metadata,
     )
-
-
-def _content_term(objective: Objective, layer: str, P: Array | None) -> Content:
-    """Return the content's term: a convention's factor is a number, or one over M."""
-    factor = objective.convention.content_factor
-    # Filters do not depend on the size; any that is large enough for every pooling tells.
-    N, _, _ = objective.network.shapes(2**16, 2**16)[layer]
-    mean = factor(N, 1) != factor(N, 2)
-    return Content(layer=layer, factor=factor(N, 1), mean=mean, P=P)
 
 
 def _at(array: Array) -> int:

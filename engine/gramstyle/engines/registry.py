@@ -1,51 +1,45 @@
-"""The engines that can run a network in float32 on this machine, by name."""
+"""The engines by name. To add one, add an entry to `ENGINES`."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from types import MappingProxyType
-from typing import Literal, get_args
+from typing import Any
 
 from gramstyle.core.arrays import Array
-from gramstyle.core.kernels import Kernels, Pooling
+from gramstyle.core.kernels import Kernels
 from gramstyle.core.network import Convolution, Network, Responses
-from gramstyle.core.objective import Backward, Forward, Recall
+from gramstyle.core.objective import Backward, Evaluation, Forward, Objective, Recall
+from gramstyle.core.preprocessing import Preprocessing
+from gramstyle.core.terms import Term
 from gramstyle.engines.cuda.device import Device, open_device
 from gramstyle.engines.cuda.kernels import DeviceKernels
-from gramstyle.engines.cuda.session import CudaSession
-from gramstyle.engines.onnx_session import Session
+from gramstyle.engines.cuda.session import CudaSession, cuda_providers
+from gramstyle.engines.onnx_graph import GraphObjective
+from gramstyle.engines.onnx_session import CPU, Session
+from gramstyle.engines.spec import DeviceName, ObjectiveSpec
 from gramstyle.engines.strips import StripKernels
 from gramstyle.errors import RuntimeMissingError
 from gramstyle.model import Model
 
-EngineName = Literal["numpy", "winograd", "hybrid", "onnx", "cupy"]
-ENGINES: tuple[EngineName, ...] = get_args(EngineName)
-
-DeviceName = Literal["cpu", "cuda"]
-DEVICES: tuple[DeviceName, ...] = get_args(DeviceName)
-
-# Where each engine runs.
-RUNS_ON: Mapping[EngineName, tuple[DeviceName, ...]] = MappingProxyType(
-    {
-        "numpy": ("cpu",),
-        "winograd": ("cpu",),
-        "hybrid": ("cpu",),
-        "onnx": ("cpu", "cuda"),
-        "cupy": ("cuda",),
-    }
-)
+LossAndGradient = Callable[[Array], Evaluation]
 
 
 @dataclass(frozen=True)
 class Engine:
-    """What an objective asks for: see the fields of the same names in `Objective`.
+    """An engine that is ready to compute, for images of any size.
 
     Attributes
     ----------
+    network, forward, kernels, backward
+        As the fields of these names in `Objective`.
     recall
-        How tiles come back to a forward pass; None where it is run again.
+        Restores a tile's forward pass; None if the forward pass must be run again.
     device
-        The GPU, where there is one.
+        The GPU; None if the engine runs on the CPU.
+    compiled
+        Returns the function that evaluates an objective for a height and a width in pixels; None
+        uses `Objective.loss_and_gradient`.
     """
 
     network: Network
@@ -54,90 +48,189 @@ class Engine:
     backward: Backward | None = None
     recall: Recall | None = None
     device: Device | None = None
+    compiled: Callable[[Objective, int, int], LossAndGradient] | None = None
+
+    def objective(
+        self, spec: ObjectiveSpec, preprocessing: Preprocessing, terms: Sequence[Term]
+    ) -> Objective:
+        """Return the objective that a spec describes, with terms that have their targets."""
+        return Objective(
+            network=self.network,
+            preprocessing=preprocessing,
+            terms=tuple(terms),
+            weights=spec.weights,
+            forward=self.forward,
+            kernels=self.kernels,
+            backward=self.backward,
+        )
 
 
-def default_engine(device: DeviceName = "cpu") -> EngineName:
-    """Return the engine that is used on a device where none is asked for.
+@dataclass(frozen=True, kw_only=True)
+class EngineEntry:
+    """The description of an engine, from which the program opens it.
 
-    Winograd's convolutions take less than half the time and no more memory, and cost one digit of
-    float32's seven (docs/performance.md): they are the default wherever Numba is installed.
+    Attributes
+    ----------
+    devices
+        The devices that it runs on.
+    bytes_per_pixel
+        The memory in bytes that it takes per pixel processed at once, as measured (docs/large.md).
+    tiles
+        Whether it can compute an image in tiles.
+    help
+        Its description in the help of ``--engine``.
+    open
+        Opens it, for a spec, its model, the network that the spec cuts from it, and the GPU.
+    """
+
+    devices: tuple[DeviceName, ...]
+    bytes_per_pixel: int
+    tiles: bool = True
+    help: str
+    open: Callable[[ObjectiveSpec, Model, Network, Device | None], Engine]
+
+
+def default_engine(device: DeviceName = "cpu") -> str:
+    """Return the name of the default engine of a device.
+
+    On the CPU it is winograd if Numba is installed: this takes less than half the time of numpy and
+    no more memory, and loses one of float32's seven digits (docs/performance.md).
     """
     if device == "cuda":
         return "cupy"
     return "winograd" if find_spec("numba") else "numpy"
 
 
-def open_engine(
-    name: EngineName,
-    file: Model,
-    network: Network,
-    kept: Sequence[str],
-    *,
-    pooling: Pooling,
-    threads: int,
-    device: DeviceName = "cpu",
-    tf32: bool = False,
-) -> Engine:
-    """Make an engine ready.
+def open_engine(spec: ObjectiveSpec, model: Model) -> Engine:
+    """Open the engine of a spec.
 
     Parameters
     ----------
-    name
-        "numpy": ONNX Runtime forward, `StripKernels` backward. "winograd": both ways in
-        `WinogradPasses`. "hybrid": ONNX Runtime forward, `WinogradPasses` backward. "cupy": ONNX
-        Runtime forward and `DeviceKernels` backward, both on the GPU. "onnx": as "numpy", which
-        computes the targets of the objective that `GraphObjective` then runs as one graph.
-    file, network
-        The network's file, and the network up to the deepest of `kept`, pooled by `pooling`.
-    kept
-        The layers that loss terms look at.
-    threads
-        How many threads work.
-    device, tf32
-        Where it runs, and whether products may be rounded to TF32 there; see `open_device`.
+    spec
+        The spec; the engine does not depend on its size.
+    model
+        The model with the spec's hash.
 
     Raises
     ------
     RuntimeMissingError, ModelError, OptionError
-        If what the engine needs is not installed, does not accept the network, or finds no GPU.
+        If a package is not installed, the engine does not accept the network, or there is no GPU.
     """
-    gpu = open_device(tf32=tf32) if device == "cuda" else None
-    if name == "cupy" and gpu is not None:
-        there = Network(
-            tuple(
-                replace(layer, W=gpu.to_device(layer.W), b=gpu.to_device(layer.b))
-                if isinstance(layer, Convolution)
-                else layer
-                for layer in network.layers
-            )
+    device = open_device(tf32=spec.tf32) if spec.device == "cuda" else None
+    return ENGINES[spec.engine].open(spec, model, spec.network(model), device)
+
+
+def _session(spec: ObjectiveSpec, model: Model, network: Network, *, blocked: bool) -> Session:
+    graph = model.runnable(spec.layers, spec.pooling)
+    return Session(graph, network.shapes, threads=spec.thread_count, blocked=blocked)
+
+
+def _open_numpy(
+    spec: ObjectiveSpec, model: Model, network: Network, device: Device | None
+) -> Engine:
+    session = _session(spec, model, network, blocked=False)
+    return Engine(network, session, StripKernels(spec.thread_count), device=device)
+
+
+def _open_onnx(
+    spec: ObjectiveSpec, model: Model, network: Network, device: Device | None
+) -> Engine:
+    providers: tuple[Any, ...] = (CPU,) if device is None else cuda_providers(device)
+
+    def compiled(objective: Objective, height: int, width: int) -> LossAndGradient:
+        return GraphObjective(
+            objective, height, width, threads=spec.thread_count, providers=providers
+        ).loss_and_gradient
+
+    # The engine numpy computes the targets of the graph.
+    return replace(_open_numpy(spec, model, network, device), compiled=compiled)
+
+
+def _open_winograd(
+    spec: ObjectiveSpec, model: Model, network: Network, device: Device | None
+) -> Engine:
+    del model, device
+    kernels, passes = _winograd(spec, network)
+    return Engine(passes.network, passes.forward, kernels, passes.backward, recall=passes)
+
+
+def _open_hybrid(
+    spec: ObjectiveSpec, model: Model, network: Network, device: Device | None
+) -> Engine:
+    del device
+    # A machine that has room for the responses in two layouts also has room for a third.
+    session = _session(spec, model, network, blocked=True)
+    kernels, passes = _winograd(spec, network)
+
+    def forward(v: Array) -> Responses:
+        responses: Responses = passes.convert(session(v))
+        return responses
+
+    return Engine(passes.network, forward, kernels, passes.backward)
+
+
+def _open_cupy(
+    spec: ObjectiveSpec, model: Model, network: Network, device: Device | None
+) -> Engine:
+    assert device is not None  # noqa: S101 - the engine runs on GPUs only
+    on_device = Network(
+        tuple(
+            replace(layer, W=device.to_device(layer.W), b=device.to_device(layer.b))
+            if isinstance(layer, Convolution)
+            else layer
+            for layer in network.layers
         )
-        graph = file.runnable(kept, pooling)
-        return Engine(
-            there, CudaSession(graph, network.shapes, device=gpu), DeviceKernels(), device=gpu
-        )
-    session = None
-    if name != "winograd":
-        # Who has the memory for responses in two layouts has it for a third.
-        blocked = name == "hybrid"
-        graph = file.runnable(kept, pooling)
-        session = Session(graph, network.shapes, threads=threads, blocked=blocked)
-        if name in ("numpy", "onnx"):
-            return Engine(network, session, StripKernels(threads), device=gpu)
+    )
+    session = CudaSession(model.runnable(spec.layers, spec.pooling), network.shapes, device=device)
+    return Engine(on_device, session, DeviceKernels(), device=device)
+
+
+def _winograd(spec: ObjectiveSpec, network: Network) -> tuple[Any, Any]:
+    """Return the kernels and the passes of Winograd's convolutions."""
     try:
         from gramstyle.engines.winograd.kernels import ChannelsLastKernels
         from gramstyle.engines.winograd.passes import WinogradPasses
     except ImportError as error:
         raise RuntimeMissingError(
-            f"the engine {name} needs Numba ({error}); install it with: "
+            f"the engine {spec.engine} needs Numba ({error}); install it with: "
             'pip install "gramstyle[fast]", or choose --engine numpy'
         ) from None
-    kernels = ChannelsLastKernels(threads)
-    passes = WinogradPasses(network, kept, workers=kernels.workers)
+    kernels = ChannelsLastKernels(spec.thread_count)
+    return kernels, WinogradPasses(network, spec.layers, workers=kernels.workers)
 
-    def adopted(v: Array) -> Responses:
-        assert session is not None  # noqa: S101 - the hybrid has one
-        return passes.adopt(session(v))
 
-    if session is not None:
-        return Engine(passes.network, adopted, kernels, passes.backward)
-    return Engine(passes.network, passes.forward, kernels, passes.backward, recall=passes)
+ENGINES: Mapping[str, EngineEntry] = MappingProxyType(
+    {
+        "numpy": EngineEntry(
+            devices=("cpu",),
+            bytes_per_pixel=1900,
+            help="ONNX Runtime forward and NumPy backward",
+            open=_open_numpy,
+        ),
+        "winograd": EngineEntry(
+            devices=("cpu",),
+            bytes_per_pixel=950,
+            help="convolutions with fewer multiplications in both passes",
+            open=_open_winograd,
+        ),
+        "hybrid": EngineEntry(
+            devices=("cpu",),
+            bytes_per_pixel=2900,
+            help="ONNX Runtime forward and convolutions with fewer multiplications backward",
+            open=_open_hybrid,
+        ),
+        "onnx": EngineEntry(
+            devices=("cpu", "cuda"),
+            bytes_per_pixel=3400,
+            tiles=False,
+            help="both passes as one graph in ONNX Runtime",
+            open=_open_onnx,
+        ),
+        "cupy": EngineEntry(
+            devices=("cuda",),
+            bytes_per_pixel=1900,
+            help="ONNX Runtime forward and CuPy backward on a GPU",
+            open=_open_cupy,
+        ),
+    }
+)

@@ -1,4 +1,4 @@
-"""Threads that work on strips side by side, each with one BLAS thread and scratch of its own."""
+"""Worker threads for the CPU engines, each with one BLAS thread and its own scratch arrays."""
 
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -16,12 +16,12 @@ Item = TypeVar("Item")
 
 
 class Workers:
-    """A few threads; NumPy and compiled code release the interpreter's lock inside.
+    """A pool of threads. They run in parallel because NumPy and compiled code release the lock.
 
     Parameters
     ----------
     threads
-        How many strips are worked on at once.
+        The number of threads.
     """
 
     def __init__(self, threads: int) -> None:
@@ -29,20 +29,20 @@ class Workers:
         self._blas = ThreadpoolController()
         self._local = threading.local()
 
-    def run(self, task: Callable[[Item], None], items: Iterable[Item]) -> None:
-        """Do a task for every item."""
-        for _ in self.map(task, items):
+    def run(self, function: Callable[[Item], None], items: Iterable[Item]) -> None:
+        """Call a function with every item and wait for all calls."""
+        for _ in self.map(function, items):
             pass
 
-    def map(self, task: Callable[[Item], T], items: Iterable[Item]) -> Iterator[T]:
-        """Yield the tasks' results in the order of the items, whichever thread did them."""
+    def map(self, function: Callable[[Item], T], items: Iterable[Item]) -> Iterator[T]:
+        """Call a function with every item and yield the results in the order of the items."""
         with self._blas.limit(limits=1, user_api="blas"):
-            yield from self._pool.map(task, items)
+            yield from self._pool.map(function, items)
 
     def scratch(self, name: str, shape: tuple[int, ...]) -> Array:
-        """Return the calling thread's own float32 array of that name, its contents undefined."""
-        kept: dict[str, Array] = self._local.__dict__.setdefault("arrays", {})
+        """Return the calling thread's float32 array of this name, its contents undefined."""
+        arrays: dict[str, Array] = self._local.__dict__.setdefault("arrays", {})
         size = prod(shape)
-        if name not in kept or kept[name].size < size:
-            kept[name] = np.empty(size, np.float32)
-        return kept[name][:size].reshape(shape)
+        if name not in arrays or arrays[name].size < size:
+            arrays[name] = np.empty(size, np.float32)
+        return arrays[name][:size].reshape(shape)

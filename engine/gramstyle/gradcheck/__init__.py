@@ -1,4 +1,4 @@
-"""Derivatives checked against differences of the function itself, for any pair of callables."""
+"""Check derivatives against finite differences, for any function and its hand-derived backward."""
 
 from gramstyle.gradcheck.checks import check_gradient, check_vjp
 from gramstyle.gradcheck.report import Checked, Flips, GradientCheckError, GradientMismatchError

@@ -1,39 +1,41 @@
-"""The functions under check, called with copies and believed nothing.
+"""Calls of the functions under check: with copies, in float64, and with checked results.
 
-Inside the checker every point, every result and every derivative is one flat vector; here they
-are cut into the arrays that the functions know, and back.
+Inside the checker every point, result and derivative is one flat vector. This module cuts vectors
+into the arrays that the functions expect, and concatenates their results.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from gramstyle.core.arrays import Array
-from gramstyle.errors import OptionError
-from gramstyle.gradcheck.report import GradientCheckError, entry
+from gramstyle.errors import GramstyleError, OptionError
+from gramstyle.gradcheck.report import GradientCheckError, entry_name
 
 # f(*inputs) -> an array, a number, or a tuple of them.
 Function = Callable[..., Any]
-# vjp(cotangents, *inputs) -> one derivative for each input; cotangents are shaped as f's result.
+# vjp(cotangents, *inputs) -> one derivative for each input; cotangents have the form of f's result.
 Vjp = Callable[..., Any]
 # kinks(*inputs) -> the discrete choices by name.
 Kinks = Callable[..., Mapping[str, Array]]
 
+Shapes = tuple[tuple[int, ...], ...]
+
 
 @dataclass
 class Calls:
-    """f, its vjp and its choices around one point, with their rules held.
+    """A function f, its vjp and its discrete choices around one point.
 
     Attributes
     ----------
     f, vjp, kinks
         As in `check_vjp`.
     names, inputs
-        The inputs, float64.
+        The inputs' names and the inputs, float64.
     forwards, backwards
-        How often f and vjp have been called.
+        The numbers of calls of f and vjp so far.
     """
 
     f: Function
@@ -43,88 +45,103 @@ class Calls:
     inputs: tuple[Array, ...]
     forwards: int = 0
     backwards: int = 0
-    _several: bool = False
-    _shapes: tuple[tuple[int, ...], ...] | None = field(default=None)
+    _form: tuple[bool, Shapes] | None = None  # whether f returns a tuple, and its shapes
 
     @property
     def point(self) -> Array:
         """The inputs as one vector."""
-        return flat(self.inputs)
+        return concatenated(self.inputs)
 
-    def value(self, point: Array) -> Array:
+    @property
+    def _shapes(self) -> Shapes:
+        return tuple(x.shape for x in self.inputs)
+
+    def forward(self, point: Array) -> Array:
         """Return f at a point, as one vector."""
         self.forwards += 1
-        arguments = cut(point, [x.shape for x in self.inputs])
-        answer = call("f", self.f, self.names, arguments)
-        several = isinstance(answer, tuple | list)
+        result = self._call("f", self.f, point)
+        several = isinstance(result, tuple | list)
         where = "" if np.array_equal(point, self.point) else " a step away from the inputs"
-        outputs = [float64(f"f's {what}{where}", y) for what, y in numbered("result", answer)]
-        shapes = tuple(y.shape for y in outputs)
-        if self._shapes is None:
-            self._several, self._shapes = several, shapes
-        if (several, shapes) != (self._several, self._shapes):
+        outputs = [
+            float64(f"f's result{f' {number}' if several else ''}{where}", output)
+            for number, output in enumerate(result if several else (result,))
+        ]
+        form = several, tuple(output.shape for output in outputs)
+        self._form = self._form or form
+        if form != self._form:
+            shapes, earlier = list(form[1]), list(self._form[1])
             raise GradientCheckError(
-                f"f returns shapes {list(shapes)} at one point and {list(self._shapes)} at another"
+                f"f returns shapes {shapes} at one point and {earlier} at another"
             )
-        return flat(outputs)
+        return concatenated(outputs)
 
-    def pull(self, point: Array, cotangent: Array) -> Array:
+    def backward(self, point: Array, cotangent: Array) -> Array:
         """Return the vjp at a point for one cotangent, as one vector."""
-        assert self._shapes is not None  # noqa: S101 - f is called first, it says what to expect
+        assert self._form is not None  # noqa: S101 - f is called first
         self.backwards += 1
-        shapes = [x.shape for x in self.inputs]
-        u = cut(cotangent, self._shapes)
-        arguments: tuple[Any, ...] = (u if self._several else u[0], *cut(point, shapes))
-        answer = call("vjp", self.vjp, ("its cotangents", *self.names), arguments)
-        if not isinstance(answer, tuple | list) and len(shapes) == 1:
-            answer = (answer,)
-        if not isinstance(answer, tuple | list) or len(answer) != len(shapes):
-            found = len(answer) if isinstance(answer, tuple | list) else type(answer).__name__
+        several, shapes = self._form
+        before, cotangent = cotangent, cotangent.copy()
+        u = cut(cotangent, shapes)
+        result = self._call("vjp", self.vjp, point, u if several else u[0])
+        if not np.array_equal(cotangent, before):
+            raise in_place("vjp", "its cotangents")
+        if not isinstance(result, tuple | list):
+            result = (result,)
+        if len(result) != len(self.inputs):
             raise GradientCheckError(
-                f"vjp must return a derivative for each of {len(shapes)} inputs; found {found}"
+                f"vjp must return a derivative for each of {len(self.inputs)} inputs; "
+                f"found {len(result)}"
             )
-        result = []
-        for name, shape, dx in zip(self.names, shapes, answer, strict=True):
-            given = float64(f"vjp's derivative by {name}", dx)
-            if given.shape != shape:
+        derivatives = []
+        for name, x, dx in zip(self.names, self.inputs, result, strict=True):
+            derivatives.append(float64(f"vjp's derivative by {name}", dx))
+            if (shape := derivatives[-1].shape) != x.shape:
                 raise GradientCheckError(
-                    f"vjp's derivative by {name} has shape {given.shape}; the input has {shape}"
+                    f"vjp's derivative by {name} has shape {shape}; the input has {x.shape}"
                 )
-            result.append(given)
-        return flat(result)
+        return concatenated(derivatives)
 
     def choices(self, point: Array) -> dict[str, Array]:
         """Return the discrete choices at a point; none without `kinks`."""
         if self.kinks is None:
             return {}
-        arguments = cut(point, [x.shape for x in self.inputs])
-        answer = call("kinks", self.kinks, self.names, arguments)
-        if not isinstance(answer, Mapping):
+        found = self._call("kinks", self.kinks, point)
+        if not isinstance(found, Mapping):
             raise GradientCheckError(
-                f"kinks must return a mapping of names to arrays; found {type(answer).__name__}"
+                f"kinks must return a mapping of names to arrays; found {type(found).__name__}"
             )
-        result = {str(name): np.array(each) for name, each in answer.items()}
-        for name, each in result.items():
-            if each.dtype.kind not in "biu":
+        choices = {str(name): np.array(choice) for name, choice in found.items()}
+        for name, choice in choices.items():
+            if choice.dtype.kind not in "biu":  # floats would differ at every step
                 raise GradientCheckError(
-                    f"kinks must return arrays of bool or integers; {name} is {each.dtype}"
+                    f"kinks must return arrays of bool or integers; {name} is {choice.dtype}"
                 )
+        return choices
+
+    def _call(self, what: str, function: Callable[..., Any], point: Array, *first: Any) -> Any:
+        """Call a function with copies of the inputs at a point; refuse one that changes them."""
+        vector = point.copy()
+        result = function(*first, *cut(vector, self._shapes))
+        changed = np.flatnonzero(vector != point)
+        if changed.size:
+            raise in_place(what, self.input_at(int(changed[0]))[0])
         return result
 
     def input_at(self, place: int) -> tuple[str, tuple[int, ...]]:
-        """Return the input's name and the index in it of one entry of the vector."""
-        at, index = found(place, [x.shape for x in self.inputs])
-        return self.names[at], index
+        """Return the input's name and the index in it of one entry of the vector of inputs."""
+        number, index = locate(place, self._shapes)
+        return self.names[number], index
 
     def output_at(self, place: int) -> str:
-        """Return which entry of f's result one entry of its vector is: "f[2, 0]", "f 1[3]"."""
-        assert self._shapes is not None  # noqa: S101 - as in `pull`
-        at, index = found(place, self._shapes)
-        return entry(f"f {at}" if self._several else "f", index)
+        """Return the name of one entry of the vector of results, such as "f[2, 0]" or "f 1[3]"."""
+        assert self._form is not None  # noqa: S101 - f is called first
+        several, shapes = self._form
+        number, index = locate(place, shapes)
+        return entry_name(f"f {number}" if several else "f", index)
 
 
-def taken(inputs: Sequence[Array]) -> tuple[Array, ...]:
-    """Return the inputs as arrays of their own.
+def checked_inputs(inputs: Sequence[Array]) -> tuple[Array, ...]:
+    """Return copies of the inputs.
 
     Raises
     ------
@@ -133,93 +150,48 @@ def taken(inputs: Sequence[Array]) -> tuple[Array, ...]:
     """
     if not isinstance(inputs, tuple | list) or not inputs:
         raise OptionError("inputs must be a list or a tuple with at least one array in it")
-    result = []
-    for number, x in enumerate(inputs):
-        if kind_of(x) != "float64":
-            raise OptionError(
-                f"input {number} is {kind_of(x)}; differences need float64: "
-                "give x.astype(np.float64), and f with float64 weights"
-            )
-        result.append(np.array(x, dtype=np.float64))
-        if not np.isfinite(result[-1]).all():
-            raise OptionError(f"input {number} is not finite; check at another point")
-    return tuple(result)
+    return tuple(float64(f"input {n}", x, error=OptionError).copy() for n, x in enumerate(inputs))
 
 
-def call(what: str, function: Callable[..., Any], names: Sequence[str], given: Any) -> Any:
-    """Call with copies, and see that they have not changed.
+def float64(what: str, value: Any, *, error: type[GramstyleError] = GradientCheckError) -> Array:
+    """Return an array or number as an array.
 
     Raises
     ------
-    GradientCheckError
-        If an argument is not what it was before.
+    GramstyleError
+        Of the type given, if it is not finite or not float64: in float32, rounding is larger than
+        the differences that the checker measures.
     """
-    arguments = copied(given)
-    answer = function(*arguments)
-    for name, before, after in zip(names, given, arguments, strict=True):
-        if not same(before, after):
-            raise GradientCheckError(
-                f"{what} changes {name} in place; let it work on a copy: ({name}.copy())"
-            )
-    return answer
-
-
-def copied(value: Any) -> Any:
-    """Return an array copied, or a tuple of them."""
-    return tuple(copied(each) for each in value) if isinstance(value, tuple) else value.copy()
-
-
-def same(a: Any, b: Any) -> bool:
-    """Whether two arrays, or tuples of them, are equal in shape and in every value."""
-    if isinstance(a, tuple):
-        return all(same(*pair) for pair in zip(a, b, strict=True))
-    return bool(np.array_equal(a, b))
-
-
-def numbered(what: str, answer: Any) -> list[tuple[str, Any]]:
-    """Return the parts of an answer, each with what to call it."""
-    if isinstance(answer, tuple | list):
-        return [(f"{what} {number}", part) for number, part in enumerate(answer)]
-    return [(what, answer)]
-
-
-def kind_of(value: Any) -> str:
-    """Return the type of a NumPy array's entries; a float is a float64, the rest by its class."""
-    if isinstance(value, np.ndarray | np.generic):
-        return str(value.dtype)
-    if isinstance(value, float):
-        return "float64"
-    return f"{type(value).__module__}.{type(value).__qualname__}".removeprefix("builtins.")
-
-
-def float64(what: str, value: Any) -> Array:
-    """Return a function's answer as an array.
-
-    Raises
-    ------
-    GradientCheckError
-        If it is not a finite float64 array or number.
-    """
-    if kind_of(value) != "float64":
-        raise GradientCheckError(f"{what} is {kind_of(value)}; expected a float64 array")
-    array = np.asarray(value, dtype=np.float64)
-    bad = np.flatnonzero(~np.isfinite(array))
-    if bad.size:
-        index = tuple(int(i) for i in np.unravel_index(bad[0], array.shape))
-        raise GradientCheckError(
-            f"{what} is not finite: {bad.size} of {array.size} values, the first "
-            f"{array[index]}{entry(' at ', index) if index else ''}"
+    array = np.asarray(value)
+    if array.dtype != np.float64:
+        raise error(
+            f"{what} is {array.dtype}; expected a float64 array: differences need float64, so "
+            "pass x.astype(np.float64), and f with float64 weights"
+        )
+    bad = np.argwhere(~np.isfinite(array))
+    if len(bad):
+        index = tuple(map(int, bad[0]))
+        raise error(
+            f"{what} is not finite: {len(bad)} of {array.size} values, the first "
+            f"{array[index]}{entry_name(' at ', index) if index else ''}; check at another point"
         )
     return array
 
 
-def flat(arrays: Sequence[Array]) -> Array:
-    """Return arrays as one vector of its own: a function may use its result's memory again."""
+def in_place(what: str, name: str) -> GradientCheckError:
+    """Return the error for a function that changes one of its arguments."""
+    return GradientCheckError(
+        f"{what} changes {name} in place; let it work on a copy: ({name}.copy())"
+    )
+
+
+def concatenated(arrays: Sequence[Array]) -> Array:
+    """Return arrays as one new vector; a function may reuse the memory of its result."""
     return np.concatenate([np.zeros(0), *(array.ravel() for array in arrays)])
 
 
 def cut(vector: Array, shapes: Sequence[tuple[int, ...]]) -> tuple[Array, ...]:
-    """Return a vector as arrays of these shapes."""
+    """Return views of a vector with these shapes, in order."""
     ends = np.cumsum([int(np.prod(shape)) for shape in shapes], dtype=int)
     return tuple(
         part.reshape(shape)
@@ -227,11 +199,11 @@ def cut(vector: Array, shapes: Sequence[tuple[int, ...]]) -> tuple[Array, ...]:
     )
 
 
-def found(place: int, shapes: Sequence[tuple[int, ...]]) -> tuple[int, tuple[int, ...]]:
-    """Return which of the arrays an entry of their vector lies in, and where in it."""
-    for at, shape in enumerate(shapes):
+def locate(place: int, shapes: Sequence[tuple[int, ...]]) -> tuple[int, tuple[int, ...]]:
+    """Return the array that contains an entry of their vector, and the index in it."""
+    for number, shape in enumerate(shapes):
         size = int(np.prod(shape))
         if place < size:
-            return at, tuple(int(i) for i in np.unravel_index(place, shape))
+            return number, tuple(int(i) for i in np.unravel_index(place, shape))
         place -= size
     raise IndexError(place)

@@ -1,4 +1,4 @@
-"""One direction: J v by extrapolated differences, beside the same numbers by the vjp."""
+"""Compare J v by extrapolated differences with the vjp, along one direction v."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -13,29 +13,29 @@ from gramstyle.gradcheck.settings import HIDDEN, ROUNDING, SMALLEST_STEP, Settin
 
 
 @dataclass(frozen=True)
-class Pairs:
-    """What is compared along one direction v, in units of v.
+class Probe:
+    """One direction v and the numbers to compare along it, in units of v.
 
     Attributes
     ----------
     v
         The direction, a vector of the inputs' entries.
-    reduced
-        From J v, one number for each entry of f's result, to the numbers that are compared.
+    reduce
+        Maps J v, one number for each entry of f's result, to the numbers that are compared.
     got
-        Those numbers by the vjp.
+        These numbers by the vjp.
     typical
-        How large each of the numbers might well be, by the vjp.
+        The typical size of each number, by the vjp.
     size
-        How large what f returns is, where its rounding gets into each of the numbers.
+        The size of f's result, whose rounding affects each number.
     unit
-        What the numbers are divided by in messages.
+        The divisor of the numbers in messages.
     input, index, direction
-        What v is: an entry of an input, or a direction of one input or (None) of all.
+        The meaning of v: an entry of an input, or a direction of one input or (None) of all.
     """
 
     v: Array
-    reduced: Callable[[Array], Array]
+    reduce: Callable[[Array], Array]
     got: Array
     typical: Array
     size: Array
@@ -47,7 +47,7 @@ class Pairs:
 
 @dataclass
 class Comparison:
-    """All comparisons at one point: how to make one, and what has been seen so far."""
+    """The comparisons at one point, and their statistics so far."""
 
     calls: Calls
     settings: Settings
@@ -58,16 +58,16 @@ class Comparison:
     flips: dict[str, Flips] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Look at the choices at the point itself."""
+        """Evaluate the choices at the point itself."""
         self._choices = self.calls.choices(self.calls.point)
 
-    def mismatch(self, pairs: Pairs) -> GradientMismatchError | None:
-        """Compare along one direction; where a kink is crossed, with smaller and smaller steps."""
+    def mismatch(self, probe: Probe) -> GradientMismatchError | None:
+        """Compare along one direction; shrink the step as long as it crosses a kink."""
         error: GradientMismatchError | None = None
         for h in self._steps():
-            wide, narrow, flips = self._quotients(pairs.v, h)
-            expected = pairs.reduced((4 * narrow - wide) / 3)
-            found = self._beyond(pairs, expected, h)
+            wide, narrow, flips = self._quotients(probe.v, h)
+            expected = probe.reduce((4 * narrow - wide) / 3)
+            found = self._worst(probe, expected, h)
             if found is None:
                 return None
             at, allowed = found
@@ -75,16 +75,16 @@ class Comparison:
             error = GradientMismatchError(
                 verdict="crossed a kink" if crossed else "wrong gradient",
                 mode=self.settings.mode,
-                input=pairs.input,
-                index=pairs.index,
-                output="" if pairs.index is None else self.calls.output_at(at),
-                expected=float(expected[at]) / pairs.unit,
-                got=float(pairs.got[at]) / pairs.unit,
-                allowed=allowed / pairs.unit,
-                disagreement=float(abs(pairs.reduced(narrow - wide)[at])) / pairs.unit,
+                input=probe.input,
+                index=probe.index,
+                output="" if probe.index is None else self.calls.output_at(at),
+                expected=float(expected[at]) / probe.unit,
+                got=float(probe.got[at]) / probe.unit,
+                allowed=allowed / probe.unit,
+                disagreement=float(abs(probe.reduce(narrow - wide)[at])) / probe.unit,
                 step=h,
                 seed=self.settings.seed,
-                direction=pairs.direction,
+                direction=probe.direction,
                 flips=None if self.calls.kinks is None else flips,
             )
             if not crossed:
@@ -95,23 +95,26 @@ class Comparison:
         yield self.settings.eps
         if self.calls.kinks is None:
             return
-        # With a little room: eps / 10⁴ may come out just below 1e-7.
+        # The factor 0.9 allows for rounding: eps / 10⁴ may be just below 1e-7.
         tenths = 1
         while (h := self.settings.eps / 10**tenths) > 0.9 * SMALLEST_STEP:
             yield h
             tenths += 1
 
     def _quotients(self, v: Array, h: float) -> tuple[Array, Array, dict[str, Flips]]:
-        """Return D(h), D(h/2) and the choices that are not the same at all five points."""
+        """Return D(h), D(h/2) and the choices that differ among the five points."""
         values = []
         flipped = {name: np.zeros(choice.shape, bool) for name, choice in self._choices.items()}
         for t in (h, -h, h / 2, -h / 2):
             at = self.calls.point + t * v
-            values.append(self.calls.value(at))
-            there = self.calls.choices(at)
-            if _shapes(there) != _shapes(self._choices):
-                raise GradientCheckError("kinks returns other names or shapes at another point")
-            for name, choice in there.items():
+            values.append(self.calls.forward(at))
+            choices = self.calls.choices(at)
+            if _shapes(choices) != _shapes(self._choices):
+                raise GradientCheckError(
+                    "kinks returns other names or shapes at another point; they must not depend "
+                    "on the values of the inputs"
+                )
+            for name, choice in choices.items():
                 flipped[name] |= choice != self._choices[name]
         flips = {name: Flips(int(each.sum()), each.size) for name, each in flipped.items()}
         for name, flip in flips.items():
@@ -119,47 +122,47 @@ class Comparison:
         self.step = min(self.step, h)
         return (values[0] - values[1]) / (2 * h), (values[2] - values[3]) / h, flips
 
-    def _beyond(self, pairs: Pairs, expected: Array, h: float) -> tuple[int, float] | None:
-        """Return where the two sides differ most beyond what is allowed, and that allowance."""
+    def _worst(self, probe: Probe, expected: Array, h: float) -> tuple[int, float] | None:
+        """Return the place of the largest mismatch and its tolerance, or None if all agree."""
         if not expected.size:
             return None
         if self.settings.atol is None:
-            absolute = ROUNDING * pairs.size / max(h, SMALLEST_STEP)
+            absolute = ROUNDING * probe.size / max(h, SMALLEST_STEP)
         else:
-            absolute = np.full(expected.shape, self.settings.atol * pairs.unit)
-        scale = np.maximum(abs(expected), pairs.typical)
+            absolute = np.full(expected.shape, self.settings.atol * probe.unit)
+        scale = np.maximum(abs(expected), probe.typical)
         allowed = absolute + self.settings.rtol * scale
-        error = abs(pairs.got - expected)
+        error = abs(probe.got - expected)
         at = int(np.argmax(error - allowed))
-        # Not "error > allowed": a NaN, from an overflow in a difference, is no agreement.
+        # Not "error > allowed", which is false for a NaN from an overflow in a difference.
         if not error[at] <= allowed[at]:
             return at, float(allowed[at])
         if self.settings.atol is None:
-            _assert_not_hidden(pairs, absolute)
+            _assert_not_hidden(probe, absolute)
         self.compared += expected.size
         self.error = max(self.error, _largest_ratio(error, allowed))
         self.relative_error = max(self.relative_error, _largest_ratio(error, scale))
         return None
 
 
-def _assert_not_hidden(pairs: Pairs, absolute: Array) -> None:
-    """See that what is allowed for rounding is little beside the derivative, which could be wrong.
+def _assert_not_hidden(probe: Probe, absolute: Array) -> None:
+    """Check that the tolerance for rounding is small relative to the derivative.
 
-    A derivative that is 0 but for rounding is itself too small to matter.
+    Otherwise a wrong derivative would pass. A derivative that is 0 except for rounding is exempt.
 
     Raises
     ------
     GradientCheckError
-        If it is not.
+        If the tolerance is too large.
     """
-    hidden = (absolute > HIDDEN * pairs.typical) & (pairs.typical > ROUNDING * pairs.size)
+    hidden = (absolute > HIDDEN * probe.typical) & (probe.typical > ROUNDING * probe.size)
     if hidden.any():
         at = int(np.argmax(hidden))
-        typical, rounding = pairs.typical[at] / pairs.unit, absolute[at] / pairs.unit
+        typical, rounding = probe.typical[at] / probe.unit, absolute[at] / probe.unit
         raise GradientCheckError(
-            f"rounding hides the derivative by {pairs.input or 'all inputs'}: it is about "
-            f"{typical:.1e}, and rounding of f, {pairs.size[at]:.1e}, leaves {rounding:.1e} in its "
-            "difference; take a larger eps, or a constant from f, or say what is allowed with atol"
+            f"rounding hides the derivative by {probe.input or 'all inputs'}: it is about "
+            f"{typical:.1e}, and rounding of f, {probe.size[at]:.1e}, leaves {rounding:.1e} in its "
+            "difference; use a larger eps, subtract a constant from f, or set atol"
         )
 
 
@@ -168,5 +171,5 @@ def _shapes(choices: dict[str, Array]) -> dict[str, tuple[int, ...]]:
 
 
 def _largest_ratio(error: Array, scale: Array) -> float:
-    """Return max(error / scale), where 0 of 0 is 0."""
+    """Return max(error / scale), where 0 / 0 counts as 0."""
     return float(np.max(np.divide(error, scale, out=np.zeros_like(error), where=error > 0)))

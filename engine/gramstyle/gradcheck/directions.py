@@ -1,4 +1,4 @@
-"""Which directions a check takes, and what it compares along each."""
+"""The directions of a check, and the numbers that it compares along each."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -7,20 +7,20 @@ import numpy as np
 
 from gramstyle.core.arrays import Array
 from gramstyle.gradcheck.calls import Calls
-from gramstyle.gradcheck.comparing import Comparison, Pairs
+from gramstyle.gradcheck.comparing import Comparison, Probe
 from gramstyle.gradcheck.report import Checked, GradientCheckError, GradientMismatchError
 from gramstyle.gradcheck.settings import TOLERANCE, Settings
 
-# A cotangent and its vjp.
-Pulled = tuple[Array, Array]
+# A cotangent u and its vjp Jᵀ u.
+CotangentAndVjp = tuple[Array, Array]
 
 
 def check(calls: Calls, settings: Settings) -> Checked:
-    """Compare everything there is to compare; then see that the functions still say the same."""
+    """Run all comparisons, then check that f and vjp are deterministic."""
     point = calls.point
-    value = calls.value(point)
+    value = calls.forward(point)
     u = cotangent(settings, value.size, 0)
-    gradient = calls.pull(point, u)
+    gradient = calls.backward(point, u)
     comparison = Comparison(calls, settings)
     mismatches = (
         directional(comparison, value, (u, gradient))
@@ -28,9 +28,9 @@ def check(calls: Calls, settings: Settings) -> Checked:
         else full(comparison, value, (u, gradient))
     )
     mismatch = next(mismatches, None)
-    # Before the blame is put on the gradient.
-    steady("f", value, calls.value(point))
-    steady("vjp", gradient, calls.pull(point, u))
+    # First, since a function that is not deterministic also causes mismatches.
+    assert_deterministic("f", value, calls.forward(point))
+    assert_deterministic("vjp", gradient, calls.backward(point, u))
     if mismatch is not None:
         raise mismatch
     return Checked(
@@ -47,9 +47,9 @@ def check(calls: Calls, settings: Settings) -> Checked:
 
 
 def directional(
-    comparison: Comparison, value: Array, first: Pulled
+    comparison: Comparison, value: Array, first: CotangentAndVjp
 ) -> Iterator[GradientMismatchError]:
-    """⟨u, J v⟩ against ⟨Jᵀ u, v⟩ for some u and v."""
+    """Compare ⟨u, J v⟩ with ⟨Jᵀ u, v⟩ for random u and v; yield mismatches."""
     calls, settings = comparison.calls, comparison.settings
     point, names, units = calls.point, calls.names, sizes(calls.inputs)
 
@@ -57,7 +57,7 @@ def directional(
         number: int, u: Array, gradient: Array, v: Array, name: str | None
     ) -> GradientMismatchError | None:
         return comparison.mismatch(
-            Pairs(
+            Probe(
                 v,
                 lambda change: np.array([u @ change]),
                 np.array([gradient @ v]),
@@ -73,13 +73,13 @@ def directional(
             u, gradient = first
         else:
             u = cotangent(settings, value.size, number)
-            gradient = calls.pull(point, u)
+            gradient = calls.backward(point, u)
         v = units * randoms(settings, number, 0, point.size)
         together = mismatch(number, u, gradient, v, names[0] if len(names) == 1 else None)
         if together is None:
             continue
         if len(names) > 1:
-            # In which of the inputs does it lie?
+            # Find the input at fault.
             for name, part in zip(names, parts(calls.inputs), strict=True):
                 alone = mismatch(number, u, gradient, v * part, name)
                 if alone is not None:
@@ -87,13 +87,15 @@ def directional(
         yield together
 
 
-def full(comparison: Comparison, value: Array, first: Pulled) -> Iterator[GradientMismatchError]:
-    """Every entry of J, a column at a time by differences, a row at a time by the vjp."""
+def full(
+    comparison: Comparison, value: Array, first: CotangentAndVjp
+) -> Iterator[GradientMismatchError]:
+    """Compare every entry of J: columns by differences, rows by the vjp; yield mismatches."""
     calls = comparison.calls
     n, m = calls.point.size, value.size
     jacobian = np.zeros((m, n))
     for j in range(m):
-        jacobian[j] = calls.pull(calls.point, unit_vector(m, j))
+        jacobian[j] = calls.backward(calls.point, unit_vector(m, j))
     typical = np.zeros((m, n))
     for part in parts(calls.inputs):
         rows = [root_mean_square(row) for row in jacobian[:, part]]
@@ -101,7 +103,7 @@ def full(comparison: Comparison, value: Array, first: Pulled) -> Iterator[Gradie
     for i, unit in enumerate(sizes(calls.inputs)):
         name, index = calls.input_at(i)
         mismatch = comparison.mismatch(
-            Pairs(
+            Probe(
                 unit * unit_vector(n, i),
                 lambda change: change,
                 unit * jacobian[:, i],
@@ -117,8 +119,8 @@ def full(comparison: Comparison, value: Array, first: Pulled) -> Iterator[Gradie
     assert_linear(jacobian, *first)
 
 
-def steady(what: str, before: Array, after: Array) -> None:
-    """See that a function has returned the same twice.
+def assert_deterministic(what: str, before: Array, after: Array) -> None:
+    """Check that a function has returned the same result twice.
 
     Raises
     ------
@@ -128,63 +130,66 @@ def steady(what: str, before: Array, after: Array) -> None:
     if not np.array_equal(before, after):
         raise GradientCheckError(
             f"{what} is not deterministic: two calls at the same point differ by up to "
-            f"{np.max(abs(before - after)):.1e}; what it returns must depend on its arguments alone"
+            f"{np.max(abs(before - after)):.1e}; its result must depend only on its arguments"
         )
 
 
 def assert_linear(jacobian: Array, u: Array, gradient: Array) -> None:
-    """See that a vjp of a mixed cotangent is the mixture: unit vectors have no negative entry.
+    """Check that vjp is linear: u @ J from its rows must equal its result for u.
+
+    The rows of J come from unit vectors, which have no negative entry and would not show a vjp
+    that clips its cotangents.
 
     Raises
     ------
     GradientCheckError
-        If it is not.
+        If it is not linear.
     """
     error = abs(u @ jacobian - gradient)
     if np.any(error > TOLERANCE * (abs(u) @ abs(jacobian))):
         raise GradientCheckError(
-            f"vjp is not linear in its cotangents: one that mixes all of them is off by up to "
-            f"{np.max(error):.1e} from the mixture of theirs"
+            f"vjp is not linear in its cotangents: for a combination of unit vectors it is off by "
+            f"up to {np.max(error):.1e}; let it apply Jᵀ without clipping or weighting u"
         )
 
 
 def sizes(inputs: Sequence[Array]) -> Array:
-    """Return for each entry its input's size, the unit of its steps."""
+    """Return for each entry the size of its input, which is the unit of its steps."""
     return np.concatenate([np.full(x.size, root_mean_square(x) or 1.0) for x in inputs])
 
 
 def parts(inputs: Sequence[Array]) -> list[Array]:
-    """Return for each input which entries of the vector are its own."""
+    """Return for each input a mask of its entries in the vector."""
     owner = np.repeat(np.arange(len(inputs)), [x.size for x in inputs])
     return [owner == number for number in range(len(inputs))]
 
 
 def root_mean_square(x: Array) -> float:
-    """Return √(mean of x²), 0 for no entries."""
-    # In units of the largest, whose square may overflow.
+    """Return √(mean of x²), or 0 if there are no entries."""
+    # Relative to the largest entry, whose square may overflow.
     largest = float(abs(x).max()) if x.size else 0.0
     return largest * math.sqrt(float(np.mean((x / largest) ** 2))) if largest else 0.0
 
 
 def cotangent(settings: Settings, size: int, number: int) -> Array:
-    """Return one u: random, or 1 for a loss, whose numbers are then its own."""
+    """Return a cotangent u: random, or 1 for a loss, so that messages show the loss's own units."""
     if settings.cotangent == "one":
         return np.ones(size)
     return randoms(settings, number, 1, size)
 
 
 def randoms(settings: Settings, number: int, which: int, size: int) -> Array:
-    """Return entries of either sign between ½ and 1½.
+    """Return random numbers of either sign with absolute values from ½ to 1½.
 
-    None is near 0, so no single wrong entry is overlooked; no two are equal, so no two wrong
-    entries cancel for their equal size, as two that were exchanged would under signs alone.
+    No number is near 0, so every wrong entry shows. No two are equal in size, so two exchanged
+    entries do not cancel, as they would with random signs alone.
     """
     rng = np.random.default_rng((settings.seed, number, which))
     return np.asarray(rng.uniform(0.5, 1.5, size) * rng.choice([-1.0, 1.0], size))
 
 
 def unit_vector(size: int, place: int) -> Array:
-    """Return zeros with a single 1."""
+    """Return a vector of zeros with a single 1."""
     vector = np.zeros(size)
     vector[place] = 1.0
     return vector

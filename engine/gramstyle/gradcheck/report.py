@@ -1,4 +1,4 @@
-"""What a check says: its numbers where all is well, one line of text where it is not."""
+"""The result of a check: its numbers if it passes, one line of text if it fails."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -9,45 +9,54 @@ from gramstyle.errors import GramstyleError
 Mode = Literal["directional", "full"]
 Verdict = Literal["wrong gradient", "crossed a kink"]
 
-# How many names a line of text lists.
+# The number of names that a message lists.
 LISTED = 3
 
 
 @dataclass(frozen=True)
 class Flips:
-    """How many of a layer's choices are not the same at all points of a difference."""
+    """The number of a layer's choices that differ among the points of a difference."""
 
     count: int
     total: int
 
     @property
     def share(self) -> float:
-        """The share of the choices that flip, 0 to 1."""
+        """The fraction of the choices that flip, 0 to 1."""
         return self.count / self.total if self.total else 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Checked:
-    """What a check that passed has seen.
+    """The numbers of a check that passed.
 
     Attributes
     ----------
-    mode
-        "directional" or "full".
-    compared
-        How many pairs of numbers were compared; 0 where there was nothing to compare.
-    error
-        The largest |got − expected| over what was allowed for it; at most 1.
-    relative_error
+    mode : {"directional", "full"}
+        The mode of the check.
+    compared : int
+        The number of pairs of numbers compared; 0 if there was nothing to compare.
+    error : float
+        The largest |got − expected| relative to its tolerance; at most 1.
+    relative_error : float
         The largest |got − expected| / max(|expected|, typical size), as in `check_vjp`.
-    step
+    step : float
         The smallest step taken, relative to the inputs' sizes.
-    flips
-        By name, the most choices that flipped in one difference; empty without `kinks`.
-    forwards, backwards
-        How often f and its vjp were called.
-    seed
-        The seed of the directions.
+    flips : mapping of str to Flips
+        By name, the largest number of choices that flipped in one difference; empty without
+        `kinks`.
+    forwards, backwards : int
+        The numbers of calls of f and of its vjp.
+    seed : int
+        The seed of the random directions.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from gramstyle import check_vjp
+    >>> checked = check_vjp(np.sin, lambda u, x: u * np.cos(x), [np.array([0.3, 0.4])])
+    >>> checked.mode, checked.forwards, checked.backwards
+    ('directional', 10, 3)
     """
 
     mode: Mode
@@ -62,26 +71,26 @@ class Checked:
 
 
 class GradientCheckError(GramstyleError, AssertionError):
-    """A function that breaks the checker's rules, or a derivative that is wrong.
+    """A function that breaks the checker's rules, or a wrong derivative.
 
-    It is an AssertionError too: a test runner then reports a failure, not a breakdown. It is
-    raised, never asserted, so ``python -O`` leaves it in.
+    It is also an AssertionError, which test runners report as a failure rather than an error. It
+    is raised explicitly, so ``python -O`` does not remove it.
     """
 
 
-# No __eq__: two exceptions are the same only if they are one, and a traceback needs the hash.
+# No __eq__: exceptions compare by identity, and a traceback needs their hash.
 @dataclass(eq=False)
 class GradientMismatchError(GradientCheckError):
-    """A derivative that is not what the differences say.
+    """A derivative that disagrees with the differences.
 
     Attributes
     ----------
     verdict
-        "wrong gradient", or "crossed a kink" where choices flipped at every step that was tried.
+        "wrong gradient", or "crossed a kink" if choices flipped at every step.
     mode
         "directional" or "full".
     input
-        The input's name; None where several together are at fault.
+        The input's name; None if only all inputs together exceed the tolerance.
     index
         The entry of the input; None in directional mode.
     output
@@ -91,17 +100,16 @@ class GradientMismatchError(GradientCheckError):
     got
         By the vjp: the same entry, or ⟨Jᵀ u, v⟩.
     allowed
-        How far apart the two may be.
+        The tolerance for |got − expected|.
     disagreement
-        How far apart the quotients of the two steps h and h/2 are. If it is not small beside
-        |got − expected|, the step is unfit or f is not smooth in float64.
+        The difference between the quotients of the steps h and h/2. If it is not small relative
+        to |got − expected|, the step is unsuitable or f is not smooth in float64.
     step
         h, relative to the input's size.
     seed, direction
-        What to repeat; direction is None in full mode.
+        The seed, and the number of the direction; None in full mode.
     flips
-        By name, the choices that are not the same at all points of the difference; None where
-        no `kinks` were given.
+        By name, the choices that differ among the points of the difference; None without `kinks`.
     """
 
     verdict: Verdict
@@ -119,12 +127,12 @@ class GradientMismatchError(GradientCheckError):
     flips: Mapping[str, Flips] | None
 
     def __post_init__(self) -> None:
-        """Keep the fields as the exception's arguments: it is then pickled and copied whole."""
+        """Store the fields as the exception's arguments, so that it can be pickled and copied."""
         self.args = tuple(getattr(self, field.name) for field in fields(self))
 
     @property
     def relative_error(self) -> float:
-        """|got − expected| over the larger of the two."""
+        """|got − expected| divided by the larger absolute value of the two."""
         largest = max(abs(self.got), abs(self.expected))
         return abs(self.got - self.expected) / largest if largest else 0.0
 
@@ -133,7 +141,8 @@ class GradientMismatchError(GradientCheckError):
         if self.verdict == "crossed a kink":
             what += f"{flips_text(self.flips or {})}; no smaller step without a flip was found; "
         if self.mode == "full":
-            what += f"at {entry(self.input or '', self.index or ())}, derivative of {self.output}"
+            name = entry_name(self.input or "", self.index or ())
+            what += f"at {name}, derivative of {self.output}"
             names = ("", "")
         else:
             what += f"along direction {self.direction} of {self.input or 'all inputs together'}"
@@ -144,17 +153,17 @@ class GradientMismatchError(GradientCheckError):
             f"off by {abs(self.got - self.expected):.1e} where {self.allowed:.1e} is allowed; "
             f"step {self.step:.0e} of the input's size, where the quotients of h and h/2 differ "
             f"by {self.disagreement:.1e}; mode {self.mode}, seed {self.seed}"
-            + ("; kinks were not watched" if self.flips is None else "")
+            + ("; kinks were not checked" if self.flips is None else "")
         )
 
 
-def entry(name: str, index: tuple[int, ...]) -> str:
-    """Return "name[1, 2]", or the name alone for a single number."""
+def entry_name(name: str, index: tuple[int, ...]) -> str:
+    """Return "name[1, 2]", or the name alone for an empty index."""
     return f"{name}[{', '.join(map(str, index))}]" if index else name
 
 
 def flips_text(flips: Mapping[str, Flips]) -> str:
-    """Return "3 of 4096 choices of conv2_1 flip", the largest shares first."""
+    """Return "3 of 4096 of conv2_1 flip", the largest fractions first."""
     some = sorted(
         ((name, each) for name, each in flips.items() if each.count),
         key=lambda pair: -pair[1].share,

@@ -1,4 +1,4 @@
-"""How finely a check looks and what it allows, with the reason for every default."""
+"""The settings of a check, with the reason for every default."""
 
 import math
 from dataclasses import dataclass
@@ -9,32 +9,32 @@ import numpy as np
 from gramstyle.errors import OptionError
 from gramstyle.gradcheck.report import Mode
 
-# Relative to the input's size. The error of the extrapolation is of the order of h⁴ / 480, that
-# of rounding 3 / h times a few 1e-16: they meet near 4e-3, and kinks ask for less.
+# The step, relative to the input's size. The extrapolation's error is about h⁴ / 480 and that of
+# rounding a few 1e-16 times 3 / h. They are equal near 4e-3; kinks favour a smaller step.
 STEP = 1e-3
 
-# Below this the roundings of f, 1e-16 / h, leave too little of its difference.
+# Below this step, rounding of f, 1e-16 / h, hides too much of its difference.
 SMALLEST_STEP = 1e-7
 
-# f is taken to be right to 100 roundings of itself, and 3 / h times as much gets into the result.
+# f is assumed accurate to 100 roundings; the extrapolated difference multiplies that by 3 / h.
 ROUNDING = 300 * float(np.finfo(np.float64).eps)
 
-# Where more than this share of a derivative may be rounding, the check says so and does not pass.
+# The largest ratio of rounding to the derivative with which a check may pass.
 HIDDEN = 1e-2
 
-# The extrapolation leaves 1e-9 of the derivative even where f turns over within a tenth of the
-# input's size; a float32 step anywhere inside leaves 1e-7 and more.
+# The extrapolation is accurate to 1e-9 of the derivative even if f oscillates within a tenth of
+# the input's size; a float32 step anywhere inside f causes 1e-7 or more.
 TOLERANCE = 1e-8
 
 
 @dataclass(frozen=True)
 class Settings:
-    """The arguments of a check, in order.
+    """The arguments of a check, validated.
 
     Raises
     ------
     OptionError
-        If one makes no sense.
+        If one is invalid.
     """
 
     mode: Mode
@@ -46,7 +46,7 @@ class Settings:
     cotangent: Literal["random", "one"] = "random"
 
     def __post_init__(self) -> None:
-        """Check each argument."""
+        """Validate each argument."""
         if self.mode not in ("directional", "full"):
             raise OptionError(f"mode is {self.mode!r}; it must be 'directional' or 'full'")
         if not 0 < self.eps < math.inf:

@@ -1,7 +1,7 @@
-"""Images in and out, as photographers have them; the only package that decodes or encodes.
+"""Read, resize and write images; the only package that decodes or encodes image files.
 
-Whatever comes from outside is taken for hostile: an image is either read whole or refused with
-one `ImageError`, and a file is either written whole or left as it was.
+Every input is treated as hostile. An image is read completely or refused with an `ImageError`; a
+file is written completely or left unchanged.
 """
 
 from gramstyle.images.image import Image, fitted_size, resize

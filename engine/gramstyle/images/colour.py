@@ -1,4 +1,4 @@
-"""From what Pillow decodes, in any of its modes, to sRGB and alpha."""
+"""Convert what Pillow decodes, in any of its modes, to sRGB and alpha."""
 
 import io
 from collections.abc import Mapping
@@ -21,17 +21,18 @@ _PROFILE_DATE = slice(24, 36)
 
 @cache
 def srgb_profile() -> bytes:
-    """Return an ICC profile of sRGB, always the same bytes, so that equal images are equal files.
+    """Return an ICC profile of sRGB that is always the same bytes, so equal images are equal files.
 
-    LittleCMS puts the time of day into the profile; here it is always 1 January 2000.
+    LittleCMS writes the current time into the profile; this function replaces it with
+    1 January 2000.
     """
     profile = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
     profile[_PROFILE_DATE] = b"\x07\xd0\0\x01\0\x01\0\0\0\0\0\0"
     return bytes(profile)
 
 
-def in_srgb(image: PIL.Image.Image) -> tuple[Plane, Plane | None]:
-    """Return the colours of an image, (H, W, 3) from 0 to 255, and its alpha, (H, W) or None."""
+def to_srgb(image: PIL.Image.Image) -> tuple[Plane, Plane | None]:
+    """Return an image as sRGB, (H, W, 3) from 0 to 255, and its alpha, (H, W) 0 to 1 or None."""
     profile = image.info.get("icc_profile")
     if image.mode.startswith(("I", "F")):
         values, alpha = _deep_grey(image)
@@ -44,27 +45,30 @@ def in_srgb(image: PIL.Image.Image) -> tuple[Plane, Plane | None]:
 
 
 def on_white(colour: Plane, alpha: Plane | None) -> Plane:
-    """Return colours, (H, W, 3) from 0 to 255, as seen on white through an alpha of (H, W)."""
+    """Composite colours, (H, W, 3) from 0 to 255, over white with an alpha of (H, W)."""
     if alpha is None:
         return colour
     darkness = 255 - colour
-    darkness *= alpha[:, :, np.newaxis]  # in place, as a photograph is a gigabyte by now
+    darkness *= alpha[:, :, np.newaxis]  # in place: in float32 a photograph takes a gigabyte
     return np.subtract(255, darkness, out=darkness)
 
 
-def off_white(pixels: Plane, alpha: Plane) -> Plane:
-    """Return the colours that `on_white` makes `pixels` of; beyond 0 to 255 where none does."""
+def undo_on_white(pixels: Plane, alpha: Plane) -> Plane:
+    """Invert `on_white`: return the colours that look like `pixels` on white.
+
+    Where no colour from 0 to 255 does, the result lies outside that range.
+    """
     darkness = 255 - pixels
-    darkness /= np.maximum(alpha, 1 / 255)[:, :, np.newaxis]  # alpha is 0 or at least that
-    darkness[alpha == 0] = 0  # nothing is seen there whatever the colour; white compresses best
+    darkness /= np.maximum(alpha, 1 / 255)[:, :, np.newaxis]  # alpha is 0 or at least 1/255
+    darkness[alpha == 0] = 0  # any colour is invisible there; white compresses best
     return np.subtract(255, darkness, out=darkness)
 
 
 def _without_alpha(image: PIL.Image.Image) -> tuple[PIL.Image.Image, Plane | None]:
-    """Split an image of 8 bits into one of mode L, RGB or CMYK, and its alpha."""
+    """Split an 8-bit image into an image of mode L, RGB or CMYK and its alpha."""
     grey = image.mode in ("1", "L", "LA", "La")
     opaque_mode = "L" if grey else "CMYK" if image.mode == "CMYK" else "RGB"
-    # LAB has no alpha, but Pillow would give it one of 0 on the way to RGBA.
+    # LAB has no alpha, but Pillow adds an alpha of 0 when it converts LAB to RGBA.
     if image.mode in ("CMYK", "LAB") or not image.has_transparency_data:
         return image.convert(opaque_mode), None
     image = image.convert("LA" if grey else "RGBA")
@@ -73,57 +77,57 @@ def _without_alpha(image: PIL.Image.Image) -> tuple[PIL.Image.Image, Plane | Non
 
 
 def _deep_grey(image: PIL.Image.Image) -> tuple[Plane, Plane | None]:
-    """Return grey of more than 8 bits (modes I;16, I and F) from 0 to 255, and its alpha.
+    """Return grey of more than 8 bits (modes I;16, I and F), scaled to 0..255, and its alpha.
 
-    Pillow's own conversion clips these to 255 instead of scaling them.
+    Pillow's own conversion clips these values at 255 instead of scaling them.
     """
     samples: NDArray[Any] = np.asarray(image)
-    # PNG can name one shade that is transparent.
+    # A PNG can declare one shade transparent.
     shade = image.info.get("transparency")
     alpha = (samples != shade).astype(np.float32) if isinstance(shade, int) else None
     if image.mode == "F":
         return scaled(samples, _white_of_floats(samples)), alpha
     if image.mode == "I":
-        # Pillow scales PGM to 65535 itself, however dark the image.
+        # Pillow itself scales every PGM to 65535, however dark the image is.
         white = 65535.0 if image.format == "PPM" else _white_of_integers(samples)
         return scaled(samples, white), alpha
     tags: Mapping[int, Any] = getattr(image, "tag_v2", {})  # of a TIFF
-    white = 2.0 ** _first(tags.get(_BITS_PER_SAMPLE, 16)) - 1  # there are 12 bits as well
-    if tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO:  # which Pillow heeds for 8 bits only
+    white = 2.0 ** _first(tags.get(_BITS_PER_SAMPLE, 16)) - 1  # some TIFFs have 12 bits
+    if tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO:  # Pillow inverts only 8-bit images
         samples = white - samples
     return scaled(samples, white), alpha
 
 
 def _white_of_integers(samples: NDArray[Any]) -> float:
-    """Return which value is white, 255 or 65535, in an image of 32-bit integers."""
+    """Return the value of white, 255 or 65535, in an image of 32-bit integers."""
     low, high = int(samples.min()), int(samples.max())
     if low < 0 or high > 65535:
-        msg = f"its values reach from {low} to {high} and an image's end at 255 or 65535"
+        msg = f"its values range from {low} to {high}, not from 0 to 255 or 65535"
         raise ImageError(f"{msg}; save it with 8 or 16 bits per channel")
     return 255.0 if high <= 255 else 65535.0
 
 
 def _white_of_floats(samples: NDArray[Any]) -> float:
-    """Return which value is white, 1 or 255, in a floating-point image."""
+    """Return the value of white, 1 or 255, in a floating-point image."""
     low, high = finite_range(samples)
     if low >= 0 and high <= 1:
         return 1.0
     if low >= 0 and high <= 255:
         return 255.0
-    msg = f"its values reach from {low:g} to {high:g}; scale them to 0..1 or 0..255"
+    msg = f"its values range from {low:g} to {high:g}; scale them to 0..1 or 0..255"
     raise ImageError(msg)
 
 
 def finite_range(samples: NDArray[Any]) -> tuple[float, float]:
-    """Return the least and the greatest value; refuse NaN and infinity."""
-    low, high = float(samples.min()), float(samples.max())  # both NaN, if there is one
+    """Return the smallest and the largest value; refuse NaN and infinity."""
+    low, high = float(samples.min()), float(samples.max())  # one NaN makes both NaN
     if not (np.isfinite(low) and np.isfinite(high)):
-        raise ImageError("it has values that are NaN or infinite; replace them")
+        raise ImageError("it contains values that are NaN or infinite; replace them")
     return low, high
 
 
 def scaled(samples: NDArray[Any], white: float) -> Plane:
-    """Return samples from 0 to `white` as float32 from 0 to 255; white becomes 255 exactly."""
+    """Scale samples from 0..`white` to float32 0..255; white becomes exactly 255."""
     return samples.astype(np.float32) * np.float32(255) / np.float32(white)
 
 
@@ -134,9 +138,9 @@ def _first(value: Any) -> int:
 def _grey_in_srgb(values: NDArray[Any], profile: object) -> Plane:
     """Return grey values, (H, W) from 0 to 255, as sRGB.
 
-    For grey a profile is a curve: it is measured at 256 shades and followed between them, so
-    that 16 bits pass through LittleCMS, which Pillow lets convert 8 bits only. The result is
-    right to within half a level, to which those 256 are rounded.
+    A profile of grey is a curve. Pillow's interface to LittleCMS converts only 8 bits, so this
+    function samples the curve at 256 shades and interpolates, which preserves 16 bits. The
+    result is accurate to half a grey level, the rounding of the 256 samples.
     """
     ramp = PIL.Image.fromarray(np.arange(256, dtype=np.uint8).reshape(1, 256))
     converted = _through_profile(ramp, profile)
@@ -152,17 +156,17 @@ def _grey_in_srgb(values: NDArray[Any], profile: object) -> Plane:
 
 
 def _through_profile(image: PIL.Image.Image, profile: object) -> PIL.Image.Image | None:
-    """Return an image converted to sRGB by its ICC profile, or None where that cannot be done.
+    """Convert an image to sRGB by its ICC profile; return None where that is impossible.
 
-    A profile that is absent, broken or made for other colours is no reason to refuse an image:
-    nearly all of them are sRGB, and are taken for it. LittleCMS and Pillow report it with
-    exceptions of many types.
+    An image whose profile is absent, broken or made for another colour space is not refused: the
+    caller treats it as sRGB, as nearly all such images are. LittleCMS and Pillow report an
+    unusable profile with exceptions of many types, so all are caught.
     """
     if not profile:
         return None
-    # LittleCMS simplifies what it computes, which puts dark greys off by up to 10 of 255 levels,
-    # and rich black of CMYK by 2. The ramp of greys is short: there it needs no simplifying.
-    exactly = ImageCms.Flags.NOOPTIMIZE if image.mode == "L" else ImageCms.Flags.HIGHRESPRECALC
+    # LittleCMS precomputes tables, which shifts dark greys by up to 10 of 255 levels and rich
+    # CMYK black by 2. The ramp of 256 greys is small enough to compute without tables.
+    precision = ImageCms.Flags.NOOPTIMIZE if image.mode == "L" else ImageCms.Flags.HIGHRESPRECALC
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))  # type: ignore[arg-type]
         mode = _MODE_OF_PROFILE[source.profile.xcolor_space]
@@ -174,10 +178,10 @@ def _through_profile(image: PIL.Image.Image, profile: object) -> PIL.Image.Image
             image,
             source,
             ImageCms.createProfile("sRGB"),
-            # What sRGB can show stays exactly as it is; only black is moved to black.
+            # Colours inside sRGB stay exact; black point compensation maps black to black.
             renderingIntent=ImageCms.Intent.RELATIVE_COLORIMETRIC,
             outputMode="RGB",
-            flags=ImageCms.Flags.BLACKPOINTCOMPENSATION | exactly,
+            flags=ImageCms.Flags.BLACKPOINTCOMPENSATION | precision,
         )
     except Exception:
         return None

@@ -1,4 +1,4 @@
-"""An image in memory, and its size."""
+"""An image in memory, its size and its resampling."""
 
 from dataclasses import dataclass
 
@@ -18,7 +18,7 @@ class Image:
     Attributes
     ----------
     pixels : ndarray of float32, shape (height, width, 3)
-        sRGB, 0 to 255. Where the image is transparent: what is seen when it lies on white.
+        sRGB, 0 to 255. Where the image is transparent: its colours composited over white.
     alpha : ndarray of float32, shape (height, width), or None
         Opacity, 0 to 1; None where the source has no transparency.
     """
@@ -38,19 +38,19 @@ class Image:
 
 
 def fitted_size(width: int, height: int, longer_edge: int) -> tuple[int, int]:
-    """Return the size with the given longer edge and the same shape, to the nearest pixel.
+    """Return the size with the given longer edge and the same aspect ratio, to the nearest pixel.
 
     Parameters
     ----------
     width, height : int
-        The present size in pixels, at least 1 each.
+        The current size in pixels, at least 1 each.
     longer_edge : int
-        The longer edge wanted, in pixels; it may be larger than the present one.
+        The new longer edge in pixels; it may exceed the current one.
 
     Returns
     -------
     tuple of int
-        Width and height, at least 1 each.
+        Width and height in pixels, at least 1 each.
 
     Raises
     ------
@@ -61,7 +61,7 @@ def fitted_size(width: int, height: int, longer_edge: int) -> tuple[int, int]:
         msg = f"an image of {width} × {height} cannot get a longer edge of {longer_edge} pixels"
         raise OptionError(f"{msg}; give numbers from 1 up")
     longer = max(width, height)
-    # In whole numbers, since a float quotient can fall on the wrong side of a half.
+    # Integer arithmetic, since a float quotient can fall on the wrong side of a half.
     return (
         max(1, (2 * width * longer_edge + longer) // (2 * longer)),
         max(1, (2 * height * longer_edge + longer) // (2 * longer)),
@@ -69,10 +69,10 @@ def fitted_size(width: int, height: int, longer_edge: int) -> tuple[int, int]:
 
 
 def resize(image: Image, width: int, height: int) -> Image:
-    """Resample an image with an antialiasing Lanczos filter, in floating point throughout.
+    """Resample an image with an antialiasing Lanczos filter, entirely in floating point.
 
-    Colour needs no weighting by alpha: pixels lie on white, and that is linear in the premultiplied
-    colour, so both are filtered alike and still belong to each other.
+    Colours need no weighting by alpha: compositing over white is linear in the premultiplied
+    colour, so filtering pixels and alpha separately keeps them consistent.
 
     Parameters
     ----------
@@ -83,8 +83,8 @@ def resize(image: Image, width: int, height: int) -> Image:
     Returns
     -------
     Image
-        Clipped to 0 to 255, since the filter overshoots at edges. The same object if nothing
-        changes.
+        The resampled image, clipped to 0..255, since the filter overshoots at edges. The same
+        object if the size does not change.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Whatever goes wrong with an image, in one line that names the image and the remedy."""
+"""Turn every failure of reading or writing an image into one line with its remedy."""
 
 import errno
 import os
@@ -12,11 +12,11 @@ from gramstyle.errors import ImageError
 
 
 @contextmanager
-def one_line(start: str, explain: Callable[[Exception], str]) -> Iterator[None]:
-    """Raise every exception from inside as an ImageError "`start`: what happened; the remedy".
+def raise_image_error(start: str, explain: Callable[[Exception], str]) -> Iterator[None]:
+    """Raise every exception from the block as an ImageError "`start`: what happened; the remedy".
 
-    An ImageError from inside says both already. All others are caught, not a list of them:
-    for damaged data Pillow raises about every built-in type, and no list of them is complete.
+    An ImageError from the block already says both. All other exceptions are caught rather than a
+    list of types: on damaged data Pillow raises almost every built-in type.
     """
     try:
         yield
@@ -27,43 +27,44 @@ def one_line(start: str, explain: Callable[[Exception], str]) -> Iterator[None]:
 
 
 def as_path(path: str | os.PathLike[str]) -> Path:
-    """Return a path that the system can be asked about."""
+    """Return a path that can be passed to the system; refuse a NUL character."""
     if "\0" in os.fspath(path):
-        raise ImageError("the path holds a NUL character; check the path")
+        raise ImageError("the path contains a NUL character; check the path")
     return Path(path)
 
 
-def text_of(problem: Exception) -> str:
-    """Return what an exception says, as part of a line."""
+def one_line(problem: Exception) -> str:
+    """Return an exception's message on one line, shortened; its type if it has no message."""
     words = " ".join(str(problem).split())
     return words[:120] or type(problem).__name__
 
 
-def why_not_read(problem: Exception) -> str:
-    """Say what stopped the reading of an image, and the remedy."""
+def explain_read_failure(problem: Exception) -> str:
+    """Return why an image could not be read, and the remedy."""
     if isinstance(problem, FileNotFoundError):
         return "there is no such file; check the path"
     if isinstance(problem, MemoryError):
         return "there is not enough memory for it; make the image smaller"
     if isinstance(problem, PIL.Image.DecompressionBombError):
-        # Raised by WebP above 179 million pixels, before the file is open, whatever our limit.
-        return f"Pillow cannot open it ({text_of(problem)}); convert it to PNG or TIFF"
+        # Pillow's WebP reader raises it above 179 million pixels, before the file is open and
+        # whatever our own limit is.
+        return f"Pillow cannot open it ({one_line(problem)}); convert it to PNG or TIFF"
     if isinstance(problem, OSError) and problem.strerror:
         return f"{problem.strerror.lower()}; check the path and its permissions"
     if isinstance(problem, EOFError) or "truncated" in str(problem).lower():
         return "the file is truncated; get a complete copy"
-    if isinstance(problem, SyntaxError):  # Pillow's word for a header that it cannot follow
-        reason = f"the file is damaged or of a kind that Pillow cannot decode ({text_of(problem)})"
+    if isinstance(problem, SyntaxError):  # Pillow raises it for a header that it cannot parse
+        reason = f"the file is damaged or of a kind that Pillow cannot decode ({one_line(problem)})"
         return f"{reason}; get a complete copy or convert it to PNG"
-    return f"the file is damaged ({text_of(problem)}); get a complete copy"
+    return f"the file is damaged ({one_line(problem)}); get a complete copy"
 
 
-def why_not_written(problem: Exception) -> str:
-    """Say what stopped the writing of an image, and the remedy."""
+def explain_write_failure(problem: Exception) -> str:
+    """Return why an image could not be written, and the remedy."""
     if isinstance(problem, MemoryError):
         return "there is not enough memory to encode it; make the image smaller"
     if isinstance(problem, OSError) and problem.strerror:
         full = problem.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
         remedy = "free some space" if full else "choose another folder or change its permissions"
         return f"{problem.strerror.lower()}; {remedy}"
-    return f"it cannot be encoded ({text_of(problem)}); choose another format, such as .png"
+    return f"it cannot be encoded ({one_line(problem)}); choose another format, such as .png"

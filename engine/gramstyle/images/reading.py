@@ -1,4 +1,4 @@
-"""Images in: from a file, from Pillow, from an array."""
+"""Read images from files, Pillow images and arrays."""
 
 import io
 import os
@@ -16,89 +16,91 @@ from numpy.typing import NDArray
 from PIL import ImageFile, TiffImagePlugin
 
 from gramstyle.errors import ImageError
-from gramstyle.images.colour import finite_range, in_srgb, on_white, scaled
+from gramstyle.images.colour import finite_range, on_white, scaled, to_srgb
 from gramstyle.images.image import Image, Plane
-from gramstyle.images.problems import as_path, one_line, why_not_read
+from gramstyle.images.problems import as_path, explain_read_failure, raise_image_error
 
 Source = str | os.PathLike[str] | PIL.Image.Image | NDArray[Any]
 
 MAX_PIXELS = 100_000_000
 
-# What may be decoded. Pillow knows many more, some of which start other programs (EPS).
+# The formats that may be decoded. Pillow supports many more, some of which start other programs
+# (EPS).
 _READABLE = ("JPEG", "PNG", "WEBP", "TIFF", "AVIF", "BMP", "GIF", "PPM", "JPEG2000")
-# The endings under which such files lie in folders.
-SUFFIXES = frozenset(
-    [
-        ".jpg",
-        ".jpeg",
-        ".jpe",
-        ".jfif",
-        ".png",
-        ".webp",
-        ".tif",
-        ".tiff",
-        ".avif",
-        ".bmp",
-        ".gif",
-        ".ppm",
-        ".pgm",
-        ".pnm",
-        ".jp2",
-    ]
-)
+# The usual extensions of these formats, by which images are found in a folder.
+SUFFIXES = frozenset([
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".tif", ".tiff", ".avif", ".bmp", ".gif",
+    ".ppm", ".pgm", ".pnm", ".jp2",
+])  # fmt: skip
 _ORIENTATION = 0x0112  # EXIF
 _WIDTH, _HEIGHT = 256, 257  # TIFF
 
-# warnings.catch_warnings changes the state of the process, so one thread at a time.
+# warnings.catch_warnings changes the state of the whole process, so only one thread may use it.
 _warnings_lock = threading.Lock()
 
 
 def read_image(source: Source, *, name: str = "image", max_pixels: int = MAX_PIXELS) -> Image:
-    """Read an image: upright, in sRGB, on white where it is transparent.
+    """Read an image upright and in sRGB, composited over white where it is transparent.
 
     Parameters
     ----------
     source : path, PIL.Image.Image or ndarray
-        A JPEG, PNG, WebP, TIFF, AVIF, BMP, GIF, PPM or JPEG 2000 file (of several frames the
-        first), a Pillow image (its current frame), or an array of shape (H, W), (H, W, 1),
-        (H, W, 3) or (H, W, 4), the fourth channel being alpha. Arrays are sRGB: uint8, uint16
-        (65535 is white) or floating point from 0 to 1.
-    name : str
-        What errors call a source that is not a path.
-    max_pixels : int
-        Larger images are refused, before they are decoded.
+        A JPEG, PNG, WebP, TIFF, AVIF, BMP, GIF, PPM or JPEG 2000 file (its first frame, if it
+        has several), a Pillow image (its current frame), or an array of shape (H, W), (H, W, 1),
+        (H, W, 3) or (H, W, 4), where the fourth channel is alpha. Arrays are sRGB: uint8 from 0
+        to 255, uint16 from 0 to 65535, or floating point from 0 to 1.
+    name : str, optional
+        What error messages call a source that is not a path.
+    max_pixels : int, optional
+        The largest number of pixels (width × height). A larger image is refused before it is
+        decoded.
 
     Returns
     -------
     Image
-        Its arrays are new and share nothing with the source.
+        Pixels of shape (H, W, 3), float32 from 0 to 255, and alpha of shape (H, W), float32 from
+        0 to 1, or None. Both arrays are new and share no memory with the source.
 
     Raises
     ------
     ImageError
         If the source is missing, damaged, too large or not an image.
 
+    See Also
+    --------
+    write_image : Write an image to a file.
+    resize : Resample an image.
+
     Notes
     -----
-    EXIF orientation is applied and ICC profiles are converted to sRGB. What lies under a
-    transparent pixel is arbitrary, often black or garbage, so colours are laid over white and
-    alpha is kept apart. Pillow decodes 16-bit colour with 8 bits; 16-bit grey is kept.
+    EXIF orientation is applied and ICC profiles are converted to sRGB. The colour of a fully
+    transparent pixel is arbitrary, often black or random, so colours are composited over white
+    and alpha is returned separately. Pillow reduces 16-bit colour to 8 bits; 16-bit grey keeps
+    all 16.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from gramstyle.images import read_image
+    >>> image = read_image(np.full((2, 3), 51, np.uint8))
+    >>> image.width, image.height, image.pixels[0, 0].tolist()
+    (3, 2, [51.0, 51.0, 51.0])
     """
-    with one_line(f"cannot read {_label(source, name)}", why_not_read):
+    with raise_image_error(f"cannot read {_label(source, name)}", explain_read_failure):
         if isinstance(source, np.ndarray):
             return _from_array(np.asarray(source), max_pixels)
         if isinstance(source, PIL.Image.Image):
             with _without_warnings():
                 return _decoded(source, max_pixels)
         if isinstance(source, (str, os.PathLike)):
-            with opened(source) as image:
+            with open_image(source) as image:
                 return _decoded(image, max_pixels)
-        msg = f"it is a {type(source).__name__}; give a path, a Pillow image or a NumPy array"
+        msg = f"it is a {type(source).__name__}; pass a path, a Pillow image or a NumPy array"
         raise ImageError(msg)
 
 
 def _label(source: object, name: str) -> str:
-    """Return what errors call a source: a path in quotes, with any line break escaped."""
+    """Return what error messages call a source: a path in quotes, with line breaks escaped."""
     if isinstance(source, (str, os.PathLike)):
         return repr(os.fspath(source))
     return " ".join(name.split())
@@ -106,20 +108,20 @@ def _label(source: object, name: str) -> str:
 
 @contextmanager
 def _without_warnings() -> Iterator[None]:
-    """Keep Pillow's warnings, about odd metadata mostly, from the user, who cannot mend them."""
+    """Suppress Pillow's warnings: most concern odd metadata, which the user cannot repair."""
     with _warnings_lock, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
 
 
 @contextmanager
-def opened(path: str | os.PathLike[str]) -> Iterator[ImageFile.ImageFile]:
-    """Open an image file and read no more than its header."""
+def open_image(path: str | os.PathLike[str]) -> Iterator[ImageFile.ImageFile]:
+    """Open an image file and read only its header."""
     path = as_path(path)
     status = path.stat()
     if stat.S_ISDIR(status.st_mode):
         raise ImageError("it is a folder; name an image in it")
-    if not stat.S_ISREG(status.st_mode):  # opening a pipe could wait for ever
+    if not stat.S_ISREG(status.st_mode):  # opening a pipe could block forever
         raise ImageError("it is not a regular file; save the image to disk first")
     if not status.st_size:
         raise ImageError("the file is empty; get a complete copy")
@@ -128,10 +130,10 @@ def opened(path: str | os.PathLike[str]) -> Iterator[ImageFile.ImageFile]:
 
 
 def _identified(file: io.BufferedReader) -> ImageFile.ImageFile:
-    """Do what PIL.Image.open does, less its check of PIL.Image.MAX_IMAGE_PIXELS.
+    """Do what PIL.Image.open does, except for its check of PIL.Image.MAX_IMAGE_PIXELS.
 
-    That limit belongs to the whole process: to lift it for one image, even for a moment, is
-    to lift it for every thread. `_decoded` holds each image to the limit of its own caller.
+    That limit belongs to the whole process, so lifting it for one image, even briefly, lifts it
+    for every thread. `_decoded` checks each image against its caller's own limit instead.
     """
     PIL.Image.init()
     prefix = file.read(16)
@@ -145,7 +147,7 @@ def _identified(file: io.BufferedReader) -> ImageFile.ImageFile:
         if accepted:
             file.seek(0)
             try:
-                return factory(file, "")  # unnamed, so that Pillow doesn't map it into memory
+                return factory(file, "")  # without a name, Pillow does not map it into memory
             except (SyntaxError, IndexError, KeyError, TypeError, struct.error) as exception:
                 problem = exception
     if problem is not None:
@@ -154,12 +156,12 @@ def _identified(file: io.BufferedReader) -> ImageFile.ImageFile:
 
 
 def from_pil(image: PIL.Image.Image) -> Image:
-    """Return a Pillow image of our own, of whatever size, as `read_image` does.
+    """Convert a Pillow image that gramstyle made; as `read_image`, but of any size.
 
     Raises
     ------
     ImageError
-        As `read_image` does.
+        As for `read_image`.
     """
     return read_image(image, max_pixels=image.width * image.height)
 
@@ -167,12 +169,12 @@ def from_pil(image: PIL.Image.Image) -> Image:
 def _decoded(image: PIL.Image.Image, max_pixels: int) -> Image:
     _check_size(image.width, image.height, max_pixels)
     if isinstance(image, TiffImagePlugin.TiffImageFile) and image.tile:
-        # Where a TIFF makes room for its pixels, Pillow checks its own limit once more, unless
-        # there is room already. The tags have the size before rotation.
+        # Pillow checks its own limit again when it allocates a TIFF's pixels, unless they are
+        # allocated already. The tags contain the size before rotation.
         image.im = PIL.Image.new(image.mode, (image.tag_v2[_WIDTH], image.tag_v2[_HEIGHT])).im
     image.load()
-    colour, alpha = in_srgb(image)
-    # Only now, since some decoders turn the image themselves and take the tag away.
+    colour, alpha = to_srgb(image)
+    # Read after decoding, since some decoders rotate the image themselves and remove the tag.
     orientation = _orientation(image)
     return Image(
         _upright(on_white(colour, alpha), orientation),
@@ -182,7 +184,7 @@ def _decoded(image: PIL.Image.Image, max_pixels: int) -> Image:
 
 def _check_size(width: int, height: int, max_pixels: int) -> None:
     if not width * height:
-        raise ImageError("it has no pixels; give an image of at least 1 × 1")
+        raise ImageError("it has no pixels; choose an image of at least 1 × 1")
     if width * height > max_pixels:
         raise ImageError(
             f"it has {width} × {height} = {width * height:,} pixels and the limit is "
@@ -191,10 +193,10 @@ def _check_size(width: int, height: int, max_pixels: int) -> None:
 
 
 def _orientation(image: PIL.Image.Image) -> object:
-    """Return EXIF's number for the way that the camera was held; 1 is upright."""
+    """Return EXIF's orientation, 1 (upright) to 8."""
     try:
         return image.getexif().get(_ORIENTATION, 1)
-    except Exception:  # EXIF is broken in many ways, and the image is good without it
+    except Exception:  # broken EXIF raises many types, and the image is usable without it
         return 1
 
 
@@ -212,7 +214,7 @@ def _from_array(array: NDArray[Any], max_pixels: int) -> Image:
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)):
         raise ImageError(
             f"an array of shape {array.shape} is not an image; "
-            "give (H, W), (H, W, 1), (H, W, 3) or (H, W, 4)"
+            "pass (H, W), (H, W, 1), (H, W, 3) or (H, W, 4)"
         )
     _check_size(array.shape[1], array.shape[0], max_pixels)
     white = _white_of_array(array)
@@ -223,16 +225,16 @@ def _from_array(array: NDArray[Any], max_pixels: int) -> Image:
 
 
 def _white_of_array(array: NDArray[Any]) -> float:
-    """Return which value of an array is white, by its type."""
+    """Return the value of white in an array, by its type."""
     if array.dtype == np.uint8:
         return 255.0
     if array.dtype.kind == "u" and array.dtype.itemsize == 2:  # in any byte order
         return 65535.0
     if array.dtype.kind != "f":
         msg = f"an array of {array.dtype} is not an image"
-        raise ImageError(f"{msg}; give uint8, uint16 or floating point from 0 to 1")
+        raise ImageError(f"{msg}; pass uint8, uint16 or floating point from 0 to 1")
     low, high = finite_range(array)
     if low < 0 or high > 1:
-        msg = f"a floating-point array must lie within 0..1 and this one reaches {low:g}..{high:g}"
+        msg = f"a floating-point array must lie within 0..1 and this one spans {low:g}..{high:g}"
         raise ImageError(f"{msg}; scale it, or convert it to uint8")
     return 1.0

@@ -1,7 +1,7 @@
-"""The settings that made an image, kept in its file as JSON.
+"""Store the settings of a run in the image that it made, as JSON.
 
-Where they are, for exiftool and its like: PNG, a text chunk "gramstyle"; JPEG, WebP and AVIF,
-EXIF's UserComment; TIFF, its ImageDescription. Software is "gramstyle" in all but PNG.
+Tools such as exiftool find them here: in PNG, a text chunk "gramstyle"; in JPEG, WebP and AVIF,
+EXIF's UserComment; in TIFF, ImageDescription. Except in PNG, Software is "gramstyle".
 """
 
 import json
@@ -14,23 +14,23 @@ import PIL.Image
 from PIL import PngImagePlugin
 
 from gramstyle.errors import ImageError
-from gramstyle.images.problems import one_line, text_of, why_not_read
-from gramstyle.images.reading import opened
+from gramstyle.images.problems import explain_read_failure, one_line, raise_image_error
+from gramstyle.images.reading import open_image
 
 _EXIF_POINTER, _USER_COMMENT = 0x8769, 0x9286
 _DESCRIPTION, _SOFTWARE = 270, 305  # in TIFF as in EXIF
-_ASCII = b"ASCII\0\0\0"  # EXIF tells the encoding of a comment in its first eight bytes
+_ASCII = b"ASCII\0\0\0"  # the first eight bytes of an EXIF comment name its encoding
 _NAME = "gramstyle"
 _MAX_LENGTH = 60_000  # JPEG has 65,533 bytes for all of EXIF
 
 
 def room_left(settings: Mapping[str, object]) -> int:
-    """Return how many characters more a file can keep beside these settings."""
+    """Return how many more characters of settings a file can store."""
     return _MAX_LENGTH - len(_as_text(settings))
 
 
 def embedding(format_name: str, settings: Mapping[str, object]) -> dict[str, Any]:
-    """Return the options of Pillow's save() that put settings into a file of a format."""
+    """Return the options of Pillow's save() that store settings in a file of a format."""
     text = _as_text(settings)
     if len(text) > _MAX_LENGTH:
         msg = f"its settings take {len(text):,} characters; keep them below {_MAX_LENGTH:,}"
@@ -39,7 +39,7 @@ def embedding(format_name: str, settings: Mapping[str, object]) -> dict[str, Any
         chunks = PngImagePlugin.PngInfo()
         chunks.add_itxt(_NAME, text)
         return {"pnginfo": chunks}
-    if format_name == "TIFF":  # compressed, Pillow writes no EXIF block into it
+    if format_name == "TIFF":  # Pillow writes no EXIF block into a compressed TIFF
         return {"tiffinfo": {_DESCRIPTION: text, _SOFTWARE: _NAME}}
     return {"exif": _exif(text)}
 
@@ -48,12 +48,12 @@ def _as_text(settings: Mapping[str, object]) -> str:
     try:
         return json.dumps(dict(settings), sort_keys=True, separators=(",", ":"), allow_nan=False)
     except (TypeError, ValueError, RecursionError) as problem:
-        msg = f"its settings are not JSON ({text_of(problem)}); give plain values"
+        msg = f"its settings are not JSON ({one_line(problem)}); use plain values"
         raise ImageError(msg) from problem
 
 
 def read_settings(path: str | os.PathLike[str]) -> dict[str, Any] | None:
-    """Read the settings back that `write_image` put into a file.
+    """Read the settings that `write_image` stored in a file.
 
     Parameters
     ----------
@@ -63,14 +63,17 @@ def read_settings(path: str | os.PathLike[str]) -> dict[str, Any] | None:
     Returns
     -------
     dict or None
-        None if the file has no settings or what stands in their place is not a JSON object.
+        The settings; None if the file has none, or none that are a JSON object.
 
     Raises
     ------
     ImageError
         If the file is missing, damaged or not an image.
     """
-    with one_line(f"cannot read {os.fspath(path)!r}", why_not_read), opened(path) as image:
+    with (
+        raise_image_error(f"cannot read {os.fspath(path)!r}", explain_read_failure),
+        open_image(path) as image,
+    ):
         return _json_object(_embedded(image))
 
 
@@ -80,7 +83,7 @@ def _embedded(image: PIL.Image.Image) -> object:
     try:
         exif = image.getexif()
         comment = exif.get_ifd(_EXIF_POINTER).get(_USER_COMMENT)
-    except Exception:  # EXIF is broken in many ways, and none of them is ours
+    except Exception:  # broken EXIF raises many types, and gramstyle writes none
         return None
     if exif.get(_SOFTWARE) != _NAME:
         return None
@@ -104,7 +107,7 @@ def _json_object(text: object) -> dict[str, Any] | None:
 def _exif(text: str) -> bytes:
     """Return an EXIF block with Software and UserComment.
 
-    Pillow can make one, but gives the comment the type BYTE, where the standard has UNDEFINED.
+    Pillow can make one, but gives the comment the type BYTE where the standard requires UNDEFINED.
     """
     software, comment = _NAME.encode() + b"\0", _ASCII + text.encode("ascii")
     # A header of 8 bytes, a directory of two entries, a directory of one, then the texts.

@@ -1,4 +1,4 @@
-"""Images out: whole or not at all."""
+"""Write images, completely or not at all."""
 
 import io
 import os
@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from PIL import features
 
 from gramstyle.errors import ImageError
-from gramstyle.images.colour import off_white, srgb_profile
+from gramstyle.images.colour import srgb_profile, undo_on_white
 from gramstyle.images.image import Image
-from gramstyle.images.problems import as_path, one_line, why_not_written
+from gramstyle.images.problems import as_path, explain_write_failure, raise_image_error
 from gramstyle.images.reading import Source
 from gramstyle.images.settings import embedding
-from gramstyle.system.files import replace_file
+from gramstyle.system.files import is_same_file, replace_file
 
 EXTENSIONS: Mapping[str, str] = MappingProxyType(
     {
@@ -34,9 +34,9 @@ EXTENSIONS: Mapping[str, str] = MappingProxyType(
 )
 
 _CODECS = {"JPEG": "jpg", "PNG": "zlib", "WEBP": "webp", "TIFF": "libtiff", "AVIF": "avif"}
-_PREDICTOR = 317  # TIFF tag; 2 stores differences of neighbours, a fifth less for a painting
+_PREDICTOR = 317  # TIFF tag; 2 stores differences of neighbours, which saves a fifth on paintings
 _OPTIONS: dict[str, dict[str, Any]] = {
-    # Without optimize: on a noisy image it overflows Pillow's buffer and the save fails.
+    # Without optimize, which overflows Pillow's buffer on a noisy image and makes the save fail.
     "JPEG": {"quality": 95, "subsampling": "4:4:4"},
     "PNG": {},
     # Lossy WebP always halves the resolution of colour (4:2:0), which blurs brush strokes.
@@ -47,22 +47,22 @@ _OPTIONS: dict[str, dict[str, Any]] = {
 
 
 def check_output(path: str | os.PathLike[str], inputs: Sequence[Source]) -> None:
-    """Refuse, before any work is done, a path that an image could not be written to in the end.
+    """Check, before a run, that an image can be written to a path.
 
     Parameters
     ----------
     path : str or PathLike
         The file to write.
     inputs : sequence of path, PIL.Image.Image or ndarray
-        What will be read; none of them may be the same file, by whatever name or link.
+        The images that the run reads. None of them may be the same file, under any name or link.
 
     Raises
     ------
     ImageError
-        If the folder is missing or cannot be written to, if the extension is unknown, if this
-        Pillow cannot encode it, if `path` is a folder or if it is one of the inputs.
+        If the folder is missing or not writable, the extension is unknown, this Pillow cannot
+        encode the format, or `path` is a folder or one of the inputs.
     """
-    with one_line(f"cannot write {os.fspath(path)!r}", why_not_written):
+    with raise_image_error(f"cannot write {os.fspath(path)!r}", explain_write_failure):
         format_name = _format(path)
         target = _target(path)
         if not target.parent.exists():
@@ -71,7 +71,7 @@ def check_output(path: str | os.PathLike[str], inputs: Sequence[Source]) -> None
             raise ImageError("it is one of the images to read; choose another name")
         if not features.check(_CODECS[format_name]):
             raise ImageError(f"this Pillow cannot encode {format_name}; choose .png")
-        # Some builds of Pillow have a decoder alone, and some folders only seem writable.
+        # Some builds of Pillow have only the decoder, and some folders only seem writable.
         _encoded(Image(np.zeros((1, 1, 3), np.float32)), format_name, {})
         with tempfile.NamedTemporaryFile(dir=target.parent, prefix=".gramstyle-"):
             pass
@@ -83,28 +83,44 @@ def write_image(
     *,
     settings: Mapping[str, object] | None = None,
 ) -> None:
-    """Write an image, as the extension says, whole or not at all.
+    """Write an image completely or not at all, in the format of the file's extension.
 
-    JPEG has quality 95 with full colour resolution, AVIF the like; PNG, TIFF and WebP lose
-    nothing but what 8 bits cannot hold. All are tagged with the sRGB profile. Alpha is kept
-    but in JPEG, which shows the image on white.
+    JPEG and AVIF are written with quality 95 and full colour resolution. PNG, TIFF and WebP are
+    lossless except for rounding to 8 bits. Every file contains an sRGB profile. Alpha is written
+    too, except to JPEG, which shows the image on white.
 
     Parameters
     ----------
     path : str or PathLike
-        The file; its extension is one of `EXTENSIONS`. A file that is there is replaced in one
-        step and keeps its permissions; a symbolic link is followed.
+        The file; its extension is one of `EXTENSIONS`. An existing file is replaced in one step
+        and keeps its permissions; a symbolic link is followed.
     image : Image
+        Pixels of shape (H, W, 3), from 0 to 255 (values outside are clipped, the others
+        rounded), and alpha of shape (H, W), from 0 to 1, or None.
     settings : mapping, optional
-        JSON-able values to keep in the file; `read_settings` reads them back.
+        JSON values to store in the file, at most 60,000 characters; `read_settings` reads them.
 
     Raises
     ------
     ImageError
-        If the image cannot be encoded or the file not be written. The file at `path` is then
-        what it was before, and no other is left behind.
+        If the image cannot be encoded (NaN, infinity, too large for the format, unknown
+        extension) or the file cannot be written. The file at `path` is then unchanged, and no
+        other file is left behind.
+
+    See Also
+    --------
+    read_image : Read an image.
+    check_output : Check a path before the work.
+
+    Examples
+    --------
+    >>> from gramstyle.images import read_image, read_settings, write_image
+    >>> image = read_image("photo.jpg")  # doctest: +SKIP
+    >>> write_image("copy.png", image, settings={"size": 512})  # doctest: +SKIP
+    >>> read_settings("copy.png")  # doctest: +SKIP
+    {'size': 512}
     """
-    with one_line(f"cannot write {os.fspath(path)!r}", why_not_written):
+    with raise_image_error(f"cannot write {os.fspath(path)!r}", explain_write_failure):
         format_name = _format(path)
         target = _target(path)
         replace_file(target, _encoded(image, format_name, settings))
@@ -116,13 +132,13 @@ def to_pil(image: Image) -> PIL.Image.Image:
     Parameters
     ----------
     image : Image
-        Values beyond 0 to 255 are clipped; the others are rounded, halves to even.
+        Values outside 0..255 are clipped; the others are rounded, halves to even.
 
     Returns
     -------
     PIL.Image.Image
-        Mode RGB, or RGBA if the image has alpha; with the sRGB profile in its `info`. With
-        alpha its colours are those that look like `pixels` when laid on white.
+        Mode RGB, or RGBA if the image has alpha, with the sRGB profile in `info`. The colours of
+        an RGBA image look like `pixels` when it is composited over white.
 
     Raises
     ------
@@ -131,9 +147,9 @@ def to_pil(image: Image) -> PIL.Image.Image:
     """
     channels = image.pixels
     if image.alpha is not None:
-        # With the alpha that will be read back, not the one before rounding.
+        # Use the rounded alpha, which a reader of the file will see.
         alpha = _rounded(image.alpha * 255)
-        colour = off_white(channels, alpha.astype(np.float32) / np.float32(255))
+        colour = undo_on_white(channels, alpha.astype(np.float32) / np.float32(255))
         channels = np.dstack((colour, alpha))
     shown = PIL.Image.fromarray(_rounded(channels))
     shown.info["icc_profile"] = srgb_profile()
@@ -150,8 +166,8 @@ def _rounded(values: NDArray[np.float32]) -> NDArray[np.uint8]:
 def _encoded(image: Image, format_name: str, settings: Mapping[str, object] | None) -> bytes:
     """Return the bytes of an image file.
 
-    In memory, since Pillow writes to a real file past Python, and then a full disk is an
-    "encoder error" of no known cause.
+    Pillow encodes into memory: to a real file it writes without Python's file object, and
+    reports a full disk as an "encoder error" without a cause.
     """
     if format_name == "JPEG":
         image = Image(image.pixels)
@@ -172,7 +188,7 @@ def _format(path: str | os.PathLike[str]) -> str:
 
 
 def _target(path: str | os.PathLike[str]) -> Path:
-    """Return the file to write to: where a symbolic link points, not the link."""
+    """Return the file to write: the target of a symbolic link rather than the link."""
     target = Path(path).resolve()
     if target.is_dir():
         raise ImageError("it is a folder; name a file in it")
@@ -182,11 +198,8 @@ def _target(path: str | os.PathLike[str]) -> Path:
 
 
 def _is_file_of(source: Source, target: Path) -> bool:
-    """Say whether a source is read from the file `target`, under whatever name."""
+    """Return whether a source is read from the file `target`, under any name."""
     path = getattr(source, "filename", "") if isinstance(source, PIL.Image.Image) else source
     if not isinstance(path, (str, os.PathLike)) or not os.fspath(path):
         return False
-    try:
-        return target.samefile(path)  # follows links and knows hard ones
-    except (OSError, ValueError):  # one of the two cannot exist, so they differ
-        return False
+    return is_same_file(target, path)

@@ -1,4 +1,4 @@
-"""The model file: where it comes from, what it holds, how it is read without trusting it."""
+"""The network's model file: download, convert and locate it, and read it without trusting it."""
 
 from gramstyle.model.export import export_model
 from gramstyle.model.known import network_name

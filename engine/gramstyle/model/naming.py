@@ -1,4 +1,4 @@
-"""Whose names the tensors of a file bear, and VGG-19's sixteen convolutions picked out by them."""
+"""Find VGG-19's sixteen convolutions among the tensors of a file, by several naming schemes."""
 
 import re
 from collections.abc import Iterator
@@ -17,23 +17,23 @@ MAX_PREFIX = 100
 
 
 @dataclass(frozen=True)
-class Scheme:
-    """How a family of files names its tensors.
+class NamingScheme:
+    """The names of the tensors in a family of files.
 
     Attributes
     ----------
     weight
-        The weights' name with {block} and {number} for a layer of that place, or {index} for
-        its place in torch's ``features``; the biases' ends in "bias" instead of "weight".
+        The name of a layer's weights, with {block} and {number} for the layer's number, or
+        {index} for its index in torch's ``features``. The biases have "bias" in place of "weight".
     """
 
     weight: str
 
-    # A pooling and the ReLUs take places in torch's list of layers too.
+    # ReLUs and poolings have indices in torch's list of layers too.
     _STEP: ClassVar[int] = 2
 
     def names(self) -> Iterator[tuple[str, tuple[int, int, int, int], str]]:
-        """Give "convB_K", the shape and the weights' name of each convolution."""
+        """Yield "convB_K", the shape and the weights' name of each convolution."""
         index, previous = 0, 1
         for block, number, shape in convolution_shapes():
             index += block - previous
@@ -44,44 +44,44 @@ class Scheme:
 
 SCHEMES = (
     # torchvision, timm, and conversions of the Caffe network to torch.
-    Scheme("features.{index}.weight"),
-    Scheme("{index}.weight"),
-    # Found by following an ONNX graph.
-    Scheme("chain.conv{block}_{number}.weight"),
-    # Caffe, and whoever kept its names: Gatys' files for torch, for example.
-    Scheme("conv{block}_{number}.weight"),
+    NamingScheme("features.{index}.weight"),
+    NamingScheme("{index}.weight"),
+    # The names that open_onnx gives.
+    NamingScheme("chain.conv{block}_{number}.weight"),
+    # Caffe, and conversions with its names, such as Gatys' files for torch.
+    NamingScheme("conv{block}_{number}.weight"),
     # Keras.
-    Scheme("block{block}_conv{number}.weight"),
+    NamingScheme("block{block}_conv{number}.weight"),
 )
 
 
 def find_convolutions(tensors: Tensors) -> list[Convolution]:
     """Return VGG-19's convolutions in float32.
 
-    A common prefix such as "module." or "state_dict." is allowed; tensors of no convolution
-    (a classifier's, say) are left alone. Names, shapes and types of all are judged before the
-    first is read.
+    The names may have a common prefix, such as "module." or "state_dict."; other tensors, such
+    as a classifier's, are ignored. All names, shapes and types are checked before the first
+    tensor is read.
 
     Raises
     ------
     ModelError
-        If one is missing, is there twice, has another shape than VGG-19's, or holds NaN or an
-        infinite value.
+        If a convolution is missing, occurs twice, differs in shape from VGG-19's, or contains
+        NaN or infinite values.
     """
     scheme, prefix = _scheme(tensors)
-    _refuse_normalised(tensors, scheme, prefix)
+    _refuse_batch_normalisation(tensors, scheme, prefix)
     places = [(layer, shape, prefix + name) for layer, shape, name in scheme.names()]
     keys = [key for *_, name in places for key in (name, _bias(name))]
     if missing := [key for key in keys if key not in tensors]:
         raise ModelError(
             f"expected VGG-19's sixteen convolutions, found {len(keys) - len(missing)} of their "
-            f"{len(keys)} tensors, no {missing[0]!r}; is it another network?"
+            f"{len(keys)} tensors and no {missing[0]!r}; is it another network?"
         )
     chosen = [
         (
             layer,
-            _judged(tensors, name, shape, layer),
-            _judged(tensors, _bias(name), shape[:1], layer),
+            _checked(tensors, name, shape, layer),
+            _checked(tensors, _bias(name), shape[:1], layer),
         )
         for layer, shape, name in places
     ]
@@ -92,8 +92,8 @@ def _bias(weight: str) -> str:
     return weight.removesuffix("weight") + "bias"
 
 
-def _scheme(tensors: Tensors) -> tuple[Scheme, str]:
-    """Return the scheme and the prefix under which the most weights are found."""
+def _scheme(tensors: Tensors) -> tuple[NamingScheme, str]:
+    """Return the scheme and the prefix that match the most weights."""
     found: dict[tuple[int, str], int] = {}
     for place, scheme in enumerate(SCHEMES):
         names = [name for _, _, name in scheme.names()]
@@ -106,7 +106,7 @@ def _scheme(tensors: Tensors) -> tuple[Scheme, str]:
         )
     most = max(found.values())
     best = [key for key, count in found.items() if count == most]
-    # "features.0.weight" ends in "0.weight" too: the longer name, which has the lower place, wins.
+    # "features.0.weight" also ends in "0.weight": the longer name, which comes first, wins.
     place = min(place for place, _ in best)
     prefixes = sorted(prefix for at, prefix in best if at == place)
     if len(prefixes) > 1:
@@ -125,8 +125,8 @@ def _examples() -> str:
     return ", ".join(repr(next(scheme.names())[2]) for scheme in SCHEMES)
 
 
-def _refuse_normalised(tensors: Tensors, scheme: Scheme, prefix: str) -> None:
-    """Refuse VGG-19 with batch normalisation, whose convolutions alone compute something else."""
+def _refuse_batch_normalisation(tensors: Tensors, scheme: NamingScheme, prefix: str) -> None:
+    """Refuse VGG-19 with batch normalisation; its convolutions alone are another network."""
     stem = prefix + next(scheme.names())[2].rpartition("0.weight")[0]
     pattern = re.compile(re.escape(stem) + r"\d+\.running_mean")
     if any(pattern.fullmatch(name) for name in tensors):
@@ -136,7 +136,7 @@ def _refuse_normalised(tensors: Tensors, scheme: Scheme, prefix: str) -> None:
         )
 
 
-def _judged(tensors: Tensors, name: str, shape: tuple[int, ...], layer: str) -> StoredTensor:
+def _checked(tensors: Tensors, name: str, shape: tuple[int, ...], layer: str) -> StoredTensor:
     tensor = tensors[name]
     if tensor.shape != shape or tensor.dtype.kind != "f":
         raise ModelError(
@@ -150,7 +150,7 @@ def _load(tensor: StoredTensor, layer: str) -> Array:
     with np.errstate(over="ignore"):
         array = np.ascontiguousarray(tensor.load(), dtype=np.float32)
     if array.shape != tensor.shape:
-        raise ModelError(f"expected {layer}'s {tensor.shape} values, found {array.shape}")
+        raise ModelError(f"expected {tensor.shape} values in {layer}, found {array.shape}")
     if not np.isfinite(array).all():
-        raise ModelError(f"expected numbers in {layer}, found NaN or an infinite value")
+        raise ModelError(f"expected finite numbers in {layer}, found NaN or an infinite value")
     return array

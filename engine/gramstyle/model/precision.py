@@ -1,4 +1,4 @@
-"""What a model file holds of each weight: all of it, half of it, or one of 256 values a layer."""
+"""Precisions of stored weights: float32, float16, or a codebook of 256 values per layer."""
 
 from collections.abc import Iterable
 from typing import Literal, get_args
@@ -12,15 +12,15 @@ Precision = Literal["float32", "float16", "codebook8"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 
 CODES = 256
-# Lloyd's steps on VGG-19's largest layers change the error by less than a thousandth after these.
+# On VGG-19's largest layers, further steps of Lloyd's algorithm change the error by under 0.1 %.
 STEPS = 60
 BINS = 4096
-# Layers that hold few values are recognised early: most weights, if any, already differ here.
+# Size of the sample that rules out a codebook early: most layers have more values than that in it.
 SAMPLE = 4096
 
 
 def lossless(weights: Iterable[Array]) -> Precision:
-    """Return the smallest precision that keeps every one of these weights (float32) as it is."""
+    """Return the smallest precision that stores all these weights (float32) exactly."""
     arrays = list(weights)
     if all(_has_few_values(W) for W in arrays):
         return "codebook8"
@@ -30,18 +30,12 @@ def lossless(weights: Iterable[Array]) -> Precision:
 
 
 def as_float16(W: Array, *, name: str) -> Array:
-    """Return weights rounded to float16.
-
-    Raises
-    ------
-    ModelError
-        If one is too large for it.
-    """
+    """Return weights rounded to float16; raise ModelError if one exceeds its range."""
     with np.errstate(over="ignore"):
         half: Array = W.astype(np.float16)
     if not np.isfinite(half).all():
         raise ModelError(
-            f"the weights of {name} reach {np.abs(W).max():.3g}, float16 ends at 65504; "
+            f"the weights of {name} reach {np.abs(W).max():.3g}, the limit of float16 is 65504; "
             "choose another --precision"
         )
     return half
@@ -50,10 +44,10 @@ def as_float16(W: Array, *, name: str) -> Array:
 def codebook(W: Array) -> tuple[Array, Array]:
     """Replace each weight by the nearest of at most 256 values.
 
-    The values are the weights' own where there are few enough, so that nothing is lost;
-    otherwise they minimise the mean squared error (Lloyd's algorithm, which is k-means in one
-    dimension), from a start at the density that is best for many values, the cube root of the
-    weights' own.
+    If the weights have at most 256 distinct values, these are used and nothing is lost.
+    Otherwise the values minimise the mean squared error (Lloyd's algorithm, which is k-means in
+    one dimension). Their initial density is the cube root of the weights' density, which is
+    optimal for many values.
 
     Parameters
     ----------
@@ -87,7 +81,7 @@ def _has_few_values(W: Array) -> bool:
 
 
 def _distinct(ordered: Array) -> Array:
-    """Return the distinct ones of ascending values."""
+    """Return the distinct values of an ascending vector."""
     distinct: Array = ordered[np.append(True, ordered[1:] != ordered[:-1])]
     return distinct
 
@@ -97,10 +91,10 @@ def _borders(centres: Array) -> Array:
 
 
 def _lloyd(ordered: Array) -> Array:
-    """Return 256 centres; on ascending values one step is a search and two differences."""
+    """Return 256 centres; on an ascending vector one step is a search and two differences."""
     density, edges = np.histogram(ordered, BINS)
-    share = np.append(0.0, np.cumsum(np.cbrt(density)))
-    centres: Array = np.interp((np.arange(CODES) + 0.5) / CODES, share / share[-1], edges)
+    cumulative = np.append(0.0, np.cumsum(np.cbrt(density)))
+    centres: Array = np.interp((np.arange(CODES) + 0.5) / CODES, cumulative / cumulative[-1], edges)
     sums = np.append(0.0, np.cumsum(ordered))
     for _ in range(STEPS):
         ends = np.searchsorted(ordered, _borders(centres), side="right")

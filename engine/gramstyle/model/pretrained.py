@@ -1,32 +1,33 @@
-"""A pretrained VGG-19 in memory: its convolutions and how it sees images."""
+"""A pretrained VGG-19 in memory: convolutions, preprocessing and provenance."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Self
 
 from gramstyle.core.network import Convolution
 from gramstyle.core.preprocessing import Preprocessing
 from gramstyle.errors import ModelError
-from gramstyle.model.known import DEFAULT, KNOWN, UNKNOWN, identify
+from gramstyle.model.known import DEFAULT, KNOWN_NETWORKS, UNKNOWN, identify
 from gramstyle.model.onnx_file import Model
 
-# What a model file says of itself that stays true when its network is written anew.
-LASTING = ("source", "source.sha256", "network", "licence", "attribution")
+# Metadata that stay valid when a model file's network is written to another file.
+PROVENANCE = ("source", "source.sha256", "network", "licence", "attribution")
 NORMALISED = "normalised."
 
 
 @dataclass(frozen=True)
 class Pretrained:
-    """VGG-19 as a file of weights gives it.
+    """A pretrained VGG-19.
 
     Attributes
     ----------
     convolutions
         conv1_1 to conv5_4 in float32.
     preprocessing
-        What the network's authors did to an image first.
+        The preprocessing that the network was trained with.
     metadata
-        Where the weights come from, whose they are, their hashes.
+        Source, authors, licence and hashes of the weights.
     """
 
     convolutions: tuple[Convolution, ...]
@@ -34,49 +35,44 @@ class Pretrained:
     metadata: Mapping[str, str]
 
     @classmethod
-    def of_model(cls, model: Model) -> Self:
-        """Return what a model file holds.
+    def from_model(cls, model: Model) -> Self:
+        """Return the network of a model file.
 
         Raises
         ------
         ModelError
-            If its poolings are not where VGG's are: one behind each block.
+            If the network does not have exactly one pooling after each block, as VGG-19 has.
         """
         convolutions = tuple(c for c in model.network.layers if isinstance(c, Convolution))
-        blocks = [c.name.partition("_")[0].removeprefix("conv") for c in convolutions]
-        names = []
-        for convolution, block, following in zip(
-            convolutions, blocks, [*blocks[1:], ""], strict=True
-        ):
-            names.append(convolution.name)
-            if block != following:
-                names.append(f"pool{block}")
+        names: list[str] = []
+        for block, members in groupby(convolutions, lambda c: c.name.partition("_")[0]):
+            names += [*(c.name for c in members), f"pool{block.removeprefix('conv')}"]
         if tuple(names) != model.network.names:
             raise ModelError(
-                f"expected {model.path} to hold convB_K, block by block, with a poolB behind each, "
+                f"expected {model.path} to hold convB_K, block by block, with a poolB after each, "
                 f"found {', '.join(model.network.names)}"
             )
         known = identify(convolutions)
         network = known.name if known else UNKNOWN
         return cls(
-            convolutions, model.preprocessing, {"network": network, **lasting(model.metadata)}
+            convolutions, model.preprocessing, {"network": network, **provenance(model.metadata)}
         )
 
     @property
     def is_default(self) -> bool:
-        """Whether these are the default weights, as they were published."""
-        return KNOWN.get(self.metadata["weights.sha256"]) is DEFAULT
+        """Whether these are the default weights, unchanged."""
+        return KNOWN_NETWORKS.get(self.metadata["weights.sha256"]) is DEFAULT
 
 
 def is_normalised(metadata: Mapping[str, str]) -> bool:
-    """Say whether a model file's record tells of rescaled filters."""
+    """Return whether a model file's metadata record rescaled filters."""
     return any(key.startswith(NORMALISED) for key in metadata)
 
 
-def lasting(metadata: Mapping[str, str]) -> dict[str, str]:
-    """Return what of a model file's record stays true when its network is written anew."""
+def provenance(metadata: Mapping[str, str]) -> dict[str, str]:
+    """Return the metadata that stay valid when the network is written to another file."""
     return {
         key: value
         for key, value in metadata.items()
-        if key in LASTING or key.startswith(NORMALISED)
+        if key in PROVENANCE or key.startswith(NORMALISED)
     }

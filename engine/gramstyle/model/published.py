@@ -1,8 +1,8 @@
-"""The files in which VGG-19 was published: where they are, their hashes, whose they are.
+"""The published files of VGG-19: addresses, hashes and authors.
 
-What a hash proves depends on it: MD5 and SHA-1 tell a damaged file, not one that was made to
-deceive, and eight digits are what torch's own download checks. What such a file turns into is
-known by the hash of its tensors, where that is known (`gramstyle.model.known`).
+The hashes differ in strength: MD5 and SHA-1 reveal a damaged file but not a forged one; eight
+digits of SHA-256 are all that torch's own download checks. `gramstyle.model.known` identifies a
+network by the hash of its tensors instead.
 """
 
 import hashlib
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from gramstyle.model.known import LICENCE, OXFORD, Known
+from gramstyle.model.known import LICENCE, OXFORD, KnownNetwork
 from gramstyle.model.vgg19 import CAFFE, TORCHVISION
 
 Algorithm = Literal["md5", "sha1", "sha256"]
@@ -20,22 +20,22 @@ CHUNK = 1024 * 1024
 
 @dataclass(frozen=True)
 class PublicFile:
-    """A file of weights that anyone may download.
+    """A weights file that anyone may download.
 
     Attributes
     ----------
     name
-        What it is called here.
+        Its name in gramstyle.
     file_name
-        What its publishers call it.
+        Its publisher's name for it.
     urls
-        Where it is, the best address first.
+        Its addresses, in the order in which to try them.
     size
-        In bytes, where it is known.
+        In bytes; None if unknown.
     algorithm, digest
-        Its hash, or the first digits of it if no more are published.
+        The algorithm of its published hash, and the hash or its first digits.
     network
-        What is known of the network in it.
+        The network in it.
     """
 
     name: str
@@ -44,14 +44,24 @@ class PublicFile:
     size: int | None
     algorithm: Algorithm
     digest: str
-    network: Known
+    network: KnownNetwork
 
     def is_digest(self, digest: str) -> bool:
-        """Say whether a hash is this file's."""
+        """Return whether a hash is this file's."""
         return digest.startswith(self.digest)
 
+    def new_hash(self) -> "hashlib._Hash":
+        """Start a hash with the published algorithm."""
+        return hashlib.new(self.algorithm, usedforsecurity=False)
 
-_TORCHVISION = Known(
+    @property
+    def digest_text(self) -> str:
+        """Algorithm and digest, with an ellipsis if only the first digits are published."""
+        is_complete = len(self.digest) == 2 * self.new_hash().digest_size
+        return f"{self.algorithm} {self.digest}{'' if is_complete else '…'}"
+
+
+_TORCHVISION = KnownNetwork(
     "VGG-19 of torchvision (IMAGENET1K_V1)",
     TORCHVISION,
     "BSD-3-Clause",
@@ -59,12 +69,12 @@ _TORCHVISION = Known(
 )
 
 
-def _oxford(name: str) -> Known:
-    return Known(f"VGG-19 of Oxford (Caffe), {name}", CAFFE, LICENCE, OXFORD)
+def _oxford(name: str) -> KnownNetwork:
+    return KnownNetwork(f"VGG-19 of Oxford (Caffe), {name}", CAFFE, LICENCE, OXFORD)
 
 
 _KERAS = "https://storage.googleapis.com/tensorflow/keras-applications/vgg19/"
-# The second is where they were until 2025.
+# The second address served them until 2025.
 _ZOO = (
     "https://huggingface.co/onnxmodelzoo/legacy_models/resolve/main/validated/vision/"
     "classification/vgg/model/",
@@ -99,7 +109,7 @@ PUBLIC_FILES: Mapping[str, PublicFile] = {
         PublicFile(
             "caffe",
             "VGG_ILSVRC_19_layers.caffemodel",
-            # The second as it was published; what comes by it is checked like any other.
+            # The authors published the second; its file is checked like any other.
             tuple(
                 f"{scheme}://www.robots.ox.ac.uk/~vgg/software/very_deep/caffe/"
                 "VGG_ILSVRC_19_layers.caffemodel"
@@ -144,7 +154,7 @@ PUBLIC_FILES: Mapping[str, PublicFile] = {
             574_677_321,
             "sha256",
             "692f9f927f1df1b89033787a77a73eac59fd9b3344f9ecdf0b13221e41c2046f",
-            Known(
+            KnownNetwork(
                 "VGG-19 of the ONNX model zoo (vgg19-7, from MXNet)",
                 TORCHVISION,
                 "Apache-2.0",
@@ -165,8 +175,8 @@ PUBLIC_FILES: Mapping[str, PublicFile] = {
 }
 
 
-def published_as(path: Path) -> PublicFile | None:
-    """Return which of the public files a file is, by its hash."""
+def identify_file(path: Path) -> PublicFile | None:
+    """Return the published file that has the hash of this file, if there is one."""
     digests = {algorithm: hashlib.new(algorithm) for algorithm in ("md5", "sha1", "sha256")}
     with path.open("rb") as stream:
         while chunk := stream.read(CHUNK):

@@ -1,19 +1,19 @@
-"""VGG-19: the shapes of its convolutions, and how the networks that bear the name see images."""
+"""VGG-19: the shapes of its convolutions, and the preprocessing of its two families."""
 
 from collections.abc import Iterator, Mapping
 
 from gramstyle.core.preprocessing import Preprocessing
 
-# Filters of the convolutions, block by block; a 2×2 pooling ends each block.
+# Number of filters of each convolution, block by block; a 2×2 pooling ends each block.
 BLOCKS = ((64, 64), (128, 128), (256, 256, 256, 256), (512, 512, 512, 512), (512, 512, 512, 512))
 
-# Differs from Gatys et al. (2015): their filters are rescaled to a mean activation of 1 over images
-# and positions, these are as they were trained. `gramstyle model normalise` rescales them.
+# Differs from Gatys et al. (2015), who rescale the filters to a mean activation of 1 over images
+# and positions. These filters are as trained; `gramstyle model normalise` rescales them.
 
-# How the networks of the Caffe model zoo saw their images.
+# The preprocessing of the Caffe model zoo.
 CAFFE = Preprocessing(channels="BGR", mean=(103.939, 116.779, 123.68), scale=(1.0, 1.0, 1.0))
 
-# How torchvision's see them: in 0..1, minus the mean of ImageNet, over its standard deviation.
+# The preprocessing of torchvision: 0..1, minus the mean of ImageNet, over its standard deviation.
 TORCHVISION = Preprocessing(
     channels="RGB",
     mean=(255 * 0.485, 255 * 0.456, 255 * 0.406),
@@ -24,7 +24,7 @@ CONVENTIONS: Mapping[str, Preprocessing] = {"caffe": CAFFE, "torchvision": TORCH
 
 
 def convolution_shapes() -> Iterator[tuple[int, int, tuple[int, int, int, int]]]:
-    """Give block, number in the block and the weights' shape (N, C, 3, 3) of each convolution."""
+    """Yield block, number in the block and weights' shape (N, C, 3, 3) of each convolution."""
     channels = 3
     for block, filters in enumerate(BLOCKS, start=1):
         for number, N in enumerate(filters, start=1):

@@ -1,1 +1,1 @@
-"""L-BFGS-B: SciPy's, the reference, and the same method over any array namespace."""
+"""L-BFGS-B: SciPy's implementation, which is the reference, and one over any array namespace."""

@@ -1,6 +1,6 @@
-"""L-BFGS-B over the pixels: SciPy's, the reference. The only module that knows it.
+"""Minimise with SciPy's L-BFGS-B, the reference. Only this module imports scipy.optimize.
 
-`lbfgsb` is the same method where the pixels are on a GPU.
+`gramstyle.optimise.lbfgsb` implements the same method for arrays on a GPU.
 """
 
 import math
@@ -11,15 +11,15 @@ from scipy.optimize import OptimizeResult, fmin_l_bfgs_b
 
 from gramstyle.core.arrays import Array
 from gramstyle.errors import NonFiniteError
-from gramstyle.optimise.descent import (
-    BRIGHTEST,
-    DARKEST,
+from gramstyle.optimise.interface import (
+    LOWER,
+    UPPER,
     Callback,
     E,
     HasLossAndGradient,
     Iterate,
     Minimum,
-    converged,
+    convergence_reason,
     has_converged,
 )
 
@@ -32,43 +32,61 @@ def minimise(
     *,
     iterations: int,
     tolerance: float,
-    memory: int,
+    history: int,
     callback: Callback[E] | None = None,
 ) -> Minimum[E]:
-    """Make the loss small by L-BFGS-B, every entry of x kept within 0..255.
+    """Minimise a loss by L-BFGS-B with every entry of x bounded to 0..255.
 
-    L-BFGS-B's first step is minus the gradient in full. Loss and gradient are therefore both
-    multiplied by √n / ‖∇₀‖, so that the first step moves the pixels by one grey level (root
-    mean square): scaled by the loss instead, that step can vanish below float32's noise.
+    The first step of L-BFGS-B is minus the whole gradient. Loss and gradient are therefore both
+    multiplied by √n / ‖∇₀‖, which makes the first step move the pixels by one grey level (root
+    mean square). If they were scaled by the loss instead, the step could vanish in float32's
+    rounding.
 
     Parameters
     ----------
-    loss_and_gradient
-        The objective; called with float64 arrays of x0's shape.
-    x0
-        The start, clipped to 0..255.
-    iterations
-        How many iterations at most.
-    tolerance
-        End early once the loss has fallen by less than this share of itself over the last ten
-        iterations; 0 never does.
-    memory
-        How many pairs of steps and gradient differences L-BFGS-B remembers.
-    callback
-        Called after every iteration; the run ends when it returns True.
+    loss_and_gradient : callable
+        The objective. It is called with float64 arrays of x0's shape and returns an object with
+        `.loss`, a float, and `.gradient`, an array of that shape.
+    x0 : ndarray
+        The start, of any shape, clipped to 0..255.
+    iterations : int
+        The maximum number of iterations.
+    tolerance : float
+        The relative tolerance: the run ends when the loss has fallen by less than this fraction
+        of itself over the last ten iterations. With 0 it never ends for that reason.
+    history : int
+        The number of pairs (step, gradient difference) that L-BFGS-B stores.
+    callback : callable, optional
+        Called with an `Iterate` after every iteration; the run ends when it returns True.
 
     Returns
     -------
     Minimum
-        The iterate with the smallest loss (with iteration 0, the start, among them).
+        The iterate with the smallest loss (the start counts as iteration 0), the numbers of
+        iterations and evaluations, and the reason for the end.
 
     Raises
     ------
     NonFiniteError
-        If a loss or gradient is NaN or infinite. The iterates before it went to `callback`.
+        If a loss or gradient is NaN or infinite. `callback` has received all earlier iterates.
+
+    Examples
+    --------
+    >>> from dataclasses import dataclass
+    >>> import numpy as np
+    >>> from gramstyle.optimise.scipy_lbfgsb import minimise
+    >>> @dataclass
+    ... class Evaluation:
+    ...     loss: float
+    ...     gradient: np.ndarray
+    >>> def bowl(x):
+    ...     return Evaluation(float(np.sum((x - 100) ** 2)), 2 * (x - 100))
+    >>> found = minimise(bowl, np.zeros(3), iterations=50, tolerance=0.0, history=10)
+    >>> found.best.x.round(3).tolist()
+    [100.0, 100.0, 100.0]
     """
     shape = x0.shape
-    start = np.clip(x0.astype(np.float64), DARKEST, BRIGHTEST)
+    start = np.clip(x0.astype(np.float64), LOWER, UPPER)
     at = loss_and_gradient(start)
     norm = float(np.linalg.norm(at.gradient.astype(np.float64).ravel()))
     if not math.isfinite(at.loss) or not math.isfinite(norm):
@@ -80,13 +98,13 @@ def minimise(
     scale = math.sqrt(start.size) / norm
 
     evaluations = 0
-    history = [at.loss]
+    losses = [at.loss]
     stopped = ""
 
     def scaled(x: Array) -> tuple[float, Array]:
         nonlocal evaluations, at
         evaluations += 1
-        if evaluations > 1:  # the first call is at the start, which is known
+        if evaluations > 1:  # the first call is at the start, which is evaluated already
             at = loss_and_gradient(x.reshape(shape))
         gradient = at.gradient.astype(np.float64).ravel() * scale
         if not math.isfinite(at.loss) or not np.isfinite(gradient).all():
@@ -94,41 +112,41 @@ def minimise(
         return at.loss * scale, gradient
 
     def after_iteration(intermediate_result: OptimizeResult) -> None:
-        # The line search ends on the point it accepts, so `at` is the evaluation of this x;
-        # x itself is the optimiser's live buffer.
+        # The line search evaluates the point that it accepts last, so `at` belongs to this x.
+        # x itself is a buffer that the optimiser reuses.
         nonlocal best, stopped
         iterate = Iterate(
-            iteration=len(history),
+            iteration=len(losses),
             evaluations=evaluations,
             x=intermediate_result.x.reshape(shape).copy(),
             evaluation=at,
         )
-        history.append(at.loss)
+        losses.append(at.loss)
         if at.loss < best.evaluation.loss:
             best = iterate
         if callback is not None and callback(iterate):
             stopped = "stopped by the caller"
-        elif has_converged(history, tolerance):
-            stopped = converged(tolerance)
+        elif has_converged(losses, tolerance):
+            stopped = convergence_reason(tolerance)
         if stopped:
             raise StopIteration
 
     _x, _f, information = fmin_l_bfgs_b(
         scaled,
         start.ravel(),
-        # `scipy.optimize.minimize` does the same, but builds and keeps a tuple of two new
-        # numbers for each pixel: 100 MB more at 512×512. Here all pixels share one.
-        bounds=[(DARKEST, BRIGHTEST)] * start.size,
-        m=memory,
+        # `scipy.optimize.minimize` does the same, but stores a tuple of two new numbers for each
+        # pixel: 100 MB more at 512×512. Here all pixels share one tuple.
+        bounds=[(LOWER, UPPER)] * start.size,
+        m=history,
         maxiter=iterations,
         maxfun=20 * iterations + 20,
-        # Tolerances of 0: the run ends by `iterations` or by `tolerance`, nothing else.
+        # SciPy's own tolerances are 0: only `iterations` and `tolerance` end the run.
         factr=0.0,
         pgtol=0.0,
-        # SciPy's stubs know only the older callback(x) of this function.
+        # SciPy's stubs declare only the older callback(x) of this function.
         callback=after_iteration,  # type: ignore[arg-type]
     )
-    done = len(history) - 1
+    done = len(losses) - 1
     if not stopped and done >= iterations:
         stopped = "all iterations done"
     elif not stopped:

@@ -1,4 +1,4 @@
-"""The record of a run as JSON lines: one of settings, one an iteration, one at the end."""
+"""The record of a run as JSON lines: the settings, then each iteration, then the end."""
 
 import errno
 import json
@@ -10,19 +10,20 @@ from pathlib import Path
 from typing import Any, Self
 
 from gramstyle.errors import GramstyleError
-from gramstyle.run.transfer import Losses, Stage
+from gramstyle.run.plan import ScalePlan
+from gramstyle.run.progress import Losses
 
 
 class RunLog:
-    """A file of JSON lines, each on disk as soon as it is written; without a path, nothing."""
+    """Writes JSON lines to a file, unbuffered; without a path it writes nothing."""
 
     def __init__(self, path: Path | None) -> None:
         self._path = path
-        self._level: int | None = None
+        self._scale: int | None = None
         self._stream: FileIO | None = None
         if path is not None:
             try:
-                # Without a buffer nothing is left to write, and to fail, when it is closed.
+                # Without a buffer, closing the file writes nothing, so that it cannot fail.
                 self._stream = path.open("wb", buffering=0)
             except OSError as error:
                 raise GramstyleError(
@@ -39,28 +40,27 @@ class RunLog:
             self._stream.close()
 
     def start(self, settings: Mapping[str, Any]) -> None:
-        """Write what is about to be done."""
+        """Write the settings of the run, as `RunSettings.to_json` returns them."""
         self._write({"event": "start", **settings})
 
-    def iteration(self, losses: Losses, stage: Stage) -> None:
-        """Write the losses of one iteration, and before the first of a level what that is."""
-        if stage.of > 1 and stage.number != self._level:
-            self._level = stage.number
+    def iteration(self, losses: Losses, scale: ScalePlan, *, scales: int) -> None:
+        """Write the losses of an iteration; before the first one of a scale, write the scale."""
+        if scales > 1 and scale.number != self._scale:
+            self._scale = scale.number
             self._write(
                 {
-                    "event": "level",
-                    "level": stage.number,
-                    "width": stage.width,
-                    "height": stage.height,
-                    "iterations": stage.iterations,
-                    "alpha": stage.weights.alpha,
-                    "beta": stage.weights.beta,
+                    "event": "scale",
+                    "scale": scale.number,
+                    "width": scale.width,
+                    "height": scale.height,
+                    "iterations": scale.iterations,
+                    "weights": dict(scale.spec.weights),
                 }
             )
         self._write({"event": "iteration", **asdict(losses)})
 
     def end(self, summary: Mapping[str, Any]) -> None:
-        """Write how it ended."""
+        """Write how the run ended, as `Record.summary` says."""
         self._write({"event": "end", **summary})
 
     def _write(self, entry: Mapping[str, Any]) -> None:

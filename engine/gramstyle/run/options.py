@@ -1,4 +1,4 @@
-"""How a transfer is done: every option, its default, and what values make sense."""
+"""The options of a transfer: their defaults, and the checks of their values."""
 
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -7,14 +7,8 @@ import numpy as np
 
 from gramstyle.core.conventions import CONTENT_LAYER, CONVENTIONS, STYLE_LAYERS, Convention
 from gramstyle.core.kernels import Pooling
-from gramstyle.engines.registry import (
-    DEVICES,
-    ENGINES,
-    RUNS_ON,
-    DeviceName,
-    EngineName,
-    default_engine,
-)
+from gramstyle.engines.registry import ENGINES, default_engine
+from gramstyle.engines.spec import DEVICES, DeviceName
 from gramstyle.errors import OptionError
 from gramstyle.images import MAX_PIXELS, Source
 
@@ -26,69 +20,74 @@ STARTS = ("noise", "content", "style")
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """How a transfer is done. All defaults of the program stand here and nowhere else.
+    """The options of a transfer. All defaults of the program are defined here and nowhere else.
 
     Attributes
     ----------
     size
-        The longer edge of the result, in pixels; the shorter one follows from the content.
+        The longer edge of the result, in pixels; the shorter one follows from the content image.
     iterations
-        How many iterations of L-BFGS-B at most; of several levels, at the first.
+        The maximum number of iterations of L-BFGS-B; if there are several scales, at the first.
     scales
-        How many levels a run climbs to `size`, each √2 larger than the one before and started from
-        its image, see `gramstyle.run.scales`; None is as many as begin at 512 pixels or more.
+        The number of scales of the run, each √2 times larger than the one before (see
+        `gramstyle.run.scales`); None uses all scales of 512 pixels or more.
     convention
-        The formulas and what goes with them: "paper", the text's, with its start from noise;
-        "author", those of its authors' released code, with its weights, start and pooling; None
-        is the paper's formulas and a start from the photograph.
+        The formulas of the losses, and the defaults that belong to them. "paper": the paper's
+        formulas, and a start from noise. "author": the formulas, weights, start and pooling of its
+        authors' released code. None: the paper's formulas, and a start from the content image.
     alpha, beta
-        The weights α and β of equation 7. None for α is the convention's, which is 1 for
-        "author" and else 50 / (width · height) of the result (0.01 / (width · height) for a
-        normalised network), which looks alike at every size.
+        The weights α and β of equation 7. If α is None, it is 1 for the convention "author", else
+        50 / (width · height), or 0.01 / (width · height) for a normalised network, of the result.
+    content_layers
+        The layers where content is compared.
+    content_weights
+        One weight for each content layer; None is 1 each.
     content_layer
-        Where content is compared.
+        Short for `content_layers` with one layer; the constructor resets it to None.
     style_layers
-        Where style is compared.
+        The layers where style is compared.
     style_weights
         One w_l for each style layer; None is the convention's: 1 / (number of layers), or
         1000 / N² for "author".
+    tv
+        The weight of the total variation; 0 leaves it out.
     init
         The start: "content", "style", "noise" (white noise, from `seed`), or an image; None
         is the convention's.
     seed
-        Of the noise.
+        The seed of the noise.
     pooling
         "avg", which the paper prefers, or "max", as the network was trained; None is the
         convention's.
     tolerance
-        End early once the loss has fallen by less than this share in ten iterations; 0 never.
+        The relative tolerance: the run ends early once the loss has fallen by less than this
+        fraction of itself in ten iterations; 0 never ends it early.
     history
-        How many past steps L-BFGS-B learns from.
+        How many past steps L-BFGS-B uses.
     engine
-        What computes loss and gradient: "numpy", "winograd", "hybrid", "onnx" or "cupy", see
-        `gramstyle.engines`; None is "cupy" on a GPU, else "winograd" where Numba is installed,
-        else "numpy".
+        The engine that computes loss and gradient, by its name in `gramstyle.engines.registry`;
+        None is "cupy" on a GPU, else "winograd" if Numba is installed, else "numpy".
     device
-        Where it is computed: "cpu", or "cuda" on an NVIDIA GPU.
+        Where the engine runs: "cpu", or "cuda" on an NVIDIA GPU.
     tf32
         On a GPU, whether products may be rounded to TF32, which is faster.
     optimiser
-        "lbfgsb" is SciPy's; "lbfgsb-device" the same method written for arrays that stay where
-        the gradient is computed, and in bounded memory. None is the second one on a GPU, in tiles
-        and on a cluster, else SciPy's.
+        "lbfgsb" is SciPy's; "lbfgsb-device" is the same method in bounded memory, for arrays that
+        stay where the gradient is computed. None is "lbfgsb-device" on a GPU, in tiles and on a
+        cluster, else "lbfgsb".
     threads
-        How many processor cores to use; None takes all that this process may run on.
+        How many processor cores to use; None uses all that this process may run on.
     tile
-        The edge in pixels of the tiles in which the image is computed, exactly; None takes it
-        whole where `memory` allows, and else the largest tiles that it does.
+        The edge in pixels of the tiles in which the image is computed; the result is exact. None
+        computes the image whole if `memory` allows that, else in the largest tiles that fit.
     memory
-        How many bytes a run may take; None is three quarters of the machine's memory.
+        The memory budget of the run, in bytes; None is three quarters of the machine's memory.
     scheduler
-        The address of a Dask scheduler on whose workers the tiles are computed.
+        The address of a Dask scheduler whose workers compute the tiles.
     workers
-        How many workers to start on this machine for that instead.
+        The number of Dask workers to start on this machine instead.
     max_pixels
-        Larger images are refused before they are decoded.
+        Images with more pixels are refused before they are decoded.
     """
 
     size: int = 512
@@ -97,15 +96,18 @@ class Options:
     convention: str | None = None
     alpha: float | None = None
     beta: float = 1.0
-    content_layer: str = CONTENT_LAYER
+    content_layers: tuple[str, ...] = (CONTENT_LAYER,)
+    content_weights: tuple[float, ...] | None = None
+    content_layer: str | None = None
     style_layers: tuple[str, ...] = STYLE_LAYERS
     style_weights: tuple[float, ...] | None = None
+    tv: float = 0.0
     init: Source | None = None
     seed: int = 0
     pooling: Pooling | None = None
     tolerance: float = 0.0
     history: int = 10
-    engine: EngineName | None = None
+    engine: str | None = None
     device: DeviceName = "cpu"
     tf32: bool = False
     optimiser: OptimiserName | None = None
@@ -127,32 +129,28 @@ class Options:
                 raise OptionError(f"{name} must be at least 1, not {value}")
         if self.seed < 0:
             raise OptionError(f"seed must not be negative, as {self.seed} is")
-        for name in ("alpha", "beta", "tolerance"):
+        for name in ("alpha", "beta", "tv", "tolerance"):
             value = getattr(self, name)
             if value is not None and not (np.isfinite(value) and value >= 0):
                 raise OptionError(f"{name} must be a number from 0 upwards, not {value}")
-        if isinstance(self.style_layers, str):
-            raise OptionError(f"style_layers must be a tuple of names, not {self.style_layers!r}")
-        if not self.style_layers or len(set(self.style_layers)) != len(self.style_layers):
-            raise OptionError("style_layers must name at least one layer, and none twice")
-        weights = self.style_weights
-        if weights is not None and len(weights) != len(self.style_layers):
-            raise OptionError(
-                f"there are {len(weights)} style_weights for "
-                f"{len(self.style_layers)} style_layers; give one each"
-            )
-        if not all(np.isfinite(weight) and weight >= 0 for weight in weights or ()):
-            raise OptionError("each of style_weights must be a number from 0 upwards")
+        if self.content_layer is not None:
+            if self.content_layers not in ((CONTENT_LAYER,), (self.content_layer,)):
+                raise OptionError("give content_layers or content_layer, not both")
+            object.__setattr__(self, "content_layers", (self.content_layer,))
+            object.__setattr__(self, "content_layer", None)
+        _check_layers("content", self.content_layers, self.content_weights)
+        _check_layers("style", self.style_layers, self.style_weights)
         if self.pooling not in ("max", "avg", None):
             raise OptionError(f"pooling must be max or avg, not {self.pooling!r}")
         if self.engine is not None and self.engine not in ENGINES:
             raise OptionError(f"engine must be one of {', '.join(ENGINES)}, not {self.engine!r}")
         if self.device not in DEVICES:
             raise OptionError(f"device must be {' or '.join(DEVICES)}, not {self.device!r}")
-        if self.device not in RUNS_ON[self.runs_on]:
+        entry = ENGINES[self.runs_on]
+        if self.device not in entry.devices:
             raise OptionError(
                 f"the engine {self.runs_on} does not run on {self.device}; leave --engine out, or "
-                f"give --device {RUNS_ON[self.runs_on][0]}"
+                f"give --device {entry.devices[0]}"
             )
         if self.tf32 and self.device != "cuda":
             raise OptionError("tf32 is for GPUs; add --device cuda, or leave --tf32 out")
@@ -164,10 +162,8 @@ class Options:
             raise OptionError(
                 "a scheduler has its own workers; give scheduler or workers, not both"
             )
-        if self.on_cluster and (self.device == "cuda" or self.runs_on == "onnx"):
-            raise OptionError(
-                "a cluster computes tiles on processors; leave --device and --engine out"
-            )
+        if self.on_cluster and (self.device == "cuda" or not entry.tiles):
+            raise OptionError("a cluster computes tiles on CPUs; leave --device and --engine out")
         if self.convention not in CONVENTIONS:
             raise OptionError(f"convention must be paper or author, not {self.convention!r}")
 
@@ -187,7 +183,7 @@ class Options:
         return self.formulas.pooling if self.pooling is None else self.pooling
 
     @property
-    def runs_on(self) -> EngineName:
+    def runs_on(self) -> str:
         """The engine: the one given, or the default of this installation."""
         return default_engine(self.device) if self.engine is None else self.engine
 
@@ -201,5 +197,24 @@ class Options:
 
     @property
     def on_cluster(self) -> bool:
-        """Whether a cluster computes."""
+        """Whether a cluster computes the tiles."""
         return self.scheduler is not None or self.workers is not None
+
+
+def is_named_start(start: Source) -> bool:
+    """Return whether a start is one of `STARTS`, not an image."""
+    return isinstance(start, str) and start in STARTS
+
+
+def _check_layers(name: str, layers: tuple[str, ...], weights: tuple[float, ...] | None) -> None:
+    if isinstance(layers, str):
+        raise OptionError(f"{name}_layers must be a tuple of names, not {layers!r}")
+    if not layers or len(set(layers)) != len(layers):
+        raise OptionError(f"{name}_layers must name at least one layer, and none twice")
+    if weights is not None and len(weights) != len(layers):
+        raise OptionError(
+            f"there are {len(weights)} {name}_weights for {len(layers)} {name}_layers; give one "
+            "each"
+        )
+    if not all(np.isfinite(weight) and weight >= 0 for weight in weights or ()):
+        raise OptionError(f"each of {name}_weights must be a number from 0 upwards")

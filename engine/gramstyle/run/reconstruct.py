@@ -1,7 +1,8 @@
-"""What a layer knows of an image: figure 1 of the paper, one image at a time.
+"""Reconstruct an image from its content or its style, as in figure 1 of the paper.
 
-A reconstruction is a transfer with one of its two terms: white noise is moved until its responses
-at one layer are the photograph's (content), or its Gram matrices the painting's (style).
+A reconstruction is a transfer with one of its two losses: from white noise, it finds an image whose
+responses at one layer are those of the content image, or whose Gram matrices are those of the style
+image.
 """
 
 import os
@@ -11,8 +12,8 @@ from dataclasses import replace
 from gramstyle.core.conventions import STYLE_LAYERS
 from gramstyle.images import Source
 from gramstyle.run.options import Options
-from gramstyle.run.prepare import Prepared, prepare
-from gramstyle.run.transfer import Progress, Result, run
+from gramstyle.run.plan import plan_run
+from gramstyle.run.transfer import Progress, Result, execute
 
 
 def reconstruct_content(
@@ -28,11 +29,11 @@ def reconstruct_content(
     Parameters
     ----------
     image
-        The image, as `transfer` takes its photograph.
+        The image, of any type that `transfer` accepts.
     layer
-        Where responses are compared.
+        The layer where responses are compared.
     options
-        As for `transfer`; the start is noise unless they say otherwise, the loss L_content.
+        As for `transfer`, but by default α is 1 and the start is noise. The loss is α L_content.
     model, callback
         As for `transfer`.
 
@@ -46,7 +47,8 @@ def reconstruct_content(
     ImageError, OptionError, ModelError, RuntimeMissingError, NonFiniteError
         As `transfer` does.
     """
-    return run(prepare_content(image, layer, options, model=model), callback=callback)
+    plan = plan_run(image, None, content_options(layer, options), model=model)
+    return execute(plan, callback=callback)
 
 
 def reconstruct_style(
@@ -62,9 +64,9 @@ def reconstruct_style(
     Parameters
     ----------
     image
-        The image, as `transfer` takes its painting; the result has its shape.
+        The image, of any type that `transfer` accepts; the result has its aspect ratio.
     layers
-        Where Gram matrices are compared.
+        The layers where Gram matrices are compared.
     options, model, callback
         As for `reconstruct_content`; the loss is β L_style.
 
@@ -78,46 +80,23 @@ def reconstruct_style(
     ImageError, OptionError, ModelError, RuntimeMissingError, NonFiniteError
         As `transfer` does.
     """
-    return run(prepare_style(image, layers, options, model=model), callback=callback)
-
-
-def prepare_content(
-    image: Source,
-    layer: str,
-    options: Options | None = None,
-    *,
-    model: str | os.PathLike[str] | None = None,
-    notify: Callable[[str], None] | None = None,
-) -> Prepared:
-    """Prepare a reconstruction of content; takes and raises what `prepare` does."""
-    options = content_options(layer, options)
-    return prepare(image, None, options, model=model, notify=notify)
-
-
-def prepare_style(
-    image: Source,
-    layers: tuple[str, ...],
-    options: Options | None = None,
-    *,
-    model: str | os.PathLike[str] | None = None,
-    notify: Callable[[str], None] | None = None,
-) -> Prepared:
-    """Prepare a reconstruction of style; takes and raises what `prepare` does."""
-    options = style_options(layers, options)
-    return prepare(None, image, options, model=model, notify=notify)
+    plan = plan_run(None, image, style_options(layers, options), model=model)
+    return execute(plan, callback=callback)
 
 
 def content_options(layer: str, options: Options | None = None) -> Options:
-    """Return the options of a reconstruction of content: α = 1, from noise."""
+    """Return the options of a content reconstruction: by default α = 1 and a start from noise."""
     given = _from_noise(options)
-    return replace(given, content_layer=layer, alpha=1.0 if given.alpha is None else given.alpha)
+    alpha = 1.0 if given.alpha is None else given.alpha
+    return replace(given, content_layers=(layer,), content_weights=None, alpha=alpha)
 
 
 def style_options(layers: tuple[str, ...], options: Options | None = None) -> Options:
-    """Return the options of a reconstruction of style: from noise."""
+    """Return the options of a style reconstruction: by default a start from noise."""
     return replace(_from_noise(options), style_layers=layers)
 
 
 def _from_noise(options: Options | None) -> Options:
-    given = Options() if options is None else options
+    """Return the options with one scale, and a start from noise unless they name another."""
+    given = replace(Options() if options is None else options, scales=1)
     return replace(given, init="noise") if given.init is None else given

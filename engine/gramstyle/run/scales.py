@@ -1,9 +1,8 @@
-"""Coarse to fine: through which sizes a run climbs to its own, and for how long it stays at each.
+"""Multi-scale runs: the sizes that a run passes through, and the iterations at each.
 
-A response of conv5_1 sees 156 × 156 pixels: what is larger than that, the style cannot tell from
-anything else, and in a large image no stroke is longer. So a large image is made small first,
-where such a field is a good part of it, and then larger, level by level, each started from the
-last one's image.
+A response of conv5_1 depends on 156 × 156 pixels. The style loss does not measure larger
+structures, so in a large image no stroke is longer. Therefore a run makes a small image first, of
+which these pixels are a large part. Each further scale starts from the image of the one before.
 """
 
 import math
@@ -11,34 +10,33 @@ from typing import NamedTuple
 
 from gramstyle.errors import OptionError
 
-# From level to level: twice the pixels.
+# The factor between the edges of successive scales, which doubles the number of pixels.
 STEP = math.sqrt(2)
-# Where a climb begins that was not told how many levels to take.
+# The size of the first scale where the number of scales is not given.
 BASE = 512
-# The shorter edge of the smallest image for which the deepest layers still have positions to
-# compare: two by two of conv5_1.
+# The shorter edge of the smallest image with two by two positions of conv5_1, the deepest layer.
 SMALLEST = 32
-# A level starts near its end, yet what the last one could not show takes some iterations; on the
-# way that is all, since more of them did no better than as much time at the end.
+# The fewest iterations of a later scale, for the details that the scale before could not show. The
+# scales in between get no more: the same time gives a better result at the last scale.
 FEWEST = 10
 
 
-class Level(NamedTuple):
-    """A size on the way: the longer edge, and how many iterations at most."""
+class Scale(NamedTuple):
+    """A scale: the longer edge in pixels, and the maximum number of iterations."""
 
     edge: int
     iterations: int
 
 
 def edges(size: int, scales: int | None = None) -> tuple[int, ...]:
-    """Return the longer edges of all levels, the smallest first and `size` last.
+    """Return the longer edges of all scales in pixels, the smallest first and `size` last.
 
     Parameters
     ----------
     size
-        The longer edge in the end.
+        The longer edge of the result, in pixels.
     scales
-        How many levels; None for all of 512 pixels and more.
+        How many scales; None for all of 512 pixels and more.
     """
     found, edge = [size], size / STEP
     while round(edge) >= BASE if scales is None else len(found) < scales and round(edge) >= 1:
@@ -47,29 +45,29 @@ def edges(size: int, scales: int | None = None) -> tuple[int, ...]:
     return tuple(reversed(found))
 
 
-def levels(
+def scales_of(
     size: int, *, iterations: int, scales: int | None = None, shorter: int
-) -> tuple[Level, ...]:
-    """Return the levels of a run.
+) -> tuple[Scale, ...]:
+    """Return the scales of a run, the smallest first.
 
-    The first has all the iterations, being cheap; those on the way ten; the last fewer as its edge
-    grows, half as many at twice the first's, but at least ten.
+    The first scale is cheap and gets all iterations. The scales in between get ten. The number of
+    iterations of the last scale is inversely proportional to its edge, but at least ten.
 
     Parameters
     ----------
     size
-        The longer edge in the end.
+        The longer edge of the result, in pixels.
     iterations
-        Of the first level.
+        The iterations of the first scale.
     scales
-        How many levels; None for all of 512 pixels and more, as far as the images allow.
+        How many scales; None for all of 512 pixels and more, as far as the images allow.
     shorter
-        The shortest edge of all images at that size.
+        The shortest edge of all images at that size, in pixels.
 
     Raises
     ------
     OptionError
-        If as many levels as asked for begin with images too small for the network.
+        If so many scales make the images of the first one too small for the network.
     """
     wanted = edges(size, scales)
     fit = [edge for edge in wanted[:-1] if shorter * edge >= SMALLEST * size]
@@ -79,8 +77,8 @@ def levels(
             f"the network; choose --scales {len(fit) + 1}, or fewer"
         )
     if not fit:
-        return (Level(size, iterations),)
+        return (Scale(size, iterations),)
     first, *between = fit
     fewest = min(iterations, FEWEST)
-    last = Level(size, max(fewest, round(iterations * first / size)))
-    return (Level(first, iterations), *(Level(edge, fewest) for edge in between), last)
+    last = Scale(size, max(fewest, round(iterations * first / size)))
+    return (Scale(first, iterations), *(Scale(edge, fewest) for edge in between), last)

@@ -1,1 +1,1 @@
-"""What the operating system offers: files, memory, cores, processes."""
+"""Services of the operating system: files, memory, cores, processes."""

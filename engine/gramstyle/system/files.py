@@ -1,31 +1,40 @@
-"""Files that appear whole or not at all."""
+"""Write files atomically: a reader sees the old file or the complete new one."""
 
 import errno
 import os
+import re
 import secrets
 import stat
 from pathlib import Path
 
 from gramstyle.errors import GramstyleError
 
+# The names of temporary files, by which those of a killed process are recognised.
+TEMPORARY_NAME = re.compile(r"\.gramstyle-[0-9a-f]{16}\.part")
+
+
+def temporary_path(folder: Path) -> Path:
+    """Return a new path for a temporary file in a folder."""
+    return folder / f".gramstyle-{secrets.token_hex(8)}.part"
+
 
 def replace_file(target: Path, data: bytes) -> None:
-    """Write a file under a passing name beside its place, then rename it into place.
+    """Write a temporary file in the same folder, then rename it to the target.
 
-    Whatever happens, a reader sees the old file or the new one, and nothing is left behind. A
-    file that is replaced keeps its permissions.
+    A reader sees the old file or the new one at every moment, and a failure leaves no temporary
+    file behind. A replaced file keeps its permissions.
 
     Raises
     ------
     OSError
         If the file cannot be written (no such folder, no permission, no space left), or the
-        name is that of a folder, a pipe or a device.
+        target is a folder, a pipe or a device.
     """
     if target.exists() and not target.is_file():
-        raise OSError(errno.EINVAL, "it is there and is not a file")
-    part = target.with_name(f".gramstyle-{secrets.token_hex(8)}.part")
+        raise OSError(errno.EINVAL, "it exists and is not a file")
+    part = temporary_path(target.parent)
     try:
-        # Not by tempfile, whose files nobody else may read: here the umask decides.
+        # Not tempfile, whose files only their owner may read; here the umask decides.
         with part.open("xb") as file:
             if target.exists():
                 part.chmod(stat.S_IMODE(target.stat().st_mode))
@@ -39,7 +48,7 @@ def replace_file(target: Path, data: bytes) -> None:
 
 
 def write_atomically(path: Path, data: bytes, *, error: type[GramstyleError]) -> None:
-    """Do what `replace_file` does, and say in one line what stopped it.
+    """Call `replace_file` and report a failure in one line.
 
     Raises
     ------
@@ -52,13 +61,21 @@ def write_atomically(path: Path, data: bytes, *, error: type[GramstyleError]) ->
         raise error(f"cannot write {path}: {reason.strerror}; nothing was written") from None
 
 
+def is_same_file(a: str | os.PathLike[str], b: str | os.PathLike[str]) -> bool:
+    """Return whether two paths name the same existing file, following symbolic and hard links."""
+    try:
+        return Path(a).samefile(b)
+    except (OSError, ValueError):  # one of the two does not exist, so they differ
+        return False
+
+
 def check_folder(path: Path, *, error: type[GramstyleError]) -> None:
-    """Refuse to start on a file that could not be written in the end.
+    """Check, before the work, that the folder of an output file exists.
 
     Raises
     ------
     GramstyleError
-        Of the type given, if there is no folder for it.
+        Of the type given, if it does not.
     """
     if not path.parent.is_dir():
         raise error(f"cannot write {path}: there is no folder {path.parent}; make it first")

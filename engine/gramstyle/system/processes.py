@@ -1,4 +1,4 @@
-"""Work in processes of its own, several at a time; whatever ends the parent ends them too."""
+"""Run work in child processes, several at a time; the children end with their parent."""
 
 import multiprocessing
 import os
@@ -21,30 +21,30 @@ R = TypeVar("R")
 def each_in_a_process(
     work: Callable[[T], R], items: Sequence[T], *, at_once: int
 ) -> Generator[tuple[T, R | GramstyleError], None, None]:
-    """Yield items with what came of them, as they are finished.
+    """Process each item in a child process; yield items and results in the order they finish.
 
-    A script that calls this must be importable: its work stands under
+    A script that calls this must be importable: it calls it under
     ``if __name__ == "__main__":``.
 
     Parameters
     ----------
     work
-        What is done with an item. It, the items and the results cross between processes, so they
-        must be what pickle knows.
+        The function to call with an item. The function, the items and the results must be
+        picklable.
     items
-        Begun in this order.
+        The items, started in this order.
     at_once
-        How many processes are at work at a time; each does one item.
+        The number of processes that run at the same time; each processes one item.
 
     Yields
     ------
     tuple
-        The item, and what `work` returned; or the GramstyleError that it raised, or one that says
-        that its process died.
+        The item, and what `work` returned; or the GramstyleError that it raised, or one that
+        reports that its process died.
     """
     waiting = list(reversed(items))
     working: dict[Connection, tuple[T, SpawnProcess]] = {}
-    with _ended(working):
+    with _terminating(working):
         while waiting or working:
             while waiting and len(working) < at_once:
                 item = waiting.pop()
@@ -60,23 +60,23 @@ def _start(work: Callable[[T], R], item: T) -> tuple[Connection, SpawnProcess]:
     context = multiprocessing.get_context("spawn")
     reader, writer = context.Pipe(duplex=False)
     process = context.Process(target=_work, args=(writer, work, item), daemon=True)
-    with _deaf():
+    with _interrupts_blocked():
         process.start()
-    writer.close()  # the child has the other end: when it dies, the reader sees the end of file
+    writer.close()  # the child has its own copy: when it dies, the reader sees the end of file
     return reader, process
 
 
 @contextmanager
-def _deaf() -> Iterator[None]:
-    """Hold Ctrl-C back; a process that is started meanwhile never hears it.
+def _interrupts_blocked() -> Iterator[None]:
+    """Block SIGINT, in this process for the duration of the block and in children started in it.
 
-    Ctrl-C reaches the whole group, and a child that is still importing would answer with a
-    traceback. The parent decides, and ends its children.
+    Ctrl-C reaches the whole process group, and a child that is still importing would print a
+    traceback. The parent handles the signal and terminates its children.
     """
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return
-    resource_tracker.ensure_running()  # when it is started, it lifts the mask
+    resource_tracker.ensure_running()  # starting the tracker later would unblock the signal
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
@@ -85,10 +85,10 @@ def _deaf() -> Iterator[None]:
 
 
 def _work(answer: Connection, work: Callable[[T], R], item: T) -> None:
-    """Do one item in a process of its own; send back what came of it."""
-    # Where signals cannot be held back from the start, from here on.
+    """Process one item in a child process and send the result, or the error, to the parent."""
+    # Where signals cannot be blocked before the start, ignore them from here on.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    warnings.simplefilter("ignore", RuntimeWarning)  # what overflows is an error, and sent back
+    warnings.simplefilter("ignore", RuntimeWarning)  # an overflow raises an error of its own
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
         answer.send(work(item))
@@ -99,7 +99,7 @@ def _work(answer: Connection, work: Callable[[T], R], item: T) -> None:
 
 
 def _end_with_parent() -> None:
-    """End this process when its parent is gone, killed or not."""
+    """End this process when its parent ends, even if the parent is killed."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()
@@ -107,7 +107,7 @@ def _end_with_parent() -> None:
 
 
 def _answer(pipe: Connection, process: SpawnProcess) -> R | GramstyleError:
-    """Take a process's answer."""
+    """Receive a child's result or error; report a child that died."""
     try:
         answer: R | GramstyleError = pipe.recv()
     except EOFError:
@@ -123,8 +123,8 @@ def _answer(pipe: Connection, process: SpawnProcess) -> R | GramstyleError:
 
 
 @contextmanager
-def _ended(working: dict[Connection, tuple[T, SpawnProcess]]) -> Iterator[None]:
-    """End whatever is still at work when this is left."""
+def _terminating(working: dict[Connection, tuple[T, SpawnProcess]]) -> Iterator[None]:
+    """Terminate the processes that still run at the end of the block."""
     try:
         yield
     finally:

@@ -1,24 +1,17 @@
-"""An image of any size in tiles, exactly: loss and gradient are those of the whole image.
+"""Tiles for images of any size: loss and gradient are exactly those of the whole image.
 
-Equations 1 and 3 are sums over positions. Tiles share the positions of every layer out among
-themselves, so their sums add up to the image's; what follows, equations 4 to 7, is the same for
-all of them; and the gradient of the sum is the sum of the tiles' gradients.
+The terms of the loss add up over positions. Each position of every layer belongs to one tile, so
+the tiles' sums add up to the image's. The values of the terms follow from these sums, for all tiles
+alike, and the gradient of the loss is the sum of the tiles' gradients.
 
-- `areas` is the geometry: which positions a tile owns, and how much of its surroundings it needs;
-- `objective` is the two passes over the tiles, behind the same call as `Objective`;
-- `shelf` keeps between the passes what need not be computed twice, in memory or on disk;
-- `budget` chooses tiles for the memory that there is.
+- `areas`: which positions belong to a tile, and how much of its surroundings it needs;
+- `objective`: the two passes over the tiles, with the interface of `Objective`;
+- `spill`: stores between the passes the results that need not be computed twice;
+- `budget`: chooses the tiles for a memory budget.
 """
 
 from gramstyle.tiling.areas import Tile, Tiling
-from gramstyle.tiling.objective import TiledObjective, tiled_content_targets, tiled_style_targets
-from gramstyle.tiling.spill import Shelf
+from gramstyle.tiling.objective import TiledObjective
+from gramstyle.tiling.spill import SpillStore
 
-__all__ = [
-    "Shelf",
-    "Tile",
-    "TiledObjective",
-    "Tiling",
-    "tiled_content_targets",
-    "tiled_style_targets",
-]
+__all__ = ["SpillStore", "Tile", "TiledObjective", "Tiling"]

@@ -1,4 +1,4 @@
-"""Which positions a tile owns at each layer, and the window of pixels that decides them."""
+"""The positions that a tile owns at each layer, and the window of pixels that they depend on."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -6,6 +6,8 @@ from itertools import pairwise
 
 from gramstyle.core.kernels import Area
 from gramstyle.core.network import Convolution, Network, Pool
+from gramstyle.core.objective import Size, sizes_of
+from gramstyle.core.term import PIXELS
 from gramstyle.errors import OptionError
 
 
@@ -18,11 +20,12 @@ class Tile:
     index
         Its place in the order of the tiles, row by row.
     core
-        The pixels that belong to it and to no other tile.
+        The rows and columns of pixels that belong to it and to no other tile.
     window
-        The core and all around it that responses at its positions depend on.
+        The core, and the pixels around it that the responses at its positions depend on.
     owned
-        By layer, the rows and columns within the window's responses that belong to it.
+        The rows and columns that belong to it: by layer, within the responses to the window, and
+        for `PIXELS`, within the window.
     """
 
     index: int
@@ -33,25 +36,24 @@ class Tile:
 
 @dataclass(frozen=True)
 class Tiling:
-    """An image's tiles for one network.
+    """The tiles of an image for one network.
 
-    A network of 3×3 convolutions and 2×2 poolings sees from each position of its deepest layer a
-    square of pixels: each convolution reaches one position further, which is as many pixels as the
-    poolings below it have made of one. Within a window that is that much larger than its core the
-    responses at the core's positions are those of the whole image, as are their derivatives by
-    the pixels; zeros stand around a window only where it ends with the image.
+    In a network of 3×3 convolutions and 2×2 poolings, each position depends on a square of pixels.
+    Each convolution extends this square on every side by its layer's stride. A window extends that
+    far beyond its core. Therefore the responses at the core's positions, and their derivatives by
+    the pixels, are those of the whole image: padding affects them only at the image's edges.
 
-    Cores and windows begin on multiples of the deepest layer's stride, so that the poolings' 2×2
-    windows are the whole image's.
+    Cores and windows begin on multiples of the deepest layer's stride, so that their 2×2 poolings
+    are those of the whole image.
 
     Attributes
     ----------
     network
-        Up to the deepest layer that a loss term looks at.
+        The network, up to the deepest layer that a loss term uses.
     height, width
-        Of the image, in pixels.
+        The size of the image, in pixels.
     edge
-        How long the edges of a core are at most, in pixels.
+        The maximum edge of a core, in pixels.
 
     Raises
     ------
@@ -67,31 +69,31 @@ class Tiling:
     edge: int
 
     def __post_init__(self) -> None:
-        """Check that there is a position for every tile."""
+        """Check the size of the image and the edge; raises ImageError or OptionError."""
         self.network.shapes(self.height, self.width)
         if self.edge < self.stride:
             raise OptionError(
                 f"tiles of {self.edge} pixels are too small for layer "
-                f"{self.network.names[-1]}, which makes one position of {self.stride}; "
+                f"{self.network.names[-1]}, whose stride is {self.stride} pixels; "
                 f"choose at least {self.stride}"
             )
 
     @property
     def stride(self) -> int:
-        """How many pixels along an edge the deepest layer makes one position of."""
+        """The stride of the deepest layer: how many pixels apart its positions are."""
         return max(self._strides().values())
 
     @property
     def halo(self) -> int:
-        """How far a window reaches beyond its core: the network's reach, on whole strides."""
+        """How many pixels a window extends beyond its core: the reach, in whole strides."""
         return -(-reach(self.network) // self.stride) * self.stride
 
     def __len__(self) -> int:
-        """How many tiles there are."""
+        """Return the number of tiles."""
         return (len(self._edges(self.height)) - 1) * (len(self._edges(self.width)) - 1)
 
     def __iter__(self) -> Iterator[Tile]:
-        """Go through the tiles row by row."""
+        """Iterate over the tiles row by row."""
         index = 0
         for rows in self._cores(self.height):
             for columns in self._cores(self.width):
@@ -103,13 +105,12 @@ class Tiling:
         down, across = divmod(index, len(self._edges(self.width)) - 1)
         return self._tile(index, (self._cores(self.height)[down], self._cores(self.width)[across]))
 
-    def positions(self) -> dict[str, int]:
-        """Return M of the whole image by layer."""
-        shapes = self.network.shapes(self.height, self.width)
-        return {name: h * v for name, (_, h, v) in shapes.items()}
+    def sizes(self) -> dict[str, Size]:
+        """Return N and M of the whole image, by layer and for the pixels."""
+        return sizes_of(self.network, self.height, self.width)
 
     def largest_window(self) -> tuple[int, int]:
-        """Return the height and the width that no window exceeds."""
+        """Return the maximum height and the maximum width of the windows, in pixels."""
         height, width = (
             max(_length(self._window(core, length)) for core in self._cores(length))
             for length in (self.height, self.width)
@@ -117,7 +118,7 @@ class Tiling:
         return height, width
 
     def window_pixels(self) -> int:
-        """Return how many pixels all windows have together."""
+        """Return the total number of pixels of all windows."""
         down, across = (
             sum(_length(self._window(core, length)) for core in self._cores(length))
             for length in (self.height, self.width)
@@ -126,7 +127,7 @@ class Tiling:
 
     def _tile(self, index: int, core: Area) -> Tile:
         window = (self._window(core[0], self.height), self._window(core[1], self.width))
-        owned: dict[str, Area] = {}
+        owned: dict[str, Area] = {PIXELS: (_moved(core[0], window[0]), _moved(core[1], window[1]))}
         for name, (_, h, v) in self.network.shapes(self.height, self.width).items():
             stride = self._strides()[name]
             owned[name] = (
@@ -158,12 +159,17 @@ class Tiling:
         return strides
 
 
+def _moved(core: slice, window: slice) -> slice:
+    """Return a core's rows or columns, counted from the start of its window."""
+    return slice(core.start - window.start, core.stop - window.start)
+
+
 def _length(span: slice) -> int:
     return int(span.stop) - int(span.start)
 
 
 def reach(network: Network) -> int:
-    """Return how far, in pixels, a position of the deepest layer sees beyond its own square."""
+    """Return how many pixels beyond its own square a position of the deepest layer depends on."""
     total, stride = 0, 1
     for layer in network.layers:
         if isinstance(layer, Convolution):
@@ -174,9 +180,9 @@ def reach(network: Network) -> int:
 
 
 def _owned(core: slice, window: slice, stride: int, length: int, positions: int) -> slice:
-    """Return along one edge which positions of a window belong to its core.
+    """Return which positions of a window belong to its core, along one edge.
 
-    The last core takes what is left, which may be less than a stride, and then no position.
+    The last core takes the positions that are left. A core shorter than a stride may have none.
     """
     first = window.start // stride
     last = positions if core.stop == length else core.stop // stride

@@ -1,172 +1,166 @@
-"""How an image is fitted into the memory that there is: whole, or in tiles of what size."""
+"""Fit an image into the memory budget: whole, or in tiles of a suitable size."""
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 
 from gramstyle.core.network import Network
-from gramstyle.engines.registry import EngineName
+from gramstyle.engines.registry import ENGINES
 from gramstyle.errors import OptionError
 from gramstyle.optimise.lbfgsb import pairs_within
 from gramstyle.tiling.areas import Tiling
 
-# Measured (docs/large.md): what a process takes before it has seen an image, weights included,
+# Measured (docs/large.md): the bytes of a process with the weights, before it reads an image.
 FIXED = 600_000_000
-# what an engine takes for each pixel that it works on at once,
-PER_PIXEL: Mapping[EngineName, int] = MappingProxyType(
-    {"winograd": 950, "numpy": 1900, "hybrid": 2900, "onnx": 3400, "cupy": 1900}
-)
-# what SciPy's optimiser and its copies take beside a whole image,
+# Bytes per pixel, in addition to the engine's. SciPy's optimiser and its copies of a whole image:
 SCIPY = 900
-# and what ours does beside tiles: six vectors of a run (x, the direction, a trial and up to three
-# gradients), in float32, and the image's transparency.
+# The optimiser over array namespaces: six vectors (x, the direction, a trial and up to three
+# gradients) in float32, and the image's transparency.
 VECTORS = 6 * 3 * 4 + 4
 # A step and a difference of gradients in float32.
 PAIR = 2 * 3 * 4
-# Of less history than this L-BFGS-B makes little.
-FEWEST_PAIRS = 3
-# What pass 1 leaves for pass 2, and the content's targets: see `Recall`.
-ASIDE, TARGETS = 440, 32
+# The results of pass 1 that are stored for pass 2, and the content term's targets: see `Recall`.
+STORED, TARGETS = 440, 32
 # The first x, in float32.
 START = 3 * 4
-# What a scheduler in this process keeps: the photograph's windows, and those of x until pass 2.
+# A scheduler in this process: the windows of the content image, and those of x until pass 2.
 SCHEDULED = 2 * 16
 
-# Tiles smaller than this spend most of their time on their surroundings.
+# With a shorter history L-BFGS-B makes little progress.
+FEWEST_PAIRS = 3
+# In smaller tiles, most of the time would go into the pixels around the cores.
 SMALLEST = 256
-# Larger ones gain nothing (docs/large.md).
+# Larger tiles gain nothing (docs/large.md).
 LARGEST = 2048
 
 
 @dataclass(frozen=True)
-class Fit:
-    """How a run is laid out in memory.
+class Layout:
+    """The layout of a run in memory.
 
     Attributes
     ----------
     edge
-        Of the tiles, in pixels; None where the image is computed whole.
+        The edge of the tiles, in pixels; None computes the image whole.
     history
-        How many pairs L-BFGS-B remembers.
-    pairs_in_memory
-        Whether they are; else they are in a file.
-    shelf
-        How many bytes of what pass 1 leaves for pass 2 are kept in memory; the rest is in a file.
+        How many pairs L-BFGS-B's history has.
+    history_in_memory
+        Whether the history is in memory; otherwise it is in a file.
+    spill_memory
+        How many bytes of the results of pass 1 stay in memory for pass 2; the rest is in a file.
     """
 
     edge: int | None
     history: int
-    pairs_in_memory: bool
-    shelf: int
+    history_in_memory: bool
+    spill_memory: int
 
 
-def fit(
+def choose_layout(
     network: Network,
     height: int,
     width: int,
     *,
-    engine: EngineName,
+    engine: str,
     memory: int,
     history: int,
     disk: int,
     edge: int | None = None,
     scheduler: bool = False,
-) -> Fit:
-    """Choose tiles, and what goes to disk, for an image and a budget.
+) -> Layout:
+    """Choose tiles, and what goes to disk, for an image and a memory budget.
 
     Parameters
     ----------
     network
         Up to the deepest layer in use.
     height, width
-        Of the image, in pixels.
+        The size of the image, in pixels.
     engine
-        What computes.
+        The engine's name.
     memory
-        How many bytes a run may take.
+        The memory budget of the run, in bytes.
     history
-        How many pairs L-BFGS-B is to remember.
+        How many pairs L-BFGS-B's history should have.
     disk
-        How many bytes there are for files.
+        How many bytes are free for spill files.
     edge
-        The edge of the tiles where it is not to be chosen.
+        The edge of the tiles in pixels, if it is given.
     scheduler
         Whether a cluster's scheduler is in this process.
 
     Returns
     -------
-    Fit
-        Whole where the memory allows that, else the largest tiles that fit beside the optimiser's
-        vectors. Then the history, in memory where there is room for all of it, else in a file: it
-        is read three times an iteration, which costs less than a shorter one. Only where the disk
-        does not hold it either there are fewer pairs. What memory is left is the shelf's.
+    Layout
+        Whole if the budget allows that, else the largest tiles that fit beside the optimiser's
+        vectors. The history is in memory if all of it fits, else in a file: reading that three
+        times per iteration costs less than a shorter history. The history is shortened only if
+        the disk cannot hold it either. The memory that is left stores the results of pass 1.
 
     Raises
     ------
     OptionError
-        If even the smallest tiles do not fit, naming the budget that would do; if the tiles asked
-        for do not, or are too small for the network; if there is room for hardly any history; or
-        if the engine takes images whole only.
+        If the given or the smallest tiles do not fit (the message names a sufficient budget), or
+        are too small for the network; if the history does not fit; if the engine has no tiles.
     """
-    pixels = height * width
+    pixels, per_pixel = height * width, ENGINES[engine].bytes_per_pixel
     if edge is None and whole(engine, pixels) <= memory:
-        return Fit(None, history, pairs_in_memory=True, shelf=0)
-    if engine == "onnx":
+        return Layout(None, history, history_in_memory=True, spill_memory=0)
+    if not ENGINES[engine].tiles:
         raise OptionError(
-            f"the engine onnx computes images whole, which takes {_gb(whole(engine, pixels))} "
-            f"at {width}×{height} pixels; choose another --engine, or a smaller --size"
+            f"the engine {engine} cannot compute tiles, and the whole image takes "
+            f"{_gb(whole(engine, pixels))} at {width}×{height} pixels; choose another --engine, or "
+            "a smaller --size"
         )
     beside = FIXED + (VECTORS + SCHEDULED * scheduler) * pixels
-    room = memory - beside
     if edge is None:
-        edge = _largest_edge(network, height, width, room // PER_PIXEL[engine])
+        edge = _largest_edge(network, height, width, (memory - beside) // per_pixel)
     smallest = SMALLEST if edge is None else edge
-    needed = beside + PER_PIXEL[engine] * _window(network, height, width, smallest)
+    needed = beside + per_pixel * _window(network, height, width, smallest)
     if edge is None or needed > memory:
         raise OptionError(
-            f"{_gb(memory)} of memory are too little for {width}×{height} pixels in tiles of "
-            f"{smallest}; the smallest --memory that will do is {_gb(needed)}"
+            f"a memory budget of {_gb(memory)} is too small for {width}×{height} pixels in tiles "
+            f"of {smallest}; the smallest --memory that works is {_gb(needed)}"
         )
     left = memory - needed
     pairs, in_memory = _pairs(3 * pixels, history, left, disk - (TARGETS + START) * pixels)
     if pairs < min(history, FEWEST_PAIRS):
         raise OptionError(
-            f"there is room for {pairs} steps of L-BFGS-B's history at {width}×{height} pixels and "
-            f"{FEWEST_PAIRS} are the least; make {_gb(FEWEST_PAIRS * PAIR * pixels)} free for "
-            "passing files, or name another folder for them by TMPDIR"
+            f"there is room for {pairs} pairs of L-BFGS-B's history at {width}×{height} pixels, "
+            f"and it needs at least {FEWEST_PAIRS}; make {_gb(FEWEST_PAIRS * PAIR * pixels)} free "
+            "for temporary files, or name another folder for them by TMPDIR"
         )
-    return Fit(edge, pairs, in_memory, left - PAIR * pixels * pairs if in_memory else left)
+    return Layout(edge, pairs, in_memory, left - PAIR * pixels * pairs if in_memory else left)
 
 
 def _pairs(n: int, wanted: int, memory: int, disk: int) -> tuple[int, bool]:
-    """Return how many pairs of n entries to remember, and whether in memory."""
+    """Return how many pairs of vectors with n entries fit, and whether they fit in memory."""
     resident, filed = (pairs_within(n, there, wanted=wanted) for there in (memory, disk))
     return (resident, True) if resident >= filed else (filed, False)
 
 
-def whole(engine: EngineName, pixels: int) -> int:
-    """Return about how many bytes a run on a whole image takes."""
-    return FIXED + (PER_PIXEL[engine] + SCIPY) * pixels
+def whole(engine: str, pixels: int) -> int:
+    """Return approximately how many bytes a run on a whole image takes."""
+    return FIXED + (ENGINES[engine].bytes_per_pixel + SCIPY) * pixels
 
 
-def on_disk(fitted: Fit, tiling: Tiling, *, recalls: bool) -> int:
-    """Return how many bytes a run in tiles puts into files.
+def on_disk(layout: Layout, tiling: Tiling, *, recalls: bool) -> int:
+    """Return how many bytes a run in tiles writes to files.
 
     Parameters
     ----------
-    fitted, tiling
+    layout, tiling
         How the run is laid out, and its tiles.
     recalls
-        Whether what pass 1 leaves is kept.
+        Whether the results of pass 1 are stored.
     """
     pixels, windows = tiling.height * tiling.width, tiling.window_pixels()
-    aside = max(0, ASIDE * windows * recalls + (TARGETS + START) * pixels - fitted.shelf)
-    return aside + (0 if fitted.pairs_in_memory else PAIR * pixels * fitted.history)
+    stored = STORED * windows * recalls + (TARGETS + START) * pixels
+    spilled = max(0, stored - layout.spill_memory)
+    return spilled + (0 if layout.history_in_memory else PAIR * pixels * layout.history)
 
 
 def _largest_edge(network: Network, height: int, width: int, pixels: int) -> int | None:
-    """Return the largest edge for which no window has more pixels than that."""
+    """Return the largest edge whose windows have at most so many pixels; None if there is none."""
     stride = Tiling(network, height, width, max(height, width)).stride
     for edge in range(LARGEST, SMALLEST - 1, -stride):
         if _window(network, height, width, edge) <= pixels:

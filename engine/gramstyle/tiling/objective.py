@@ -1,63 +1,59 @@
-"""Equation 7 over the tiles of an image: two passes, and what they share."""
+"""The objective over the tiles of an image: two passes, and what they share."""
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import TypeVar
+from dataclasses import dataclass, replace
 
 from gramstyle.core.arrays import Array, namespace
-from gramstyle.core.kernels import Kernels
 from gramstyle.core.network import Responses
 from gramstyle.core.objective import (
     Evaluation,
     Forward,
     Objective,
     Recall,
-    StyleTarget,
+    Sizes,
     Sums,
-    part_of,
     where_not_finite,
 )
 from gramstyle.core.preprocessing import Preprocessing
+from gramstyle.core.term import Reference, Term
+from gramstyle.engines.registry import Engine
 from gramstyle.errors import NonFiniteError
 from gramstyle.tiling.areas import Tile, Tiling
-from gramstyle.tiling.spill import Shelf
+from gramstyle.tiling.ordered import OrderedArray
+from gramstyle.tiling.spill import SpillStore
 
-T = TypeVar("T")
-
-# The photograph's responses P (N, h, v) at a tile's owned positions of the content layer.
-Targets = Callable[[Tile], Array]
+# A tile's targets with one entry per position, by the term's index in the list of terms.
+TileTargets = Mapping[int, OrderedArray]
 
 
 @dataclass(frozen=True, kw_only=True)
 class TiledObjective:
-    """`Objective` for an image of any size: the same call, the same result to rounding.
+    """`Objective` for an image of any size: the same interface, the same result up to rounding.
 
-    Pass 1 adds up the sums of all tiles (equations 1 and 3); pass 2 carries the derivatives that
-    follow from the whole image's sums down from each tile's positions, and adds what arrives at
-    the pixels.
+    Pass 1 adds up the sums of all tiles. Pass 2 computes the derivatives at each tile's positions
+    from the whole image's sums, runs the backward pass, and adds the result to the gradient.
 
     Attributes
     ----------
     objective
-        What is evaluated. Of its content target only the layer and N are read.
+        The objective to evaluate. Its targets with one entry per position are not used.
     tiling
         The tiles, for the same network.
     targets
-        What the content is compared with, tile by tile; None without content.
+        Returns a tile's targets with one entry per position.
     recall
-        How the engine takes up again what its forward pass has left behind. None: pass 2 runs
-        forward again.
-    shelf
-        Where that is kept between the passes; unused without `recall`.
+        Restores an engine's forward pass; None runs the forward pass again in pass 2.
+    spill
+        Stores the results of pass 1 for pass 2; unused without `recall`.
     """
 
     objective: Objective
     tiling: Tiling
-    targets: Targets | None
+    targets: Callable[[Tile], TileTargets]
     recall: Recall | None = None
-    shelf: Shelf | None = None
+    spill: SpillStore | None = None
 
     def loss_and_gradient(self, x: Array) -> Evaluation:
         """Evaluate equation 7 and its derivative at the pixels x (3, H, W), RGB, 0..255.
@@ -65,76 +61,84 @@ class TiledObjective:
         Raises
         ------
         NonFiniteError
-            If a loss is NaN or infinite, naming the first layer whose responses are.
+            If the loss is NaN or infinite; names the first layer whose responses are.
         OptionError
             If the disk is full.
         """
-        tiles, M = list(self.tiling), self.tiling.positions()
+        tiles, sizes = list(self.tiling), self.tiling.sizes()
         responses: Responses = {}
 
         def tile_sums(tile: Tile) -> Sums:
             nonlocal responses
-            responses, P = self._forward(tile, x), self._target(tile)
-            # What is written to the shelf meanwhile is only read here.
-            putting = self._put_aside(tile, beside) if tile is not tiles[-1] else None
-            sums = sums_of(self.objective, tile, responses, P)
-            if putting is not None:
-                putting.result()
+            responses = self._forward(tile, x)
+            # Another thread writes the responses to the spill file; this one only reads them.
+            storing = self._store(tile, beside) if tile is not tiles[-1] else None
+            sums = sums_of(self._objective(tile), tile, x[:, *tile.window], responses)
+            if storing is not None:
+                storing.result()
             return sums
 
-        with ThreadPoolExecutor(1, thread_name_prefix="gramstyle-shelf") as beside:
+        with ThreadPoolExecutor(1, thread_name_prefix="gramstyle-spill") as beside:
             sums = tree_sum(map(tile_sums, tiles))  # pass 1
-            terms = self.objective.terms(sums, M)
-            if not math.isfinite(terms.loss):
+            values = self.objective.values(sums, sizes)
+            if not math.isfinite(values.loss):
                 raise NonFiniteError(where_not_finite({}))
 
             gradient: Array | None = None
-            for tile in reversed(tiles):  # pass 2: what the last tile has left is still there
+            for tile in reversed(tiles):  # pass 2: the engine still has the last tile
                 if tile is not tiles[-1]:
-                    responses = self._again(tile, x, beside)
-                dx = gradient_of(self.objective, tile, responses, self._target(tile), sums, M)
+                    responses = self._restored(tile, x, beside)
+                window = x[:, *tile.window]
+                dx = gradient_of(self._objective(tile), tile, window, responses, sums, sizes)
                 if gradient is None:
                     gradient = namespace(x).zeros(x.shape, dtype=dx.dtype)
                 gradient[:, *tile.window] += dx
         assert gradient is not None  # noqa: S101 - there is a tile
-        return Evaluation.of(terms, gradient)
+        return Evaluation.of(values, gradient)
+
+    def _objective(self, tile: Tile) -> Objective:
+        return for_tile(self.objective, self.targets(tile))
 
     def _forward(self, tile: Tile, x: Array) -> Responses:
-        return forward_of(self.objective)(self._input(tile, x))
+        return self.objective.responses(x[:, *tile.window])
 
-    def _again(self, tile: Tile, x: Array, beside: Executor) -> Responses:
-        """Return the responses of pass 1 once more."""
-        if self.recall is None or self.shelf is None:
+    def _restored(self, tile: Tile, x: Array, beside: Executor) -> Responses:
+        """Return the responses of pass 1 again, restored or recomputed."""
+        if self.recall is None or self.spill is None:
             return self._forward(tile, x)
-        taking = beside.submit(self.shelf.take, tile.index, self.recall.left(*_shape(tile)))
-        responses = self.recall.again(self._input(tile, x))
-        taking.result()
+        v = self.objective.preprocessing.forward(x[:, *tile.window])
+        reading = beside.submit(self.spill.take, tile.index, self.recall.left(*v.shape[1:]))
+        responses = self.recall.again(v)
+        reading.result()
         return responses
 
-    def _put_aside(self, tile: Tile, beside: Executor) -> Future[None] | None:
-        """Begin to put aside what pass 1 has left of a tile."""
-        if self.recall is None or self.shelf is None:
+    def _store(self, tile: Tile, beside: Executor) -> Future[None] | None:
+        """Start to store a tile's results of pass 1; return None without `recall`."""
+        if self.recall is None or self.spill is None:
             return None
-        return beside.submit(self.shelf.put, tile.index, self.recall.left(*_shape(tile)))
-
-    def _input(self, tile: Tile, x: Array) -> Array:
-        return self.objective.preprocessing.forward(x[:, *tile.window])
-
-    def _target(self, tile: Tile) -> Array | None:
-        return None if self.targets is None else self.targets(tile)
+        rows, columns = tile.window
+        left = self.recall.left(rows.stop - rows.start, columns.stop - columns.start)
+        return beside.submit(self.spill.put, tile.index, left)
 
 
-def sums_of(objective: Objective, tile: Tile, responses: Responses, P: Array | None) -> Sums:
-    """Return what a tile adds to the image's sums.
+def for_tile(objective: Objective, targets: TileTargets) -> Objective:
+    """Return a copy of an objective with a tile's own targets."""
+    terms = list(objective.terms)
+    for index, target in targets.items():
+        terms[index] = terms[index].compared_with(target.restored(), 0)
+    return replace(objective, terms=tuple(terms))
+
+
+def sums_of(objective: Objective, tile: Tile, window: Array, responses: Responses) -> Sums:
+    """Return a tile's part of the image's sums.
 
     Raises
     ------
     NonFiniteError
-        If that is NaN or infinite, naming the first layer whose responses are.
+        If a sum is NaN or infinite; names the first layer whose responses are.
     """
-    sums = objective.sums(responses, P, tile.owned)
-    grams_finite = all(bool(namespace(G).isfinite(G).all()) for G in sums.gram.values())
-    if not (math.isfinite(sums.content) and grams_finite):
+    sums = objective.sums(window, responses, tile.owned)
+    if not sums.finite:
         raise NonFiniteError(where_not_finite(responses))
     return sums
 
@@ -142,18 +146,17 @@ def sums_of(objective: Objective, tile: Tile, responses: Responses, P: Array | N
 def gradient_of(
     objective: Objective,
     tile: Tile,
+    window: Array,
     responses: Responses,
-    P: Array | None,
     sums: Sums,
-    M: dict[str, int],
+    sizes: Sizes,
 ) -> Array:
-    """Return what a tile adds to the gradient: by the pixels of its window (3, h, v)."""
-    add_seed = objective.seeds(responses, P, sums, M, tile.owned)
-    return objective.preprocessing.backward(objective.carry_down(responses, add_seed))
+    """Return a tile's part of the gradient (3, h, v): the derivative by its window's pixels."""
+    return objective.gradient(window, responses, sums, sizes, tile.owned)
 
 
 def tree_sum(parts: Iterable[Sums]) -> Sums:
-    """Add parts in pairs, then the pairs in pairs: an order that depends on their number alone."""
+    """Return the sum of parts, added pairwise in an order that depends on their number alone."""
     waiting: list[tuple[int, Sums]] = []  # (how many parts are in it, their sum), descending
     for part in parts:
         count, total = 1, part
@@ -167,61 +170,80 @@ def tree_sum(parts: Iterable[Sums]) -> Sums:
     return total
 
 
-def tiled_style_targets(
-    forward: Forward,
-    kernels: Kernels,
+def tile_targets(
+    engine: Engine, terms: Iterable[Term], reference: Reference, tile: Tile, responses: Responses
+) -> tuple[TileTargets, Sums]:
+    """Return a tile's targets with one entry per position, and its part of the summed targets.
+
+    Parameters
+    ----------
+    terms
+        All terms of the objective; those of another reference image are skipped.
+    tile, responses
+        The tile of the reference image, and the responses to its window.
+    """
+    own: dict[int, OrderedArray] = {}
+    parts = []
+    for index, term in enumerate(terms):
+        if term.reference == reference:
+            target = term.target(responses[term.layer], engine.kernels, tile.owned[term.layer])
+            if term.per_position:
+                own[index] = OrderedArray.of(target)
+            else:
+                parts.append(target)
+    return own, Sums(tuple(parts))
+
+
+def with_summed_targets(
+    terms: Iterable[Term], reference: Reference, total: Sums, sizes: Sizes
+) -> tuple[Term, ...]:
+    """Return the terms with the targets that are sums over the positions of a reference image."""
+    parts = iter(total.parts)
+    return tuple(
+        term.compared_with(next(parts), sizes[term.layer].M)
+        if term.reference == reference and not term.per_position
+        else term
+        for term in terms
+    )
+
+
+def add_tiled_targets(
+    engine: Engine,
     preprocessing: Preprocessing,
-    names: tuple[str, ...],
-    a: Array,
+    terms: tuple[Term, ...],
+    reference: Reference,
+    pixels: Array,
     tiling: Tiling,
-) -> dict[str, StyleTarget]:
-    """Return the Gram matrices of an artwork a (3, H, W) at the named layers, tile by tile."""
-    M = tiling.positions()
+    spill: SpillStore,
+) -> tuple[Term, ...]:
+    """Compute the targets from a reference image, tile by tile.
 
-    def tile_grams(tile: Tile) -> Sums:
-        responses = forward(preprocessing.forward(a[:, *tile.window]))
-        return Sums(0.0, {name: kernels.gram(responses[name], tile.owned[name]) for name in names})
+    Parameters
+    ----------
+    pixels, tiling
+        The image's pixels (3, H, W), RGB, 0..255, and its tiles.
+    spill
+        Receives the targets with one entry per position; `stored_targets` reads them.
 
-    sums = tree_sum(map(tile_grams, tiling))
-    return {name: StyleTarget(A=sums.gram[name], M=M[name]) for name in names}
+    Returns
+    -------
+    tuple of Term
+        The terms with the summed targets.
+    """
+    forward: Forward = engine.forward
 
+    def parts() -> Iterator[Sums]:
+        for tile in tiling:
+            responses = forward(preprocessing.forward(pixels[:, *tile.window]))
+            own, part = tile_targets(engine, terms, reference, tile, responses)
+            for index, target in own.items():
+                spill.put_ordered((index, tile.index), target)
+            yield part
 
-def tiled_content_targets(
-    forward: Forward,
-    preprocessing: Preprocessing,
-    layer: str,
-    p: Array,
-    tiling: Tiling,
-    shelf: Shelf,
-) -> Targets:
-    """Put the responses of a photograph p (3, H, W) at one layer on a shelf, tile by tile."""
-    # Each as it lies in memory, since engines differ in that: its axes, shape and type there.
-    lies: dict[int, tuple[tuple[int, ...], tuple[int, ...], str]] = {}
-    for tile in tiling:
-        responses = forward(preprocessing.forward(p[:, *tile.window]))
-        P = part_of(responses[layer], tile.owned, layer)
-        axes = tuple(sorted(range(3), key=lambda axis: -P.strides[axis]))
-        lying = P.transpose(axes).copy()
-        lies[tile.index] = (axes, lying.shape, lying.dtype.str)
-        shelf.put(("P", tile.index), [lying])
-
-    def target(tile: Tile) -> Array:
-        axes, shape, dtype = lies[tile.index]
-        lying = namespace(p).empty(shape, dtype=dtype)
-        shelf.take(("P", tile.index), [lying])
-        P: Array = lying.transpose([axes.index(axis) for axis in range(3)])
-        return P
-
-    return target
+    return with_summed_targets(terms, reference, tree_sum(parts()), tiling.sizes())
 
 
-def forward_of(objective: Objective) -> Forward:
-    """Return what computes an objective's responses."""
-    if objective.forward is not None:
-        return objective.forward
-    return objective.network.until(objective.layers).forward
-
-
-def _shape(tile: Tile) -> tuple[int, int]:
-    rows, columns = tile.window
-    return rows.stop - rows.start, columns.stop - columns.start
+def stored_targets(terms: tuple[Term, ...], spill: SpillStore) -> Callable[[Tile], TileTargets]:
+    """Return a function that reads a tile's targets from the spill store."""
+    own = [index for index, term in enumerate(terms) if term.per_position]
+    return lambda tile: {index: spill.take_ordered((index, tile.index)) for index in own}

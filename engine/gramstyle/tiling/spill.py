@@ -1,4 +1,4 @@
-"""Arrays put aside between two passes: in memory as long as there is room, else in a file."""
+"""Arrays that are stored between two passes: in memory while there is room, then in a file."""
 
 import errno
 import os
@@ -7,26 +7,27 @@ import tempfile
 import weakref
 from collections.abc import Hashable, Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 
 from gramstyle.core.arrays import Array
 from gramstyle.errors import OptionError
+from gramstyle.tiling.ordered import OrderedArray
 
 
-class Shelf:
-    """Keeps arrays under a key; what is put there again replaces what was.
+class SpillStore:
+    """Stores arrays under keys; arrays that are put under a key again replace the first ones.
 
-    The file has no name in any folder once it is open, where the system allows that, so that
-    nothing is left of it however the process ends.
+    If the system allows it, the spill file has no name in any folder, so that it disappears
+    however the process ends.
 
     Parameters
     ----------
     memory
-        How many bytes may be kept in memory.
+        How many bytes may stay in memory.
     folder
-        Where the file goes; see `scratch_folder`.
+        The folder of the spill file; `scratch_folder` by default.
     """
 
     def __init__(self, *, memory: int, folder: Path | None = None) -> None:
@@ -36,9 +37,10 @@ class Shelf:
         self._in_file: dict[Hashable, int] = {}
         self._file: BinaryIO | None = None
         self._end = 0
+        self._ordered: dict[Hashable, tuple[tuple[int, ...], tuple[int, ...], np.dtype[Any]]] = {}
 
     def put(self, key: Hashable, arrays: Sequence[Array]) -> None:
-        """Keep the contents of contiguous arrays, of the same shapes each time.
+        """Store copies of contiguous arrays; those of one key must always have the same shapes.
 
         Raises
         ------
@@ -56,7 +58,7 @@ class Shelf:
             self._write(key, size, arrays)
 
     def take(self, key: Hashable, arrays: Sequence[Array]) -> None:
-        """Write what is kept under a key into contiguous arrays."""
+        """Read what is stored under a key into contiguous arrays; raises OptionError."""
         if key in self._in_memory:
             for there, array in zip(self._in_memory[key], arrays, strict=True):
                 array[...] = there
@@ -68,11 +70,25 @@ class Shelf:
             while bytes_:
                 read = self._file.readinto(bytes_)  # type: ignore[attr-defined]
                 if not read:
-                    raise OptionError(f"what was put aside in {self._folder} is not there any more")
+                    raise OptionError(
+                        f"the spill file in {self._folder} has been truncated; start the run again"
+                    )
                 bytes_ = bytes_[read:]
 
+    def put_ordered(self, key: Hashable, array: OrderedArray) -> None:
+        """Store an array together with the order of its axes; raises as `put` does."""
+        self._ordered[key] = (array.axes, array.data.shape, array.data.dtype)
+        self.put(key, [array.data])
+
+    def take_ordered(self, key: Hashable) -> OrderedArray:
+        """Return an array that `put_ordered` has stored."""
+        axes, shape, dtype = self._ordered[key]
+        data = np.empty(shape, dtype)
+        self.take(key, [data])
+        return OrderedArray(axes, data)
+
     def close(self) -> None:
-        """Give memory and disk back."""
+        """Release memory and disk."""
         self._in_memory.clear()
         self._in_file.clear()
         if self._file is not None:
@@ -84,7 +100,7 @@ class Shelf:
         self._folder = folder
         try:
             if self._file is None:
-                # Unbuffered: the arrays are large, and their own buffers.
+                # Unbuffered, since the arrays are large.
                 self._file = tempfile.TemporaryFile(  # noqa: SIM115 - `close` does
                     dir=folder, prefix="gramstyle-", buffering=0
                 )
@@ -100,13 +116,13 @@ class Shelf:
         except OSError as error:
             why = "the disk is full" if error.errno == errno.ENOSPC else error.strerror
             raise OptionError(
-                f"cannot put {size / 1e9:.1f} GB aside in {folder} ({why}); make room there, or "
-                "name another folder by TMPDIR"
+                f"cannot write {size / 1e9:.1f} GB to a spill file in {folder} ({why}); make room "
+                "there, or name another folder by TMPDIR"
             ) from None
 
 
 def scratch_folder() -> Path:
-    """Return where large passing files go: TMPDIR, else a folder that is on disk.
+    """Return the folder for large temporary files: TMPDIR, else a folder that is on disk.
 
     `/tmp` is in memory on many systems, `/var/tmp` never is.
     """
@@ -116,7 +132,7 @@ def scratch_folder() -> Path:
 
 
 def free_space(folder: Path) -> int:
-    """Return how many bytes fit into a folder."""
+    """Return how many bytes are free in a folder."""
     return shutil.disk_usage(folder).free
 
 

@@ -1,7 +1,6 @@
-"""The paper's figures: images made cell by cell, each kept, and laid out on one sheet."""
+"""The paper's figures: batches of images, and a sheet that shows them all."""
 
-from gramstyle.analysis.figures.cells import Cell, Made
 from gramstyle.analysis.figures.drawing import draw
-from gramstyle.analysis.figures.layouts import Figure, reconstructions, styles, tradeoff
+from gramstyle.analysis.figures.layouts import Figure, cell, reconstructions, styles, tradeoff
 
-__all__ = ["Cell", "Figure", "Made", "draw", "reconstructions", "styles", "tradeoff"]
+__all__ = ["Figure", "cell", "draw", "reconstructions", "styles", "tradeoff"]

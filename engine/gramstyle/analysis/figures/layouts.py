@@ -1,4 +1,4 @@
-"""Figures 1, 2 and 3 of the paper: which cells they have, and how these are laid out."""
+"""Figures 1, 2 and 3 of the paper: their cells, and the layout of their sheets."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -7,23 +7,23 @@ from pathlib import Path
 
 import PIL.Image
 
-from gramstyle.analysis.figures.cells import Cell
 from gramstyle.analysis.figures.sheet import Row, compose, with_inset
+from gramstyle.batch import Job
 from gramstyle.core.conventions import STYLE_LAYERS
 from gramstyle.errors import OptionError
 from gramstyle.images import fitted_size, read_image, resize, to_pil
 from gramstyle.run.options import Options
 from gramstyle.run.reconstruct import content_options, style_options
 
-# Where figure 1 reconstructs content, a to e.
+# The layers from which figure 1 reconstructs content, a to e.
 CONTENT_LAYERS = STYLE_LAYERS
 
-# The columns of figure 3, α/β, as the paper prints them. They hold on the plain weights.
+# The columns of figure 3, α/β, as the paper prints them, for the plain weights.
 RATIOS = (1e-5, 1e-4, 1e-3, 1e-2)
-# The same columns for a network whose filters have a mean activation of 1.
+# The same columns for a normalised network, whose filters have a mean activation of 1.
 RATIOS_NORMALISED = (1e-8, 1e-7, 1e-6, 1e-5)
 
-# Paintings are lettered as in figure 2, where A is the photograph.
+# The letters of the style images in figure 2, where A is the content image.
 _LETTERS = "BCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 Images = Mapping[str, PIL.Image.Image]
@@ -31,10 +31,23 @@ Images = Mapping[str, PIL.Image.Image]
 
 @dataclass(frozen=True)
 class Figure:
-    """The cells of a figure, and the sheet that they make: ``compose(images by cell name)``."""
+    """The cells of a figure, and a layout: ``compose(images by cell name)`` returns the sheet."""
 
-    cells: tuple[Cell, ...]
+    cells: tuple[Job, ...]
     compose: Callable[[Images], PIL.Image.Image]
+
+
+def cell(name: str, content: Path | None, style: Path | None, options: Options) -> Job:
+    """Return the job of a cell; `draw` puts its output into the folder of the cells."""
+    return Job(
+        label=name,
+        name=name,
+        content=content,
+        style=style,
+        output=Path(f"{name}.png"),
+        options=replace(options, scales=1),
+        owner="figure",
+    )
 
 
 def growing(layers: Sequence[str] = STYLE_LAYERS) -> list[tuple[str, ...]]:
@@ -43,21 +56,21 @@ def growing(layers: Sequence[str] = STYLE_LAYERS) -> list[tuple[str, ...]]:
 
 
 def reconstructions(content: Path, style: Path, options: Options) -> Figure:
-    """Figure 1: the painting from the growing sets of Gram matrices, the photograph from layers.
+    """Return figure 1: style from growing sets of layers, content from single layers.
 
     Parameters
     ----------
     content, style
-        The photograph and the painting.
+        The content image and the style image.
     options
-        Of every cell, but for its layers and its start, which is noise.
+        The options of every cell, except its layers and its start, which is noise.
     """
     by_style = [
-        Cell(f"style-{layers[-1]}", None, style, style_options(layers, options))
+        cell(f"style-{layers[-1]}", None, style, style_options(layers, options))
         for layers in growing()
     ]
     by_content = [
-        Cell(f"content-{layer}", content, None, content_options(layer, options))
+        cell(f"content-{layer}", content, None, content_options(layer, options))
         for layer in CONTENT_LAYERS
     ]
 
@@ -81,29 +94,29 @@ def reconstructions(content: Path, style: Path, options: Options) -> Figure:
 
 
 def tradeoff(content: Path, style: Path, ratios: Sequence[float], options: Options) -> Figure:
-    """Figure 3: rows of growing sets of style layers, columns of α/β.
+    """Return figure 3: rows of growing sets of style layers, columns of α/β.
 
     Parameters
     ----------
     content, style
-        The photograph and the painting.
+        The content image and the style image.
     ratios
         α/β of each column.
     options
-        Of every cell, but for α and the style layers.
+        The options of every cell, except α and the style layers.
 
     Raises
     ------
     OptionError
-        If there is no ratio, one is not above 0, or one is there twice.
+        If there is no ratio, if one is not above 0, or if one occurs twice.
     """
     if not ratios or len(set(ratios)) != len(ratios):
-        raise OptionError("--ratios must be at least one number, and none twice")
+        raise OptionError("--ratios must name at least one number, and none twice")
     if not all(math.isfinite(ratio) and ratio > 0 for ratio in ratios):
         raise OptionError("each of --ratios must be a number above 0")
     rows = [
         [
-            Cell(
+            cell(
                 f"{layers[-1]}-{float(ratio)!r}",
                 content,
                 style,
@@ -131,32 +144,32 @@ def tradeoff(content: Path, style: Path, ratios: Sequence[float], options: Optio
     return Figure(tuple(cell for row in rows for cell in row), sheet)
 
 
-def styles(content: Path, paintings: Sequence[Path], options: Options) -> Figure:
-    """Figure 2: one photograph in several styles, each painting in its image's corner.
+def styles(content: Path, style_images: Sequence[Path], options: Options) -> Figure:
+    """Return figure 2: a content image in several styles, each style image in a corner.
 
     Parameters
     ----------
-    content, paintings
-        The photograph, and 1 to 25 paintings.
+    content, style_images
+        The content image, and 1 to 25 style images.
     options
-        Of every cell.
+        The options of every cell.
 
     Raises
     ------
     OptionError
-        If there are too many paintings, or none.
+        If there are too many style images, or none.
     """
-    if not 1 <= len(paintings) <= len(_LETTERS):
-        raise OptionError(f"give 1 to {len(_LETTERS)} paintings, not {len(paintings)}")
+    if not 1 <= len(style_images) <= len(_LETTERS):
+        raise OptionError(f"give 1 to {len(_LETTERS)} style images, not {len(style_images)}")
     cells = [
-        Cell(f"style-{letter}", content, painting, options)
-        for letter, painting in zip(_LETTERS, paintings, strict=False)
+        cell(f"style-{letter}", content, style, options)
+        for letter, style in zip(_LETTERS, style_images, strict=False)
     ]
 
     def sheet(images: Images) -> PIL.Image.Image:
         shown = [_fitted(content, options)]
-        for cell, painting in zip(cells, paintings, strict=True):
-            shown.append(with_inset(images[cell.name], _fitted(painting, options)))
+        for cell, style in zip(cells, style_images, strict=True):
+            shown.append(with_inset(images[cell.name], _fitted(style, options)))
         letters = ["A", *_LETTERS[: len(cells)]]
         across = math.ceil(math.sqrt(len(shown)))
         return compose(
@@ -170,17 +183,17 @@ def styles(content: Path, paintings: Sequence[Path], options: Options) -> Figure
 
 
 def number(ratio: float) -> str:
-    """Return a ratio as a label: a power of ten as 10^n, others in short."""
+    """Return a ratio as a label: 10^n for a power of ten, else a short number."""
     exponent = round(math.log10(ratio))
     return f"10^{exponent}" if math.isclose(ratio, 10.0**exponent, rel_tol=1e-9) else f"{ratio:.3g}"
 
 
 def _set_label(layers: Sequence[str]) -> str:
-    """Return the label of a growing set: what it has more than the one before."""
+    """Return the label of a growing set: the layer that the set before does not have."""
     return layers[0] if len(layers) == 1 else f"+ {layers[-1]}"
 
 
 def _fitted(path: Path, options: Options) -> PIL.Image.Image:
-    """Return an image as a run of these options sees it."""
+    """Return an image at the size that a run with these options gives it."""
     image = read_image(path, max_pixels=options.max_pixels)
     return to_pil(resize(image, *fitted_size(image.width, image.height, options.size)))

@@ -1,4 +1,4 @@
-"""Images on a white sheet: rows of equal height, headings above, labels at the left."""
+"""Lay images out on a white sheet: rows of equal height, headings above, labels on the left."""
 
 import re
 from collections.abc import Sequence
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import PIL.Image
 from PIL import ImageDraw, ImageFont
 
-# In parts of a cell's height.
+# As fractions of the height of a cell.
 _TEXT, _GAP = 0.085, 0.03
 _SMALLEST_TEXT = 11.0
 
@@ -17,7 +17,7 @@ _POWER = re.compile(r"\^(-?\d+)")
 
 @dataclass(frozen=True)
 class Row:
-    """One row of a sheet: a label at its left, and images with a heading above each."""
+    """One row of a sheet: a label on the left, and images with a heading above each."""
 
     label: str
     images: Sequence[PIL.Image.Image]
@@ -25,21 +25,21 @@ class Row:
 
 
 def compose(rows: Sequence[Row], *, title: str = "") -> PIL.Image.Image:
-    """Lay rows of images out under each other.
+    """Return a sheet of rows of images.
 
     Parameters
     ----------
     rows
-        Every image is scaled to the height of the largest first image of a row; columns are
-        as wide as their widest image. In texts, ``10^-5`` has a raised exponent. A row whose
-        headings are all empty takes no space for them, and so does a sheet without labels.
+        Every image is scaled to the height of the highest first image of a row; a column is as
+        wide as its widest image. In texts, ``10^-5`` has a raised exponent. Headings take no
+        space in a row where all are empty, and labels none if all rows lack them.
     title
-        A line over everything.
+        A line above everything.
 
     Returns
     -------
     PIL.Image.Image
-        Mode RGB, white behind.
+        Mode RGB, with a white background.
     """
     height = max(row.images[0].height for row in rows)
     scaled = [[_at_height(image, height) for image in row.images] for row in rows]
@@ -74,7 +74,7 @@ def compose(rows: Sequence[Row], *, title: str = "") -> PIL.Image.Image:
 
 
 def with_inset(image: PIL.Image.Image, inset: PIL.Image.Image) -> PIL.Image.Image:
-    """Return an image with a small one in its lower left corner, as figure 2 shows a painting."""
+    """Return an image with a small one in its lower left corner, as in figure 2."""
     result = _on_white(image)
     small = _at_height(inset, max(1, round(image.height * 0.3)))
     if small.width > image.width // 2:
@@ -96,7 +96,7 @@ def _at_height(image: PIL.Image.Image, height: int) -> PIL.Image.Image:
 
 
 def _on_white(image: PIL.Image.Image) -> PIL.Image.Image:
-    """Return an image in RGB, what is transparent in it as it looks on the sheet."""
+    """Return an image in RGB, with white behind its transparent parts."""
     if not image.has_transparency_data:
         return image.convert("RGB")
     image = image.convert("RGBA")
@@ -105,7 +105,7 @@ def _on_white(image: PIL.Image.Image) -> PIL.Image.Image:
 
 
 class _Text:
-    """A line of text with raised exponents, measured before it is drawn."""
+    """A line of text with raised exponents, whose width is known before it is drawn."""
 
     def __init__(self, text: str, size: float) -> None:
         parts = _POWER.split(text)  # plain, exponent, plain, …
@@ -117,7 +117,7 @@ class _Text:
         self.width = sum(font.getlength(part) for part, font, _ in self._runs)
 
     def draw(self, draw: ImageDraw.ImageDraw, at: tuple[float, float]) -> None:
-        """Draw it with its upper left corner there."""
+        """Draw the text with its upper left corner at a point."""
         x, y = at
         for part, font, is_raised in self._runs:
             draw.text((x, y - self._rise if is_raised else y), part, fill="black", font=font)

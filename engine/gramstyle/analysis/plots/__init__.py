@@ -1,4 +1,4 @@
-"""Images of numbers, as the bytes of a file; the only package that draws, with matplotlib."""
+"""Plots of losses and of backward passes, as the bytes of an image file; drawn with matplotlib."""
 
 from gramstyle.analysis.plots.canvas import FORMATS, load_matplotlib
 from gramstyle.analysis.plots.curves import loss_curves

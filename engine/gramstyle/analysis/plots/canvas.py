@@ -1,4 +1,4 @@
-"""Figures in memory, the same bytes every time. The only `import matplotlib`, on first use."""
+"""Reproducible figures in memory. Only this module imports matplotlib, on first use."""
 
 import io
 import warnings
@@ -8,22 +8,22 @@ from typing import Any
 
 from gramstyle.errors import GramstyleError
 
-# What a figure may be written as, and how each format is kept from telling the time.
+# The file formats of a figure, each with the metadata that omits version and date.
 FORMATS: Mapping[str, Mapping[str, None]] = MappingProxyType(
     {".png": {"Software": None}, ".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
 )
-# Without a salt of its own an SVG names its parts by chance.
+# Without a fixed salt, the identifiers in an SVG are random.
 SETTINGS = {"svg.hashsalt": "gramstyle", "font.size": 9, "axes.titlesize": 10, "savefig.dpi": 120}
 LONGEST_LABEL = 48
 
 
 def load_matplotlib() -> ModuleType:
-    """Import matplotlib with what is used of it.
+    """Import matplotlib and the submodules that gramstyle uses.
 
     Raises
     ------
     GramstyleError
-        If it is not installed, or cannot be loaded.
+        If it is not installed or cannot be imported.
     """
     try:
         import matplotlib
@@ -31,8 +31,7 @@ def load_matplotlib() -> ModuleType:
         import matplotlib.figure
     except ImportError as error:
         raise GramstyleError(
-            f"images of numbers need matplotlib ({error}); install it with: "
-            'pip install "gramstyle[plots]"'
+            f'plots need matplotlib ({error}); install it with: pip install "gramstyle[plots]"'
         ) from None
     module: ModuleType = matplotlib
     return module
@@ -41,15 +40,15 @@ def load_matplotlib() -> ModuleType:
 def drawn(
     fill: Callable[[Any], None], *, width: float, height: float, suffix: str = ".png"
 ) -> bytes:
-    """Return the bytes of a figure of that many inches, once `fill(figure)` has drawn it.
+    """Return the bytes of a figure that `fill(figure)` draws; width and height are in inches.
 
-    The user's own settings of matplotlib are left out: a setting could ask for another program.
+    The user's matplotlib settings are ignored, since a setting could start another program.
     """
     matplotlib = load_matplotlib()
     with matplotlib.rc_context(), warnings.catch_warnings():
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(SETTINGS)
-        # A file's name may be written in letters that the font lacks; boxes do.
+        # A file name may contain characters that the font lacks; they are drawn as boxes.
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
         figure = matplotlib.figure.Figure(figsize=(width, height), layout="constrained")
         fill(figure)
@@ -59,11 +58,11 @@ def drawn(
 
 
 def label(text: str) -> str:
-    """Return a text for a figure: printable, short, and no formula whatever signs it holds."""
+    """Return a text as a label: printable, short, and never interpreted as a formula."""
     printable = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
     if len(printable) > LONGEST_LABEL:
-        half = LONGEST_LABEL // 2  # what tells names apart may stand at either end
+        half = LONGEST_LABEL // 2  # names may differ at either end
         printable = f"{printable[:half]}…{printable[-half:]}"
-    # Between two dollar signs is a formula, and a label that begins with _ is not shown.
+    # Matplotlib treats text between dollar signs as a formula and hides a label starting with _.
     escaped = printable.replace("$", r"\$")
     return f" {escaped}" if escaped.startswith("_") else escaped

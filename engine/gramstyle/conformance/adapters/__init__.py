@@ -1,4 +1,4 @@
-"""Adapters by name: gramstyle's own engines, and frameworks, each imported in one module alone."""
+"""Adapters by name: gramstyle's own engines, and frameworks, each imported by one module."""
 
 import importlib
 import sys
@@ -10,7 +10,7 @@ from types import MappingProxyType
 from gramstyle.conformance.comparing import TOLERANCES, Adapter
 from gramstyle.errors import OptionError
 
-# What each adapter's module imports, and how that is installed; None where gramstyle has it.
+# What each adapter imports, and how to install it; None where it comes with gramstyle.
 NAMES: Mapping[str, tuple[str, str] | None] = MappingProxyType(
     {
         "numpy_plain": None,
@@ -30,20 +30,20 @@ FLOAT32_ONLY = ("numpy_strips", "numpy_winograd", "onnxruntime", "onnx_graph")
 
 
 def load(name: str, *, device: str = "cpu") -> Adapter:
-    """Return an adapter by its name, or anybody's function as "module:function".
+    """Return an adapter by its name, or a user's function by "module:function".
 
     Parameters
     ----------
     name
-        One of `NAMES`; or "module:function", with modules of the working directory too.
+        One of `NAMES`; or "module:function", where the module may be in the working directory.
     device
-        "cpu" or "cuda". A function of one's own chooses its device itself.
+        "cpu" or "cuda". A user's function chooses its device itself.
 
     Raises
     ------
     OptionError
-        If there is no such adapter, what it needs is not installed, it does not compute on such
-        a device, or the module cannot be imported or has no such function.
+        If there is no such adapter, if a package that it needs is not installed, if it cannot use
+        the device, or if the module cannot be imported or has no such function.
     """
     if device not in DEVICES:
         raise OptionError(f"the device must be {' or '.join(DEVICES)}, not {device!r}")
@@ -70,12 +70,12 @@ def load(name: str, *, device: str = "cpu") -> Adapter:
 
 
 def dtypes_of(name: str) -> tuple[str, ...]:
-    """Return the float types that an adapter computes in, the usual one first."""
+    """Return the float types in which an adapter can compute, the default first."""
     return ("float32",) if name in FLOAT32_ONLY else tuple(TOLERANCES)
 
 
 def version_of(name: str) -> str:
-    """Return the version of what an adapter computes with; "" for a function of one's own."""
+    """Return the version of the package of an adapter; "" for a user's function."""
     package = "numpy" if name.startswith("numpy_") else name
     try:
         return version(package) if name in NAMES else ""
@@ -84,7 +84,7 @@ def version_of(name: str) -> str:
 
 
 def cpu_only(name: str, device: str) -> None:
-    """Refuse any other device.
+    """Raise an error unless the device is the CPU.
 
     Raises
     ------
@@ -96,13 +96,13 @@ def cpu_only(name: str, device: str) -> None:
 
 
 def _function(module_name: str, function_name: str) -> Adapter:
-    """Import somebody's function; the program's own folder is not where their module is."""
+    """Return a function of a module that may be in the working directory."""
     here = str(Path.cwd())
     if here not in sys.path:
         sys.path.insert(0, here)
     try:
         module = importlib.import_module(module_name)
-    # A module from outside may fail in any way while it is imported.
+    # The import of a foreign module may raise anything.
     except Exception as error:
         raise OptionError(
             f"the module {module_name!r} cannot be imported: {type(error).__name__}: {error}"

@@ -1,4 +1,4 @@
-"""The objective as a user of HIPS autograd writes it. The only `import autograd`."""
+"""The objective as users of HIPS autograd write it. The only module that imports autograd."""
 
 from typing import Any
 
@@ -20,9 +20,9 @@ def adapter(device: str) -> Adapter:
 
 
 def value_and_grad(image: Array, case: Case) -> tuple[Any, Any, dict[str, Any]]:
-    """Evaluate the case."""
+    """Return loss, gradient and dF of a case."""
     said = state(case, image.dtype)
-    # dF is the derivative by zeros that are added to the responses.
+    # dF is the derivative with respect to zeros that are added to the responses.
     shapes = case.network.shapes(*image.shape[1:])
     zeros = {name: anp.zeros(shape, image.dtype) for name, shape in shapes.items()}
 
@@ -53,11 +53,15 @@ def _loss(x: Any, zeros: dict[str, Any], said: Statement) -> Any:
         F = anp.reshape(responses[name].astype(said.wide), (len(term.target), -1))
         G = anp.dot(F, F.T) / F.shape[1]
         loss = loss + term.factor * anp.sum((G - term.target) ** 2)
+    if said.tv:
+        wide = x.astype(said.wide)
+        for d in (wide[:, 1:] - wide[:, :-1], wide[:, :, 1:] - wide[:, :, :-1]):
+            loss = loss + said.tv * anp.sum(d**2)
     return loss
 
 
 def _convolution(X: Any, W: Array, b: Array) -> Any:
-    """Nine shifted matrix products; autograd's own convolution takes hours at VGG-19's sizes."""
+    """Convolve by nine shifted matrix products: autograd's own convolution would take hours."""
     _, H, V = X.shape
     padded = anp.pad(X, ((0, 0), (1, 1), (1, 1)), "constant")
     taps = [(i, j) for i in range(3) for j in range(3)]

@@ -1,4 +1,4 @@
-"""The readable engine on a GPU: the same layers and losses on arrays of CuPy."""
+"""The readable engine on a GPU: `layers` and `losses` on CuPy arrays."""
 
 import cupy
 
@@ -17,7 +17,7 @@ def adapter(device: str) -> Adapter:
 
 
 def value_and_grad(image: Array, case: Case) -> tuple[float, Array, dict[str, Array]]:
-    """Evaluate the case."""
+    """Return loss, gradient and dF of a case."""
     found = plainly(image, case, cupy.asarray)
     dF = {name: cupy.asnumpy(array) for name, array in found.dF.items()}
     return found.loss, cupy.asnumpy(found.gradient), dF

@@ -1,4 +1,4 @@
-"""The objective as a user of JAX writes it. The only `import jax`."""
+"""The objective as users of JAX write it. The only module that imports jax."""
 
 from functools import partial
 from typing import Any
@@ -19,7 +19,7 @@ WINDOW = (1, 2, 2)
 
 
 def adapter(device: str) -> Adapter:
-    """Return the adapter for a device; raises OptionError if there is none of the kind."""
+    """Return the adapter for a device; raises OptionError if there is no such device."""
     try:
         place = jax.devices(device)[0]
     except RuntimeError:
@@ -27,12 +27,12 @@ def adapter(device: str) -> Adapter:
 
     def value_and_grad(image: Array, case: Case) -> tuple[Any, Any, dict[str, Any]]:
         said = state(case, image.dtype)
-        # Without this, JAX computes in float32 whatever it is given.
+        # Without this, JAX converts everything to float32.
         with jax.enable_x64(True), jax.default_device(place):
-            # dF is the derivative by zeros that are added to the responses.
+            # dF is the derivative with respect to zeros that are added to the responses.
             shapes = case.network.shapes(*image.shape[1:])
             zeros = {name: jnp.zeros(shape, image.dtype) for name, shape in shapes.items()}
-            # Weights that were constants of the compiled function would be folded for minutes.
+            # As constants of the compiled function, weights would be folded for minutes.
             weights = {
                 layer.name: (layer.W, layer.b)
                 for layer in said.layers
@@ -73,4 +73,7 @@ def _loss(
         F = responses[name].astype(said.wide).reshape(len(responses[name]), -1)
         G = F @ F.T / F.shape[1]
         loss += term.factor * jnp.sum((G - term.target) ** 2)
+    if said.tv:
+        for axis in (1, 2):
+            loss += said.tv * jnp.sum(jnp.diff(x.astype(said.wide), axis=axis) ** 2)
     return loss

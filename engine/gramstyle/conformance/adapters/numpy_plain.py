@@ -1,4 +1,4 @@
-"""The engine as it stands to be read: `layers` and `losses`, in any float type."""
+"""The readable engine, `layers` and `losses`, in any float type."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -12,7 +12,7 @@ from gramstyle.conformance.comparing import Adapter
 from gramstyle.core.arrays import Array
 from gramstyle.core.kernels import Area, PlainKernels
 from gramstyle.core.network import Convolution, Network
-from gramstyle.core.objective import StyleTarget
+from gramstyle.core.terms import with_target_arrays
 
 
 def adapter(device: str) -> Adapter:
@@ -22,22 +22,22 @@ def adapter(device: str) -> Adapter:
 
 
 def value_and_grad(image: Array, case: Case) -> tuple[Any, Any, dict[str, Any]]:
-    """Evaluate the case."""
+    """Return loss, gradient and dF of a case."""
     found = plainly(image, case, np.asarray)
     return found.loss, found.gradient, dict(found.dF)
 
 
 def plainly(image: Array, case: Case, place: Callable[[Array], Array]) -> Answer:
-    """Evaluate a case with the readable layers.
+    """Return the answer to a case by the readable layers.
 
     Parameters
     ----------
     image
-        In the float type of the passes.
+        The image, in the float type in which to compute.
     case
-        Whose objective.
+        The case to evaluate.
     place
-        Puts an array where it is computed with; the answer's arrays are there too.
+        Moves an array to the device, on which the arrays of the answer stay.
     """
     objective, dtype = case.objective, image.dtype
     wide = np.result_type(dtype, np.float32)
@@ -49,15 +49,10 @@ def plainly(image: Array, case: Case, place: Callable[[Array], Array]) -> Answer
             for layer in case.network.astype(dtype).layers
         )
     )
-    content = objective.content
     placed = replace(
         objective,
         network=network,
-        content=content and replace(content, P=place(content.P.astype(wide))),
-        style={
-            name: StyleTarget(place(target.A.astype(wide)), target.M)
-            for name, target in objective.style.items()
-        },
+        terms=with_target_arrays(objective.terms, lambda array: place(array.astype(wide))),
         forward=None,
         kernels=_WideTerms(),
     )
@@ -65,7 +60,7 @@ def plainly(image: Array, case: Case, place: Callable[[Array], Array]) -> Answer
 
 
 class _WideTerms(PlainKernels):
-    """In float16 compute the loss terms in float32: Gram matrices, squares and weights overflow."""
+    """Plain kernels that compute loss terms in float32 or wider: in float16 they overflow."""
 
     def gram(self, F: Array, owned: Area | None = None) -> Array:
         """Equation 3."""

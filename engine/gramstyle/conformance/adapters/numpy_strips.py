@@ -1,4 +1,4 @@
-"""The fast backward pass, `StripKernels`, behind the readable forward pass, in float32."""
+"""The readable forward pass and the fast backward pass of `StripKernels`, in float32."""
 
 from dataclasses import replace
 from typing import Any
@@ -10,6 +10,7 @@ from gramstyle.conformance.cases import Answer, Case, answer
 from gramstyle.conformance.comparing import Adapter
 from gramstyle.core.arrays import Array
 from gramstyle.core.objective import Forward
+from gramstyle.core.terms import with_target_arrays
 from gramstyle.engines.strips import StripKernels
 from gramstyle.errors import OptionError
 
@@ -23,13 +24,13 @@ def adapter(device: str) -> Adapter:
 
 
 def value_and_grad(image: Array, case: Case) -> tuple[Any, Any, dict[str, Any]]:
-    """Evaluate the case."""
+    """Return loss, gradient and dF of a case."""
     found = in_strips(image, case, None)
     return found.loss, found.gradient, dict(found.dF)
 
 
 def in_strips(image: Array, case: Case, forward: Forward | None) -> Answer:
-    """Evaluate a case with the fast backward pass behind a forward pass of its network.
+    """Return the answer to a case by a given forward pass and the fast backward pass.
 
     Raises
     ------
@@ -38,11 +39,12 @@ def in_strips(image: Array, case: Case, forward: Forward | None) -> Answer:
     """
     if image.dtype != np.float32:
         raise OptionError(f"strips compute in float32, not {image.dtype}")
-    content = case.objective.content
     objective = replace(
         case.objective,
         network=case.network.astype(np.float32),
-        content=content and replace(content, P=content.P.astype(np.float32)),
+        terms=with_target_arrays(
+            case.objective.terms, lambda P: P.astype(np.float32), per_position=True
+        ),
         forward=forward,
         kernels=StripKernels(THREADS),
     )

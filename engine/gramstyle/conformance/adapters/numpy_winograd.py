@@ -1,4 +1,4 @@
-"""Winograd's convolutions forward and backward, `WinogradPasses`, in float32."""
+"""The Winograd forward and backward passes of `WinogradPasses`, in float32."""
 
 from dataclasses import replace
 from typing import Any
@@ -23,9 +23,9 @@ def adapter(device: str) -> Adapter:
 
 
 def value_and_grad(image: Array, case: Case) -> tuple[Any, Any, dict[str, Any]]:
-    """Evaluate the case; of dF, what the pass holds as a whole: at the layers with a loss term."""
+    """Return loss and gradient of a case, and dF of the layers with a loss term."""
     if image.dtype != np.float32:
-        raise OptionError(f"Winograd's convolutions are for float32, not {image.dtype}")
+        raise OptionError(f"the Winograd passes compute in float32, not {image.dtype}")
     kernels = ChannelsLastKernels(THREADS)
     layers = case.objective.layers
     passes = WinogradPasses(case.network.astype(np.float32), layers, workers=kernels.workers)

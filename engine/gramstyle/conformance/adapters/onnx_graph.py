@@ -1,4 +1,4 @@
-"""The objective as one ONNX graph, gradient and all, in ONNX Runtime, in float32."""
+"""The objective and its gradient as one ONNX graph in ONNX Runtime, in float32."""
 
 from typing import Any
 
@@ -22,7 +22,7 @@ def adapter(device: str) -> Adapter:
 
 
 def value_and_grad(image: Array, case: Case) -> tuple[Any, Any, dict[str, Any]]:
-    """Evaluate the case; a graph keeps its dF to itself.
+    """Return loss and gradient of a case; the graph does not output dF.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""The engine `numpy` as it is used: ONNX Runtime forward, `StripKernels` backward, in float32."""
+"""The engine `numpy`: ONNX Runtime forward and `StripKernels` backward, in float32."""
 
 import tempfile
 from pathlib import Path
@@ -22,13 +22,13 @@ def adapter(device: str) -> Adapter:
 
 
 def value_and_grad(image: Array, case: Case) -> tuple[Any, Any, dict[str, Any]]:
-    """Evaluate the case."""
+    """Return loss, gradient and dF of a case."""
     found = in_strips(image, case, session(case))
     return found.loss, found.gradient, dict(found.dF)
 
 
 def session(case: Case) -> Session:
-    """Return ONNX Runtime on the case's network, through a model file as the engine writes it."""
+    """Return a session on the network of a case, through a model file like the engine's."""
     network = case.network
     convolutions = [
         layer for layer in network.astype("f4").layers if isinstance(layer, Convolution)

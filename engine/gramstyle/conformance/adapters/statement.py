@@ -1,4 +1,4 @@
-"""A case's objective as numbers in one float type: what there is to write down in a framework."""
+"""The objective of a case as arrays and numbers in one float type, for the framework adapters."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from gramstyle.core.network import Layer
 
 @dataclass(frozen=True)
 class Term:
-    """One loss term: `factor` · Σ (what the image gives − `target`)²."""
+    """One loss term: `factor` · Σ (F − `target`)² or `factor` · Σ (G / M − `target`)²."""
 
     target: Array
     factor: float
@@ -21,7 +21,7 @@ class Term:
 
 @dataclass(frozen=True, kw_only=True)
 class Statement:
-    """The objective of a case, the network cut off above the deepest layer in use.
+    """The objective of a case, with the network cut off above the deepest layer in use.
 
     Attributes
     ----------
@@ -30,11 +30,14 @@ class Statement:
     layers
         From the image upwards.
     content
-        By layer: the target is P, (N, H, V), compared with F.
+        The content term by layer; its target is P, (N, H, V).
     style
-        By layer: the target is A / M of the artwork, (N, N), compared with G / M of the image.
+        The style terms by layer; each target is A / M of the style image, (N, N).
+    tv
+        The factor of the total variation: Σ of squared differences of neighbouring pixels.
     wide
-        The float type of the terms: in float16 a Gram matrix overflows, so float32 there.
+        The name of the float type of the terms: float32 or wider, since a Gram matrix overflows
+        in float16.
     """
 
     order: list[int]
@@ -43,36 +46,22 @@ class Statement:
     layers: tuple[Layer, ...]
     content: Mapping[str, Term]
     style: Mapping[str, Term]
+    tv: float
     wide: str
 
 
 def state(case: Case, dtype: Any) -> Statement:
-    """Return a case's objective in a float type.
-
-    α, β, w_l, the convention's factors, the ½ of equation 1 and the 1 / (4 N²) of equation 4 are
-    multiplied into each term's factor; equation 4's M² divides the Gram matrices.
-    """
-    objective, wide = case.objective, np.result_type(dtype, np.float32)
-    preprocessing, weights, convention = (
-        objective.preprocessing,
-        objective.weights,
-        objective.convention,
-    )
-    content, style = {}, {}
-    if objective.content is not None:
-        P = objective.content.P
-        factor = weights.alpha * convention.content_factor(len(P), P[0].size) / 2
-        content[objective.content.layer] = Term(P.astype(wide), factor)
-    for name, target in objective.style.items():
-        N = len(target.A)
-        factor = weights.beta * weights.w[name] * convention.style_factor / (4 * N**2)
-        style[name] = Term((target.A / target.M).astype(wide), factor)
+    """Return the objective of a case in a float type; `Case` defines targets and factors."""
+    wide, preprocessing, content = np.result_type(dtype, np.float32), case.preprocessing, {}
+    if case.content is not None:
+        content[case.content.layer] = Term(case.content.P.astype(wide), case.content.factor)
     return Statement(
         order=[2, 1, 0] if preprocessing.channels == "BGR" else [0, 1, 2],
         mean=np.array(preprocessing.mean, dtype).reshape(3, 1, 1),
         scale=np.array(preprocessing.scale, dtype).reshape(3, 1, 1),
         layers=case.network.astype(dtype).layers,
         content=content,
-        style=style,
+        style={name: Term(term.A.astype(wide), term.factor) for name, term in case.style.items()},
+        tv=case.tv,
         wide=wide.name,
     )

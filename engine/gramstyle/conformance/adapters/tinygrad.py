@@ -1,4 +1,4 @@
-"""The objective as a user of tinygrad writes it. The only `import tinygrad`."""
+"""The objective as users of tinygrad write it. The only module that imports tinygrad."""
 
 from typing import Any
 
@@ -17,7 +17,7 @@ def adapter(device: str) -> Adapter:
     place = device.upper()
     try:
         Device[place]
-    except Exception as error:  # tinygrad's own, or the system's for want of a compiler
+    except Exception as error:  # from tinygrad, or from the system without a compiler
         raise OptionError(
             f"tinygrad cannot compute on {place} ({error}); on the CPU it needs clang"
         ) from None
@@ -45,6 +45,9 @@ def adapter(device: str) -> Adapter:
             F = responses[name].squeeze(0).cast(wide).flatten(1)
             G = F @ F.T / F.shape[1]
             loss = loss + term.factor * (G - tensor(term.target)).square().sum()
+        if said.tv:
+            for d in (x[:, 1:] - x[:, :-1], x[:, :, 1:] - x[:, :, :-1]):
+                loss = loss + said.tv * d.cast(wide).square().sum()
         gradient, *dF = loss.gradient(x, *responses.values())
         return (
             loss.item(),

@@ -1,4 +1,4 @@
-"""The objective as a user of PyTorch writes it. The only `import torch`."""
+"""The objective as users of PyTorch write it. The only module that imports torch."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ from gramstyle.errors import OptionError
 
 
 def adapter(device: str) -> Adapter:
-    """Return the adapter for a device; raises OptionError if there is none of the kind."""
+    """Return the adapter for a device; raises OptionError if there is no such device."""
     if device == "cuda" and not torch.cuda.is_available():
         raise OptionError("PyTorch sees no CUDA device; leave --device out")
 
@@ -41,6 +41,9 @@ def adapter(device: str) -> Adapter:
             F = responses[name][0].to(loss.dtype).flatten(1)
             G = F @ F.T / F.shape[1]
             loss = loss + term.factor * (G - tensor(term.target)).square().sum()
+        if said.tv:
+            for axis in (1, 2):
+                loss = loss + said.tv * torch.diff(x.to(loss.dtype), dim=axis).square().sum()
         loss.backward()
         dF = {name: F.grad[0].cpu().numpy() for name, F in responses.items()}
         return loss.item(), x.grad.cpu().numpy(), dF

@@ -1,7 +1,7 @@
-"""Golden vectors: a set of cases as files, for implementations in any language.
+"""The cases as files (golden vectors), for implementations in any language.
 
-A case is a folder in the layout of ONNX's backend tests, and beside it a .npz file with all its
-arrays in float64; one manifest tells of all.
+Each case is a folder in the layout of ONNX's backend tests and a .npz file with all its arrays in
+float64. One manifest describes the whole set.
 """
 
 from gramstyle.conformance.files.manifest import VERSION

@@ -1,8 +1,8 @@
-"""Arrays in NumPy's .npz layout, written so that the same arrays are the same bytes everywhere.
+"""Arrays in NumPy's .npz format, with the same bytes for the same arrays on every machine.
 
-Stored and not compressed, since what a compressor gives depends on its version. Whoever reads
-knows every name and shape beforehand, so the layout is known to the byte: nothing in the file is
-ever parsed.
+The arrays are stored uncompressed, since the output of a compressor depends on its version. The
+reader takes all names and shapes from the manifest, so it knows the layout to the byte and parses
+nothing in the file.
 """
 
 import io
@@ -18,14 +18,14 @@ from gramstyle.system.npy import header
 
 Shapes = Mapping[str, tuple[int, ...]]
 
-# What a zip archive holds around each member, and at its end.
+# The sizes of a zip archive's headers, in bytes, without the names of its members.
 LOCAL_HEADER, ENTRY, END = 30, 46, 22
 BEGINNING = (1980, 1, 1, 0, 0, 0)
 FLOAT = np.dtype("<f8")
 
 
 def pack(arrays: Mapping[str, Array]) -> bytes:
-    """Return a .npz file of float64 arrays, in this order."""
+    """Return the bytes of a .npz file of float64 arrays, in the order of the mapping."""
     target = io.BytesIO()
     with zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as archive:
         for name, array in arrays.items():
@@ -36,19 +36,19 @@ def pack(arrays: Mapping[str, Array]) -> bytes:
 
 
 def packed_size(shapes: Shapes) -> int:
-    """Return how many bytes `pack` makes of arrays of these shapes."""
+    """Return the size in bytes of what `pack` returns for arrays of these shapes."""
     inside = sum(start + 8 * prod(shapes[name]) for name, start in _starts(shapes))
     return inside + sum(ENTRY + len(_member(name)) for name in shapes) + END
 
 
 def unpack(data: bytes, shapes: Shapes) -> dict[str, Array]:
-    """Return the arrays of a file that `pack` made.
+    """Return the arrays of a file that was written by `pack`.
 
     Raises
     ------
     ModelError
-        If it is not byte for byte what `pack` makes of arrays with these names and shapes, or
-        holds NaN or an infinite value.
+        If the file is not byte for byte what `pack` returns for arrays of these names and shapes,
+        or contains NaN or an infinite value.
     """
     if len(data) != packed_size(shapes):
         raise ModelError(f"expected {packed_size(shapes)} bytes of arrays, found {len(data)}")
@@ -60,8 +60,7 @@ def unpack(data: bytes, shapes: Shapes) -> dict[str, Array]:
         at += start + values.nbytes
     if pack(arrays) != data:
         raise ModelError(
-            "expected the arrays that the manifest tells of, stored as gramstyle stores them; "
-            "found others"
+            "expected the arrays of the manifest, stored as gramstyle stores them; found others"
         )
     for name, array in arrays.items():
         if not np.isfinite(array).all():
@@ -70,7 +69,7 @@ def unpack(data: bytes, shapes: Shapes) -> dict[str, Array]:
 
 
 def _starts(shapes: Shapes) -> Iterator[tuple[str, int]]:
-    """Give how far behind the beginning of its member each array's numbers start."""
+    """Yield each name, and the offset of its numbers from the beginning of its member."""
     for name, shape in shapes.items():
         yield name, LOCAL_HEADER + len(_member(name)) + len(header(FLOAT, shape))
 

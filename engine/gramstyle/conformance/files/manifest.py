@@ -1,4 +1,4 @@
-"""What a set of files says of itself: one JSON document, and what follows from it."""
+"""The manifest of a set of files: a JSON document, and the names and shapes that follow from it."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -7,18 +7,18 @@ from typing import Any
 import numpy as np
 
 from gramstyle.conformance.cases import Answer, Case
-from gramstyle.conformance.comparing import TOLERANCES, held
+from gramstyle.conformance.comparing import TOLERANCES, representable
 from gramstyle.core.arrays import Array
 from gramstyle.core.conventions import AUTHOR, PAPER, Convention
 from gramstyle.core.network import Convolution, Network
 from gramstyle.errors import ModelError
 
-# What a part of the JSON document is in Python; the schema says which parts there are.
+# An object of the JSON document; the schema says which keys it has.
 Entry = Mapping[str, Any]
 
 FORMAT = "gramstyle-conformance/1"
-# Of the numbers: another one whenever a case comes, goes or changes.
-VERSION = 1
+# The version of the numbers, increased whenever a case is added, removed or changed.
+VERSION = 2
 
 MANIFEST, SCHEMA = "manifest.json", "manifest.schema.json"
 
@@ -33,40 +33,42 @@ FORMULAS = {
     "largest values the first in reading order takes the whole gradient",
     "content": "L_content = factor / 2 * sum((F - P)^2)",
     "style": "E_l = factor / (4 N^2 M^2) * sum((G - A * M / M_artwork)^2), G = F F^T summed over "
-    "the M positions of x, A over the M_artwork positions of the artwork",
-    "loss": "loss = alpha * L_content + beta * sum(w_l * E_l)",
+    "the M positions of x, A over the M_artwork positions of the style image",
+    "tv": "L_tv = sum of the squared differences of horizontal and of vertical neighbours in x, "
+    "divided by the number of pixels",
+    "loss": "loss = alpha * L_content + beta * sum(w_l * E_l) + tv * L_tv",
     "gradient": "d loss / d x; the derivative of the ReLU at 0 is 0",
-    "dF": "d loss / d F of a layer: what the layers above and the layer's own terms ask for, "
-    "added up. Compare it only where F > 0: elsewhere the ReLU stops it, and some count it before "
-    "and some behind",
+    "dF": "d loss / d F of a layer: the sum of the gradients from deeper layers and from the "
+    "layer's own terms. Compare it only where F > 0: elsewhere the ReLU stops it, and "
+    "implementations differ in whether they record it before or after the ReLU",
 }
 
 ARRAYS = {
     "x": "the image, (3, H, V)",
-    "p": "the photograph that P is of, (3, H, V)",
-    "a": "the artwork that A is of, (3, H, V) with its own size",
+    "p": "the content image, from which P is computed, (3, H, V)",
+    "a": "the style image, from which A is computed, (3, H, V) with its own size",
     "LAYER.W": "weights, (N, C, 3, 3)",
     "LAYER.b": "biases, (N,)",
-    "LAYER.P": "the photograph's responses at the content layer, (N, H, V)",
-    "LAYER.A": "the artwork's Gram matrix at a style layer, (N, N)",
-    "LAYER.M": "the number of positions that A was summed over, ()",
-    "LAYER.F": "the responses at x, behind the ReLU, (N, H, V)",
-    "loss": "the truth, ()",
-    "gradient": "the truth, (3, H, V)",
-    "LAYER.dF": "the truth, (N, H, V)",
+    "LAYER.P": "the responses of the content layer to p, (N, H, V)",
+    "LAYER.A": "the Gram matrix of a style layer for a, (N, N)",
+    "LAYER.M": "the number of positions over which A is summed, ()",
+    "LAYER.F": "the responses to x, after the ReLU, (N, H, V)",
+    "loss": "the true loss, ()",
+    "gradient": "the true gradient, (3, H, V)",
+    "LAYER.dF": "the true dF, (N, H, V)",
 }
 
 MEASURE = "|found - truth| / |truth| of the whole array, Euclidean norms"
 
 FLOAT16 = (
-    "In float16 images, weights, responses and derivatives are float16; Gram matrices and sums "
-    "of squares are to be summed in float32 or wider, and so is the loss. What a case lists under "
-    "beyond_float16 has truths larger than 65504 and is not asked for in float16"
+    "In float16 images, weights, responses and derivatives are float16; sum Gram matrices, squares "
+    "and the loss in float32 or wider. The quantities that a case lists under beyond_float16 have "
+    "truths larger than 65504 and are not compared in float16"
 )
 
 
 def manifest(entries: Iterable[Entry]) -> bytes:
-    """Return the document around the cases' entries."""
+    """Return the manifest with the entries of the cases."""
     document = {
         "format": FORMAT,
         "version": VERSION,
@@ -80,33 +82,33 @@ def manifest(entries: Iterable[Entry]) -> bytes:
 
 
 def describe(case: Case, truth: Answer) -> dict[str, Any]:
-    """Return all of a case's entry but its files.
+    """Return the entry of a case, without its files.
 
     Raises
     ------
     ModelError
-        If the case's convention is none of those that have a name.
+        If the convention of the case has no name.
     """
     objective, network = case.objective, case.network
-    names = [name for name, known in CONVENTIONS.items() if known == objective.convention]
+    names = [name for name, known in CONVENTIONS.items() if known == case.convention]
     if not names:
         raise ModelError(f"expected a convention with a name in the case {case.name}, found none")
     shapes = network.shapes(*case.x.shape[1:])
     content = None
-    if objective.content is not None:
-        N, H, V = shapes[objective.content.layer]
-        factor = objective.convention.content_factor(N, H * V)
-        content = {"layer": objective.content.layer, "factor": float(factor)}
+    if case.content_term is not None:
+        layer = case.content_term.layer
+        N, H, V = shapes[layer]
+        content = {"layer": layer, "factor": float(case.convention.content_factor(N, H * V))}
     style = [
         {
             "layer": name,
-            "w": float(objective.weights.w[name]),
-            "factor": float(objective.convention.style_factor),
+            "w": float(term.weight),
+            "factor": float(case.convention.style_factor),
             "N": shapes[name][0],
             "M": shapes[name][1] * shapes[name][2],
-            "M_artwork": target.M,
+            "M_artwork": term.M,
         }
-        for name, target in objective.style.items()
+        for name, term in case.style_terms.items()
     ]
     return {
         "name": case.name,
@@ -125,8 +127,9 @@ def describe(case: Case, truth: Answer) -> dict[str, Any]:
             for layer in network.layers
         ],
         "convention": names[0],
-        "alpha": float(objective.weights.alpha),
-        "beta": float(objective.weights.beta),
+        "alpha": float(case.alpha),
+        "beta": float(case.beta),
+        "tv": float(case.gamma),
         "content": content,
         "style": style,
         "beyond_float16": _beyond_float16(truth),
@@ -134,37 +137,38 @@ def describe(case: Case, truth: Answer) -> dict[str, Any]:
 
 
 def _beyond_float16(truth: Answer) -> list[str]:
-    """Name what `comparing` compares and float16 cannot hold."""
+    """Name the compared quantities that float16 cannot represent."""
     quantities = {"loss": np.asarray(truth.loss), "gradient": truth.gradient}
     quantities |= {f"dF of {layer}": dF for layer, dF in truth.dF.items()}
-    return [name for name, values in quantities.items() if not held(values, "float16")]
+    return [name for name, values in quantities.items() if not representable(values, "float16")]
 
 
 def arrays_of(case: Case, truth: Answer, responses: Mapping[str, Array]) -> dict[str, Array]:
-    """Return everything of a case by the names of `ARRAYS`, in the order of `shapes_of`."""
+    """Return all arrays of a case by the names of `ARRAYS`, in the order of `shapes_of`."""
     images = {"x": case.x, "p": case.p, "a": case.a}
     arrays = {name: array for name, array in images.items() if array is not None}
     for layer in case.network.layers:
         if isinstance(layer, Convolution):
             arrays |= {f"{layer.name}.W": layer.W, f"{layer.name}.b": layer.b}
-    if case.objective.content is not None:
-        arrays[f"{case.objective.content.layer}.P"] = case.objective.content.P
-    for name, target in case.objective.style.items():
-        arrays |= {f"{name}.A": target.A, f"{name}.M": np.asarray(target.M)}
+    if case.content is not None:
+        arrays[f"{case.content.layer}.P"] = case.content.P
+    for name, term in case.style_terms.items():
+        assert term.A is not None  # noqa: S101 - the terms of a case have their targets
+        arrays |= {f"{name}.A": term.A, f"{name}.M": np.asarray(term.M)}
     arrays |= {f"{name}.F": responses[name] for name in case.network.names}
     arrays |= {"loss": np.asarray(truth.loss), "gradient": truth.gradient}
     return arrays | {f"{name}.dF": truth.dF[name] for name in case.network.names}
 
 
 def shapes_of(entry: Entry, network: Network) -> dict[str, tuple[int, ...]]:
-    """Return the shape of each array that a case's entry promises.
+    """Return the shape of each array of a case by its name.
 
     Parameters
     ----------
     entry
-        As `describe` gives it.
+        As `describe` returns it.
     network
-        With its layers; of its weights only the shapes are looked at.
+        The network of the case; only the shapes of its weights are used.
 
     Raises
     ------
@@ -192,14 +196,16 @@ def shapes_of(entry: Entry, network: Network) -> dict[str, tuple[int, ...]]:
 
 
 def file_names(name: str, layers: int) -> list[str]:
-    """Return a case's files, as paths below the set's folder: all that ever leads to a file.
+    """Return the paths of a case's files below the folder of the set.
+
+    No path is ever taken from a file.
 
     Parameters
     ----------
     name
-        The case's, checked.
+        The name of the case, already checked.
     layers
-        How many layers the network has: each has an output behind the loss.
+        The number of layers of the network: each is an output after the loss.
     """
     data = f"{name}/test_data_set_0"
     outputs = [f"{data}/output_{number}.pb" for number in range(layers + 1)]

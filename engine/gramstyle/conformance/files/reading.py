@@ -1,8 +1,8 @@
-"""Read a set of cases as what it is: input from a stranger.
+"""Read a set of cases, which is untrusted input.
 
-No path is ever taken from a file: paths follow from the cases' names, and names are a few plain
-characters. Of a file no more is read than the manifest allows, and the schema bounds that; what
-arrays are in it follows from the manifest and not from the file.
+No path is ever taken from a file: paths follow from the names of the cases, which consist of a few
+plain characters. The manifest limits how many bytes of a file are read, and the schema limits the
+manifest. The arrays in a file follow from the manifest, not from the file.
 """
 
 import hashlib
@@ -27,8 +27,9 @@ from gramstyle.conformance.files.manifest import (
 from gramstyle.conformance.files.schema import check, read_json
 from gramstyle.core.arrays import Array
 from gramstyle.core.network import Convolution, Layer, Network, Pool
-from gramstyle.core.objective import ContentTarget, Objective, StyleTarget, Weights
+from gramstyle.core.objective import Objective
 from gramstyle.core.preprocessing import Preprocessing
+from gramstyle.core.terms import Term, loss_terms
 from gramstyle.errors import GramstyleError, ImageError, ModelError
 
 SCHEMA_FILE = Path(__file__).with_name("manifest.schema.json")
@@ -39,17 +40,19 @@ MAX_MANIFEST = 4 * 1024 * 1024
 
 
 def read_published() -> tuple[Case, ...]:
-    """Return the cases as they were published with this version of the package."""
+    """Return the cases that were published with this version of the package."""
     return read_cases(PUBLISHED)
 
 
 def read_cases(folder: Path) -> tuple[Case, ...]:
-    """Read a set that `write_cases` wrote; truth and responses are those of the files.
+    """Return the cases of a set that was written by `write_cases`.
+
+    Truth and responses are those of the files.
 
     Raises
     ------
     ModelError
-        If there is none, or anything in it is not as its manifest says.
+        If there is no set in the folder, or anything in it is not as its manifest says.
     """
     try:
         return tuple(_case(folder, entry) for entry in read_manifest(folder))
@@ -58,18 +61,18 @@ def read_cases(folder: Path) -> tuple[Case, ...]:
 
 
 def read_manifest(folder: Path) -> list[Entry]:
-    """Return what `read_entries` does, of the manifest in a folder."""
+    """Return the entries of the manifest in a folder; errors as for `read_entries`."""
     return read_entries(_read(folder / MANIFEST, MAX_MANIFEST))
 
 
 def read_entries(data: bytes) -> list[Entry]:
-    """Return the cases' entries of a manifest, each checked for itself.
+    """Return the entries of a manifest, each checked on its own.
 
     Raises
     ------
     ModelError
-        If the manifest is not as the schema says, has a case twice, or a case's files are not
-        those that a case of its name has.
+        If the manifest is not as the schema says, contains a case twice, or the files of a case
+        are not those that follow from its name.
     """
     document = read_json(data)
     check(document, _schema())
@@ -93,8 +96,8 @@ def _case(folder: Path, entry: Entry) -> Case:
         return _read_case(folder, entry)
     except ImageError:
         raise ModelError(
-            f"case {entry['name']}: expected images as large as the poolings ask for, found "
-            "smaller ones"
+            f"case {entry['name']}: expected images as large as the poolings need, found smaller "
+            "ones"
         ) from None
     except GramstyleError as error:
         raise ModelError(f"case {entry['name']}: {error}") from None
@@ -104,12 +107,12 @@ def _read_case(folder: Path, entry: Entry) -> Case:
     chain = _chain(entry)
     shapes = shapes_of(entry, chain)
     if entry["artwork"] is not None:
-        chain.shapes(*entry["artwork"])  # which raises if it is too small
+        chain.shapes(*entry["artwork"])  # raises if it is too small
     arrays: Mapping[str, Array] = {}
     for name, file in entry["files"].items():
         data = _read(folder / name, file["bytes"])
         if len(data) != file["bytes"] or hashlib.sha256(data).hexdigest() != file["sha256"]:
-            raise ModelError(f"expected {name} as the manifest knows it, found another file")
+            raise ModelError(f"expected {name} as the manifest describes it, found another file")
         if name == f"{entry['name']}.npz":
             arrays = unpack(data, shapes)
     return _assembled(entry, chain, arrays)
@@ -136,14 +139,14 @@ def _chain(entry: Entry) -> Network:
     style = [term["layer"] for term in entry["style"]]
     content = [] if entry["content"] is None else [entry["content"]["layer"]]
     if len(set(style)) < len(style) or bool(style) != (entry["artwork"] is not None):
-        raise ModelError("expected each style layer once, and an artwork where there is one")
+        raise ModelError("expected each style layer once, and an artwork if there is a style layer")
     if not content + style or network.until(content + style) != network:
-        raise ModelError("expected a loss that looks at the last layer, found none")
+        raise ModelError("expected a loss term at the last layer, found none")
     return network
 
 
 def _assembled(entry: Entry, chain: Network, arrays: Mapping[str, Array]) -> Case:
-    """Put the case together and see that its entry is the one that it would get."""
+    """Return the case, after checking that its own entry would be this one."""
     network = Network(
         tuple(
             Convolution(layer.name, arrays[f"{layer.name}.W"], arrays[f"{layer.name}.b"])
@@ -152,10 +155,6 @@ def _assembled(entry: Entry, chain: Network, arrays: Mapping[str, Array]) -> Cas
             for layer in chain.layers
         )
     )
-    content = None
-    if entry["content"] is not None:
-        layer = entry["content"]["layer"]
-        content = ContentTarget(layer, arrays[f"{layer}.P"])
     case = Case(
         name=entry["name"],
         pins=entry["pins"],
@@ -166,14 +165,8 @@ def _assembled(entry: Entry, chain: Network, arrays: Mapping[str, Array]) -> Cas
                 mean=tuple(entry["preprocessing"]["mean"]),
                 scale=tuple(entry["preprocessing"]["scale"]),
             ),
-            content=content,
-            style=_style(entry, chain, arrays),
-            weights=Weights(
-                entry["alpha"],
-                entry["beta"],
-                {term["layer"]: term["w"] for term in entry["style"]},
-            ),
-            convention=CONVENTIONS[entry["convention"]],
+            terms=_terms(entry, chain, arrays),
+            weights={"content": entry["alpha"], "style": entry["beta"], "tv": entry["tv"]},
         ),
         x=arrays["x"],
         p=arrays.get("p"),
@@ -182,31 +175,44 @@ def _assembled(entry: Entry, chain: Network, arrays: Mapping[str, Array]) -> Cas
     truth = Answer(
         loss=float(arrays["loss"]),
         gradient=arrays["gradient"],
-        # In the order of the pass, as `answer` gives it.
+        # In the order of the backward pass, like the dF of `answer`.
         dF={name: arrays[f"{name}.dF"] for name in reversed(network.names)},
     )
     if describe(case, truth) != {key: value for key, value in entry.items() if key != "files"}:
         raise ModelError("expected an entry that follows from the arrays, found another")
-    # Where `cached_property` keeps what it has computed: a case that is made of this one by
-    # `replace` computes its own.
+    # `cached_property` stores its value here; a copy made by `replace` computes its own.
     vars(case).update(truth=truth, responses={n: arrays[f"{n}.F"] for n in network.names})
     return case
 
 
-def _style(entry: Entry, chain: Network, arrays: Mapping[str, Array]) -> dict[str, StyleTarget]:
-    """Return the Gram matrices, each summed over what positions the artwork has at its layer."""
-    targets: dict[str, StyleTarget] = {}
-    for term in entry["style"]:
-        name = term["layer"]
-        _, H, V = chain.shapes(*entry["artwork"])[name]
-        if arrays[f"{name}.M"] != H * V:
-            raise ModelError(f"expected M = {H * V} at {name}, found {arrays[f'{name}.M']}")
-        targets[name] = StyleTarget(arrays[f"{name}.A"], H * V)
-    return targets
+def _terms(entry: Entry, chain: Network, arrays: Mapping[str, Array]) -> tuple[Term, ...]:
+    """Return the terms with their targets."""
+    content = {} if entry["content"] is None else {entry["content"]["layer"]: 1.0}
+    terms = loss_terms(
+        content=content,
+        style={term["layer"]: term["w"] for term in entry["style"]},
+        tv=entry["tv"] > 0,
+        convention=CONVENTIONS[entry["convention"]],
+    )
+    targets = {"content": "P", "style": "A"}
+    compared = []
+    for term in terms:
+        M = 0
+        if term.reference == "style":
+            _, H, V = chain.shapes(*entry["artwork"])[term.layer]
+            M = H * V
+            if arrays[f"{term.layer}.M"] != M:
+                found = arrays[f"{term.layer}.M"]
+                raise ModelError(f"expected M = {M} at {term.layer}, found {found}")
+        if term.reference is not None:
+            target = arrays[f"{term.layer}.{targets[term.reference]}"]
+            term = term.compared_with(target, M)
+        compared.append(term)
+    return tuple(compared)
 
 
 def _read(path: Path, limit: int) -> bytes:
-    """Return a file's contents, at most so many bytes."""
+    """Return the contents of a file of at most `limit` bytes."""
     try:
         if not path.is_file():
             raise ModelError(f"expected a file {path.name}, found none")

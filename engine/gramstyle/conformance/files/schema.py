@@ -1,4 +1,4 @@
-"""JSON from a stranger, and the part of JSON Schema (draft 2020-12) that our schemas use."""
+"""A reader for untrusted JSON, and the part of JSON Schema (draft 2020-12) that we use."""
 
 import json
 import re
@@ -22,13 +22,13 @@ TYPES: Mapping[str, type | tuple[type, ...]] = {
 
 
 def read_json(data: bytes) -> Any:
-    """Return what a JSON document says, once it says it plainly.
+    """Return the value of a JSON document.
 
     Raises
     ------
     ModelError
-        If it is not UTF-8 or not JSON, is nested too deeply, names a key twice, or holds NaN,
-        an infinite value or a number of thousands of digits.
+        If it is not UTF-8 or not JSON, is nested too deeply, contains a key twice, or contains
+        NaN, an infinite value or a number of thousands of digits.
     """
     try:
         return json.loads(
@@ -41,19 +41,19 @@ def read_json(data: bytes) -> Any:
 
 
 def check(value: Any, schema: Schema) -> None:
-    """Hold a document against a schema that is known to be sound.
+    """Check a document against a schema, which is trusted.
 
     Raises
     ------
     ModelError
-        With the first thing that is not as the schema says.
+        Naming the first value that is not as the schema says.
     """
     for problem in _problems(value, schema, schema, "the document"):
         raise ModelError(problem)
 
 
 def shown(value: Any) -> str:
-    """Return a value in one short printable line."""
+    """Return a value as one short printable line."""
     text = ascii(value)
     return text if len(text) <= MAX_FOUND else f"{text[:MAX_FOUND]}…"
 
@@ -65,12 +65,12 @@ def _refused_constant(name: str) -> None:
 def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     result = dict(pairs)
     if len(result) != len(pairs):
-        raise ValueError("a key that is there twice")
+        raise ValueError("a key that occurs twice")
     return result
 
 
 def _problems(value: Any, schema: Schema, root: Schema, at: str) -> Iterator[str]:
-    """Give what is wrong with a value, the outermost first; what is inside only if it is right."""
+    """Yield the problems of a value, the outermost first."""
     if "$ref" in schema:
         target: Any = root
         for key in schema["$ref"].removeprefix("#/").split("/"):
@@ -79,7 +79,7 @@ def _problems(value: Any, schema: Schema, root: Schema, at: str) -> Iterator[str
     if "anyOf" in schema:
         found = [list(_problems(value, each, root, at)) for each in schema["anyOf"]]
         if all(found):
-            # Of several complaints the last alternative's: the others say that it must be null.
+            # The earlier alternatives only say that the value must be null.
             yield found[-1][0]
     if "const" in schema and not _equal(value, schema["const"]):
         yield f"expected {schema['const']!r} at {at}, found {shown(value)}"
@@ -120,7 +120,7 @@ def _of_object(value: Mapping[str, Any], schema: Schema, root: Schema, at: str) 
     for key, item in value.items():
         below = properties.get(key, others)
         if below is False:
-            yield f"expected nothing called {shown(key)} at {at}, found it"
+            yield f"expected no key {shown(key)} at {at}, found it"
         elif below:
             name = key if key in properties else shown(key)
             yield from _problems(item, below, root, f"{at}.{name}")
@@ -134,7 +134,7 @@ def _length(value: Any, schema: Schema, of: str, at: str) -> Iterator[str]:
 
 
 def _is(value: Any, kind: str) -> bool:
-    # To Python True is a number.
+    # In Python True is a number.
     return isinstance(value, TYPES[kind]) and not isinstance(value, bool)
 
 

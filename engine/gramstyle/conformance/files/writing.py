@@ -1,4 +1,4 @@
-"""Write a set of cases: ONNX models with their inputs and outputs, arrays, and a manifest."""
+"""Write a set of cases: ONNX models with inputs and outputs, arrays, and a manifest."""
 
 import hashlib
 import secrets
@@ -25,8 +25,8 @@ from gramstyle.errors import ModelError, OptionError
 from gramstyle.model.onnx_file.loss import (
     IMAGE,
     LOSS,
-    ContentTerm,
-    StyleTerm,
+    ContentNodes,
+    StyleNodes,
     loss_model,
     tensor_file,
 )
@@ -35,7 +35,7 @@ from gramstyle.system.files import check_folder
 
 @dataclass(frozen=True)
 class Written:
-    """What `write_cases` wrote: how many cases, how many bytes, which version of the numbers."""
+    """What `write_cases` wrote: the number of cases and bytes, and the version of the numbers."""
 
     cases: int
     bytes: int
@@ -43,17 +43,17 @@ class Written:
 
 
 def write_cases(folder: Path, cases: Sequence[Case]) -> Written:
-    """Write a set of cases into a folder of its own, which appears whole or not at all.
+    """Write a set of cases into a folder of its own, completely or not at all.
 
     The same cases give the same bytes. An older set in the folder is replaced.
 
     Raises
     ------
     OptionError
-        If the folder is there and holds anything but a set.
+        If the folder exists and contains anything else than a set.
     ModelError
-        If the cases cannot stand in a set (names that are no names, a convention without one), or
-        the folder cannot be written.
+        If a case has an invalid name or a convention without a name, or if the folder cannot be
+        written.
     """
     folder = _resolved(folder)
     _check_replaceable(folder)
@@ -94,52 +94,52 @@ def _files_of(case: Case) -> dict[str, bytes]:
 
 
 def _model(case: Case) -> bytes:
-    """Return the case as an ONNX model, every weight in the terms' factors."""
-    objective, shapes = case.objective, case.network.shapes(*case.x.shape[1:])
-    content, weights = None, objective.weights
-    if objective.content is not None:
-        N, H, V = shapes[objective.content.layer]
-        factor = weights.alpha * objective.convention.content_factor(N, H * V) / 2
-        content = ContentTerm(objective.content.layer, objective.content.P, factor)
+    """Return the case as an ONNX model; the factors of its terms include all weights."""
+    shapes = case.network.shapes(*case.x.shape[1:])
+    content = None
+    if case.content is not None:
+        content = ContentNodes(case.content.layer, case.content.P, case.content.factor)
     style = []
-    for name, target in objective.style.items():
+    for name, term in case.style_terms.items():
+        assert term.A is not None  # noqa: S101 - the terms of a case have their targets
         N, H, V = shapes[name]
-        factor = weights.beta * weights.w[name] * objective.convention.style_factor
+        factor = case.beta * term.weight * term.convention.style_factor
         M = H * V
-        style.append(StyleTerm(name, target.A, M / target.M, factor / (4 * N**2 * M**2)))
-    return loss_model(case.network, objective.preprocessing, case.x.shape[1:], content, style)
+        style.append(StyleNodes(name, term.A, M / term.M, factor / (4 * N**2 * M**2)))
+    size = case.x.shape[1:]
+    return loss_model(case.network, case.preprocessing, size, content, style, tv=case.tv)
 
 
 def _resolved(folder: Path) -> Path:
     try:
         return folder.resolve()
     except (OSError, RuntimeError):
-        raise OptionError(f"{folder} is a link that leads nowhere; choose another one") from None
+        raise OptionError(f"{folder} is a broken link; choose another folder") from None
 
 
 def _check_replaceable(folder: Path) -> None:
-    """Refuse a folder with anything in it that a set of ours does not hold."""
+    """Raise an error if a folder contains anything else than a set."""
     check_folder(folder, error=OptionError)
     if not folder.exists():
         return
     if not folder.is_dir():
-        raise OptionError(f"{folder} is there and is not a folder; choose another one")
+        raise OptionError(f"{folder} exists and is not a folder; choose another name")
     known = _known(folder)
     try:
         paths = (path.relative_to(folder).as_posix() for path in folder.rglob("*"))
-        # The first is enough: the folder may be somebody's home.
+        # Stop at the first: the folder may be a home directory.
         other = next((path for path in paths if path not in known), None)
     except OSError as reason:
         raise ModelError(f"cannot read {folder}: {reason.strerror}") from None
     if other is not None:
         raise OptionError(
-            f"{folder} holds other things than a set of cases, {other} for one; choose an empty "
-            "folder"
+            f"{folder} contains other things than a set of cases, for example {other}; choose an "
+            "empty folder"
         )
 
 
 def _known(folder: Path) -> set[str]:
-    """Return the paths of what may be replaced: the files of a set that is there, their folders."""
+    """Return the paths that may be replaced: the files and folders of the set in a folder."""
     try:
         names = [name for entry in read_manifest(folder) for name in entry["files"]]
     except ModelError:
@@ -149,22 +149,22 @@ def _known(folder: Path) -> set[str]:
 
 
 def _replace_folder(folder: Path, files: Mapping[str, bytes]) -> None:
-    """Write all files under a passing name beside the folder, then rename it into place."""
-    passing = folder.with_name(f".gramstyle-{secrets.token_hex(8)}.part")
+    """Write all files into a temporary folder beside this one, then rename it into place."""
+    temporary = folder.with_name(f".gramstyle-{secrets.token_hex(8)}.part")
     old = folder.with_name(f".gramstyle-{secrets.token_hex(8)}.old")
     try:
         for name, data in files.items():
-            path = passing / name
+            path = temporary / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(data)
         if folder.exists():
             folder.rename(old)
         try:
-            passing.rename(folder)
+            temporary.rename(folder)
         except BaseException:
             if old.exists():
                 old.rename(folder)
             raise
     finally:
-        shutil.rmtree(passing, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
     shutil.rmtree(old, ignore_errors=True)

@@ -1,12 +1,32 @@
-"""Known mistakes in implementations of the paper, each planted in code that is otherwise right."""
+"""Known mistakes in implementations of the paper, each made in code that is otherwise correct."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from gramstyle.conformance.mistakes import backward, losses, pixels
-from gramstyle.conformance.mistakes.pieces import REGISTERED, Mistake
+from gramstyle.conformance.mistakes import (
+    accumulation,
+    content,
+    convolution,
+    pixels,
+    pooling,
+    relu,
+    style,
+    total_variation,
+    weights,
+)
+from gramstyle.conformance.mistakes.registry import REGISTERED, Mistake
 
-__all__ = ["MISTAKES", "Mistake", "backward", "losses", "pixels"]
+__all__ = ["MISTAKES", "Mistake"]
 
-# By name.
-MISTAKES: Mapping[str, Mistake] = MappingProxyType(REGISTERED)
+# Equations 1 to 7, the pixels, the backward pass.
+ORDER = (content, style, weights, pixels, total_variation, relu, convolution, pooling, accumulation)
+
+# The mistakes by name, in the order of docs/mistakes.md.
+MISTAKES: Mapping[str, Mistake] = MappingProxyType(
+    {
+        name: mistake
+        for module in ORDER
+        for name, mistake in REGISTERED.items()
+        if mistake.pieces.__module__ == module.__name__
+    }
+)

@@ -1,51 +1,28 @@
-"""Equation 7 at a case's image, taken apart so that one piece can be replaced by a wrong one.
+"""The evaluation of a case in small steps, any one of which a mistake replaces.
 
-`Pieces` says again, plainly and in float64, what `objective.Objective` says. A mistake is a
-subclass with one method written as people write it by mistake; everything else stays right.
+`Pieces` computes in float64 and plainly what `objective.Objective` computes. A mistake is a
+subclass with one method written as people write it by mistake; everything else stays correct.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 
 import numpy as np
 
 from gramstyle.conformance.cases import Answer, Case
-from gramstyle.conformance.comparing import measure
 from gramstyle.core import layers
 from gramstyle.core.arrays import Array
 from gramstyle.core.kernels import Pooling
 from gramstyle.core.network import Convolution
-
-# What a mistake must change of some quantity, relatively, or it is not there: float64 leaves 1e-15.
-VISIBLE = 1e-11
+from gramstyle.core.total_variation import total_variation, total_variation_gradient
 
 
 @dataclass(frozen=True)
-class Mistake:
-    """One known mistake.
+class ForwardPass:
+    """The forward pass of one image, by layer: Z before the ReLU, and F after it.
 
-    Attributes
-    ----------
-    name
-        In a few words, as a report names it.
-    sentence
-        What is written, and what it should be.
-    plant
-        The answer to a case with exactly this mistake, in float64; None where it changes nothing,
-        or cannot be made.
-    """
-
-    name: str
-    sentence: str
-    plant: Callable[[Case], Answer | None]
-
-
-@dataclass(frozen=True)
-class Pass:
-    """What an image gives in one forward pass, by layer: Z before the ReLU, and F behind it.
-
-    A pooling has no ReLU: there the two are one.
+    A pooling has no ReLU: its Z and F are equal.
     """
 
     Z: Mapping[str, Array]
@@ -55,288 +32,246 @@ class Pass:
 class Pieces:
     """Loss, gradient and dF of one case, by methods that each do one step.
 
+    This constructor alone reads the objective of the case.
+
     Parameters
     ----------
     case
-        What to evaluate.
+        The case to evaluate.
     own_targets
-        Compute P and A anew from the photograph and the artwork, with these pieces; otherwise they
-        are the case's.
+        Whether to compute P and A from the content and style images with these pieces; otherwise
+        they are those of the case.
     """
 
     def __init__(self, case: Case, *, own_targets: bool = False) -> None:
-        self.case = case
+        content, style = case.content, case.style_terms
+        self.network, self.preprocessing = case.network, case.preprocessing
+        self.x, self.p, self.a = case.x, case.p, case.a
         self.own_targets = own_targets
-        self.network = case.network
-        self.preprocessing = case.objective.preprocessing
-        self.convention = case.objective.convention
-        self.p, self.a = case.p, case.a
-        weights = case.objective.weights
-        self.alpha, self.beta, self.w = weights.alpha, weights.beta, dict(weights.w)
-        self.choose()
+        self.content_layer = None if content is None else content.layer
+        self.case_P = None if content is None else content.P
+        self.case_A = {name: np.asarray(term.A) for name, term in style.items()}
+        # The number of positions of the style image at each style layer.
+        self.M_a = {name: term.M for name, term in style.items()}
+        self.alpha, self.beta, self.tv = case.alpha, case.beta, case.tv
+        self.w = {name: term.weight for name, term in style.items()}
+        self.convention = case.convention
+        self.configure()
 
-    def choose(self) -> None:
-        """Choose other weights or other images."""
+    def configure(self) -> None:
+        """Change weights, images or preprocessing before the evaluation."""
 
     def possible(self) -> bool:
-        """Whether the mistake can be made on this case at all; shapes may forbid it."""
+        """Return whether the mistake can be made on this case; shapes may forbid it."""
         return True
 
     def answer(self) -> Answer:
-        """Evaluate loss and gradients."""
-        loss, seeds = self.loss(), self.seeds()
-        dv, dF = self.backward(seeds)
-        return Answer(loss, self.finish(self.preprocess_backward(dv)), dF)
+        """Return the loss and its gradients."""
+        loss = self.loss()
+        dv, dF = self.backward(self.seeds())
+        gradient = self.preprocess_backward(dv)
+        if self.tv:
+            gradient = gradient + self.tv * total_variation_gradient(self.x)
+        return Answer(loss, self.finish(gradient), dF)
 
-    # The images' responses
+    # The responses of the images
 
     @cached_property
-    def image(self) -> Pass:
+    def image(self) -> ForwardPass:
         """The forward pass of x."""
-        return self.forward(self.preprocess(self.case.x))
+        return self.forward(self.preprocess(self.x))
 
     @cached_property
-    def photograph(self) -> Pass:
-        """The forward pass of the photograph."""
-        assert self.p is not None  # noqa: S101 - asked for where there is a content loss only
+    def content_image(self) -> ForwardPass:
+        """The forward pass of the content image."""
+        assert self.p is not None  # noqa: S101 - read only if there is a content loss
         return self.forward(self.preprocess(self.p))
 
     @cached_property
-    def artwork(self) -> Pass:
-        """The forward pass of the artwork."""
-        assert self.a is not None  # noqa: S101 - asked for where there is a style loss only
+    def style_image(self) -> ForwardPass:
+        """The forward pass of the style image."""
+        assert self.a is not None  # noqa: S101 - read only if there is a style loss
         return self.forward(self.preprocess(self.a))
 
-    def seen(self, backward_pass: Pass) -> Mapping[str, Array]:
-        """Return what the losses look at."""
-        return backward_pass.F
+    def compared(self, forward_pass: ForwardPass) -> Mapping[str, Array]:
+        """Return the responses that the losses compare."""
+        return forward_pass.F
 
     @property
     def F(self) -> Mapping[str, Array]:
-        """The image's responses by layer, (N, H, V), as the losses see them."""
-        return self.seen(self.image)
+        """The responses of x that the losses compare, (N, H, V) by layer."""
+        return self.compared(self.image)
 
     @property
-    def artwork_responses(self) -> Mapping[str, Array]:
-        """The artwork's."""
-        return self.seen(self.artwork)
+    def style_responses(self) -> Mapping[str, Array]:
+        """The responses of the style image that the losses compare, (N, H, V) by layer."""
+        return self.compared(self.style_image)
 
     # Between the pixels and the network's input
 
     def preprocess(self, x: Array) -> Array:
-        """Take pixels to the network's input."""
+        """Return the network's input v for pixels x."""
         return self.preprocessing.forward(x)
 
     def preprocess_backward(self, dv: Array) -> Array:
-        """Take the gradient by the input to the gradient by the pixels."""
+        """Return the gradient with respect to the pixels."""
         return self.preprocessing.backward(dv)
 
     def finish(self, gradient: Array) -> Array:
-        """Do to the gradient what is done before it is handed back: nothing."""
+        """Return the gradient as the program returns it."""
         return gradient
 
     # The content loss, without α
 
-    @property
-    def content_layer(self) -> str | None:
-        """Where content is compared."""
-        content = self.case.objective.content
-        return None if content is None else content.layer
-
     def content_factor(self) -> float:
-        """Return what the convention multiplies equations 1 and 2 by."""
+        """Return the convention's factor of equations 1 and 2."""
         N, M = self.difference.shape[0], self.difference[0].size
         return self.convention.content_factor(N, M)
 
     @cached_property
     def difference(self) -> Array:
         """F − P at the content layer."""
-        content = self.case.objective.content
-        assert content is not None  # noqa: S101 - asked for where there is a content loss only
-        P = self.seen(self.photograph)[content.layer] if self.own_targets else content.P
-        return self.F[content.layer] - P
+        layer = self.content_layer
+        assert layer is not None  # noqa: S101 - read only if there is a content loss
+        P = self.compared(self.content_image)[layer] if self.own_targets else self.case_P
+        return self.F[layer] - P
 
     def content_loss(self) -> float:
-        """Equation 1."""
+        """Return L_content (equation 1)."""
         return self.content_factor() * 0.5 * float(np.sum(self.difference**2))
 
     def content_gradient(self) -> Array:
-        """Equation 2, its mask left to the pass."""
+        """Return ∂L_content/∂F (equation 2); the backward pass applies its mask."""
         return self.content_factor() * self.difference
 
     # The style loss of one layer, without w_l and β
 
     def M(self, layer: str) -> int:
-        """Return the image's positions at a layer."""
+        """Return the number of positions of x at a layer."""
         return int(self.F[layer][0].size)
 
-    def artwork_positions(self, layer: str) -> int:
-        """Return the artwork's positions at a layer."""
-        return self.case.objective.style[layer].M
-
     def gram(self, F: Array) -> Array:
-        """Equation 3."""
+        """Return the Gram matrix G = F Fᵀ (equation 3)."""
         flat = F.reshape(len(F), -1)
         return flat @ flat.T
 
     def A(self, layer: str) -> Array:
-        """Return the artwork's Gram matrix."""
-        target = self.case.objective.style[layer]
-        return self.gram(self.artwork_responses[layer]) if self.own_targets else target.A
+        """Return the Gram matrix of the style image."""
+        return self.gram(self.style_responses[layer]) if self.own_targets else self.case_A[layer]
 
     def D(self, layer: str) -> Array:
-        """G − A, with A rescaled to as many positions as G has."""
-        rescale = self.M(layer) / self.artwork_positions(layer)
+        """Return G − A, with A rescaled to the number of positions of x."""
+        rescale = self.M(layer) / self.M_a[layer]
         return self.gram(self.F[layer]) - self.A(layer) * rescale
 
     def style_factor(self, layer: str) -> float:
-        """1 / (4 N² M²), times what the convention multiplies equations 4 and 6 by."""
+        """Return 1 / (4 N² M²), times the convention's factor of equations 4 and 6."""
         N, M = len(self.F[layer]), self.M(layer)
         return self.convention.style_factor / (4.0 * N**2 * M**2)
 
     def style_loss(self, layer: str) -> float:
-        """Equation 4."""
+        """Return E_l (equation 4)."""
         return self.style_factor(layer) * float(np.sum(self.D(layer) ** 2))
 
     def style_gradient(self, layer: str) -> Array:
-        """Equation 6, its mask left to the pass: the 4 is that of the two squares' derivative."""
-        product = np.tensordot(self.D(layer), self.F[layer], axes=1)
-        return 4.0 * self.style_factor(layer) * product
+        """Return ∂E_l/∂F (equation 6); the backward pass applies its mask."""
+        return self.gram_gradient(layer, self.D(layer), self.F[layer])
+
+    def gram_gradient(self, layer: str, D: Array, F: Array) -> Array:
+        """Return 4 · style_factor · D F, where the 4 comes from the derivatives of two squares."""
+        return 4.0 * self.style_factor(layer) * np.tensordot(D, F, axes=1)
 
     # Equations 5 and 7
 
     def loss(self) -> float:
-        """α L_content + β Σ w_l E_l."""
+        """Return α L_content + β Σ w_l E_l, plus the total variation where the case has it."""
         content = self.alpha * self.content_loss() if self.content_layer else 0.0
-        style = sum(self.w[name] * self.style_loss(name) for name in self.case.objective.style)
-        return content + self.beta * style
+        style = sum(self.w[name] * self.style_loss(name) for name in self.case_A)
+        tv = self.tv * total_variation(self.x) if self.tv else 0.0
+        return content + self.beta * style + tv
+
+    def terms(self) -> Iterator[tuple[str, float, Array]]:
+        """Yield the layer, the weight and the gradient of each loss term."""
+        if self.content_layer:
+            yield self.content_layer, self.alpha, self.content_gradient()
+        for name in self.case_A:
+            yield name, self.beta * self.w[name], self.style_gradient(name)
 
     def seeds(self) -> dict[str, Array]:
-        """Return the derivative of the loss terms by the responses they look at, by layer."""
-        result = {
-            name: self.beta * self.w[name] * self.style_gradient(name)
-            for name in self.case.objective.style
-        }
-        if self.content_layer:
-            seed = self.alpha * self.content_gradient()
-            result[self.content_layer] = seed + result.get(self.content_layer, 0.0)
+        """Return ∂L/∂F by layer, of the layer's own loss terms."""
+        result: dict[str, Array] = {}
+        for layer, weight, gradient in self.terms():
+            result[layer] = weight * gradient + result.get(layer, 0.0)
         return result
 
     # The network forward and backward
 
-    def forward(self, v: Array) -> Pass:
-        """Return the responses of every layer."""
-        before, behind, F = {}, {}, v
+    def forward(self, v: Array) -> ForwardPass:
+        """Return the responses of every layer to the input v."""
+        before, after, F = {}, {}, v
         for layer in self.network.layers:
             if isinstance(layer, Convolution):
                 before[layer.name] = self.convolution(F, layer.W, layer.b)
                 F = layers.relu_forward(before[layer.name])
             else:
                 F = before[layer.name] = self.pool(F, layer.kind)
-            behind[layer.name] = F
-        return Pass(before, behind)
+            after[layer.name] = F
+        return ForwardPass(before, after)
 
     def backward(self, seeds: Mapping[str, Array]) -> tuple[Array, dict[str, Array]]:
-        """Return the derivative by the network's input, and dF of every layer."""
+        """Return the gradient with respect to the network's input, and dF of every layer."""
         result: dict[str, Array] = {}
         dF: Array | None = None
-        chain = self.network.layers
+        chain = self.network.until(seeds).layers
         for layer, below in reversed(list(zip(chain, (None, *chain[:-1]), strict=True))):
-            above, seed = dF, seeds.get(layer.name)
-            dF = result[layer.name] = self.gather(above, seed)
+            deeper, seed = dF, seeds.get(layer.name)
+            dF = result[layer.name] = self.accumulate(deeper, seed)
             if isinstance(layer, Convolution):
-                dF = self.convolution_backward(self.dZ(layer.name, above, seed), layer.W)
+                dF = self.convolution_backward(self.dZ(layer.name, deeper, seed), layer.W)
             else:
                 assert below is not None  # noqa: S101 - a network starts with a convolution
                 dF = self.pool_backward(dF, self.image.F[below.name], layer.kind)
         assert dF is not None  # noqa: S101 - a network has at least one layer
         return dF, result
 
-    def gather(self, above: Array | None, seed: Array | None) -> Array:
-        """Add up what comes from above and what the layer's own loss terms want."""
-        if above is None or seed is None:
-            there = seed if above is None else above
-            assert there is not None  # noqa: S101 - the deepest layer has a loss term
-            return there
-        return above + seed
+    def accumulate(self, deeper: Array | None, seed: Array | None) -> Array:
+        """Return the sum of the gradients from deeper layers and from the layer's own loss."""
+        if deeper is None or seed is None:
+            only = seed if deeper is None else deeper
+            assert only is not None  # noqa: S101 - the deepest layer has a loss term
+            return only
+        return deeper + seed
 
     def convolution(self, X: Array, W: Array, b: Array) -> Array:
-        """Forward through a convolution."""
+        """Return the forward pass of a convolution."""
         return layers.conv2d_forward(X, W, b)
 
     def convolution_backward(self, dZ: Array, W: Array) -> Array:
-        """Backward through a convolution."""
+        """Return the backward pass of a convolution."""
         return layers.conv2d_backward(dZ, W)
 
-    def dZ(self, layer: str, above: Array | None, seed: Array | None) -> Array:
-        """Backward through a layer's ReLU, for what comes from above and the layer's own loss."""
-        return self.relu_backward(self.gather(above, seed), layer)
+    def dZ(self, layer: str, deeper: Array | None, seed: Array | None) -> Array:
+        """Return the gradient before a layer's ReLU, of deeper layers and the layer's own loss."""
+        return self.relu_backward(self.accumulate(deeper, seed), layer)
 
     def relu_backward(self, dF: Array, layer: str) -> Array:
-        """Backward through a layer's ReLU."""
+        """Return the backward pass of a layer's ReLU."""
         return layers.relu_backward(dF, self.image.F[layer])
 
     def pool(self, X: Array, kind: Pooling) -> Array:
-        """Forward through a pooling."""
+        """Return the forward pass of a pooling."""
         return layers.max_pool_forward(X) if kind == "max" else layers.avg_pool_forward(X)
 
     def pool_backward(self, dY: Array, X: Array, kind: Pooling) -> Array:
-        """Backward through a pooling."""
+        """Return the backward pass of a pooling."""
         if kind == "max":
             return self.max_pool_backward(dY, X)
         return self.avg_pool_backward(dY, X)
 
     def max_pool_backward(self, dY: Array, X: Array) -> Array:
-        """Backward through a max pooling."""
+        """Return the backward pass of a max pooling."""
         return layers.max_pool_backward(dY, X)
 
     def avg_pool_backward(self, dY: Array, X: Array) -> Array:
-        """Backward through an average pooling."""
+        """Return the backward pass of an average pooling."""
         return layers.avg_pool_backward(dY, X)
-
-
-def planted(pieces: type[Pieces], case: Case, *, own_targets: bool = False) -> Answer | None:
-    """Answer a case with wrong pieces; None where that is impossible, or changes nothing."""
-    wrong = pieces(case, own_targets=own_targets)
-    if not wrong.possible():
-        return None
-    found = wrong.answer()
-    return found if deviation(case, found) > VISIBLE else None
-
-
-def deviation(case: Case, found: Answer) -> float:
-    """Return the largest relative deviation from the truth, dF taken where F > 0."""
-    truth = case.truth
-    pairs = [(np.asarray(found.loss), np.asarray(truth.loss)), (found.gradient, truth.gradient)]
-    for layer, dF in truth.dF.items():
-        open_ = case.responses[layer] > 0
-        pairs.append((found.dF[layer][open_], dF[open_]))
-    return max(measure("", "", *pair, "float64").relative for pair in pairs)
-
-
-REGISTERED: dict[str, Mistake] = {}
-
-
-def mistake(
-    name: str, sentence: str, *, in_targets: bool = False
-) -> Callable[[type[Pieces]], type[Pieces]]:
-    """Register wrong pieces as a mistake.
-
-    Parameters
-    ----------
-    name, sentence
-        As `Mistake` has them.
-    in_targets
-        The mistake changes responses, so that it is another one if P and A are made with it too:
-        register that under a second name.
-    """
-
-    def register(pieces: type[Pieces]) -> type[Pieces]:
-        REGISTERED[name] = Mistake(name, sentence, partial(planted, pieces))
-        if in_targets:
-            also = f"{name}, P and A too"
-            plant = partial(planted, pieces, own_targets=True)
-            REGISTERED[also] = Mistake(also, f"{sentence} P and A are made so too.", plant)
-        return pieces
-
-    return register

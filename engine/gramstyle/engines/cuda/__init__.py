@@ -1,1 +1,1 @@
-"""The evaluation on an NVIDIA GPU."""
+"""Loss and gradient on an NVIDIA GPU, with CuPy and ONNX Runtime's CUDA provider."""

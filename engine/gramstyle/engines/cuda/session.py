@@ -1,4 +1,4 @@
-"""The forward pass in ONNX Runtime on a GPU, from CuPy's arrays into CuPy's arrays: no copy."""
+"""The forward pass in ONNX Runtime on a GPU, which reads and writes CuPy arrays without copies."""
 
 from collections.abc import Mapping
 from math import prod
@@ -8,27 +8,27 @@ import numpy as np
 
 from gramstyle.core.arrays import Array
 from gramstyle.engines.cuda.device import EXTRAS, Device
-from gramstyle.engines.onnx_session import CPU, Shapes, load_runtime, open_session
+from gramstyle.engines.onnx_session import CPU, Shapes, consecutive, load_runtime, open_session
 from gramstyle.errors import ModelError, RuntimeMissingError
 
 CUDA = "CUDAExecutionProvider"
 
 
 class CudaSession:
-    """A network ready to run; called with an input v (3, H, V), it returns the responses.
+    """A network loaded on a GPU: called with an input v (3, H, V), it returns the responses.
 
-    What `session.Session` does, on a GPU. The returned arrays are the session's own and are
-    overwritten by the next call.
+    The counterpart of `onnx_session.Session`. The session owns the returned arrays and overwrites
+    them in the next call.
 
     Parameters
     ----------
     model
-        A serialised ONNX graph with one input (1, 3, H, V) in float32, every output a layer's
-        responses.
+        A serialised ONNX graph with one input (1, 3, H, V) in float32, whose outputs are the
+        responses of layers.
     shapes
-        ``shapes(H, V)`` gives the shape (N, h, v) of every output by name.
+        ``shapes(H, V)`` returns the shape (N, h, v) of every output by name.
     device
-        Where it runs, on the device's stream and with the device's TF32.
+        The GPU. The graph runs on its stream and with its TF32 setting.
 
     Raises
     ------
@@ -42,7 +42,7 @@ class CudaSession:
         _check_runtime()
         self._device = device
         self._session = open_session(model, threads=1, providers=[(CUDA, provider_options(device))])
-        # The runtime goes on without a provider that it cannot load.
+        # ONNX Runtime silently leaves out a provider that it cannot load.
         if CUDA not in self._session.get_providers():
             raise RuntimeMissingError(
                 "ONNX Runtime cannot load its CUDA provider: CUDA's or cuDNN's libraries are "
@@ -53,7 +53,7 @@ class CudaSession:
         self._responses: dict[str, Any] = {}
 
     def __call__(self, v: Array) -> Mapping[str, Array]:
-        """Return the responses (N, h, v) of every layer, on the GPU, to v (3, H, V).
+        """Return the responses (N, h, v) of every layer to the input v (3, H, V), on the GPU.
 
         Raises
         ------
@@ -62,38 +62,35 @@ class CudaSession:
         """
         xp = self._device.xp
         try:
-            # Bound by its address: it lives, as a local variable, until the run has ended.
+            # The runtime gets only the address; this variable keeps the array alive until the end.
             bound = xp.ascontiguousarray(v, dtype=xp.float32)
-            self._make_room(self._shapes(*bound.shape[1:]))
+            self._allocate(self._shapes(*bound.shape[1:]))
             binding = self._session.io_binding()
-            where: Any = ("cuda", self._device.index, np.float32)
-            binding.bind_input(self._input, *where, (1, *bound.shape), bound.data.ptr)
+            place: Any = ("cuda", self._device.index, np.float32)
+            binding.bind_input(self._input, *place, (1, *bound.shape), bound.data.ptr)
             for name, F in self._responses.items():
-                binding.bind_output(name, *where, (1, *F.shape), F.data.ptr)
+                binding.bind_output(name, *place, (1, *F.shape), F.data.ptr)
             self._session.run_with_iobinding(binding)
-        except Exception as error:  # the runtime's have no base of their own; CuPy's for memory
+        except Exception as error:  # ONNX Runtime's and CuPy's have no common base class
             raise ModelError(
                 f"ONNX Runtime could not run the model on an image of {v.shape[2]}×{v.shape[1]} "
                 f"pixels ({error}); if the GPU's memory is short, choose a smaller --size"
             ) from None
         return self._responses
 
-    def _make_room(self, shapes: Mapping[str, tuple[int, int, int]]) -> None:
+    def _allocate(self, shapes: Mapping[str, tuple[int, int, int]]) -> None:
         if {name: F.shape for name, F in self._responses.items()} == shapes:
             return
-        self._responses.clear()  # the old ones go before the new ones come
+        self._responses.clear()  # free the old arrays before allocating the new ones
         xp = self._device.xp
         memory = xp.empty(sum(map(prod, shapes.values())), dtype=xp.float32)
-        start = 0
-        for name, shape in shapes.items():
-            self._responses[name] = memory[start : start + prod(shape)].reshape(shape)
-            start += prod(shape)
+        self._responses = consecutive(memory, shapes)
 
 
 def cuda_providers(device: Device) -> tuple[Any, ...]:
-    """Return what `session.open_session` is to be given for a graph of standard operators.
+    """Return the providers for a graph of standard operators; see `onnx_session.open_session`.
 
-    What the CUDA provider does not know runs on the processor.
+    Operators that the CUDA provider does not implement run on the CPU.
 
     Raises
     ------
@@ -105,22 +102,24 @@ def cuda_providers(device: Device) -> tuple[Any, ...]:
 
 
 def provider_options(device: Device) -> dict[str, str]:
-    """Return how the CUDA provider shall run, in its own words."""
+    """Return the CUDA provider's options for a device."""
     return {
         "device_id": str(device.index),
         "user_compute_stream": str(device.stream.ptr),
         "use_tf32": str(int(device.tf32)),
-        # The exhaustive search, its default, chooses by timing: other sums in every process.
+        # The default, an exhaustive search, chooses by timing, so that sums differ by process.
         "cudnn_conv_algo_search": "HEURISTIC",
-        # Otherwise it takes twice what it needs; the GPU is CuPy's too.
+        # The default takes up to twice the memory it needs, and CuPy uses the same GPU.
         "arena_extend_strategy": "kSameAsRequested",
     }
 
 
 def _check_runtime() -> None:
-    """Load CUDA's libraries from their packages, and see whether this runtime knows CUDA."""
+    """Check that this ONNX Runtime was built with CUDA, and load CUDA's libraries.
+
+    Without CUDA, `preload_dlls` would print complaints about missing libraries.
+    """
     runtime = load_runtime()
-    # On a runtime without CUDA it complains of missing libraries by printing: ask first.
     if CUDA not in runtime.get_available_providers():
         raise RuntimeMissingError(
             "this ONNX Runtime computes on the CPU only; uninstall onnxruntime, then: " + EXTRAS

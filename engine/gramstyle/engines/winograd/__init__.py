@@ -1,13 +1,17 @@
-"""Convolutions with fewer multiplications: F(4×4, 3×3), in strips, positions before channels.
+"""Convolutions with fewer multiplications: F(4×4, 3×3), computed in strips of tiles.
 
 A direct 3×3 convolution takes 9 multiplications for each output, channel and filter. Winograd's
-minimal filtering computes a tile of 4×4 outputs from 6×6 inputs with 36, four times fewer, so it
-passes what any direct convolution can reach on the machine. It costs a digit of float32, and no
-more (docs/performance.md).
+minimal filtering computes a tile of 4×4 outputs from 6×6 inputs with 36, a quarter of that, so it
+is faster than any direct convolution on the same machine. It costs one digit of float32
+(docs/performance.md).
 
-- `algorithm` is what to read: the three matrices, and a convolution with its backward in NumPy;
-- `lanes` gives Numba eight floats that are worked on at once; the only `import numba`;
-- `tiles` takes tiles to the transformed domain and back, what stands next to them (ReLU, mask,
-  bias, pooling) done on the way;
-- `passes` runs a network forward and backward in strips of tiles, on several threads.
+- `algorithm` is the module to read first: the three matrices, and a convolution in NumPy;
+- `layout` stores responses channels last, padded to the width of a register;
+- `simd` gives Numba a type for a register of eight floats; it has the only `import numba`;
+- `transforms` transforms tiles and back, and applies bias, ReLU, masks and pooling on the way;
+- `masks` applies masks outside a convolution;
+- `channels_first` converts the responses of ONNX Runtime;
+- `passes` runs a network forward and backward on several threads, with `blocks`, `storage` and
+  `first_layer`;
+- `kernels` computes the loss terms on responses stored channels last.
 """

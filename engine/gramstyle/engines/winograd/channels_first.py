@@ -1,49 +1,50 @@
-"""Responses that lie channels before positions, as ONNX Runtime gives them, taken over.
+"""Conversion of responses that are stored channels first, as ONNX Runtime returns them.
 
-All arrays are given flat: F (N, H, V) with a pixel's channels far apart, what is written (H, V,
-width) with them side by side. A stretch of a row is moved at a time, channel by channel: it is long
-enough to be fetched ahead, and what is written of it stays in the cache.
+All arrays are flat. The input F is (N, H, V), the output (H, V, width). The loops move a part of a
+row, channel by channel: long enough for the processor to fetch ahead, short enough for the output
+to stay in the cache.
 """
 
 import numpy as np
 
+from gramstyle.engines.winograd.masks import CLOSED
 from gramstyle.engines.winograd.simd import compiled
-from gramstyle.engines.winograd.transforms import CLOSED
 
-_SOME = 128
+# Positions in a part of a row.
+_PART = 128
 
 
 @compiled
-def copy_rows(F, N, H, V, width, first, last, out):
-    """Copy F for some rows."""
+def copy(F, N, H, V, width, first, last, out):
+    """Copy the rows of F from `first` to `last`."""
     for y in range(first, last):
-        for x0 in range(0, V, _SOME):
+        for x0 in range(0, V, _PART):
             for n in range(N):
                 row = (n * H + y) * V
-                for x in range(x0, min(x0 + _SOME, V)):
+                for x in range(x0, min(x0 + _PART, V)):
                     out[(y * V + x) * width + n] = F[row + x]
 
 
 @compiled
-def note_open(F, N, H, V, width, first, last, open_):
-    """Note whether F > 0 for some rows."""
+def write_mask(F, N, H, V, width, first, last, mask):
+    """Write the mask F > 0 of the rows from `first` to `last`."""
     for y in range(first, last):
-        for x0 in range(0, V, _SOME):
+        for x0 in range(0, V, _PART):
             for n in range(N):
                 row = (n * H + y) * V
-                for x in range(x0, min(x0 + _SOME, V)):
-                    open_[(y * V + x) * width + n] = 1 if F[row + x] > 0 else 0
+                for x in range(x0, min(x0 + _PART, V)):
+                    mask[(y * V + x) * width + n] = 1 if F[row + x] > 0 else 0
 
 
 @compiled
-def note_largest(F, N, H, V, width, first, last, choice):
-    """Note for some rows of windows which of the four is the largest, `CLOSED` if none is > 0."""
+def write_argmax(F, N, H, V, width, first, last, argmax):
+    """Write which entry of each window is the largest; rows count windows."""
     v = V // 2
     for y in range(first, last):
-        for x0 in range(0, v, _SOME):
+        for x0 in range(0, v, _PART):
             for n in range(N):
                 row = (n * H + 2 * y) * V
-                for x in range(x0, min(x0 + _SOME, v)):
+                for x in range(x0, min(x0 + _PART, v)):
                     at = row + 2 * x
                     largest, which = F[at], 0
                     if F[at + 1] > largest:
@@ -52,4 +53,4 @@ def note_largest(F, N, H, V, width, first, last, choice):
                         largest, which = F[at + V], 2
                     if F[at + V + 1] > largest:
                         largest, which = F[at + V + 1], 3
-                    choice[(y * v + x) * width + n] = np.uint8(which if largest > 0 else CLOSED)
+                    argmax[(y * v + x) * width + n] = np.uint8(which if largest > 0 else CLOSED)

@@ -1,4 +1,4 @@
-"""The loss terms on responses that lie in memory positions before channels."""
+"""The kernels of the loss terms for responses that are stored channels last."""
 
 from collections.abc import Callable
 
@@ -6,34 +6,35 @@ import numpy as np
 
 from gramstyle.core.arrays import Array
 from gramstyle.core.kernels import Area
+from gramstyle.engines.bands import area_bands, owned_area
 from gramstyle.engines.strips import StripKernels
-from gramstyle.engines.winograd import transforms as tiles
 from gramstyle.engines.winograd.layout import channels_last, flat, rows
+from gramstyle.engines.winograd.masks import add_masked
 
-# Positions in a strip, at most and at least: small strips cost as much to hand out as to work on,
-# and of a small image there must be some for every thread.
+# The largest and the smallest number of positions in a strip. Starting a strip takes as long as
+# computing a small one, and a small image needs a strip for every thread.
 LONGEST, SHORTEST = 8192, 512
 
 
 class ChannelsLastKernels(StripKernels):
-    """`StripKernels` for arrays (N, H, V) as `memory.channels_last` makes them.
+    """`StripKernels` for arrays (N, H, V) that are stored channels last (see `layout`).
 
-    Its own steps of a pass are inherited and are slow on such arrays: `WinogradPasses.backward`
-    does them instead. A derivative that is returned here has been masked: it is 0 where F is, which
-    the ReLU below would make it anyway.
+    Only the loss terms are replaced. The inherited steps of the backward pass are slow on such
+    arrays, and `WinogradPasses.backward` does not use them. The derivatives returned here are
+    already masked by the ReLU: they are 0 where F is 0.
     """
 
     def gram(self, F: Array, owned: Area | None = None) -> Array:
-        """Equation 3, strip by strip: a Gram matrix is a sum over positions. Float64 result."""
+        """Return the Gram matrix (equation 3) in float64, summed over strips."""
         N, X = len(F), rows(F)
         G = np.zeros((X.shape[2], X.shape[2]), np.float64)
 
-        # NumPy sees that the first factor is the second one transposed and does half the work.
+        # NumPy detects that the first factor is the second one transposed and does half the work.
         def strip(here: Area) -> Array:
             part = self._gathered(X, here)
             return part.T @ part
 
-        for part in self.workers.map(strip, _strips(*_owned(X, owned))):
+        for part in self.workers.map(strip, _strips(owned_area(F.shape, owned))):
             G += part
         return G[:N, :N]
 
@@ -47,7 +48,7 @@ class ChannelsLastKernels(StripKernels):
         weight: float,
         owned: Area | None = None,
     ) -> Array:
-        """dF + weight · equation 6."""
+        """Return dF + weight · equation 6."""
         N, X = len(F), rows(F)
         D = np.zeros((X.shape[2], X.shape[2]), np.float32)
         D[:N, :N] = weight * (G - A) / (float(N) ** 2 * float(M) ** 2)
@@ -61,9 +62,9 @@ class ChannelsLastKernels(StripKernels):
     def add_content_gradient(
         self, dF: Array | None, F: Array, P: Array, weight: float, owned: Area | None = None
     ) -> Array:
-        """dF + weight · equation 2."""
+        """Return dF + weight · equation 2."""
         N, X = len(F), rows(F)
-        top, left = (0, 0) if owned is None else (owned[0].start, owned[1].start)
+        top, left = (edge.start for edge in owned_area(F.shape, owned))
 
         def gradient(here: Area) -> Array:
             part = X[here]
@@ -77,6 +78,22 @@ class ChannelsLastKernels(StripKernels):
 
         return self._add(dF, F, owned, gradient)
 
+    def add_gradient(
+        self, dF: Array | None, F: Array, gradient: Array, owned: Area | None = None
+    ) -> Array:
+        """Return dF + gradient, masked by the ReLU, at the owned positions."""
+        N, width = len(F), rows(F).shape[2]
+        top, left = (0, 0) if owned is None else (owned[0].start, owned[1].start)
+
+        def part(here: Area) -> Array:
+            there = gradient[:, here[0].start - top : here[0].stop - top]
+            there = there[:, :, here[1].start - left : here[1].stop - left]
+            seed = self.workers.scratch("product", (*there.shape[1:], width))
+            seed[..., :N], seed[..., N:] = there.transpose(1, 2, 0), 0
+            return seed.reshape(-1, width)
+
+        return self._add(dF, F, owned, part)
+
     def _add(
         self,
         dF: Array | None,
@@ -84,32 +101,30 @@ class ChannelsLastKernels(StripKernels):
         owned: Area | None,
         gradient: Callable[[Area], Array],
     ) -> Array:
-        """Return dF plus a gradient at the owned positions, strip by strip, all of it masked."""
+        """Return dF plus a gradient at the owned positions, both masked, strip by strip."""
         out = channels_last(F.shape) if dF is None else dF
         total, responses = flat(out), flat(F)
-        _, V, width = rows(F).shape
-        owned_rows, columns = _owned(rows(F), owned)
+        H, V, width = rows(F).shape
+        owned_rows, columns = owned_area(F.shape, owned)
 
         def strip(here: Area) -> None:
             first, last = here[0].start, here[0].stop
-            within = slice(max(first, owned_rows.start), min(last, owned_rows.stop))
-            if (within, columns) == here:
+            both = slice(max(first, owned_rows.start), min(last, owned_rows.stop))
+            if (both, columns) == here:
                 seed = gradient(here)
             else:
                 seed = self.workers.scratch("seed", (last - first, V, width))
                 seed[...] = 0
-                if within.start < within.stop and columns.start < columns.stop:
-                    there = seed[within.start - first : within.stop - first, columns]
-                    there[...] = gradient((within, columns)).reshape(there.shape)
-            tiles.add_where_open(
-                total, seed.reshape(-1), responses, first * V * width, last * V * width
-            )
+                if both.start < both.stop and columns.start < columns.stop:
+                    part = seed[both.start - first : both.stop - first, columns]
+                    part[...] = gradient((both, columns)).reshape(part.shape)
+            add_masked(total, seed.reshape(-1), responses, first * V * width, last * V * width)
 
-        self.workers.run(strip, _strips(slice(0, F.shape[1]), slice(0, V)))
+        self.workers.run(strip, _strips((slice(0, H), slice(0, V))))
         return out
 
     def _gathered(self, X: Array, here: Area) -> Array:
-        """Return these positions of X (H, V, channels) as a matrix; copied where they lie apart."""
+        """Return these positions of X (H, V, channels) as a matrix; a copy if not adjacent."""
         part = X[here]
         if len(part) > 1 and part.shape[1] != X.shape[1]:
             copied = self.workers.scratch("gathered", part.shape)
@@ -118,17 +133,8 @@ class ChannelsLastKernels(StripKernels):
         return part.reshape(-1, X.shape[2])
 
 
-def _owned(X: Array, owned: Area | None) -> Area:
-    return (slice(0, X.shape[0]), slice(0, X.shape[1])) if owned is None else owned
-
-
-def _strips(height: slice, width: slice) -> list[Area]:
-    """Split an area into bands of rows."""
-    across = width.stop - width.start
-    M = (height.stop - height.start) * across
-    length = min(LONGEST, max(SHORTEST, -(-M // 8)))
-    some = max(1, length // max(across, 1))
-    return [
-        (slice(y, min(y + some, height.stop)), width)
-        for y in range(height.start, height.stop if across else height.start, some)
-    ]
+def _strips(area: Area) -> list[Area]:
+    """Split an area into strips."""
+    rows, columns = area
+    M = (rows.stop - rows.start) * (columns.stop - columns.start)
+    return area_bands(area, min(LONGEST, max(SHORTEST, -(-M // 8))))

@@ -1,7 +1,7 @@
-"""Responses (N, H, V) that lie in memory positions before channels, channels padded to eight.
+"""Responses (N, H, V) stored channels last, with the channels padded to a multiple of eight.
 
-The padding is there so that eight channels are always one load. It holds zeros, and zero filters
-keep it so.
+Because of the padding, a register always loads eight channels of one pixel. The padding holds
+zeros, and filters of zeros keep it so.
 """
 
 from math import prod
@@ -10,49 +10,55 @@ import numpy as np
 
 from gramstyle.core.arrays import Array
 
-# Channels come in multiples of this, the lanes of `lanes`.
+# The floats in a register, and the multiple to which channels are padded.
 WIDTH = 8
 
 
 def padded(channels: int) -> int:
-    """Return how many channels there are in memory."""
+    """Return the number of channels in memory, padding included."""
     return -(-channels // WIDTH) * WIDTH
 
 
 def channels_last(shape: tuple[int, int, int], memory: Array | None = None) -> Array:
-    """Return an array (N, H, V) with the channels of a pixel side by side.
+    """Return an array (N, H, V) that stores the channels of a pixel next to each other.
 
     Parameters
     ----------
     shape
         N, H, V.
     memory
-        A flat float32 array to use the beginning of, contents as they are; else it is allocated,
-        with zeros.
+        A flat float32 array. The result uses its beginning, with the contents unchanged. By
+        default, an array of zeros is allocated.
     """
     N, H, V = shape
-    lying = (H, V, padded(N))
+    stored = (H, V, padded(N))
     if memory is None:
-        memory = np.zeros(prod(lying), np.float32)
-    return memory[: prod(lying)].reshape(lying).transpose(2, 0, 1)[:N]
+        memory = np.zeros(prod(stored), np.float32)
+    return memory[: prod(stored)].reshape(stored).transpose(2, 0, 1)[:N]
 
 
 def flat(F: Array) -> Array:
-    """Return all the memory of such an array, padding too, as one row."""
+    """Return the memory of such an array, padding included, as one dimension.
+
+    Raises
+    ------
+    ValueError
+        If the array is not stored channels last.
+    """
     N, H, V = F.shape
     width = padded(N)
-    # A stride along an edge of one pixel means nothing.
-    lies = F.strides[0] == F.itemsize and (V == 1 or F.strides[2] == width * F.itemsize)
-    if not lies or (H > 1 and F.strides[1] != V * width * F.itemsize):
-        raise ValueError("the array does not lie positions before channels")
+    # The stride along an edge of one pixel has no meaning.
+    adjacent = F.strides[0] == F.itemsize and (V == 1 or F.strides[2] == width * F.itemsize)
+    if not adjacent or (H > 1 and F.strides[1] != V * width * F.itemsize):
+        raise ValueError("the array is not stored channels last")
     return np.lib.stride_tricks.as_strided(F, (H * V * width,), (F.itemsize,))
 
 
 def rows(F: Array) -> Array:
-    """Return all the memory of such an array, padding too, as (H, V, channels)."""
+    """Return the memory of such an array, padding included, as (H, V, channels)."""
     return flat(F).reshape(*F.shape[1:], padded(len(F)))
 
 
 def matrix(F: Array) -> Array:
-    """Return the same as (positions, channels)."""
+    """Return the memory of such an array, padding included, as (positions, channels)."""
     return flat(F).reshape(-1, padded(len(F)))

@@ -1,11 +1,11 @@
-"""Eight floats worked on at once, for Numba. The only `import numba`.
+"""A register of eight floats as a type for Numba. The only `import numba`.
 
-Left to itself the compiler does not prove that the tiles' many pointers never meet, and works on
-one float after the other. A value of this type is a vector register from the start: it is
-loaded, added and multiplied like a number, and stored. Where a processor has no registers of
-eight floats, LLVM takes two of four.
+The compiler cannot prove that the transforms' many pointers never overlap, so it would compute one
+float after the other. A value of this type is a vector register from the start: it is loaded,
+added and multiplied like a number, and stored. On a processor without registers of eight floats,
+LLVM uses two registers of four.
 
-An index counts elements of a flat array; nothing checks it.
+An index counts elements of a flat array. Indices are not checked.
 """
 
 import operator
@@ -16,81 +16,81 @@ from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic, models, overload, register_model
 
-WIDTH = 8
+from gramstyle.engines.winograd.layout import WIDTH
 
 _FLOATS = ir.VectorType(ir.FloatType(), WIDTH)
 _BYTES = ir.VectorType(ir.IntType(8), WIDTH)
 
-# What is compiled has types of its own.
+# mypy does not know the types of compiled functions.
 _intrinsic: Any = intrinsic
 
 
 def compiled(function: Callable[..., Any]) -> Any:
-    """Compile a function that runs without the interpreter's lock, and keep what was compiled."""
+    """Compile a function that releases the interpreter's lock, and cache the machine code."""
     try:
         return njit(nogil=True, cache=True)(function)
-    except RuntimeError:  # there is no folder to keep it in: it is compiled in every process
+    except RuntimeError:  # without a writable cache folder, every process compiles it
         return njit(nogil=True)(function)
 
 
 def inlined(function: Callable[..., Any]) -> Any:
-    """Compile a function into those that call it."""
+    """Compile a function that is inlined into its callers."""
     return njit(forceinline=True)(function)
 
 
-class _Lanes(types.Type):
-    """The type of eight floats."""
+class _Vector(types.Type):
+    """The Numba type of a register of eight floats."""
 
     def __init__(self) -> None:
-        super().__init__(name="Lanes")
+        super().__init__(name="Vector")
 
 
-LANES = _Lanes()
+VECTOR = _Vector()
 
 
-@register_model(_Lanes)
+@register_model(_Vector)
 class _Model(models.PrimitiveModel):
-    def __init__(self, manager: Any, lanes: Any) -> None:
-        super().__init__(manager, lanes, _FLOATS)
+    def __init__(self, manager: Any, vector: Any) -> None:
+        super().__init__(manager, vector, _FLOATS)
 
 
 @_intrinsic
 def load(_context: Any, array: Any, index: Any) -> Any:
-    """Return the eight floats that begin at an index."""
+    """Return the eight floats that start at an index."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         place = _place(context, builder, signature.args[0], arguments, _FLOATS)
         return _unaligned(builder.load(place), 4)
 
-    return LANES(array, types.intp), generate
+    return VECTOR(array, types.intp), generate
 
 
 @_intrinsic
 def store(_context: Any, array: Any, index: Any, value: Any) -> Any:
-    """Write eight floats from an index on."""
+    """Write eight floats from an index onwards."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         place = _place(context, builder, signature.args[0], arguments, _FLOATS)
         _unaligned(builder.store(arguments[2], place), 4)
         return context.get_dummy_value()
 
-    return types.void(array, types.intp, LANES), generate
+    return types.void(array, types.intp, VECTOR), generate
 
 
 @_intrinsic
 def load_bytes(_context: Any, array: Any, index: Any) -> Any:
-    """Return the eight bytes that begin at an index, as floats."""
+    """Return the eight bytes that start at an index, as floats."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         place = _place(context, builder, signature.args[0], arguments, _BYTES)
         return builder.uitofp(_unaligned(builder.load(place), 1), _FLOATS)
 
-    return LANES(array, types.intp), generate
+    return VECTOR(array, types.intp), generate
 
 
 @_intrinsic
 def store_bytes(_context: Any, array: Any, index: Any, value: Any) -> Any:
-    """Write eight floats, whole numbers from 0 to 255, as bytes from an index on."""
+    """Write eight floats, integers from 0 to 255, as bytes from an index onwards."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         place = _place(context, builder, signature.args[0], arguments, _BYTES)
@@ -98,12 +98,12 @@ def store_bytes(_context: Any, array: Any, index: Any, value: Any) -> Any:
         _unaligned(builder.store(builder.trunc(numbers, _BYTES), place), 1)
         return context.get_dummy_value()
 
-    return types.void(array, types.intp, LANES), generate
+    return types.void(array, types.intp, VECTOR), generate
 
 
 @_intrinsic
 def splat(_context: Any, number: Any) -> Any:
-    """Return eight times the same float."""
+    """Return a register that holds the same float eight times."""
 
     def generate(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
         none = ir.Constant(_FLOATS, ir.Undefined)
@@ -111,40 +111,40 @@ def splat(_context: Any, number: Any) -> Any:
         zeros = ir.Constant(ir.VectorType(ir.IntType(32), WIDTH), [0] * WIDTH)
         return builder.shuffle_vector(first, none, zeros)
 
-    return LANES(types.float32), generate
+    return VECTOR(types.float32), generate
 
 
-def _choosing(comparison: str) -> Any:
+def _selection(comparison: str) -> Any:
     @_intrinsic
-    def choose(_context: Any, a: Any, b: Any, yes: Any, no: Any) -> Any:
+    def select(_context: Any, a: Any, b: Any, yes: Any, no: Any) -> Any:
         def generate(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
             a, b, yes, no = arguments
             return builder.select(builder.fcmp_ordered(comparison, a, b), yes, no)
 
-        return LANES(LANES, LANES, LANES, LANES), generate
+        return VECTOR(VECTOR, VECTOR, VECTOR, VECTOR), generate
 
-    return choose
+    return select
 
 
-# where_greater(a, b, yes, no): in each lane `yes` where a > b, else `no`; likewise where_equal.
-where_greater, where_equal = _choosing(">"), _choosing("==")
+# where_greater(a, b, yes, no): elementwise `yes` where a > b, else `no`; likewise where_equal.
+where_greater, where_equal = _selection(">"), _selection("==")
 
 
 def _arithmetic(python: Any, instruction: str) -> None:
-    """Give lanes one of Python's operators; `contract` lets a product and a sum become one."""
+    """Define an operator of registers; `contract` allows a product and a sum to be fused."""
 
     @_intrinsic
-    def lane_by_lane(_context: Any, a: Any, b: Any) -> Any:
+    def elementwise(_context: Any, a: Any, b: Any) -> Any:
         def generate(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
             return getattr(builder, instruction)(*arguments, flags=("contract",))
 
-        return LANES(LANES, LANES), generate
+        return VECTOR(VECTOR, VECTOR), generate
 
     def typed(a: Any, b: Any) -> Any:
-        if a is LANES and b is LANES:
-            return lambda a, b: lane_by_lane(a, b)
-        if a is types.float32 and b is LANES:
-            return lambda a, b: lane_by_lane(splat(a), b)
+        if a is VECTOR and b is VECTOR:
+            return lambda a, b: elementwise(a, b)
+        if a is types.float32 and b is VECTOR:
+            return lambda a, b: elementwise(splat(a), b)
         return None
 
     overload(python, strict=False)(typed)

@@ -1,49 +1,52 @@
-"""Fetch a published file of weights: resumed where it stopped, believed only by its digest.
+"""Download a published weights file; resume partial downloads; check the digest.
 
-A file grows as TARGET.part beside its place and gets its name once its digest is right. There is
-no record of which version on the server a part was begun from (ETag, If-Range): whatever the
-server did in between, a part that was completed wrongly shows in the digest, and is fetched
-afresh once.
+A download is written to TARGET.part and renamed to TARGET once its digest is right. The server's
+version of a partial file (ETag, If-Range) is not recorded: if the file changed on the server in
+between, the digest is wrong, and the file is downloaded once more from the start.
+
+The downloads do not go through pooch, which deletes a partial file whenever a download stops, so
+it cannot resume, and which limits neither the size of a download nor the redirects it follows.
 """
 
 from collections.abc import Callable
 from pathlib import Path
 
 from gramstyle.errors import ModelError
-from gramstyle.model.fetch.download import Download, Received
-from gramstyle.model.fetch.part import Part, alone, beside, is_there, on_disk
+from gramstyle.model.fetch.download import Download, DownloadProgress
+from gramstyle.model.fetch.lock import locked
+from gramstyle.model.fetch.partial import PartialFile, is_downloaded, report_disk_errors, sibling
 from gramstyle.model.published import PublicFile
 from gramstyle.system.files import check_folder
 
-__all__ = ["Received", "fetch"]
+__all__ = ["DownloadProgress", "fetch"]
 
 
 def fetch(
     file: PublicFile,
     target: Path,
     *,
-    callback: Callable[[Received], None] | None = None,
-    patience: float = 30.0,
+    callback: Callable[[DownloadProgress], None] | None = None,
+    timeout: float = 30.0,
     attempts: int = 5,
 ) -> Path:
-    """Download a file, going on with what an earlier call has left in TARGET.part.
+    """Download a file, or resume the download that an earlier call left in TARGET.part.
 
-    Where the file is there already, nothing is downloaded. Whatever stops the download, Ctrl-C
-    too, leaves what has arrived for the next call. The environment's proxies are used, and the
-    system's certificates.
+    Nothing is downloaded if the target already is the published file. An error or Ctrl-C leaves
+    the received bytes for the next call. The download uses the proxies of the environment and
+    the certificates of the system.
 
     Parameters
     ----------
     file
-        What to fetch.
+        The file to download.
     target
-        Where to put it.
+        The path to write.
     callback
-        Told of everything that arrives, and of every connection that is made again.
-    patience
-        Seconds without a byte after which a connection is given up.
+        Called after every block of data and before every reconnection.
+    timeout
+        Seconds without data after which a connection counts as lost.
     attempts
-        How many connections in a row may bring nothing before an address is given up.
+        Number of consecutive connections without progress after which an address is given up.
 
     Returns
     -------
@@ -53,20 +56,20 @@ def fetch(
     Raises
     ------
     ModelError
-        If the file cannot be had or cannot be written, is not the one that was published, or
-        another one is in its place.
+        If the file cannot be downloaded or written, if the server's file is not the published
+        one, or if another file already has the target's name.
     """
-    with on_disk(target):
+    with report_disk_errors(target):
         check_folder(target, error=ModelError)
-    if is_there(file, target):
+    if is_downloaded(file, target):
         return target
-    with alone(target):
-        # The process that was here before may just have finished it.
-        if not is_there(file, target):
-            path = beside(target, ".part")
-            with Part(path, file) as part:
-                Download(file, part, callback, patience, attempts).run()
-            is_there(file, target)  # refuses to overwrite what has come there meanwhile
-            with on_disk(target):
+    with locked(target):
+        # Another process may have completed the file before it released the lock.
+        if not is_downloaded(file, target):
+            path = sibling(target, ".part")
+            with PartialFile(path, file) as partial:
+                Download(file, partial, callback, timeout, attempts).run()
+            is_downloaded(file, target)  # raises if another file appeared there meanwhile
+            with report_disk_errors(target):
                 path.replace(target)
     return target

@@ -1,4 +1,4 @@
-"""A download over the network: connections, answers, and which of them to believe."""
+"""A download over HTTP: connections, retries, and checks of every answer."""
 
 import re
 import ssl
@@ -14,44 +14,43 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
 
 from gramstyle.errors import ModelError
-from gramstyle.model.fetch.part import NUMBER, Part, expected_digest
+from gramstyle.model.fetch.partial import NUMBER, PartialFile
+from gramstyle.model.messages import printable
 from gramstyle.model.published import PublicFile
 
 BLOCK = 2**20
-# The most that is taken of a file whose size is not known.
+# The size limit of a file whose size is not published.
 LIMIT = 2**30
-# Seconds before a broken connection is tried again, doubled each time that brought nothing.
+# Seconds before a reconnection; doubled after each connection without progress.
 FIRST_WAIT, LONGEST_WAIT = 0.5, 30.0
 
-# Answers that may be another a little later; so may every 5xx.
-PASSING = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS)
+# Status codes below 500 that may change on a retry; every 5xx may.
+TRANSIENT = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS)
 CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-[0-9]{1,18}/([0-9]{1,18}|\*)")
-# How a connection that broke shows itself.
-ENDED = (
+# Exceptions of a connection that the server ended.
+DISCONNECTED = (
     IncompleteRead,
     ConnectionResetError,
     ConnectionAbortedError,
     BrokenPipeError,
     ssl.SSLEOFError,
 )
-# How an answer that makes no sense shows itself; an absurd port is an overflow.
-NONSENSE = (HTTPException, ValueError, OverflowError)
-# Text from elsewhere is cut to this.
-LONGEST_TEXT = 200
+# Exceptions of an answer that is not valid HTTP; a port out of range overflows.
+INVALID_ANSWER = (HTTPException, ValueError, OverflowError)
 
 
 @dataclass(frozen=True)
-class Received:
-    """What a callback is told while a file arrives.
+class DownloadProgress:
+    """The state of a download, as passed to a callback.
 
     Attributes
     ----------
     done
-        How many bytes of the file are there, those of earlier calls too.
+        Number of bytes received, including those of earlier calls.
     total
-        How many it has, or None while that is not known.
+        Number of bytes of the whole file, or None if unknown.
     problem
-        Why the connection ended, if it did and will be made again; else None.
+        Why the connection ended, if it is about to be made again; otherwise None.
     """
 
     done: int
@@ -59,154 +58,157 @@ class Received:
     problem: str | None = None
 
 
-class _BrokenError(Exception):
-    """A connection ended before the file did; another one may bring the rest."""
+class _ConnectionLostError(Exception):
+    """The connection ended before the file did; a new connection may bring the rest."""
 
 
-class _ElsewhereError(Exception):
-    """An address does not have the file; another one may."""
+class _UnavailableError(Exception):
+    """An address does not serve the file; another address may."""
 
 
 class Download:
-    """A download under way.
+    """A download in progress.
 
     Attributes
     ----------
     total
-        How many bytes the whole file has, as far as that is known.
+        Number of bytes of the whole file, or None if unknown.
     """
 
     def __init__(
         self,
         file: PublicFile,
-        part: Part,
-        callback: Callable[[Received], None] | None,
-        patience: float,
+        partial: PartialFile,
+        callback: Callable[[DownloadProgress], None] | None,
+        timeout: float,
         attempts: int,
     ) -> None:
-        self._file, self._part = file, part
-        self._callback, self._patience, self._attempts = callback, patience, attempts
+        self._file, self._partial = file, partial
+        self._callback, self._timeout, self._attempts = callback, timeout, attempts
         self._opener = _opener()
         self._limit = file.size or LIMIT
         self.total = file.size
 
     def run(self) -> None:
-        """Make the part whole, from the first address that has the file."""
-        part = self._part
-        # No server can add to this much, so it is judged at once.
-        if part.size >= self._limit:
-            if part.is_whole():
+        """Complete the partial file from the first address that serves the file."""
+        partial = self._partial
+        # Already at the size limit: no server can add anything, so check the digest at once.
+        if partial.size >= self._limit:
+            if partial.is_complete():
                 return
-            part.restart()
+            partial.restart()
         problems = []
         for url in self._file.urls:
             try:
                 self._complete(url)
-            except _ElsewhereError as problem:
+            except _UnavailableError as problem:
                 problems.append(f"{url} {problem}")
             else:
                 return
         raise ModelError(
-            f"cannot download {self._file.file_name}: {'; '.join(problems)}; {part.kept()}"
+            f"cannot download {self._file.file_name}: {'; '.join(problems)}; "
+            f"{partial.resume_hint()}"
         )
 
     def _complete(self, url: str) -> None:
-        """Make the part whole from one address, over as many connections as it takes."""
-        part = self._part
-        # What a server sends once more is no progress.
-        fruitless, most = 0, part.size
-        afresh = False
+        """Complete the partial file from one address, over as many connections as needed."""
+        partial = self._partial
+        # Only bytes beyond the largest size so far count as progress: a server without ranges
+        # sends the first ones again and again.
+        fruitless, largest = 0, partial.size
+        is_restarted = False
         while True:
             try:
                 self._receive(url)
-            except _BrokenError as problem:
-                fruitless = fruitless + 1 if part.size <= most else 0
-                most = max(most, part.size)
+            except _ConnectionLostError as problem:
+                fruitless = fruitless + 1 if partial.size <= largest else 0
+                largest = max(largest, partial.size)
                 if fruitless >= self._attempts:
-                    raise _ElsewhereError(f"{problem} ({fruitless} times in a row)") from None
+                    raise _UnavailableError(f"{problem} ({fruitless} times in a row)") from None
                 self._report(f"{urlsplit(url).hostname} {problem}")
                 time.sleep(min(FIRST_WAIT * 2**fruitless, LONGEST_WAIT))
                 continue
-            if part.is_whole():
+            if partial.is_complete():
                 return
-            found, joined = part.hexdigest(), part.joined
-            part.restart()
-            if afresh or not joined:
-                raise _ElsewhereError(
-                    "has another file than the published one: expected "
-                    f"{expected_digest(self._file)}, found {found}"
+            found, is_joined = partial.hexdigest(), partial.is_joined
+            partial.restart()
+            if is_restarted or not is_joined:
+                raise _UnavailableError(
+                    "serves another file than the published one: expected "
+                    f"{self._file.digest_text}, found {found}"
                 )
-            # What came over several connections may be two versions of the file, or damaged
-            # since.
-            afresh, fruitless, most = True, 0, 0
+            # Bytes of several connections may be of two versions of the file, or damaged on disk.
+            is_restarted, fruitless, largest = True, 0, 0
 
     def _receive(self, url: str) -> None:
-        """Append what one connection brings; returns when the server says that this was all."""
-        part = self._part
-        response = _ask(self._opener, url, part.size, self._patience)
+        """Append the data of one connection; return when the server has sent the last byte."""
+        partial = self._partial
+        response = _request(self._opener, url, partial.size, self._timeout)
         if response is None:
             return
         with response:
             self._begin(response)
-            for piece in _pieces(response):
-                part.append(piece[: self._limit - part.size])
+            for block in _blocks(response):
+                partial.append(block[: self._limit - partial.size])
                 self._report()
-                if part.size == self._limit:
+                if partial.size == self._limit:
                     break
-        if part.size < (self.total or 0):
-            raise _BrokenError("ended the connection early")
+        if partial.size < (self.total or 0):
+            raise _ConnectionLostError("ended the connection early")
 
     def _begin(self, response: HTTPResponse) -> None:
-        """Judge an answer by its head, and make the part end where it begins."""
-        file, part = self._file, self._part
+        """Check an answer's headers, and discard received bytes that it does not continue."""
+        file, partial = self._file, self._partial
         if response.status not in (HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT):
-            raise _ElsewhereError(f"answers {_named(response.status)}")
+            raise _UnavailableError(f"answers {_status_text(response.status)}")
         encoding = response.headers.get("Content-Encoding", "identity")
         if encoding.strip().lower() != "identity":
-            raise _ElsewhereError(f"sends it encoded as {_printable(encoding)}, unasked")
+            raise _UnavailableError(
+                f"sends the file encoded as {printable(encoding)}, which was not requested"
+            )
         start, total = _extent(response)
         if total is not None and not (total == file.size if file.size else total <= LIMIT):
             expected = f"{file.size:,}" if file.size else f"at most {LIMIT:,}"
-            raise _ElsewhereError(f"has a file of {total:,} bytes, expected {expected}")
-        if start == part.size > 0:
-            part.joined = True
+            raise _UnavailableError(f"has a file of {total:,} bytes, expected {expected}")
+        if start == partial.size > 0:
+            partial.is_joined = True
         else:
-            part.restart()
+            partial.restart()
             if start != 0:
-                raise _BrokenError("sends another part of the file than it was asked for")
+                raise _ConnectionLostError("sends another part of the file than requested")
         self.total = file.size or total
 
     def _report(self, problem: str | None = None) -> None:
         if self._callback is not None:
-            self._callback(Received(self._part.size, self.total, problem))
+            self._callback(DownloadProgress(self._partial.size, self.total, problem))
 
 
-def _ask(
-    opener: request.OpenerDirector, url: str, start: int, patience: float
+def _request(
+    opener: request.OpenerDirector, url: str, start: int, timeout: float
 ) -> HTTPResponse | None:
-    """Ask for a file from a byte on; None if the server has nothing there."""
+    """Request a file from byte `start` on; return None if the server has no bytes there."""
     headers = {"Range": f"bytes={start}-"} if start else {}
     try:
-        # The opener knows http and https only.
-        asked = request.Request(url, headers=headers)  # noqa: S310
-        response: HTTPResponse = opener.open(asked, timeout=patience)
+        # The opener supports http and https only.
+        message = request.Request(url, headers=headers)  # noqa: S310
+        response: HTTPResponse = opener.open(message, timeout=timeout)
     except HTTPError as error:
         error.close()
         if start and error.code == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
             return None
         if error.code < HTTPStatus.BAD_REQUEST:
-            raise _ElsewhereError("redirects to where it is not followed") from None
-        problem = f"answers {_named(error.code)}"
-        if error.code >= HTTPStatus.INTERNAL_SERVER_ERROR or error.code in PASSING:
-            raise _BrokenError(problem) from None
-        raise _ElsewhereError(problem) from None
-    except (OSError, *NONSENSE) as error:
-        _raise_network(error)
+            raise _UnavailableError("redirects to an address that is not followed") from None
+        problem = f"answers {_status_text(error.code)}"
+        if error.code >= HTTPStatus.INTERNAL_SERVER_ERROR or error.code in TRANSIENT:
+            raise _ConnectionLostError(problem) from None
+        raise _UnavailableError(problem) from None
+    except (OSError, *INVALID_ANSWER) as error:
+        _raise_network_error(error)
     return response
 
 
 def _extent(response: HTTPResponse) -> tuple[int | None, int | None]:
-    """Return with which byte of the file an answer begins and how many bytes the file has."""
+    """Return the offset of an answer's first byte in the file, and the size of the file."""
     announced = NUMBER.fullmatch(response.headers.get("Content-Length", ""))
     length = int(announced[0]) if announced else None
     if response.status == HTTPStatus.OK:
@@ -220,39 +222,39 @@ def _extent(response: HTTPResponse) -> tuple[int | None, int | None]:
     return start, None if length is None else start + length
 
 
-def _pieces(response: HTTPResponse) -> Iterator[bytes]:
-    """Give the body as it arrives; what has arrived before a connection breaks is not lost."""
+def _blocks(response: HTTPResponse) -> Iterator[bytes]:
+    """Yield the body as it arrives, so that a lost connection loses no received bytes."""
     while True:
         try:
-            piece = response.read1(BLOCK)
-        except (OSError, *NONSENSE) as error:
-            _raise_network(error)
-        if not piece:
+            block = response.read1(BLOCK)
+        except (OSError, *INVALID_ANSWER) as error:
+            _raise_network_error(error)
+        if not block:
             return
-        yield piece
+        yield block
 
 
-def _raise_network(error: Exception) -> Never:
-    """Raise what a failure of the network means here."""
+def _raise_network_error(error: Exception) -> Never:
+    """Raise a network failure as a lost connection or an unavailable address."""
     reason = error.reason if isinstance(error, URLError) else error
     if isinstance(reason, ssl.SSLCertVerificationError):
-        raise _ElsewhereError(
-            f"shows a certificate that is not trusted here ({_printable(reason.verify_message)})"
+        raise _UnavailableError(
+            f"has a certificate that is not trusted here ({printable(reason.verify_message)})"
         ) from None
     if isinstance(reason, TimeoutError):
-        raise _BrokenError("sends nothing any more") from None
-    if isinstance(reason, ENDED):
-        raise _BrokenError("ended the connection early") from None
-    if isinstance(reason, NONSENSE):
-        raise _BrokenError(f"answers what is not HTTP ({type(reason).__name__})") from None
+        raise _ConnectionLostError("stopped sending data") from None
+    if isinstance(reason, DISCONNECTED):
+        raise _ConnectionLostError("ended the connection early") from None
+    if isinstance(reason, INVALID_ANSWER):
+        raise _ConnectionLostError(f"does not answer in HTTP ({type(reason).__name__})") from None
     text = getattr(reason, "strerror", None) or str(reason)
-    raise _BrokenError(f"cannot be reached ({_printable(text)})") from None
+    raise _ConnectionLostError(f"cannot be reached ({printable(text)})") from None
 
 
 def _opener() -> request.OpenerDirector:
-    """Return what opens addresses: the environment's proxies, the system's certificates.
+    """Return an opener for http and https with the environment's proxies.
 
-    Put together by hand, because urllib's own one opens local files and FTP too.
+    The default opener of urllib would also open local files and FTP.
     """
     opener = request.OpenerDirector()
     opener.addheaders = [("User-Agent", f"gramstyle/{version('gramstyle')}")]
@@ -261,7 +263,7 @@ def _opener() -> request.OpenerDirector:
         request.HTTPHandler(),
         request.HTTPSHandler(),
         request.UnknownHandler(),
-        _Redirects(),
+        _RedirectHandler(),
         request.HTTPErrorProcessor(),
         request.HTTPDefaultErrorHandler(),
     ):
@@ -269,10 +271,10 @@ def _opener() -> request.OpenerDirector:
     return opener
 
 
-class _Redirects(request.HTTPRedirectHandler):
+class _RedirectHandler(request.HTTPRedirectHandler):
     """Follows redirects, but never from https to http.
 
-    The digests would tell most changes on the way, but an MD5 or eight digits are no proof.
+    The digest reveals most changes made on the way, but an MD5 or eight digits are no proof.
     """
 
     def redirect_request(
@@ -284,22 +286,20 @@ class _Redirects(request.HTTPRedirectHandler):
         headers: HTTPMessage,
         newurl: str,
     ) -> request.Request | None:
-        """Return the request to make instead."""
-        # Closed before urllib reads its body, which may have no end.
+        """Return the request for the new address."""
+        # Closed before urllib reads its body, which may be endless.
         fp.close()
         old, new = urlsplit(req.full_url).scheme, urlsplit(newurl).scheme
         if new not in {"https", old}:
-            raise _ElsewhereError(f"redirects from {old} to {_printable(new)}, unfollowed")
+            raise _UnavailableError(
+                f"redirects from {old} to {printable(new)}, which is not followed"
+            )
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
-def _named(status: int) -> str:
-    """Return an answer's number and what it means, whatever words the server had for it."""
+def _status_text(status: int) -> str:
+    """Return a status code with its standard phrase, not the server's own phrase."""
     try:
         return f"{status} ({HTTPStatus(status).phrase})"
     except ValueError:
         return str(status)
-
-
-def _printable(text: str) -> str:
-    return "".join(c if c.isprintable() else "?" for c in text[:LONGEST_TEXT])

@@ -1,10 +1,10 @@
-"""The network as an ONNX file: written once, checked at every reading. The only `import onnx`.
+"""The network as an ONNX file, which is checked at every read. The only `import onnx`.
 
-A response F is the tensor with its layer's name ("conv4_2"), after the ReLU; the pre-activation
-Z in front of it is "conv4_2.Z". Weights stand in the file as float32, as float16 behind a Cast,
-or as a codebook (uint8 indices into 256 float32 values, behind Cast and Gather), which keeps
-VGG-19 at 80, 40 or 20 MB; ONNX Runtime folds both away when it loads the file. What the file
-says of itself (preprocessing, source, licence, hashes) stands in its metadata.
+The responses F of a layer are the tensor with the layer's name ("conv4_2"), after the ReLU; the
+pre-activation Z is "conv4_2.Z". The file stores weights as float32, as float16 with a Cast, or as a
+codebook (uint8 indices into 256 float32 values, with Cast and Gather): 80, 40 or 20 MB for VGG-19.
+ONNX Runtime folds these operators when it loads the file. The file's metadata hold preprocessing,
+source, licence and hashes.
 """
 
 from gramstyle.model.onnx_file.reading import Model, read_model

@@ -1,7 +1,7 @@
-"""VGG-19's convolutions out of an ONNX file that another program wrote.
+"""Read VGG-19's convolutions from an ONNX file that another program wrote.
 
-Such a file may call its tensors anything, so they are found by following the graph: a chain of
-convolutions and ReLUs, a pooling behind each block.
+The tensors of such a file can have any names. The reader finds them by following the graph: a
+chain of convolutions and ReLUs, with a pooling after each block.
 """
 
 from collections.abc import Iterator, Mapping
@@ -20,30 +20,21 @@ from gramstyle.core.network import Convolution
 from gramstyle.core.preprocessing import Preprocessing
 from gramstyle.errors import ModelError
 from gramstyle.model.onnx_file.graph import FORMAT_KEY
-from gramstyle.model.onnx_file.reading import read_model
+from gramstyle.model.onnx_file.reading import (
+    CONVOLUTION,
+    POOLING,
+    read_model,
+    refuse_external_data,
+)
 from gramstyle.model.sources.tensors import StoredTensor, Tensors
 
-# protobuf ends here; VGG-19 with its classifier in float32 is 575 MB.
+# The limit of protobuf; VGG-19 with its classifier in float32 has 575 MB.
 MAX_BYTES = 2**31 - 1
 
-# What a chain may lead through without changing its values.
-PASSING = frozenset({"Identity", "Dropout"})
-# Where the classifier begins.
+# Operators that do not change their input when the network is run.
+IDENTITIES = frozenset({"Identity", "Dropout"})
+# Operators at which the classifier begins.
 ENDS = frozenset({"Flatten", "Reshape", "Gemm", "MatMul", "GlobalAveragePool"})
-
-CONVOLUTION: Mapping[str, Any] = {
-    "kernel_shape": [3, 3],
-    "pads": [1, 1, 1, 1],
-    "strides": [1, 1],
-    "dilations": [1, 1],
-    "group": 1,
-}
-POOLING: Mapping[str, Any] = {
-    "kernel_shape": [2, 2],
-    "pads": [0, 0, 0, 0],
-    "strides": [2, 2],
-    "dilations": [1, 1],
-}
 
 
 @dataclass(frozen=True)
@@ -55,9 +46,9 @@ class OnnxWeights:
     tensors
         The weights and biases.
     preprocessing
-        How the network sees images, if the file says so.
+        The network's preprocessing, if the file states it.
     metadata
-        What a file of this program's own says of itself; empty for another's.
+        The metadata of a model file of gramstyle; empty for other files.
     """
 
     tensors: Tensors
@@ -67,7 +58,7 @@ class OnnxWeights:
 
 @contextmanager
 def open_onnx(path: Path) -> Iterator[OnnxWeights]:
-    """Open an ONNX file: this program's own, or another's that holds VGG-19.
+    """Open a model file of gramstyle, or another ONNX file that holds VGG-19.
 
     Raises
     ------
@@ -80,27 +71,27 @@ def open_onnx(path: Path) -> Iterator[OnnxWeights]:
     proto = onnx.load_model_from_string(path.read_bytes())
     if any(p.key == FORMAT_KEY for p in proto.metadata_props):
         del proto
-        yield _own(path)
+        yield _own_weights(path)
     else:
-        yield OnnxWeights(dict(_followed(proto.graph)), None, {})
+        yield OnnxWeights(dict(_convolutions(proto.graph)), None, {})
 
 
-def _own(path: Path) -> OnnxWeights:
+def _own_weights(path: Path) -> OnnxWeights:
     model = read_model(path)
     tensors: dict[str, StoredTensor] = {}
     for layer in model.network.layers:
         if isinstance(layer, Convolution):
-            tensors[f"chain.{layer.name}.weight"] = _held(layer.W)
-            tensors[f"chain.{layer.name}.bias"] = _held(layer.b)
+            tensors[f"chain.{layer.name}.weight"] = _in_memory(layer.W)
+            tensors[f"chain.{layer.name}.bias"] = _in_memory(layer.b)
     return OnnxWeights(tensors, model.preprocessing, model.metadata)
 
 
-def _held(array: Array) -> StoredTensor:
+def _in_memory(array: Array) -> StoredTensor:
     return StoredTensor(array.shape, array.dtype, lambda: array)
 
 
-def _followed(graph: onnx.GraphProto) -> Iterator[tuple[str, StoredTensor]]:
-    """Follow the chain from the input and name each convolution by its place."""
+def _convolutions(graph: onnx.GraphProto) -> Iterator[tuple[str, StoredTensor]]:
+    """Follow the chain from the input; yield each convolution's tensors, named by its place."""
     initialisers = {t.name: t for t in graph.initializer}
     inputs = [i.name for i in graph.input if i.name not in initialisers]
     if len(inputs) != 1:
@@ -113,7 +104,7 @@ def _followed(graph: onnx.GraphProto) -> Iterator[tuple[str, StoredTensor]]:
         if kind in ENDS:
             break
         if node.domain not in ("", "ai.onnx") or not node.output:
-            raise ModelError(f"node {node.name!r} is of the foreign domain {node.domain!r}")
+            raise ModelError(f"node {node.name!r} is in the foreign domain {node.domain!r}")
         if kind == "Conv" and rectified:
             _check(node, CONVOLUTION)
             number, rectified = number + 1, False
@@ -123,7 +114,7 @@ def _followed(graph: onnx.GraphProto) -> Iterator[tuple[str, StoredTensor]]:
         elif kind in ("MaxPool", "AveragePool") and rectified and number:
             _check(node, POOLING)
             block, number = block + 1, 0
-        elif kind not in PASSING:
+        elif kind not in IDENTITIES:
             raise ModelError(
                 f"expected a chain of convolutions, ReLUs and 2×2 poolings, found {kind!r} after "
                 f"{number} convolutions of block {block}"
@@ -145,7 +136,7 @@ def _tensors(
         yield f"{name}.{kind}", _stored(initialisers[key])
 
 
-# Types that hold a weight, with the field that holds it where raw_data does not.
+# The types of weights, with the field for values that are not in raw_data.
 _TYPES: Mapping[int, tuple[str, str]] = {
     TensorProto.FLOAT: ("f4", "float_data"),
     TensorProto.DOUBLE: ("f8", "double_data"),
@@ -154,28 +145,27 @@ _TYPES: Mapping[int, tuple[str, str]] = {
 
 
 def _stored(tensor: onnx.TensorProto) -> StoredTensor:
-    """Describe a tensor, once its data are as many as its shape says."""
-    if tensor.data_location == TensorProto.EXTERNAL or tensor.external_data:
-        raise ModelError(f"the tensor {tensor.name!r} lies in another file (external data)")
+    """Return a tensor, once its number of values is known to match its shape."""
+    refuse_external_data(tensor)
     if tensor.data_type not in _TYPES:
         raise ModelError(f"expected floats in the tensor {tensor.name!r}")
     dtype, field = _TYPES[tensor.data_type]
-    held = len(tensor.raw_data) // np.dtype(dtype).itemsize or len(getattr(tensor, field))
+    size = len(tensor.raw_data) // np.dtype(dtype).itemsize or len(getattr(tensor, field))
     shape = tuple(tensor.dims)
-    if min(shape, default=0) < 1 or prod(shape) != held:
-        raise ModelError(f"expected {shape} values in {tensor.name!r}, found {held}")
+    if min(shape, default=0) < 1 or prod(shape) != size:
+        raise ModelError(f"expected {shape} values in {tensor.name!r}, found {size}")
     return StoredTensor(shape, np.dtype(dtype), lambda: numpy_helper.to_array(tensor))
 
 
 def _check(node: onnx.NodeProto, expected: Mapping[str, Any]) -> None:
-    """Refuse a convolution or a pooling of another geometry than VGG-19's."""
+    """Refuse a convolution or pooling with other attributes than VGG-19's."""
     attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
     padding = attributes.pop("auto_pad", b"NOTSET")
     if padding in (b"SAME_UPPER", b"SAME_LOWER") and expected is CONVOLUTION:
         attributes["pads"] = expected["pads"]
     elif padding not in (b"NOTSET", b"VALID"):
-        raise ModelError(f"node {node.name!r} pads by {padding!r}")
-    # The standard's own defaults, but for the kernel, which the weights' shape may tell.
+        raise ModelError(f"node {node.name!r} has the padding {padding!r}")
+    # The defaults of the ONNX standard; that of the kernel is the shape of the weights.
     defaults = {"pads": [0, 0, 0, 0], "strides": [1, 1], "dilations": [1, 1], "group": 1}
     found = {"kernel_shape": expected["kernel_shape"], **defaults, **attributes}
     for name, value in expected.items():

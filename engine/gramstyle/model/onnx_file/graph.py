@@ -1,4 +1,4 @@
-"""What writing and reading share: versions, names, nodes, and hashes of the contents."""
+"""Shared parts of all graphs: versions, names, nodes, hashes, and the forward pass."""
 
 import hashlib
 import json
@@ -18,19 +18,19 @@ from gramstyle.model.precision import Precision, as_float16, codebook
 
 IR_VERSION, OPSET = 10, 17
 INPUT = "input"
-# Of a graph that starts at the pixels.
+# The input of a graph that begins with the preprocessing.
 IMAGE = "x"
 
 FORMAT_KEY, TENSORS_HASH, METADATA_HASH = "gramstyle.format", "tensors.sha256", "metadata.sha256"
 
-# Of a 3×3 convolution that keeps the size.
+# Attributes of a 3×3 convolution that preserves the image size.
 WINDOW: Mapping[str, list[int]] = {"kernel_shape": [3, 3], "pads": [1, 1, 1, 1]}
 
 POOL_OPERATORS: Mapping[Pooling, str] = {"max": "MaxPool", "avg": "AveragePool"}
 
 
 def model_of(graph: onnx.GraphProto) -> onnx.ModelProto:
-    """Return a model file's contents around a graph."""
+    """Return an ONNX model with this graph."""
     return helper.make_model(
         graph,
         ir_version=IR_VERSION,
@@ -40,7 +40,7 @@ def model_of(graph: onnx.GraphProto) -> onnx.ModelProto:
 
 
 def serialised(model: onnx.ModelProto) -> bytes:
-    """Return a model as bytes, the same ones for the same model."""
+    """Return a model as bytes; equal models give equal bytes."""
     data: bytes = model.SerializeToString(deterministic=True)
     return data
 
@@ -58,7 +58,7 @@ def pool_node(name: str, previous: str, pooling: Pooling) -> onnx.NodeProto:
 
 
 def tensors_hash(tensors: Iterable[onnx.TensorProto]) -> str:
-    """Return one hash over names, types, shapes and bytes: it changes when any weight does."""
+    """Return one hash of names, types, shapes and bytes; it changes if any weight changes."""
     digest = hashlib.sha256()
     for tensor in sorted(tensors, key=lambda t: t.name):
         digest.update(f"{tensor.name} {tensor.data_type} {list(tensor.dims)}\n".encode())
@@ -67,20 +67,20 @@ def tensors_hash(tensors: Iterable[onnx.TensorProto]) -> str:
 
 
 def metadata_hash(metadata: Mapping[str, str]) -> str:
-    """Return one hash over everything that a file says of itself, but for this hash."""
-    said = {key: value for key, value in metadata.items() if key != METADATA_HASH}
-    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
+    """Return one hash of all metadata except this hash itself."""
+    covered = {key: value for key, value in metadata.items() if key != METADATA_HASH}
+    return hashlib.sha256(json.dumps(covered, sort_keys=True).encode()).hexdigest()
 
 
 def stored_weights(
     convolution: Convolution, precision: Precision
 ) -> tuple[dict[str, Array], list[onnx.NodeProto]]:
-    """Return the arrays to store, and the nodes that make "NAME.W" of them.
+    """Return the arrays to store, and the nodes that compute "NAME.W" from them.
 
     Raises
     ------
     ModelError
-        If a weight does not fit the precision.
+        If a weight exceeds the range of the precision.
     """
     name, W = convolution.name, np.asarray(convolution.W, "<f4", order="C")
     biases = {f"{name}.b": np.asarray(convolution.b, "<f4")}
@@ -92,7 +92,7 @@ def stored_weights(
         ]
     index, table = codebook(W)
     return {f"{name}.index": index, f"{name}.table": table, **biases}, [
-        # Gather takes no uint8 indices.
+        # Gather does not accept uint8 indices.
         _cast(name, f"{name}.index", f"{name}.index32", TensorProto.INT32),
         helper.make_node(
             "Gather", [f"{name}.table", f"{name}.index32"], [f"{name}.W"], name=f"{name}.gather"
@@ -106,23 +106,24 @@ def _cast(name: str, source: str, result: str, to: int) -> onnx.NodeProto:
 
 @dataclass
 class Emission:
-    """Nodes and stored tensors in the order in which they are added.
+    """The nodes and stored tensors of a graph, in the order in which they are added.
 
-    The tensors bear the paper's letters: "conv4_2" is F of that layer, "conv4_2.Z" what the ReLU
-    reads, "conv4_2.W" and "conv4_2.b" its weights, "x" the image, "v" the network's input.
+    The tensors have the paper's letters: "conv4_2" is F of that layer, "conv4_2.Z" its
+    pre-activation, "conv4_2.W" and "conv4_2.b" its weights and biases, "x" the image, "v" the
+    preprocessed image.
     """
 
     nodes: list[onnx.NodeProto] = field(default_factory=list)
     tensors: list[onnx.TensorProto] = field(default_factory=list)
 
     def node(self, operator: str, inputs: Sequence[str], output: str, **attributes: Any) -> str:
-        """Add a node and return what it gives."""
+        """Add a node and return the name of its output."""
         self.nodes.append(helper.make_node(operator, inputs, [output], name=output, **attributes))
         return output
 
     def stored(self, name: str, array: Array | float, dtype: str = "<f4") -> str:
         """Add a stored tensor and return its name."""
-        # asarray and not ascontiguousarray, which makes a row of a single number.
+        # Not ascontiguousarray, which turns a scalar into a vector.
         values = np.asarray(array, dtype, order="C")
         self.tensors.append(numpy_helper.from_array(values, name))
         return name
@@ -130,7 +131,7 @@ class Emission:
     def forward(
         self, network: Network, preprocessing: Preprocessing, precision: Precision = "float32"
     ) -> None:
-        """Add the way from the image to every layer's responses."""
+        """Add the forward pass from the image to every layer's responses."""
         F = self._preprocessed(preprocessing)
         for layer in network.layers:
             if isinstance(layer, Convolution):
@@ -140,7 +141,7 @@ class Emission:
                 F = layer.name
 
     def _preprocessed(self, preprocessing: Preprocessing) -> str:
-        """v = scale · (x − mean), in the network's order of channels."""
+        """Add v = scale · (x − mean), in the network's channel order."""
         x = IMAGE
         if preprocessing.channels == "BGR":
             order = self.stored("channels", np.array([2, 1, 0]), "<i8")
@@ -150,7 +151,7 @@ class Emission:
         return self.node("Mul", [x, self.stored("scale", columns[1])], "v")
 
     def _convolved(self, layer: Convolution, below: str, precision: Precision) -> str:
-        """F = max(0, Z)."""
+        """Add Z = W ∗ F + b of the layer below, and F = max(0, Z)."""
         name = layer.name
         arrays, unpacking = stored_weights(layer, precision)
         self.tensors += [numpy_helper.from_array(array, key) for key, array in arrays.items()]

@@ -1,6 +1,6 @@
-"""A loss from the pixels on as an ONNX graph of standard operators, for other runtimes to run.
+"""The loss as an ONNX graph of standard operators, from the pixels on, for other runtimes.
 
-The tensors are named as in `graph.Emission`; "conv4_2.P", "conv1_1.G", "conv1_1.A" are the others.
+The tensors are named as in `graph.Emission`. Further names: "conv4_2.P", "conv1_1.G", "conv1_1.A".
 """
 
 from collections.abc import Sequence
@@ -15,14 +15,14 @@ from gramstyle.core.network import Network
 from gramstyle.core.preprocessing import Preprocessing
 from gramstyle.model.onnx_file.graph import IMAGE, Emission, model_of, serialised
 
-__all__ = ["IMAGE", "LOSS", "ContentTerm", "StyleTerm", "loss_model", "tensor_file"]
+__all__ = ["IMAGE", "LOSS", "ContentNodes", "StyleNodes", "loss_model", "tensor_file"]
 
 LOSS = "loss"
 
 
 @dataclass(frozen=True)
-class ContentTerm:
-    """factor · Σ (F − P)² at a layer; P (N, H, V)."""
+class ContentNodes:
+    """The content term factor · Σ (F − P)² at a layer; P is (N, H, V)."""
 
     layer: str
     P: Array
@@ -30,8 +30,8 @@ class ContentTerm:
 
 
 @dataclass(frozen=True)
-class StyleTerm:
-    """factor · Σ (G − ratio · A)² at a layer; A (N, N)."""
+class StyleNodes:
+    """The style term factor · Σ (G − ratio · A)² at a layer; A is (N, N)."""
 
     layer: str
     A: Array
@@ -43,29 +43,35 @@ def loss_model(
     network: Network,
     preprocessing: Preprocessing,
     size: tuple[int, int],
-    content: ContentTerm | None,
-    style: Sequence[StyleTerm],
+    content: ContentNodes | None,
+    style: Sequence[StyleNodes],
+    *,
+    tv: float = 0.0,
 ) -> bytes:
-    """Return a model file from the image (1, 3, H, V) to the loss and every layer's responses.
+    """Return an ONNX file that computes the loss and all responses from an image (1, 3, H, V).
 
     Everything is in float32: few runtimes have a convolution in float64.
 
     Parameters
     ----------
     network
-        Its layers, from the image upwards.
+        The network, from the image upwards.
     preprocessing
-        What comes before the network.
+        The step before the network.
     size
-        The image's height and width.
+        The image's height and width, in pixels.
     content, style
-        The terms that the loss is the sum of; at least one. Their factors hold every weight.
+        The terms of the loss; at least one. Their factors include every weight.
+    tv
+        The factor of the total variation: Σ of squared differences of neighbouring pixels.
     """
     graph = _Loss()
     graph.forward(network, preprocessing)
     shapes = network.shapes(*size)
     terms = [] if content is None else [graph.content(content)]
     terms += [graph.style(term, shapes[term.layer]) for term in style]
+    if tv:
+        terms.append(graph.total_variation(tv))
     graph.node("Sum", terms, LOSS)
     model = model_of(
         helper.make_graph(
@@ -82,7 +88,7 @@ def loss_model(
 
 
 def tensor_file(name: str, array: Array) -> bytes:
-    """Return a TensorProto with an array in float32, as ONNX's own test data are."""
+    """Return a serialised TensorProto with an array in float32, like ONNX's own test data."""
     data: bytes = numpy_helper.from_array(np.asarray(array, "<f4"), name).SerializeToString(
         deterministic=True
     )
@@ -90,15 +96,15 @@ def tensor_file(name: str, array: Array) -> bytes:
 
 
 class _Loss(Emission):
-    """The terms of the loss, behind the way forward."""
+    """The nodes of the forward pass, then those of the loss terms."""
 
-    def content(self, term: ContentTerm) -> str:
-        """Equation 1, weighted."""
+    def content(self, term: ContentNodes) -> str:
+        """Add equation 1, weighted; return its tensor."""
         P = self.stored(f"{term.layer}.P", term.P[None])
         return self._sum_of_squares(term.layer, P, f"{term.layer}.content", term.factor)
 
-    def style(self, term: StyleTerm, shape: tuple[int, int, int]) -> str:
-        """Equations 3 and 4, weighted."""
+    def style(self, term: StyleNodes, shape: tuple[int, int, int]) -> str:
+        """Add equations 3 and 4, weighted; return the tensor."""
         name, (N, H, V) = term.layer, shape
         matrix = self.stored(f"{name}.shape", np.array([N, H * V]), "<i8")
         F = self.node("Reshape", [name, matrix], f"{name}.matrix")
@@ -107,6 +113,19 @@ class _Loss(Emission):
         A = [self.stored(f"{name}.A", term.A), self.stored(f"{name}.ratio", term.ratio)]
         scaled = self.node("Mul", A, f"{name}.scaled")
         return self._sum_of_squares(G, scaled, f"{name}.style", term.factor)
+
+    def total_variation(self, factor: float) -> str:
+        """Add the Σ of squared differences of neighbouring pixels, weighted; return its tensor."""
+        sums = []
+        for axis, name in ((2, "tv.down"), (3, "tv.across")):
+            zero, one, last, end, along = (
+                self.stored(f"{name}.{number}", np.array([number]), "<i8")
+                for number in (0, 1, -1, 2**31 - 1, axis)
+            )
+            first = self.node("Slice", [IMAGE, zero, last, along], f"{name}.first")
+            second = self.node("Slice", [IMAGE, one, end, along], f"{name}.second")
+            sums.append(self._sum_of_squares(second, first, name, factor))
+        return self.node("Add", sums, "tv")
 
     def _sum_of_squares(self, found: str, wanted: str, name: str, factor: float) -> str:
         apart = self.node("Sub", [found, wanted], f"{name}.difference")

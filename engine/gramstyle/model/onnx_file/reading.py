@@ -1,4 +1,4 @@
-"""Read a model file as what it is: input from a stranger."""
+"""Read and check a model file, which is untrusted input."""
 
 import hashlib
 import json
@@ -18,6 +18,7 @@ from gramstyle.core.kernels import Pooling
 from gramstyle.core.network import Convolution, Layer, Network, Pool
 from gramstyle.core.preprocessing import Preprocessing
 from gramstyle.errors import ModelError
+from gramstyle.model.messages import printable
 from gramstyle.model.onnx_file.graph import (
     FORMAT_KEY,
     INPUT,
@@ -31,10 +32,23 @@ from gramstyle.model.onnx_file.graph import (
     tensors_hash,
 )
 
-# A float32 VGG-19 without its classifier is 80 MB. Nothing that this engine can run is larger
-# than this, and a file is read whole before it is judged.
+# A file is read whole before it is checked. VGG-19 in float32 without its classifier has 80 MB.
 MAX_BYTES = 512 * 1024 * 1024
-MAX_REASON = 300
+
+# Attributes of VGG-19's convolutions and poolings.
+CONVOLUTION: Mapping[str, Any] = {
+    "kernel_shape": [3, 3],
+    "pads": [1, 1, 1, 1],
+    "strides": [1, 1],
+    "dilations": [1, 1],
+    "group": 1,
+}
+POOLING: Mapping[str, Any] = {
+    "kernel_shape": [2, 2],
+    "pads": [0, 0, 0, 0],
+    "strides": [2, 2],
+    "dilations": [1, 1],
+}
 
 OPERATORS = frozenset({"Conv", "Relu", "MaxPool", "AveragePool", "Cast", "Gather"})
 
@@ -46,15 +60,15 @@ class Model:
     Attributes
     ----------
     path
-        Where it was read from.
+        The file's path.
     sha256
         The hash of the file.
     network
-        Its layers, weights in float32.
+        The layers, with weights in float32.
     preprocessing
-        What it does to an image first.
+        The network's preprocessing.
     metadata
-        What the file says of itself.
+        The file's metadata.
     """
 
     path: Path
@@ -65,27 +79,27 @@ class Model:
     _proto: onnx.ModelProto
 
     def runnable(self, names: Iterable[str], pooling: Pooling) -> bytes:
-        """Return the graph from the input to the deepest of `names`, ready for a runtime.
+        """Return an ONNX model from the input to the deepest of the named layers.
 
-        Its outputs are the responses of every layer on the way; every pooling is of the kind
-        asked for.
+        Its outputs are the responses of every layer up to there. All its poolings are of the
+        given kind.
 
         Raises
         ------
         OptionError
             If a name is not a layer of this network.
         """
-        wanted = self.network.until(names).names
+        layers = self.network.until(names).names
         tensors = {t.name: t for t in self._proto.graph.initializer}
         nodes, used = [], set[str]()
         for node in self._proto.graph.node:
             nodes.append(_pooled(node, pooling))
             used.update(node.input)
-            if node.output[0] == wanted[-1]:
+            if node.output[0] == layers[-1]:
                 break
         outputs = [
             helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, None, None, None])
-            for name in wanted
+            for name in layers
         ]
         graph = helper.make_graph(
             nodes,
@@ -98,14 +112,14 @@ class Model:
 
 
 def read_model(path: Path) -> Model:
-    """Read a model file as what it is: input from a stranger.
+    """Read and check a model file.
 
     Raises
     ------
     ModelError
-        If it is missing, too large, truncated or altered, or holds anything that this engine
-        does not run: external data, functions, foreign domains, other operators, another shape
-        of network.
+        If it is missing, too large, truncated or altered, or contains anything that gramstyle
+        does not run: external data, functions, foreign domains, other operators, another
+        architecture.
     """
     data = _read_bytes(path)
     proto = _parse(data, path)
@@ -113,26 +127,24 @@ def read_model(path: Path) -> Model:
         _check_contents(proto)
         checker.check_model(proto)
         metadata = {p.key: p.value for p in proto.metadata_props}
-        _check_hash(proto, metadata)
-        network, preprocessing = _network(proto.graph), _preprocessing(metadata)
-        _check_metadata(metadata)
+        _check_hashes(proto, metadata)
         return Model(
             path=path,
             sha256=hashlib.sha256(data).hexdigest(),
-            network=network,
-            preprocessing=preprocessing,
+            network=_network(proto.graph),
+            preprocessing=_preprocessing(metadata),
             metadata=metadata,
             _proto=proto,
         )
     except ModelError as error:
-        raise ModelError(f"model {path} is refused: {_line(error)}") from None
-    # onnx raises many types for a file that is well-formed protobuf and nothing else.
+        raise ModelError(f"model {path} is refused: {_first_line(error)}") from None
+    # For well-formed protobuf that is not ONNX, onnx raises exceptions of many types.
     except Exception as error:
-        raise ModelError(f"model {path} is not valid ONNX: {_line(error)}") from None
+        raise ModelError(f"model {path} is not valid ONNX: {_first_line(error)}") from None
 
 
 def _pooled(node: onnx.NodeProto, pooling: Pooling) -> onnx.NodeProto:
-    # Made anew: each kind knows attributes that the other does not.
+    # A new node, because each operator has attributes that the other lacks.
     if node.op_type not in POOL_OPERATORS.values():
         return node
     return pool_node(node.output[0], node.input[0], pooling)
@@ -154,49 +166,55 @@ def _read_bytes(path: Path) -> bytes:
         raise ModelError(f"cannot read model {path}: {error.strerror}") from None
 
 
-def _line(error: Exception) -> str:
-    """Return an error's first line, printable and short whatever names the file chose."""
+def _first_line(error: Exception) -> str:
     lines = str(error).strip().splitlines() or [type(error).__name__]
-    return "".join(c for c in lines[0] if c.isprintable())[:MAX_REASON]
+    return printable(lines[0])
 
 
 def _parse(data: bytes, path: Path) -> onnx.ModelProto:
     try:
         proto = onnx.load_model_from_string(data)
-    except Exception:  # protobuf's own DecodeError, which is not onnx's to name
+    except Exception:  # protobuf's DecodeError, which onnx does not export
         raise ModelError(
             f"model {path} is truncated or not an ONNX file; build one with: gramstyle model "
-            "export, which takes weights of any kind"
+            "export, which accepts weights of any format"
         ) from None
     if not proto.graph.node:
-        raise ModelError(f"model {path} holds no network; build one with: gramstyle model export")
+        raise ModelError(
+            f"model {path} contains no network; build one with: gramstyle model export"
+        )
     if all(p.key != FORMAT_KEY for p in proto.metadata_props):
         raise ModelError(
-            f"model {path} is another program's ONNX file; make a model of it with: gramstyle "
+            f"model {path} is another program's ONNX file; convert it with: gramstyle "
             "model export --from FILE --to MODEL"
         )
     return proto
 
 
 def _check_contents(proto: onnx.ModelProto) -> None:
-    """Refuse whatever a plain chain of convolutions does not need, before anything looks at it."""
+    """Refuse everything that a chain of convolutions does not need, before it is processed."""
     graph = proto.graph
     if proto.functions or proto.training_info or graph.sparse_initializer:
-        raise ModelError("it holds functions, training information or sparse tensors")
+        raise ModelError("it contains functions, training information or sparse tensors")
     if not all((p.key + p.value).isprintable() for p in proto.metadata_props):
-        raise ModelError("its metadata hold control characters")
+        raise ModelError("its metadata contain control characters")
     domains = {opset.domain for opset in proto.opset_import} | {n.domain for n in graph.node}
     if foreign := sorted(domains - {"", "ai.onnx"}):
         raise ModelError(f"it uses operators of the foreign domain {foreign[0]!r}")
     if unknown := sorted({n.op_type for n in graph.node} - OPERATORS):
-        raise ModelError(f"it uses the operator {unknown[0]!r}, which this engine does not run")
+        raise ModelError(f"it uses the operator {unknown[0]!r}, which gramstyle does not run")
     for tensor in graph.initializer:
-        if tensor.data_location == TensorProto.EXTERNAL or tensor.external_data:
-            raise ModelError(f"the tensor {tensor.name!r} lies in another file (external data)")
+        refuse_external_data(tensor)
         if tensor.data_type not in _DTYPES:
             raise ModelError(f"the tensor {tensor.name!r} is not float32, float16 or uint8")
         if len(tensor.raw_data) != prod(tensor.dims) * _DTYPES[tensor.data_type].itemsize:
-            raise ModelError(f"the tensor {tensor.name!r} is not as large as its shape says")
+            raise ModelError(f"the tensor {tensor.name!r} does not have the size of its shape")
+
+
+def refuse_external_data(tensor: onnx.TensorProto) -> None:
+    """Raise ModelError if a tensor refers to another file."""
+    if tensor.data_location == TensorProto.EXTERNAL or tensor.external_data:
+        raise ModelError(f"the tensor {tensor.name!r} is stored in another file (external data)")
 
 
 _DTYPES: Mapping[int, np.dtype[Any]] = {
@@ -206,24 +224,20 @@ _DTYPES: Mapping[int, np.dtype[Any]] = {
 }
 
 
-def _check_hash(proto: onnx.ModelProto, metadata: Mapping[str, str]) -> None:
-    recorded = metadata.get(TENSORS_HASH)
-    if recorded is None:
+def _check_hashes(proto: onnx.ModelProto, metadata: Mapping[str, str]) -> None:
+    if TENSORS_HASH not in metadata:
         raise ModelError("its metadata lack tensors.sha256; build it with: gramstyle model export")
-    if recorded != tensors_hash(proto.graph.initializer):
-        raise ModelError(
-            "its weights do not have the recorded hash: the file was altered or damaged; "
-            "build it anew with: gramstyle model export"
-        )
-
-
-def _check_metadata(metadata: Mapping[str, str]) -> None:
-    # Files of the first format have no hash of it.
-    if metadata.get(METADATA_HASH, metadata_hash(metadata)) != metadata_hash(metadata):
-        raise ModelError(
-            "its metadata do not have the recorded hash: the file was altered or damaged; "
-            "build it anew with: gramstyle model export"
-        )
+    found = {
+        "weights": (metadata[TENSORS_HASH], tensors_hash(proto.graph.initializer)),
+        # Files of format 1 have no hash of their metadata.
+        "metadata": (metadata.get(METADATA_HASH), metadata_hash(metadata)),
+    }
+    for content, (recorded, actual) in found.items():
+        if recorded not in (None, actual):
+            raise ModelError(
+                f"its {content} do not have the recorded hash: the file was altered or damaged; "
+                "rebuild it with: gramstyle model export"
+            )
 
 
 def _preprocessing(metadata: Mapping[str, str]) -> Preprocessing:
@@ -243,28 +257,28 @@ def _triple(metadata: Mapping[str, str], key: str) -> tuple[float, float, float]
     except (KeyError, ValueError, TypeError):
         raise ModelError(f"its metadata lack {key} (three numbers)") from None
     with np.errstate(over="ignore", under="ignore"):
-        numbers = np.array([a, b, c]).astype(np.float32)  # as the network will see them
+        numbers = np.array([a, b, c]).astype(np.float32)  # as the network uses them
     if not np.isfinite(numbers).all() or (key.endswith("scale") and not numbers.all()):
-        raise ModelError(f"its metadata hold an impossible {key}")
+        raise ModelError(f"its metadata contain an impossible {key}")
     return a, b, c
 
 
-# A layer's name is printed and typed, so it holds nothing that a terminal would obey.
+# Layer names are printed, so they must not contain terminal control sequences.
 _NAME = re.compile(r"[\w.]{1,100}")
 
 
 def _network(graph: onnx.GraphProto) -> Network:
-    """Follow the chain from the input: (Cast, Gather,) Conv, Relu and the poolings."""
+    """Follow the chain from the input: (Cast, Gather,) Conv, Relu and poolings."""
     weights = {t.name: numpy_helper.to_array(t) for t in graph.initializer}
     if [i.name for i in graph.input] != [INPUT]:
-        raise ModelError(f"its only input must be called {INPUT!r}")
+        raise ModelError(f"its only input must be named {INPUT!r}")
     layers: list[Layer] = []
     at, channels, pending = INPUT, 3, None
     for node in graph.node:
         attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
         source, result = node.input[0], node.output[0]
         if len(node.output) != 1 or not _NAME.fullmatch(result):
-            raise ModelError(f"node {node.name!r} has not one result with a plain name")
+            raise ModelError(f"node {node.name!r} does not have one output with a plain name")
         if node.op_type in ("Cast", "Gather"):
             weights[result] = _unpack(node, attributes, weights)
             continue
@@ -287,12 +301,16 @@ def _network(graph: onnx.GraphProto) -> Network:
 
 
 def _take(node: onnx.NodeProto, names: Iterable[str], weights: dict[str, Array]) -> list[Array]:
-    """Take tensors out: each serves one node, so a small file cannot unfold into a huge network."""
+    """Remove and return tensors.
+
+    Each tensor can be used by one node only, so a small file cannot expand to a huge network.
+    """
     try:
         return [weights.pop(name) for name in names]
     except KeyError as error:
         raise ModelError(
-            f"node {node.name!r} needs {error}, which is no weight of the file or serves two nodes"
+            f"node {node.name!r} needs {error}, which is not a weight of the file or is used "
+            "by two nodes"
         ) from None
 
 
@@ -305,35 +323,28 @@ _CASTS: Mapping[tuple[np.dtype[Any], Any], np.dtype[Any]] = {
 def _unpack(
     node: onnx.NodeProto, attributes: Mapping[str, Any], weights: dict[str, Array]
 ) -> Array:
-    """Follow one step from half precision or a codebook to the weights."""
+    """Run one node that decodes float16 or a codebook to weights."""
     operands = _take(node, node.input, weights)
     if node.op_type == "Cast":
         target = attributes.get("to")
         if len(attributes) != 1 or (operands[0].dtype, target) not in _CASTS:
             raise ModelError(
-                f"node {node.name!r} casts something else than uint8 to int32 or float16 to float32"
+                f"node {node.name!r} casts other types than uint8 to int32 or float16 to float32"
             )
         return operands[0].astype(_CASTS[operands[0].dtype, target])
     table, index = operands
     if attributes.get("axis", 0) != 0 or table.ndim != 1 or index.dtype != np.int32:
-        raise ModelError(f"node {node.name!r} does not look values up in a table")
+        raise ModelError(f"node {node.name!r} does not look up values in a table")
     if index.size == 0 or int(index.max()) >= len(table):
-        raise ModelError(f"node {node.name!r} looks for values beyond its table")
-    # Looked up in the order that the backward pass wants, so that the copy there is none.
+        raise ModelError(f"node {node.name!r} looks up values beyond its table")
+    # Indexed in the memory layout of the backward pass, which then needs no copy.
     return table[_tap_by_tap(index)] if index.ndim == 4 else table[index]
 
 
 def _weights(
     node: onnx.NodeProto, attributes: Mapping[str, Any], weights: dict[str, Array], channels: int
 ) -> tuple[Array, Array]:
-    expected = {
-        "kernel_shape": [3, 3],
-        "pads": [1, 1, 1, 1],
-        "strides": [1, 1],
-        "dilations": [1, 1],
-        "group": 1,
-        "auto_pad": b"NOTSET",
-    }
+    expected = {**CONVOLUTION, "auto_pad": b"NOTSET"}
     _check_attributes(node, attributes, expected, required=("pads",))
     if len(node.input) != 3:
         raise ModelError(f"node {node.name!r} has no biases")
@@ -351,16 +362,13 @@ def _weights(
 
 
 def _tap_by_tap(W: Array) -> Array:
-    """Return W (N, C, 3, 3), laid out so that each W[:, :, i, j].T is one contiguous matrix."""
+    """Return W (N, C, 3, 3) with a layout in which each W[:, :, i, j].T is contiguous."""
     return np.ascontiguousarray(W.transpose(2, 3, 1, 0)).transpose(3, 2, 0, 1)
 
 
 def _pool(node: onnx.NodeProto, attributes: Mapping[str, Any]) -> Pool:
     expected = {
-        "kernel_shape": [2, 2],
-        "strides": [2, 2],
-        "pads": [0, 0, 0, 0],
-        "dilations": [1, 1],
+        **POOLING,
         "ceil_mode": 0,
         "count_include_pad": 0,
         "storage_order": 0,
@@ -381,5 +389,5 @@ def _check_attributes(
         if name not in attributes or attributes[name] != expected.get(name):
             found = attributes.get(name, "nothing")
             raise ModelError(
-                f"node {node.name!r} has {name} = {found}, the engine runs {expected.get(name)}"
+                f"node {node.name!r} has {name} = {found}, expected {expected.get(name)}"
             )

@@ -1,4 +1,4 @@
-"""Write a chain of convolutions as an ONNX file."""
+"""Write a network as an ONNX file."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -36,27 +36,27 @@ def write_model(
     precision: Precision,
     metadata: Mapping[str, str],
 ) -> None:
-    """Write convolutions, with a 2×2 max pooling behind each block, as an ONNX file.
+    """Write convolutions, with a 2×2 max pooling after each block, as an ONNX file.
 
-    The same arguments give the same bytes. The file appears whole or not at all.
+    Equal arguments give equal bytes. The file is written atomically.
 
     Parameters
     ----------
     path
-        Where to.
+        The file to write.
     convolutions
-        From the image upwards; a name is "conv", the block, "_", the number in the block.
+        From the first to the last; a name is "conv", the block, "_", the number in the block.
     preprocessing
-        Recorded in the metadata.
+        Stored in the metadata.
     precision
-        What the file holds of each weight; biases are always float32.
+        The precision of the stored weights; biases are always float32.
     metadata
-        Whatever else the file should say of itself.
+        Further metadata of the file.
 
     Raises
     ------
     ModelError
-        If a weight does not fit the precision, or the file cannot be written.
+        If a weight exceeds the range of the precision, or the file cannot be written.
     """
     nodes, tensors = [], []
     previous, block = INPUT, _block(convolutions[0].name)

@@ -1,1 +1,1 @@
-"""Files of weights as other programs write them, read as data: nothing in them is executed."""
+"""Readers of the weights files of other programs; they execute nothing in a file."""

@@ -1,8 +1,8 @@
-"""Caffe's models: a protobuf message, of which the layers' names and blobs are read.
+"""Caffe models: a protobuf message that contains the layers' names and blobs.
 
-The fields' numbers are those of Caffe's caffe.proto; what is not needed is stepped over, so that
-opening a file reads none of its weights. The file is not mapped into memory: a mapped file that
-another program cuts short ends the process.
+The field numbers are those of Caffe's caffe.proto. The reader skips all other fields, and opening
+a file reads no weights. The file is not mapped into memory, because truncating a mapped file ends
+the process that reads it.
 """
 
 import io
@@ -18,22 +18,23 @@ import numpy as np
 
 from gramstyle.core.arrays import Array
 from gramstyle.errors import ModelError
-from gramstyle.model.sources.pickles import shown
+from gramstyle.model.messages import quoted
+from gramstyle.model.sources.bounded import read_into
 from gramstyle.model.sources.tensors import StoredTensor, Tensors
 
-# NetParameter: layers of the first format (V1LayerParameter) and of the second (LayerParameter),
-# and in each the layer's name and blobs.
+# Fields of NetParameter: the layers in the first format (V1LayerParameter) and in the second
+# (LayerParameter), each with the fields of a layer's name and blobs.
 LAYERS = {2: (4, 6), 100: (1, 7)}
-# BlobProto: the old way to give a shape, the values, the new way.
+# Fields of BlobProto: the shape in the old form, the values, the shape in the new form.
 EDGES = (1, 2, 3, 4)  # num, channels, height, width
 DATA, SHAPE, DOUBLE_DATA = 5, 7, 8
-DIM = 1  # of BlobShape
+DIM = 1  # field of BlobShape
 
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
-MAX_NUMBER = 2**29 - 1  # of a field
-# A field's tag and what follows it take two numbers of at most ten bytes.
+MAX_NUMBER = 2**29 - 1  # the largest field number
+# A field begins with one or two numbers of at most ten bytes each.
 HEAD = 20
-# Fields of one value each are looked through so many at a time.
+# The number of one-value fields that are compared at a time.
 MAX_STEP = 2**14
 
 # VGG-19 has a few hundred fields.
@@ -43,9 +44,9 @@ MAX_EDGE = 2**31 - 1
 
 @dataclass(frozen=True)
 class _Field:
-    """A field of a message: its number, how it is encoded, its value or where that lies.
+    """A field of a message: its number, its encoding, and its value or the value's place.
 
-    Neighbours of a fixed size and with the same tag, `tag` bytes each, are one field.
+    Consecutive fields of a fixed size with the same tag, of `tag` bytes, are joined into one.
     """
 
     number: int
@@ -58,7 +59,7 @@ class _Field:
 
 @dataclass(frozen=True)
 class _Blob:
-    """A blob's shape and type, and the fields in which its values lie."""
+    """A blob's shape and type, and the fields that hold its values."""
 
     shape: tuple[int, ...]
     dtype: np.dtype[np.float32] | np.dtype[np.float64]
@@ -67,19 +68,21 @@ class _Blob:
 
 @contextmanager
 def open_caffe(path: Path) -> Iterator[Tensors]:
-    """Open a .caffemodel and give its layers' blobs as NAME.weight, NAME.bias, NAME.2 and so on.
+    """Open a .caffemodel; yield its layers' blobs as NAME.weight, NAME.bias, NAME.2 and so on.
 
     Raises
     ------
     ModelError
-        If it is no protobuf message, has very many layers or fields, names a layer twice, or a
-        blob has not as many values as its shape says.
+        If it is not a protobuf message, has too many layers or fields, contains a layer twice, or
+        the size of a blob differs from its shape.
     """
     with path.open("rb") as stream:
-        yield _tensors(_Message(stream))
+        yield message_tensors(stream)
 
 
-def _tensors(message: "_Message") -> dict[str, StoredTensor]:
+def message_tensors(stream: io.BufferedIOBase) -> dict[str, StoredTensor]:
+    """Return the tensors of an open file without reading their values."""
+    message = _Message(stream)
     tensors: dict[str, StoredTensor] = {}
     layers = 0
     for layer in message.fields(0, message.size):
@@ -89,10 +92,10 @@ def _tensors(message: "_Message") -> dict[str, StoredTensor]:
         if layers > MAX_LAYERS:
             raise ModelError(f"expected at most {MAX_LAYERS} layers, found more")
         name, blobs = _layer(message, layer)
-        # Layers that keep nothing may share a name: one for training, one for testing.
+        # Layers without blobs may share a name: one for training, one for testing.
         for part, blob in zip(chain(("weight", "bias"), count(2)), blobs, strict=False):
             if f"{name}.{part}" in tensors:
-                raise ModelError(f"expected one layer called {shown(name)}, found two")
+                raise ModelError(f"expected one layer named {quoted(name)}, found two")
             tensors[f"{name}.{part}"] = StoredTensor(
                 blob.shape, blob.dtype, partial(_load, message, blob)
             )
@@ -115,7 +118,7 @@ def _layer(message: "_Message", layer: _Field) -> tuple[str, list[_Blob]]:
 def _blob(message: "_Message", blob: _Field, name: str) -> _Blob:
     old: dict[int, int] = {}
     new: tuple[int, ...] | None = None
-    # Values lie side by side in one field, or, by an older rule, in a field each.
+    # The values are in one field, or, by an older rule, in a field each.
     encodings = {DATA: (BYTES, FIXED32), DOUBLE_DATA: (BYTES, FIXED64)}
     pieces: dict[int, list[_Field]] = {DATA: [], DOUBLE_DATA: []}
     for field in message.fields(blob.start, blob.end):
@@ -126,13 +129,13 @@ def _blob(message: "_Message", blob: _Field, name: str) -> _Blob:
         elif field.encoding in encodings.get(field.number, ()):
             pieces[field.number].append(field)
     if pieces[DATA] and pieces[DOUBLE_DATA]:
-        raise ModelError(f"expected single or double values of layer {shown(name)}, found both")
+        raise ModelError(f"expected single or double values of layer {quoted(name)}, found both")
     dtype = np.dtype("<f8") if pieces[DOUBLE_DATA] else np.dtype("<f4")
     found = tuple(pieces[DOUBLE_DATA] or pieces[DATA])
     four = tuple(old.get(edge, 0) for edge in EDGES)
     shape = _without_ones(four) if new is None else new
     if old and new is not None and (1,) * (4 - len(new)) + new != four:
-        raise ModelError(f"expected one shape of layer {shown(name)}, found {four} and {new}")
+        raise ModelError(f"expected one shape of layer {quoted(name)}, found {four} and {new}")
     sizes = [_size(field, dtype.itemsize) for field in found]
     if (
         not all(0 <= edge <= MAX_EDGE for edge in shape)
@@ -140,8 +143,7 @@ def _blob(message: "_Message", blob: _Field, name: str) -> _Blob:
         or prod(shape) * dtype.itemsize != sum(sizes)
     ):
         raise ModelError(
-            f"expected the {shape} values that layer {shown(name)} announces, found "
-            f"{sum(sizes)} bytes"
+            f"expected {shape} values in layer {quoted(name)}, found {sum(sizes)} bytes"
         )
     return _Blob(shape, dtype, found)
 
@@ -163,7 +165,7 @@ def _shape(message: "_Message", field: _Field) -> tuple[int, ...]:
 
 
 def _without_ones(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Return an old shape, always of four numbers, as biases and matrices have it."""
+    """Return an old shape, which always has four numbers, as a vector's or matrix's shape."""
     N, C, H, V = shape
     if (N, C, H) == (1, 1, 1):
         return (V,)
@@ -171,7 +173,7 @@ def _without_ones(shape: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def _size(field: _Field, itemsize: int) -> int:
-    """Return how many bytes of values a field, or a run of them, holds."""
+    """Return the number of bytes of the values in a field, or in joined fields."""
     size = field.end - field.start
     return size if field.encoding == BYTES else size // (field.tag + itemsize) * itemsize
 
@@ -180,27 +182,27 @@ def _load(message: "_Message", blob: _Blob) -> Array:
     values = np.empty(prod(blob.shape), blob.dtype)
     raw, at, itemsize = values.view(np.uint8), 0, values.itemsize
     for field in blob.pieces:
-        part = raw[at : at + _size(field, itemsize)]
-        at += part.size
+        target = raw[at : at + _size(field, itemsize)]
+        at += target.size
         if field.encoding == BYTES:
-            message.read_into(part, field.start)
+            read_into(target, message.stream, field.start)
         else:
             records = np.empty(field.end - field.start, np.uint8)
-            message.read_into(records, field.start)
-            part[:] = records.reshape(-1, field.tag + itemsize)[:, field.tag :].reshape(-1)
+            read_into(records, message.stream, field.start)
+            target[:] = records.reshape(-1, field.tag + itemsize)[:, field.tag :].reshape(-1)
     return values.reshape(blob.shape)
 
 
 class _Message:
-    """A protobuf message in a file, of which only what is asked for is read."""
+    """A protobuf message in a file; its fields are read on demand."""
 
-    def __init__(self, stream: io.BufferedReader) -> None:
-        self._stream = stream
+    def __init__(self, stream: io.BufferedIOBase) -> None:
+        self.stream = stream
         self._left = MAX_FIELDS
         self.size = stream.seek(0, io.SEEK_END)
 
     def fields(self, at: int, end: int) -> Iterator[_Field]:
-        """Give the fields of the message that lies between two places."""
+        """Yield the fields of the message between two offsets."""
         while at < end:
             self._left -= 1
             if self._left < 0:
@@ -222,14 +224,14 @@ class _Message:
             else:
                 raise ModelError(f"expected a field of a message, found encoding {encoding}")
             if not 0 < number <= MAX_NUMBER or stop > end:
-                raise ModelError("a message ends before what it holds, or is none")
+                raise ModelError("a message ends before its last field, or is not a message")
             yield _Field(number, encoding, value, start, stop, tag)
             at = stop
 
     def _run(self, at: int, end: int, tag: bytes, record: int) -> int:
-        """Return the size of the records that begin with one tag, from a place on; of one at least.
+        """Return the total size of the consecutive records with one tag; there is at least one.
 
-        A network's weights in a field each would be a hundred million fields.
+        Joining them matters: weights in a field each would be a hundred million fields.
         """
         start, step, at = at, 1, at + record
         while (known := min(step, (end - at) // record)) > 0:
@@ -242,18 +244,12 @@ class _Message:
         return at - start
 
     def read(self, start: int, end: int) -> bytes:
-        self._stream.seek(start)
-        return self._stream.read(end - start)
-
-    def read_into(self, raw: Array, start: int) -> None:
-        """Fill a uint8 vector from a place on."""
-        self._stream.seek(start)
-        if self._stream.readinto(raw.data) != raw.size:
-            raise ModelError("expected whole blobs, found one cut short")
+        self.stream.seek(start)
+        return self.stream.read(end - start)
 
 
 def _varint(data: bytes, at: int) -> tuple[int, int]:
-    """Return the number at a place, seven bits a byte, and the place behind it."""
+    """Return the number at an offset, seven bits in each byte, and the offset behind it."""
     value = 0
     for shift in range(0, 70, 7):
         if at >= len(data):

@@ -1,4 +1,4 @@
-"""safetensors files, through their own library. The only `import safetensors`, on first use."""
+"""safetensors files, read with their own library. The only `import safetensors`, on first use."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -15,32 +15,32 @@ DTYPES: Mapping[str, np.dtype[Any]] = {
     "F64": np.dtype("<f8"),
     "F32": np.dtype("<f4"),
     "F16": np.dtype("<f2"),
-    "BF16": np.dtype("<f4"),  # which NumPy lacks, and holds what it can
+    "BF16": np.dtype("<f4"),  # NumPy lacks bfloat16; float32 holds all its values
     "C64": np.dtype("<c8"),
     **{f"I{8 * size}": np.dtype(f"<i{size}") for size in (1, 2, 4, 8)},
     **{f"U{8 * size}": np.dtype(f"<u{size}") for size in (1, 2, 4, 8)},
     "BOOL": np.dtype("?"),
 }
 
-# The header of VGG-19 takes 3 kB. The library takes up to 100 MB of it, and 2 GB for them.
+# The header of VGG-19 takes 3 kB. The library would accept 100 MB and use 2 GB of memory for them.
 MAX_HEADER = 2 * 1024 * 1024
 
 
 @contextmanager
 def open_safe_tensors(path: Path) -> Iterator[Tensors]:
-    """Open a safetensors file and give its tensors, bfloat16 widened to float32.
+    """Open a safetensors file; yield its tensors, bfloat16 as float32.
 
-    Those of a type that NumPy lacks are left out.
+    Tensors of a type that NumPy lacks are left out.
 
     Raises
     ------
     ModelError
-        If the library is not installed, or the header is absurdly large.
+        If the library is not installed, or the header is too large.
     Exception
-        The library's own, if the file is damaged.
+        The library's own exceptions, if the file is damaged.
     """
     try:
-        import ml_dtypes  # noqa: F401 - gives NumPy the type that the library makes of BF16
+        import ml_dtypes  # noqa: F401 - gives NumPy the bfloat16 that the library returns
         import safetensors
     except ImportError:
         raise ModelError(
@@ -50,9 +50,9 @@ def open_safe_tensors(path: Path) -> Iterator[Tensors]:
     with _opened(safetensors, path) as file:
         tensors: dict[str, StoredTensor] = {}
         for name in file.keys():  # noqa: SIM118 - not a dictionary
-            part = file.get_slice(name)
-            if dtype := DTYPES.get(part.get_dtype()):
-                shape = tuple(part.get_shape())
+            description = file.get_slice(name)
+            if dtype := DTYPES.get(description.get_dtype()):
+                shape = tuple(description.get_shape())
                 tensors[name] = StoredTensor(shape, dtype, _loader(file, name, dtype))
         yield tensors
 
@@ -68,14 +68,10 @@ def _opened(safetensors: Any, path: Path) -> Any:
     try:
         return safetensors.safe_open(path, framework="numpy", backend="pread")
     except TypeError:
-        # Before version 0.8 files are mapped into memory, always; one that another program cuts
-        # short while it is read ends the process.
+        # Before version 0.8 the library always maps files into memory; if another program
+        # truncates such a file during a read, this process ends.
         return safetensors.safe_open(path, framework="numpy")
 
 
 def _loader(file: Any, name: str, dtype: np.dtype[Any]) -> Callable[[], Array]:
-    def load() -> Array:
-        tensor: Array = file.get_tensor(name).astype(dtype, copy=False)
-        return tensor
-
-    return load
+    return lambda: file.get_tensor(name).astype(dtype, copy=False)

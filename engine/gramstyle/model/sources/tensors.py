@@ -1,4 +1,4 @@
-"""A tensor that is still in its file: what is known of it before any of it is read."""
+"""A tensor in a file: its shape and type are known before its values are read."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -11,17 +11,17 @@ from gramstyle.core.arrays import Array
 
 @dataclass(frozen=True)
 class StoredTensor:
-    """A tensor in a file of weights.
+    """A tensor in a weights file.
 
-    Shape and type are known from the file's table of contents; they are judged before `load`
-    takes any memory.
+    Shape and type come from the file's table of contents and are checked before `load`
+    allocates memory.
 
     Attributes
     ----------
     shape, dtype
-        What `load` returns.
+        The shape and type of the array that `load` returns.
     load
-        Reads the tensor; only while the file is open.
+        Reads the values; works only while the file is open.
     """
 
     shape: tuple[int, ...]

@@ -1,6 +1,6 @@
-"""torch's serialisation since version 1.6: a zip archive, nothing of which is unpacked to disk.
+"""torch's format since version 1.6: a zip archive, read without unpacking it to disk.
 
-NAME/data.pkl describes the tensors, NAME/data/KEY holds a storage's raw elements, uncompressed.
+NAME/data.pkl describes the tensors; NAME/data/KEY holds a storage's raw elements, uncompressed.
 """
 
 import io
@@ -14,50 +14,53 @@ import numpy as np
 
 from gramstyle.core.arrays import Array
 from gramstyle.errors import ModelError
-from gramstyle.model.sources.pickles import MAX_BYTES, Storage, View, find_tensors, shown, unpickle
-from gramstyle.model.sources.sips import Sips
+from gramstyle.model.messages import quoted
+from gramstyle.model.sources.bounded import CHUNK, BoundedReader
+from gramstyle.model.sources.pickles import MAX_BYTES, unpickle
 from gramstyle.model.sources.tensors import StoredTensor, Tensors
+from gramstyle.model.sources.torch_tensors import Storage, View, find_tensors
 
 PICKLE, BYTE_ORDER, VERSION = "data.pkl", "byteorder", "version"
-# torch itself reads versions up to this.
+# The newest version that torch itself reads.
 MAX_VERSION = 10
-MAX_NOTE = 16
-CHUNK = 1024 * 1024
+MAX_TEXT = 16
+# A member takes at least 46 bytes of the table of contents, so there are fewer than 46,000.
+MAX_CONTENTS = 2 * 1024 * 1024
 LOCAL_HEADER = 30
 
 
 @contextmanager
 def open_torch_zip(path: Path) -> Iterator[Tensors]:
-    """Open a checkpoint of the zip format and give its tensors by dotted names.
+    """Open a checkpoint in the zip format; yield its tensors by dotted names.
 
     Raises
     ------
     ModelError
-        If it holds anything but a dictionary of tensors, names a global outside the allow-list,
-        is compressed or encrypted, or its parts do not fit together.
+        If it is not a dictionary of tensors, imports a global that is not on the allow-list, is
+        compressed or encrypted, or its parts contradict each other.
     """
     with open_archive(path) as archive:
         members = {info.filename: info for info in archive.infolist()}
         root = _root(members)
-        if _note(archive, members, f"{root}/{BYTE_ORDER}", "little") != "little":
+        if _text(archive, members, f"{root}/{BYTE_ORDER}", "little") != "little":
             raise ModelError("expected little-endian elements, found another byte order")
-        version = _note(archive, members, f"{root}/{VERSION}", "1")
+        version = _text(archive, members, f"{root}/{VERSION}", "1")
         if not version.isdecimal() or int(version) > MAX_VERSION:
             raise ModelError(
-                f"expected a format of version {MAX_VERSION} or less, found {shown(version)}"
+                f"expected a format of version {MAX_VERSION} or less, found {quoted(version)}"
             )
-        described = _plain(members, f"{root}/{PICKLE}")
-        if described.file_size > MAX_BYTES:
+        member = _plain_member(members, f"{root}/{PICKLE}")
+        if member.file_size > MAX_BYTES:
             raise ModelError(
                 f"expected a {PICKLE} of at most {MAX_BYTES} bytes, found a larger one"
             )
-        pickled = _read(archive, described, 0, described.file_size)
+        pickled = _read(archive, member, 0, member.file_size)
         views = find_tensors(unpickle(io.BytesIO(pickled.tobytes()), {}))
         yield {
             name: StoredTensor(
                 view.shape,
                 view.storage.dtype,
-                partial(_load, archive, _place(members, root, view.storage), view),
+                partial(_load, archive, _storage_member(members, root, view.storage), view),
             )
             for name, view in views.items()
         }
@@ -65,33 +68,35 @@ def open_torch_zip(path: Path) -> Iterator[Tensors]:
 
 @contextmanager
 def open_archive(path: Path) -> Iterator[zipfile.ZipFile]:
-    """Open a zip archive whose table of contents and names are harmless.
+    """Open a zip archive after checks of its table of contents.
 
     Raises
     ------
     ModelError
-        If the table is absurdly large, a name leads out of the archive or is there twice, or
-        members lie over each other: so all of them together are no larger than the file.
+        If the table is too large, a name leads out of the archive or occurs twice, or members
+        overlap. Members that do not overlap are together no larger than the file.
     """
-    with Sips(path.open("rb", buffering=0)) as stream, zipfile.ZipFile(stream) as archive:
-        _check_names(archive)
-        _check_places(archive)
-        yield archive
+    with path.open("rb") as stream:
+        bounded = BoundedReader(stream, "a table of contents", per_read=MAX_CONTENTS)
+        with zipfile.ZipFile(bounded) as archive:
+            _check_names(archive)
+            _check_offsets(archive)
+            yield archive
 
 
 def _check_names(archive: zipfile.ZipFile) -> None:
     names = set[str]()
     for info in archive.infolist():
-        # As it stands in the file: zipfile turns separators and cuts at a NUL.
+        # The name as stored: `filename` has other separators and ends at a NUL.
         name = info.orig_filename
         if name.startswith("/") or "\\" in name or "\0" in name or ".." in name.split("/"):
-            raise ModelError(f"expected names inside the archive, found {shown(name)}")
+            raise ModelError(f"expected names inside the archive, found {quoted(name)}")
         if name in names:
-            raise ModelError(f"expected every name once, found {shown(name)} twice")
+            raise ModelError(f"expected every name once, found {quoted(name)} twice")
         names.add(name)
 
 
-def _check_places(archive: zipfile.ZipFile) -> None:
+def _check_offsets(archive: zipfile.ZipFile) -> None:
     end = 0
     for info in sorted(archive.infolist(), key=lambda info: info.header_offset):
         if info.header_offset < end:
@@ -108,36 +113,38 @@ def _root(members: Mapping[str, zipfile.ZipInfo]) -> str:
     return roots[0]
 
 
-def _plain(members: Mapping[str, zipfile.ZipInfo], name: str) -> zipfile.ZipInfo:
-    """Return a member that is there and can be read as it is."""
+def _plain_member(members: Mapping[str, zipfile.ZipInfo], name: str) -> zipfile.ZipInfo:
+    """Return a member that is neither compressed nor encrypted."""
     info = members.get(name)
     if info is None:
-        raise ModelError(f"expected a member {shown(name)}, found none")
+        raise ModelError(f"expected a member {quoted(name)}, found none")
     if info.flag_bits & 1:
-        raise ModelError(f"expected plain members, found {shown(name)} encrypted")
+        raise ModelError(f"expected plain members, found {quoted(name)} encrypted")
     if info.compress_type != zipfile.ZIP_STORED or info.compress_size != info.file_size:
-        raise ModelError(f"expected plain members, found {shown(name)} compressed")
+        raise ModelError(f"expected plain members, found {quoted(name)} compressed")
     return info
 
 
-def _note(
+def _text(
     archive: zipfile.ZipFile, members: Mapping[str, zipfile.ZipInfo], name: str, default: str
 ) -> str:
-    """Return what a small member says; not every version of torch writes every one."""
+    """Return the text of a short member; some versions of torch omit some of these members."""
     if name not in members:
         return default
-    info = _plain(members, name)
-    if info.file_size > MAX_NOTE:
-        raise ModelError(f"expected a word in {shown(name)}, found {info.file_size} bytes")
+    info = _plain_member(members, name)
+    if info.file_size > MAX_TEXT:
+        raise ModelError(f"expected a word in {quoted(name)}, found {info.file_size} bytes")
     return _read(archive, info, 0, info.file_size).tobytes().decode("ascii").strip()
 
 
-def _place(members: Mapping[str, zipfile.ZipInfo], root: str, storage: Storage) -> zipfile.ZipInfo:
-    info = _plain(members, f"{root}/data/{storage.key}")
+def _storage_member(
+    members: Mapping[str, zipfile.ZipInfo], root: str, storage: Storage
+) -> zipfile.ZipInfo:
+    info = _plain_member(members, f"{root}/data/{storage.key}")
     if info.file_size != storage.nbytes:
         raise ModelError(
-            "expected storages as large as their tensors say, found one that is not: "
-            f"{shown(info.filename)} of {info.file_size} bytes"
+            f"expected a storage of {storage.nbytes} bytes, as its tensor describes it, found "
+            f"{info.file_size} bytes in {quoted(info.filename)}"
         )
     return info
 
@@ -147,7 +154,7 @@ def _load(archive: zipfile.ZipFile, info: zipfile.ZipInfo, view: View) -> Array:
 
 
 def _read(archive: zipfile.ZipFile, info: zipfile.ZipInfo, start: int, count: int) -> Array:
-    """Return a part of a member, uint8; all of it is read, because that checks its checksum."""
+    """Return a part of a member as uint8; read all of the member, which checks its checksum."""
     result = np.empty(count, np.uint8)
     at = 0
     with archive.open(info) as member:

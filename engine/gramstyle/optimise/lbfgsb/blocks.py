@@ -1,4 +1,4 @@
-"""Vectors of n entries in blocks: nothing here makes another array as long as they are."""
+"""Operations on vectors of n entries, block by block: temporary arrays are one block long."""
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
@@ -9,15 +9,15 @@ import numpy as np
 from threadpoolctl import ThreadpoolController
 
 from gramstyle.core.arrays import Array, cast, namespace
-from gramstyle.optimise.descent import BRIGHTEST, DARKEST
+from gramstyle.optimise.interface import LOWER, UPPER
 
-# Entries in a block. On the host a block of ten pairs in float64, 2.6 MB, stays in the cache; on
-# a device there is more to gain from few and large products: 42 MB.
+# Entries in a block. On the host, a block of ten pairs in float64 takes 2.6 MB and fits the cache;
+# a device works better on few large products (42 MB).
 BLOCK, DEVICE_BLOCK = 1 << 14, 1 << 18
 
 
 class Gradient(NamedTuple):
-    """The gradient (n,) in the type in which it came, and what it is multiplied by."""
+    """The gradient (n,) as the objective returned it, and the factor that scales it."""
 
     unscaled: Array
     scale: float
@@ -28,7 +28,7 @@ class Gradient(NamedTuple):
 
 
 def blocks(vector: Array) -> Iterator[slice]:
-    """Split (n,) into blocks."""
+    """Yield the slices of the blocks of a vector (n,)."""
     n = vector.shape[0]
     length = BLOCK if isinstance(vector, np.ndarray) else DEVICE_BLOCK
     for start in range(0, n, length):
@@ -36,31 +36,31 @@ def blocks(vector: Array) -> Iterator[slice]:
 
 
 def flat(array: Array) -> Array:
-    """Return the array as (n,), without a copy."""
+    """Return the array reshaped to (n,), without a copy."""
     vector: Array = namespace(array).reshape(array, (-1,))
     return vector
 
 
-def clipped(x: Array) -> Array:
-    """Return x, of any shape, within its bounds."""
-    inside: Array = namespace(x).clip(x, DARKEST, BRIGHTEST)
-    return inside
+def clip(x: Array) -> Array:
+    """Return x, of any shape, clipped to its bounds."""
+    result: Array = namespace(x).clip(x, LOWER, UPPER)
+    return result
 
 
-def moved(x: Array, d: Array, t: float) -> Array:
-    """Return x + t d within its bounds, all (n,) and in x's type."""
-    there: Array = namespace(x).empty_like(x)
+def clipped_step(x: Array, d: Array, t: float) -> Array:
+    """Return x + t d clipped to the bounds; all are (n,) and in x's type."""
+    result: Array = namespace(x).empty_like(x)
     for b in blocks(x):
         exact = cast(x[b], "float64") + t * cast(d[b], "float64")
-        there[b] = cast(clipped(exact), x.dtype)
-    return there
+        result[b] = cast(clip(exact), x.dtype)
+    return result
 
 
 def slope(g: Gradient, d: Array) -> float:
-    """Return gᵀd, summed in float64; not finite where g is not, even where d is 0."""
+    """Return gᵀd, summed in float64; not finite if an entry of g is not, even where d is 0."""
     xp = namespace(d)
     total = xp.zeros((), dtype=xp.float64)
-    # What is not finite is found by the sum, and said by whoever asked for it.
+    # The caller checks whether the sum is finite and reports it, so NumPy need not warn.
     with np.errstate(invalid="ignore"):
         for b in blocks(d):
             total += xp.sum(g.block(b) * cast(d[b], "float64"))
@@ -68,10 +68,10 @@ def slope(g: Gradient, d: Array) -> float:
 
 
 def one_blas_thread() -> AbstractContextManager[Any]:
-    """Hold the host's BLAS to one thread.
+    """Limit the host's BLAS to one thread.
 
-    Products of one block are so short that a second thread gains nothing, and costs a multiple of
-    the whole where the cores have other work.
+    The products of one block are so small that a second thread gains nothing; on busy cores it
+    multiplies the time.
     """
     limit: AbstractContextManager[Any] = _libraries().limit(limits=1, user_api="blas")
     return limit

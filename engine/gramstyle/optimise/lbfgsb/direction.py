@@ -1,4 +1,4 @@
-"""The direction of an iteration: where the model of the loss has its minimum in the box."""
+"""The search direction: towards the minimum of the quadratic model of the loss in the box."""
 
 import math
 from collections.abc import Sequence
@@ -7,16 +7,16 @@ from typing import NamedTuple
 import numpy as np
 
 from gramstyle.core.arrays import Array, cast, namespace, on_host
-from gramstyle.optimise.descent import BRIGHTEST, DARKEST
-from gramstyle.optimise.lbfgsb.blocks import Gradient, blocks, clipped, one_blas_thread
+from gramstyle.optimise.interface import LOWER, UPPER
+from gramstyle.optimise.lbfgsb.blocks import Gradient, blocks, clip, one_blas_thread
 from gramstyle.optimise.lbfgsb.pairs import Pairs
 
-# Of no pairs at all.
+# The inner products of an empty history.
 NO_PRODUCTS = np.zeros((0, 0))
 
 
-class Line(NamedTuple):
-    """A direction.
+class Direction(NamedTuple):
+    """A search direction.
 
     Attributes
     ----------
@@ -25,9 +25,9 @@ class Line(NamedTuple):
     slope
         The slope gᵀd of the loss along it.
     longest
-        How often d fits into the box.
+        The largest t for which x + t d is in the box.
     products
-        The inner products V Vᵀ of the pairs that it was found with, (2k, 2k), on the host.
+        The inner products V Vᵀ of the pairs of the model, (2k, 2k), on the host.
     """
 
     d: Array
@@ -36,114 +36,117 @@ class Line(NamedTuple):
     products: Array
 
 
-def line(x: Array, g: Gradient, pairs: Pairs, products: Array) -> Line | None:
-    """Return where to search; None where nothing leads down.
+def find_direction(x: Array, g: Gradient, pairs: Pairs, products: Array) -> Direction | None:
+    """Return a direction of descent, or None if there is none.
+
+    The direction of the model is used if it descends, otherwise the projected gradient.
 
     Parameters
     ----------
     x, g
-        Where the search starts, (n,), and the gradient there.
+        The start of the search, (n,), and the gradient there.
     pairs
-        What is known of the curvature.
+        The history, which defines the model.
     products
-        The inner products V Vᵀ of the oldest pairs; what is missing is computed.
+        The inner products V Vᵀ of the oldest pairs; the others are computed.
     """
     theta = 1.0
     if len(pairs):
         try:
             with one_blas_thread():
-                to, theta, products = minimum_of_model(x, g, pairs, products)
+                to, theta, products = minimise_model(x, g, pairs, products)
         except np.linalg.LinAlgError:
             return None
-        d, slope, longest = _measured(x, g, to)
+        d, slope, longest = _into_direction(x, g, to)
         if slope < 0:
-            return Line(d, slope, longest, products)
-        # Clipped to the box, the minimum may lie uphill.
+            return Direction(d, slope, longest, products)
+        # The minimum of the model, clipped to the box, may lie uphill.
     to = namespace(x).empty_like(x)
     for b in blocks(x):
-        to[b] = cast(clipped(cast(x[b], "float64") - g.block(b) / theta), x.dtype)
-    d, slope, longest = _measured(x, g, to)
-    return Line(d, slope, longest, products) if slope < 0 else None
+        to[b] = cast(clip(cast(x[b], "float64") - g.block(b) / theta), x.dtype)
+    d, slope, longest = _into_direction(x, g, to)
+    return Direction(d, slope, longest, products) if slope < 0 else None
 
 
-def minimum_of_model(
+def minimise_model(
     x: Array, g: Gradient, pairs: Pairs, products: Array
 ) -> tuple[Array, float, Array]:
-    """Return the model's minimum in the box, as far as two rounds find it, its θ, and V Vᵀ.
+    """Return the model's minimum in the box, approximated in two rounds, its θ, and V Vᵀ.
 
-    In each round some entries are held: in the first those at a bound towards which the loss
-    falls, in the second those that the first has brought to a bound. The others, the rows F of
-    V, go to the model's minimum, r being the gradient of the model where the held ones are:
+    Each round fixes some entries: the first, those at a bound beyond which the loss falls; the
+    second, those that the first round has moved to a bound. The other entries, the columns F of
+    V, move to the model's minimum. With r, the model's gradient after the fixed entries' moves:
 
-        d = −B_F⁻¹ r,  B_F⁻¹ = I/θ + F (K − FᵀF/θ)⁻¹ Fᵀ/θ²
+        d = −B_F⁻¹ r,  B_F⁻¹ = I/θ + Fᵀ (K − F Fᵀ/θ)⁻¹ F/θ²
 
-    Three passes over the pairs. V Vᵀ is known but for the pairs that are new, and F Fᵀ, which
-    would be most of the work, is V Vᵀ without the held columns, or the free ones alone, as few
-    or many are held. The difference loses nothing: to K − FᵀF/θ, whose entries are of the size of
-    V Vᵀ/θ, its rounding is that of one more term.
+    The computation takes three passes over the pairs. V Vᵀ is computed only for new pairs. F Fᵀ,
+    which would be most of the work, is V Vᵀ minus the products of the fixed columns if few are
+    fixed, otherwise the products of the free columns. The subtraction is accurate enough: its
+    rounding adds one more term to K − F Fᵀ/θ, whose entries are of the size of V Vᵀ/θ.
 
     Raises
     ------
     LinAlgError
-        If the pairs are no model: their matrices are singular.
+        If the pairs define no model because their matrices are singular.
     """
     xp, rows = namespace(x), 2 * len(pairs)
     new = _new_rows(len(pairs), len(products) // 2)
-    held_ones = sum(int(xp.count_nonzero(_outward(x[b], g.block(b)))) for b in blocks(x))
-    few_held = 2 * held_ones <= x.shape[0]
+    n_fixed = sum(int(xp.count_nonzero(_outward(x[b], g.block(b)))) for b in blocks(x))
+    few_fixed = 2 * n_fixed <= x.shape[0]
 
-    # Side by side: the columns' products, held or free; V_F g; V times the new rows.
+    # Columns of `sums`: the products of the fixed or free columns; V_F g; V times the new rows.
     sums = xp.zeros((rows, rows + 1 + len(new)), dtype=xp.float64)
     for b in blocks(x):
         V, gradient = pairs.block(b), g.block(b)
-        held = _outward(x[b], gradient)
-        sums[:, :rows] += _products(V, held if few_held else ~held)
-        sums[:, rows] += V @ (gradient * _free(held))
+        fixed = _outward(x[b], gradient)
+        sums[:, :rows] += _products(V, fixed if few_fixed else ~fixed)
+        sums[:, rows] += V @ (gradient * _free(fixed))
         for column, i in enumerate(new, start=rows + 1):
             sums[:, column] += V @ V[i, :]
     found = on_host(sums)
-    products = _completed(products, new, found[:, rows + 1 :])
+    products = _complete(products, new, found[:, rows + 1 :])
     model = _Model.of(products)
-    free = products - found[:, :rows] if few_held else found[:, :rows]
+    free = products - found[:, :rows] if few_fixed else found[:, :rows]
     c = model.coefficients(free, found[:, rows], np.zeros(rows))
 
-    # The first round's move, then: the columns' products, V_F g, V times how far the held went.
+    # Apply the first round's move. Columns of `sums`: the products of the fixed or free columns;
+    # V_F g; V times the displacement of the fixed entries.
     weights = xp.asarray(c.tolist(), dtype=xp.float64)
     to: Array = xp.empty_like(x)
     sums = xp.zeros((rows, rows + 2), dtype=xp.float64)
     for b in blocks(x):
         V, gradient, here = pairs.block(b), g.block(b), cast(x[b], "float64")
         move = weights @ V - gradient / model.theta
-        to[b] = cast(clipped(here + move * _free(_outward(here, gradient))), x.dtype)
-        held = _at_bound(to[b])
-        free_ones = _free(held)
-        went = (cast(to[b], "float64") - here) * (1.0 - free_ones)
-        sums[:, :rows] += _products(V, held if few_held else ~held)
-        sums[:, rows] += V @ (gradient * free_ones)
-        sums[:, rows + 1] += V @ went
+        to[b] = cast(clip(here + move * _free(_outward(here, gradient))), x.dtype)
+        fixed = _at_bound(to[b])
+        free_mask = _free(fixed)
+        displacement = (cast(to[b], "float64") - here) * (1.0 - free_mask)
+        sums[:, :rows] += _products(V, fixed if few_fixed else ~fixed)
+        sums[:, rows] += V @ (gradient * free_mask)
+        sums[:, rows + 1] += V @ displacement
     found = on_host(sums)
-    free = products - found[:, :rows] if few_held else found[:, :rows]
+    free = products - found[:, :rows] if few_fixed else found[:, :rows]
     c = model.coefficients(free, found[:, rows], found[:, rows + 1])
 
     weights = xp.asarray(c.tolist(), dtype=xp.float64)
     for b in blocks(x):
         here, before = cast(x[b], "float64"), cast(to[b], "float64")
         move = weights @ pairs.block(b) - g.block(b) / model.theta
-        free_ones = _free(_at_bound(before))
-        to[b] = cast(clipped(before * (1.0 - free_ones) + (here + move) * free_ones), x.dtype)
+        free_mask = _free(_at_bound(before))
+        to[b] = cast(clip(before * (1.0 - free_mask) + (here + move) * free_mask), x.dtype)
     return to, model.theta, products
 
 
-def of_last(products: Array, k: int) -> Array:
-    """Return the inner products of the last k pairs alone."""
-    there = len(products) // 2
-    rows = np.r_[there - k : there, 2 * there - k : 2 * there]
+def products_of_last(products: Array, k: int) -> Array:
+    """Return the inner products of the last k pairs only."""
+    n = len(products) // 2
+    rows = np.r_[n - k : n, 2 * n - k : 2 * n]
     last: Array = products[np.ix_(rows, rows)]
     return last
 
 
 class _Model(NamedTuple):
-    """B = θ I − V diag(w) K⁻¹ diag(w) Vᵀ, V's columns being y, then s."""
+    """B = θ I − Vᵀ diag(w) K⁻¹ diag(w) V, where V's rows are y, then s."""
 
     theta: float
     w: Array
@@ -151,7 +154,7 @@ class _Model(NamedTuple):
 
     @classmethod
     def of(cls, G: Array) -> "_Model":
-        """Return the model of pairs from their inner products G = V Vᵀ, V's rows y, then s."""
+        """Return the model of pairs from their inner products G = V Vᵀ; V's rows are y, then s."""
         k = len(G) // 2
         s_y, s_s = G[k:, :k], G[k:, k:]
         if not s_y[-1, -1] > 0:
@@ -161,18 +164,18 @@ class _Model(NamedTuple):
         middle = np.block([[-np.diag(np.diag(s_y)), below.T], [below, theta * s_s]])
         return cls(theta, np.repeat([1.0, theta], k), middle)
 
-    def coefficients(self, G: Array, falls: Array, went: Array) -> Array:
-        """Return c for which d = −g/θ + c V takes the free entries to the minimum.
+    def coefficients(self, G: Array, F_g: Array, displacement: Array) -> Array:  # noqa: N803
+        """Return c for which d = −g/θ + c V moves the free entries to the minimum.
 
         Parameters
         ----------
-        G, falls
-            The products F Fᵀ and F g of V's rows F without the held entries.
-        went
-            The product of V's rows with how far the held entries have moved.
+        G, F_g
+            The products F Fᵀ and F g of the free columns F of V.
+        displacement
+            The products of V's rows with the displacement of the fixed entries.
         """
-        G, u = G * np.outer(self.w, self.w), np.linalg.solve(self.K, self.w * went)
-        v = np.linalg.solve(self.K - G / self.theta, self.w * falls - G @ u)
+        G, u = G * np.outer(self.w, self.w), np.linalg.solve(self.K, self.w * displacement)
+        v = np.linalg.solve(self.K - G / self.theta, self.w * F_g - G @ u)
         c: Array = self.w * (u / self.theta - v / self.theta**2)
         if not np.isfinite(c).all():
             raise np.linalg.LinAlgError("the pairs contradict each other")
@@ -180,12 +183,12 @@ class _Model(NamedTuple):
 
 
 def _new_rows(k: int, known: int) -> list[int]:
-    """Return which rows of V belong to pairs after the first `known` ones."""
+    """Return the rows of V that belong to pairs after the first `known` ones."""
     return [*range(known, k), *range(k + known, 2 * k)]
 
 
-def _completed(products: Array, new: Sequence[int], columns: Array) -> Array:
-    """Return V Vᵀ from what was known of it and its columns at the new rows."""
+def _complete(products: Array, new: Sequence[int], columns: Array) -> Array:
+    """Return V Vᵀ from its known part and its columns at the new rows."""
     n = len(columns)
     known = np.setdiff1d(np.arange(n), new)
     G = np.empty((n, n))
@@ -196,7 +199,7 @@ def _completed(products: Array, new: Sequence[int], columns: Array) -> Array:
 
 
 def _products(V: Array, chosen: Array) -> Array:
-    """Return C Cᵀ, C being the chosen columns of V."""
+    """Return C Cᵀ, where C consists of the chosen columns of V."""
     xp = namespace(V)
     C = xp.take(V, xp.nonzero(chosen)[0], axis=1)
     result: Array = C @ C.T
@@ -204,24 +207,21 @@ def _products(V: Array, chosen: Array) -> Array:
 
 
 def _outward(x: Array, g: Array) -> Array:
-    """Tell which entries are at a bound beyond which the loss falls."""
-    return ((x <= DARKEST) & (g > 0)) | ((x >= BRIGHTEST) & (g < 0))
+    """Return which entries are at a bound beyond which the loss falls."""
+    return ((x <= LOWER) & (g > 0)) | ((x >= UPPER) & (g < 0))
 
 
 def _at_bound(x: Array) -> Array:
-    return (x <= DARKEST) | (x >= BRIGHTEST)
+    return (x <= LOWER) | (x >= UPPER)
 
 
-def _free(held: Array) -> Array:
-    """Return 1 where an entry is free, else 0: a factor costs a tenth of a choice by mask."""
-    return cast(~held, "float64")
+def _free(fixed: Array) -> Array:
+    """Return 1 for a free entry, else 0: a factor takes a tenth of the time of a mask."""
+    return cast(~fixed, "float64")
 
 
-def _measured(x: Array, g: Gradient, to: Array) -> tuple[Array, float, float]:
-    """Return the direction from x to `to`, whose memory it takes, its slope, and how often it fits.
-
-    Returned as in `Line`.
-    """
+def _into_direction(x: Array, g: Gradient, to: Array) -> tuple[Array, float, float]:
+    """Turn `to` into the direction from x to it, in place; return d, slope and longest."""
     xp = namespace(x)
     slope, shortest = xp.zeros((), dtype=xp.float64), None
     for b in blocks(x):
@@ -229,9 +229,9 @@ def _measured(x: Array, g: Gradient, to: Array) -> tuple[Array, float, float]:
         to[b] = cast(cast(to[b], "float64") - here, x.dtype)
         d = cast(to[b], "float64")
         slope += xp.sum(g.block(b) * d)
-        room = xp.where(d > 0, BRIGHTEST - here, here - DARKEST)
+        room = xp.where(d > 0, UPPER - here, here - LOWER)
         fits = xp.min(xp.where(d == 0, math.inf, room / xp.where(d == 0, 1.0, xp.abs(d))))
         shortest = fits if shortest is None else xp.minimum(shortest, fits)
     both = on_host(xp.stack([slope, shortest]))
-    # x + d is in the box by construction; rounding must not say otherwise.
+    # x + d is in the box by construction, whatever rounding does to the ratio.
     return to, float(both[0]), max(1.0, float(both[1]))

@@ -1,4 +1,4 @@
-"""The pairs that L-BFGS-B remembers: the interface, and the one that keeps them in memory."""
+"""The history of L-BFGS-B: the interface of its storage, and the storage in memory."""
 
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator
@@ -9,27 +9,27 @@ from gramstyle.optimise.lbfgsb.blocks import blocks
 
 
 class Pairs(Protocol):
-    """The last steps s and differences y of the gradient: where they are is nobody else's."""
+    """The last k pairs of steps s and gradient differences y, stored in any place."""
 
     @abstractmethod
     def __len__(self) -> int:
-        """How many pairs there are."""
+        """Return the number of pairs k."""
 
     @abstractmethod
     def append(self, n: int, parts: Iterable[tuple[slice, Array, Array]]) -> None:
-        """Add a pair; the oldest goes first where there are too many.
+        """Append a pair; replace the oldest if the history is full.
 
         Parameters
         ----------
         n
             The length of s and y, the same for all pairs.
         parts
-            Block after block: which entries, and s and y there, in any float type.
+            The blocks in order: the slice of entries, and s and y there, in any float type.
         """
 
     @abstractmethod
-    def forget(self) -> None:
-        """Drop them all."""
+    def clear(self) -> None:
+        """Remove all pairs."""
 
     @abstractmethod
     def block(self, entries: slice) -> Array:
@@ -37,42 +37,43 @@ class Pairs(Protocol):
 
     @abstractmethod
     def saved(self) -> Iterator[tuple[Array, Array]]:
-        """Yield (s, y), oldest first, each (n,) in the type that is kept; not to be written to.
+        """Yield (s, y), oldest first, each (n,) in the stored type; the caller must not write.
 
-        With `State.products` and the other fields of a state, that is all there is to save.
+        A checkpoint consists of these pairs, `State.products` and the other fields of `State`.
         """
 
     def restore(self, rows: Iterable[tuple[Array, Array]]) -> None:
-        """Take the place of the pairs for which `saved` yielded these rows."""
-        self.forget()
+        """Replace all pairs by those that `saved` yielded."""
+        self.clear()
         for s, y in rows:
             self.append(s.shape[0], ((b, s[b], y[b]) for b in blocks(s)))
-            del s, y  # before the next ones are made
+            del s, y  # freed before the next pair is read
 
 
 class PairsInMemory(Pairs):
-    """Pairs on the device of the arrays that are appended.
+    """Pairs in the memory of the device that computes them.
 
     Parameters
     ----------
-    memory
-        How many pairs to keep, at least one.
+    history
+        The maximum number of pairs, at least 1.
     dtype
-        In which type; "float64" takes twice the memory and gains nothing on images.
+        The type in which they are stored; "float64" takes twice the memory and does not improve
+        results on images.
     """
 
-    def __init__(self, memory: int, *, dtype: str = "float32") -> None:
+    def __init__(self, history: int, *, dtype: str = "float32") -> None:
         self._rows: list[tuple[Array, Array]] = []
-        self._memory = memory
+        self._history = history
         self._dtype = dtype
 
     def __len__(self) -> int:
         return len(self._rows)
 
     def append(self, n: int, parts: Iterable[tuple[slice, Array, Array]]) -> None:
-        """Add a pair; the oldest goes where there are too many."""
-        if len(self._rows) == self._memory:
-            self._rows.pop(0)  # its memory before the new pair's
+        """Append a pair; remove the oldest if the history is full."""
+        if len(self._rows) == self._history:
+            self._rows.pop(0)  # freed before the new pair is allocated
         pair: tuple[Array, Array] | None = None
         for entries, s, y in parts:
             if pair is None:
@@ -84,8 +85,8 @@ class PairsInMemory(Pairs):
         if pair is not None:
             self._rows.append(pair)
 
-    def forget(self) -> None:
-        """Drop them all."""
+    def clear(self) -> None:
+        """Remove all pairs."""
         self._rows.clear()
 
     def block(self, entries: slice) -> Array:
@@ -93,27 +94,27 @@ class PairsInMemory(Pairs):
         rows = [y for _, y in self._rows] + [s for s, _ in self._rows]
         xp = namespace(rows[0])
         V: Array = xp.empty((len(rows), entries.stop - entries.start), dtype=xp.float64)
-        for i, row in enumerate(rows):  # cast on the way: a quarter of the time of a stack
+        for i, row in enumerate(rows):  # casts in place: a quarter of the time of a stack
             V[i, :] = row[entries]
         return V
 
     def saved(self) -> Iterator[tuple[Array, Array]]:
-        """Yield (s, y), oldest first: the arrays themselves."""
+        """Yield (s, y), oldest first, without copies."""
         yield from self._rows
 
 
 def pairs_within(n: int, budget_bytes: int, *, wanted: int = 10, itemsize: int = 4) -> int:
-    """Return how many pairs of 2 n entries fit into so many bytes: `wanted` at most, 0 at least.
+    """Return how many pairs fit into a memory budget, from 0 to `wanted`.
 
     Parameters
     ----------
     n
         The length of s and of y.
     budget_bytes
-        What there is for all pairs; less than nothing counts as nothing.
+        The bytes available for all pairs; a negative budget counts as 0.
     wanted
-        How many would be kept if memory did not matter.
+        The number of pairs without a limit on memory.
     itemsize
-        The bytes of an entry: 4 in float32.
+        The bytes of an entry: 4 for float32.
     """
     return max(0, min(wanted, budget_bytes // (2 * n * itemsize)))

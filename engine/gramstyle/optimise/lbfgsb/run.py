@@ -1,4 +1,4 @@
-"""The run: its state, one iteration, and iterations until one of the ends."""
+"""The optimiser's state, one iteration, and iterations until a stopping condition is met."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -10,42 +10,44 @@ import numpy as np
 
 from gramstyle.core.arrays import Array, cast, namespace
 from gramstyle.errors import NonFiniteError
-from gramstyle.optimise.descent import (
+from gramstyle.optimise.interface import (
     WINDOW,
     Callback,
     E,
     Iterate,
     Minimum,
-    converged,
+    convergence_reason,
     has_converged,
 )
-from gramstyle.optimise.lbfgsb.blocks import Gradient, blocks, clipped, flat, moved, slope
-from gramstyle.optimise.lbfgsb.direction import NO_PRODUCTS, line, of_last
+from gramstyle.optimise.lbfgsb.blocks import Gradient, blocks, clip, clipped_step, flat, slope
+from gramstyle.optimise.lbfgsb.direction import NO_PRODUCTS, find_direction, products_of_last
 from gramstyle.optimise.lbfgsb.pairs import Pairs, PairsInMemory
 from gramstyle.optimise.lbfgsb.search import Point, Trial, search
 
 
 @dataclass(frozen=True)
 class State(Generic[E]):
-    """All that the next iteration depends on. Saved and restored, a run goes on bit by bit.
+    """Everything that the next iteration depends on.
+
+    A run that is resumed from a saved state is bit-identical to an uninterrupted one.
 
     Attributes
     ----------
     iteration, evaluations
-        How many so far.
+        The number of iterations and of evaluations so far.
     x
         The iterate, in the start's shape and float type; the best so far, as every step descends.
     evaluation
-        The objective there; of it the loss and the gradient matter.
+        The objective's evaluation at x; only its loss and gradient are used.
     scale
-        What both are multiplied by.
+        The factor by which both are multiplied.
     losses
-        Of the last iterates, at most `WINDOW` + 1, the last one this one's.
+        The losses of the last iterates, oldest first, at most `WINDOW` + 1, including this one.
     pairs
-        `step` adds to them: the state before it is then spent.
+        The history. `step` appends to it, so the previous state cannot be used again.
     products
-        The inner products of the pairs, (2k, 2k) in float64, on the host; without the last pair
-        where it is new. Computed anew, their last digits might differ.
+        The inner products of the pairs, (2k, 2k) in float64, on the host, without the last pair
+        if it is new. They are stored because the last digits of recomputed ones could differ.
     """
 
     iteration: int
@@ -59,7 +61,7 @@ class State(Generic[E]):
 
     @property
     def iterate(self) -> Iterate[E]:
-        """What a callback is told."""
+        """The iterate that a callback receives."""
         return Iterate(self.iteration, self.evaluations, self.x, self.evaluation)
 
 
@@ -69,48 +71,54 @@ def minimise(
     *,
     iterations: int,
     tolerance: float,
-    memory: int,
+    history: int,
     callback: Callback[E] | None = None,
     pairs: Callable[[int], Pairs] = PairsInMemory,
 ) -> Minimum[E]:
-    """Make the loss small by L-BFGS-B, every entry of x kept within 0..255.
+    """Minimise a loss by L-BFGS-B with every entry of x bounded to 0..255.
 
-    Takes, returns and raises what `optimise.minimise` does, on arrays of x0's namespace and, where
-    x0 is in float32, in float32.
+    Like `gramstyle.optimise.scipy_lbfgsb.minimise`, but on arrays of any namespace and in float32
+    if x0 is float32.
 
     Parameters
     ----------
-    loss_and_gradient
-        The objective; called with arrays of x0's shape and namespace, in float32 if x0 is, else in
-        float64. Its gradients are kept: each call gives an array of its own.
-    x0
-        The start, clipped to 0..255.
-    iterations
-        How many iterations at most.
-    tolerance
-        End early once the loss has fallen by less than this share of itself over the last ten
-        iterations; 0 never does.
-    memory
-        How many pairs of steps and gradient differences to remember.
-    callback
-        Called after every iteration; the run ends when it returns True.
-    pairs
-        ``pairs(memory)`` makes what remembers them.
+    loss_and_gradient : callable
+        The objective. It is called with arrays of x0's shape and namespace, float32 if x0 is,
+        else float64, and returns an object with `.loss`, a float, and `.gradient`, an array of
+        that shape. It must return a new gradient array at each call.
+    x0 : array
+        The start, of any shape, clipped to 0..255.
+    iterations : int
+        The maximum number of iterations.
+    tolerance : float
+        The relative tolerance: the run ends when the loss has fallen by less than this fraction
+        of itself over the last ten iterations. With 0 it never ends for that reason.
+    history : int
+        The maximum number of pairs (step, gradient difference) to store.
+    callback : callable, optional
+        Called with an `Iterate` after every iteration; the run ends when it returns True.
+    pairs : callable, optional
+        ``pairs(history)`` creates the storage of the pairs: `PairsInMemory` or `PairsOnDisk`.
 
     Returns
     -------
     Minimum
-        The iterate with the smallest loss (with iteration 0, the start, among them).
+        The iterate with the smallest loss (the start counts as iteration 0), the numbers of
+        iterations and evaluations, and the reason for the end.
 
     Raises
     ------
     NonFiniteError
-        If a loss or gradient is NaN or infinite. The iterates before it went to `callback`.
+        If a loss or gradient is NaN or infinite. `callback` has received all earlier iterates.
+
+    See Also
+    --------
+    gramstyle.optimise.scipy_lbfgsb.minimise : The reference, with an example.
     """
     return proceed(
         loss_and_gradient,
-        # Not kept in a variable: with it the start would stay until the end.
-        begin(loss_and_gradient, x0, pairs=pairs(memory)),
+        # Not assigned to a variable, which would hold the start in memory until the end.
+        begin(loss_and_gradient, x0, pairs=pairs(history)),
         iterations=iterations,
         tolerance=tolerance,
         callback=callback,
@@ -118,14 +126,16 @@ def minimise(
 
 
 def begin(loss_and_gradient: Callable[[Array], E], x0: Array, *, pairs: Pairs) -> State[E]:
-    """Evaluate the start and scale loss and gradient, as `optimise.minimise` says.
+    """Evaluate the start and determine the scale of loss and gradient.
+
+    The scale √n / ‖∇₀‖ makes the first step move the pixels by one grey level (root mean square).
 
     Raises
     ------
     NonFiniteError
         If the loss or its gradient is NaN or infinite.
     """
-    x = clipped(x0 if x0.dtype == namespace(x0).float32 else cast(x0, "float64"))
+    x = clip(x0 if x0.dtype == namespace(x0).float32 else cast(x0, "float64"))
     at = loss_and_gradient(x)
     g = flat(at.gradient)
     squares = slope(Gradient(g, 1.0), g)
@@ -143,7 +153,10 @@ def proceed(
     tolerance: float,
     callback: Callback[E] | None = None,
 ) -> Minimum[E]:
-    """Run from a state until `iterations` in all, or until one of `minimise`'s ends is met."""
+    """Iterate from a state until a stopping condition of `minimise` is met.
+
+    `iterations` is the maximum in total, including those of the state.
+    """
     evaluations, reason = state.evaluations, ""
 
     def counted(x: Array) -> E:
@@ -164,60 +177,60 @@ def proceed(
         if callback is not None and callback(state.iterate):
             reason = "stopped by the caller"
         elif has_converged(state.losses, tolerance):
-            reason = converged(tolerance)
+            reason = convergence_reason(tolerance)
         elif state.iteration >= iterations:
             reason = "all iterations done"
     return Minimum(state.iterate, state.iteration, evaluations, reason)
 
 
 def step(loss_and_gradient: Callable[[Array], E], state: State[E]) -> State[E] | None:
-    """Return the state after one more iteration; None where no step lowers the loss.
+    """Return the state after one more iteration, or None if no step lowers the loss.
 
-    Holds the 6 vectors of n that the package's docstring lists, beside the pairs.
+    Holds the 6 vectors of n that the package's docstring lists, in addition to the pairs.
 
     Raises
     ------
     NonFiniteError
         If a loss or gradient is NaN or infinite.
     GramstyleError
-        If the pairs are on a disk that is full.
+        If the pairs are on disk and the disk is full.
     """
     xp, pairs, products, shape = namespace(state.x), state.pairs, state.products, state.x.shape
     x, g = flat(state.x), Gradient(flat(state.evaluation.gradient), state.scale)
     start = Point(0.0, state.evaluation.loss * state.scale, 0.0)
     evaluations = state.evaluations
 
-    def at(t: float, d: Array) -> Trial[E]:
+    def evaluate(t: float, d: Array) -> Trial[E]:
         """Evaluate the point x + t d."""
         nonlocal evaluations
         evaluations += 1
-        evaluation = loss_and_gradient(xp.reshape(moved(x, d, t), shape))
-        there = slope(Gradient(flat(evaluation.gradient), state.scale), d)
-        # 0 times what is not finite is not finite either: the slope tells for every entry.
-        if not math.isfinite(evaluation.loss) or not math.isfinite(there):
+        evaluation = loss_and_gradient(xp.reshape(clipped_step(x, d, t), shape))
+        slope_at_t = slope(Gradient(flat(evaluation.gradient), state.scale), d)
+        # 0 times an infinity or NaN is NaN, so the slope covers every entry of the gradient.
+        if not math.isfinite(evaluation.loss) or not math.isfinite(slope_at_t):
             raise NonFiniteError("the loss or its gradient is not finite")
-        return Trial(Point(t, evaluation.loss * state.scale, there), evaluation)
+        return Trial(Point(t, evaluation.loss * state.scale, slope_at_t), evaluation)
 
     found = None
     while found is None:
-        along = line(x, g, pairs, products)
-        if along is not None:
-            start = start._replace(slope=along.slope)
-            found = search(partial(at, d=along.d), start, along.longest)
+        direction = find_direction(x, g, pairs, products)
+        if direction is not None:
+            start = start._replace(slope=direction.slope)
+            found = search(partial(evaluate, d=direction.d), start, direction.longest)
         if found is None:
             if not len(pairs):
                 return None
-            pairs.forget()  # what they say of the curvature does not hold here
-            along, products = None, NO_PRODUCTS
+            pairs.clear()  # their model of the curvature is wrong here
+            direction, products = None, NO_PRODUCTS
 
-    assert along is not None  # noqa: S101 - nothing is found without a line
-    after, evaluation = moved(x, along.d, found.point.t), found.evaluation
-    products = along.products
-    # A difference from which the curvature cannot be told apart from none teaches nothing.
+    assert direction is not None  # noqa: S101 - the search needs a direction
+    after, evaluation = clipped_step(x, direction.d, found.point.t), found.evaluation
+    products = direction.products
+    # Skip a pair whose curvature is lost in rounding.
     if found.point.slope - start.slope > -start.slope * np.finfo(np.float64).eps:
-        there = Gradient(flat(evaluation.gradient), state.scale)
-        pairs.append(x.shape[0], _differences(x, after, g, there))
-        products = of_last(products, len(pairs) - 1)
+        g_after = Gradient(flat(evaluation.gradient), state.scale)
+        pairs.append(x.shape[0], _differences(x, after, g, g_after))
+        products = products_of_last(products, len(pairs) - 1)
     return replace(
         state,
         iteration=state.iteration + 1,
@@ -230,9 +243,9 @@ def step(loss_and_gradient: Callable[[Array], E], state: State[E]) -> State[E] |
 
 
 def _differences(
-    x: Array, after: Array, g: Gradient, there: Gradient
+    x: Array, after: Array, g: Gradient, g_after: Gradient
 ) -> Iterator[tuple[slice, Array, Array]]:
-    """Yield the new pair block by block: which entries, s and y."""
+    """Yield the new pair block by block: the slice of entries, s and y."""
     for b in blocks(x):
         s = cast(after[b], "float64") - cast(x[b], "float64")
-        yield b, s, there.block(b) - g.block(b)
+        yield b, s, g_after.block(b) - g.block(b)

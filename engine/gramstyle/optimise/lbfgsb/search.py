@@ -1,22 +1,22 @@
-"""The search along a direction for a point where the strong Wolfe conditions hold."""
+"""The line search for a point that satisfies the strong Wolfe conditions."""
 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, NamedTuple
 
-from gramstyle.optimise.descent import E
+from gramstyle.optimise.interface import E
 
-# The strong Wolfe conditions: the loss falls by this share of what its slope promises, and the
-# slope to this share of itself.
-SUFFICIENT, FLAT = 1e-3, 0.9
+# The constants of the strong Wolfe conditions: sufficient decrease of the loss, and reduction of
+# the slope.
+DECREASE, CURVATURE = 1e-3, 0.9
 
-# How many points of one line are tried, and how far beyond the last one the next may lie.
-TRIALS, STRETCH = 20, 10.0
+# The maximum number of trial points on one line, and the limit of an extrapolation, in steps.
+MAX_TRIALS, MAX_EXTRAPOLATION = 20, 10.0
 
 
 class Point(NamedTuple):
-    """A point x + t d of the line: the scaled loss and its slope by t there."""
+    """A point x + t d of the line: t, the scaled loss there and its derivative by t."""
 
     t: float
     loss: float
@@ -25,61 +25,64 @@ class Point(NamedTuple):
 
 @dataclass(frozen=True)
 class Trial(Generic[E]):
-    """A point and the objective there. Its x is made again from t where it is wanted."""
+    """A point and the objective's evaluation there; x is recomputed from t when needed."""
 
     point: Point
     evaluation: E
 
 
-def search(at: Callable[[float], Trial[E]], start: Point, longest: float) -> Trial[E] | None:
-    """Return a point for which the strong Wolfe conditions hold; None if none is found.
+def search(evaluate: Callable[[float], Trial[E]], start: Point, longest: float) -> Trial[E] | None:
+    """Return a trial that satisfies the strong Wolfe conditions, or None if none is found.
 
-    While the loss only falls, further and further out; once a minimum is known to lie between
-    the best point and another one, between these (Nocedal, Wright, "Numerical Optimization",
-    algorithms 3.5 and 3.6). The furthest point in the box needs no flat slope. One evaluation is
-    kept while another one is made: the best one's.
+    As long as the loss falls, t increases; once a minimum lies between the best point and another
+    one, the search continues between them (Nocedal, Wright, "Numerical Optimization", algorithms
+    3.5 and 3.6). The last point in the box may have any slope. While one evaluation is computed,
+    only the best earlier one is in memory.
 
     Parameters
     ----------
-    at
+    evaluate
         Evaluates the point at t.
     start
-        The point at 0, where the slope is negative.
+        The point at t = 0, where the slope is negative.
     longest
-        The t up to which the line is in the box.
+        The largest t for which the point is in the box.
     """
-    kept: Trial[E] | None = None
+    best_trial: Trial[E] | None = None
     best, other, t = start, None, 1.0
-    for _ in range(TRIALS):
-        trial = at(t)
+    for _ in range(MAX_TRIALS):
+        trial = evaluate(t)
         here = trial.point
-        too_high = here.loss > start.loss + SUFFICIENT * t * start.slope
+        too_high = here.loss > start.loss + DECREASE * t * start.slope
         if too_high or (other is not None and here.loss >= best.loss):
             other = here
         else:
-            if abs(here.slope) <= -FLAT * start.slope or (t >= longest and here.slope < 0):
+            if abs(here.slope) <= -CURVATURE * start.slope or (t >= longest and here.slope < 0):
                 return trial
-            kept = trial
+            best_trial = trial
             if other is None and here.slope < 0:
-                best, t = here, min(_beyond(best, here), longest)
+                best, t = here, min(_extrapolated(best, here), longest)
                 continue
             # The loss rises from here towards `other`: the minimum is on the other side.
             if other is None or here.slope * (other.t - best.t) >= 0:
                 other = best
             best = here
-        del trial  # its gradient goes before the next one comes
-        t = _between(best, other)
-    return kept if best.loss < start.loss else None
+        del trial  # free its gradient before the next evaluation
+        t = _interpolated(best, other)
+    return best_trial if best.loss < start.loss else None
 
 
-def _beyond(a: Point, b: Point) -> float:
-    """Return where the slope would be 0 were it linear, beyond b, but not too far."""
-    share = a.slope / (a.slope - b.slope) if b.slope > a.slope else STRETCH
-    return a.t + (b.t - a.t) * min(max(share, 2.0), STRETCH)
+def _extrapolated(a: Point, b: Point) -> float:
+    """Return a t beyond b: the zero of a linear slope, within limits."""
+    ratio = a.slope / (a.slope - b.slope) if b.slope > a.slope else MAX_EXTRAPOLATION
+    return a.t + (b.t - a.t) * min(max(ratio, 2.0), MAX_EXTRAPOLATION)
 
 
-def _between(a: Point, b: Point) -> float:
-    """Return the minimum of the cubic through two points, not too near to either of them."""
+def _interpolated(a: Point, b: Point) -> float:
+    """Return the t of the minimum of the cubic through two points, or the middle if it is no use.
+
+    The middle is used if the cubic has no minimum, or if the minimum is too close to an end.
+    """
     width = b.t - a.t
     middle = a.t + width / 2
     p = a.slope + b.slope - 3 * (b.loss - a.loss) / width
@@ -90,5 +93,5 @@ def _between(a: Point, b: Point) -> float:
     divisor = b.slope - a.slope + 2 * root
     if divisor == 0:
         return middle
-    share = 1 - (b.slope + root - p) / divisor
-    return a.t + width * share if 0.1 <= share <= 0.9 else middle
+    ratio = 1 - (b.slope + root - p) / divisor
+    return a.t + width * ratio if 0.1 <= ratio <= 0.9 else middle

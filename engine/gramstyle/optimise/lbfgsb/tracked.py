@@ -1,39 +1,42 @@
-"""The optimiser's state while it is being saved: told whole, and known to be whole."""
+"""Iterates that carry the whole optimiser state, so that a callback can save checkpoints."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields
 from typing import Self
 
 from gramstyle.core.arrays import Array
-from gramstyle.optimise.descent import E, Iterate
+from gramstyle.optimise.interface import E, Iterate
 from gramstyle.optimise.lbfgsb import Pairs, State
 
 
-class WatchedPairs(Pairs):
-    """Pairs that say whether they have changed: those of an iteration that was not finished have.
+class TrackedPairs(Pairs):
+    """Pairs that record whether they have changed.
+
+    An iteration that is interrupted may have changed the pairs already; they then no longer
+    belong to the last iterate and must not be saved with it.
 
     Attributes
     ----------
-    touched
-        Set with the first change; whoever has saved, or need not, takes it back.
+    modified
+        True after any change; the caller resets it at each iterate.
     """
 
     def __init__(self, pairs: Pairs) -> None:
         self._pairs = pairs
-        self.touched = False
+        self.modified = False
 
     def __len__(self) -> int:
         return len(self._pairs)
 
     def append(self, n: int, parts: Iterable[tuple[slice, Array, Array]]) -> None:
-        """Add a pair."""
-        self.touched = True
+        """Append a pair."""
+        self.modified = True
         self._pairs.append(n, parts)
 
-    def forget(self) -> None:
-        """Drop them all."""
-        self.touched = True
-        self._pairs.forget()
+    def clear(self) -> None:
+        """Remove all pairs."""
+        self.modified = True
+        self._pairs.clear()
 
     def block(self, entries: slice) -> Array:
         """Return these entries of all pairs."""
@@ -45,16 +48,16 @@ class WatchedPairs(Pairs):
 
 
 @dataclass(frozen=True)
-class Told(State[E], Iterate[E]):
-    """A state that is an iterate too: whoever is told the iterates is told all there is to save."""
+class StatefulIterate(State[E], Iterate[E]):
+    """A state that is also an iterate: a callback that receives it can save it."""
 
     @classmethod
     def of(cls, state: State[E], pairs: Pairs) -> Self:
-        """Return a state with the same pairs, watched."""
+        """Return the state with other pairs: its own, tracked."""
         values = {each.name: getattr(state, each.name) for each in fields(state)}
         return cls(**{**values, "pairs": pairs})
 
     @property
     def iterate(self) -> Iterate[E]:
-        """What a callback is told."""
+        """The iterate itself."""
         return self

@@ -1,6 +1,6 @@
-"""The state file: arrays in NumPy's .npz layout, stored and not compressed, without pickles.
+"""The state file: arrays in NumPy's .npz layout, uncompressed and without pickles.
 
-An array goes in and comes out megabyte by megabyte, so that none is in memory twice.
+Arrays are written and read in chunks of a megabyte, so that none is in memory twice.
 """
 
 import hashlib
@@ -17,27 +17,27 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from gramstyle.core.arrays import Array, on_host
-from gramstyle.run.checkpoint.problems import AGAIN, RefusedError, refuse, shown
+from gramstyle.run.checkpoint.problems import START_AGAIN, RefusedError, refuse, shown
 from gramstyle.system.npy import header
 
-# What an array may be called: a plain name of a file in an archive.
+# The allowed names of arrays, which are also file names in the archive.
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
-# What a file may hold for each array besides its numbers, and as much once more.
+# The maximum overhead in bytes for each array, and once more for the file.
 MAX_OVERHEAD = 4096
 CHUNK = 1 << 20
-BEGINNING = (1980, 1, 1, 0, 0, 0)
+FIXED_DATE = (1980, 1, 1, 0, 0, 0)
 
 
 @dataclass(frozen=True)
 class Expected:
-    """What an array must be to be read.
+    """The properties that an array must have.
 
     Attributes
     ----------
     shape
-        Exactly this.
+        The exact shape.
     dtypes
-        NumPy's names of the types it may have.
+        NumPy's names of the allowed types.
     finite
         Whether NaN and infinite values are refused.
     """
@@ -47,15 +47,15 @@ class Expected:
     finite: bool = True
 
     @property
-    def most(self) -> int:
-        """How many bytes it may take."""
+    def max_bytes(self) -> int:
+        """The largest size of the array in bytes."""
         return max(np.dtype(dtype).itemsize for dtype in self.dtypes) * prod(self.shape)
 
 
-class Hashed(io.RawIOBase):
-    """What has been written to a file: its size and its hash.
+class HashingWriter(io.RawIOBase):
+    """A file that counts and hashes the bytes written to it.
 
-    zipfile finds no way back in it, so it writes from the beginning to the end.
+    It cannot seek, so zipfile writes it from beginning to end.
     """
 
     def __init__(self, file: BinaryIO) -> None:
@@ -65,52 +65,51 @@ class Hashed(io.RawIOBase):
         self.bytes = 0
 
     def write(self, data: Any, /) -> int:
-        """Write bytes, or a contiguous array, in full."""
+        """Write all of the bytes, or of a contiguous array."""
         self._file.write(data)
         self.sha256.update(data)
         self.bytes += memoryview(data).nbytes
         return memoryview(data).nbytes
 
 
-class Sips(io.BufferedReader):
-    """A file of which only a little is read at once.
+class BoundedReader(io.BufferedReader):
+    """A file that refuses large reads.
 
-    zipfile reads an archive's table of contents in one piece, as large as the file says.
+    zipfile reads an archive's directory in one piece of the size that the file declares.
     """
 
     def read(self, size: int | None = -1, /) -> bytes:
-        """Read as a file does, but refuse to read much."""
+        """Read from the file, but at most 2 MB at once."""
         if size is None or size < 0:
             size = os.fstat(self.fileno()).st_size - self.tell()
         if size > 2 * CHUNK:
-            refuse(f"its table of contents is larger than any of ours; {AGAIN}")
+            refuse(f"its table of contents is larger than any that gramstyle writes; {START_AGAIN}")
         return super().read(size)
 
 
-def write_arrays(file: Hashed, arrays: Iterable[tuple[str, Array]]) -> None:
-    """Write arrays by name, each before the next is asked for.
+def write_arrays(file: HashingWriter, arrays: Iterable[tuple[str, Array]]) -> None:
+    """Write arrays by name; each is written before the iterator is advanced to the next.
 
     Raises
     ------
     ValueError
-        If a name is no plain one or is there twice, or an array holds neither numbers nor truth
-        values.
+        If a name is invalid or occurs twice, or an array is neither numeric nor boolean.
     """
     names = set[str]()
     with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
         for name, array in arrays:
             if not NAME.fullmatch(name) or name in names:
-                raise ValueError(f"{shown(name)} is no plain name, or is there twice")
+                raise ValueError(f"{shown(name)} is not a plain name, or occurs twice")
             names.add(name)
-            info = zipfile.ZipInfo(_member(name), BEGINNING)
+            info = zipfile.ZipInfo(_member(name), FIXED_DATE)
             with archive.open(info, "w", force_zip64=True) as member:
                 _write_array(member, name, on_host(array))
-            del array  # before the next one is made
+            del array  # freed before the next array is created
 
 
 def _write_array(member: Any, name: str, array: Array) -> None:
     if array.dtype.kind not in "biuf" or not array.dtype.isnative:
-        raise ValueError(f"{name} is of the type {array.dtype}, which is not for a checkpoint")
+        raise ValueError(f"{name} has the type {array.dtype}, which a checkpoint cannot store")
     fortran = array.flags.f_contiguous and not array.flags.c_contiguous
     member.write(header(array.dtype, array.shape, fortran=fortran))
     for part in _parts((array.T if fortran else array).reshape(-1)):
@@ -118,40 +117,40 @@ def _write_array(member: Any, name: str, array: Array) -> None:
 
 
 def room_for(expected: Mapping[str, Expected]) -> int:
-    """Return how large a file with these arrays may be."""
-    return sum(each.most for each in expected.values()) + MAX_OVERHEAD * (len(expected) + 1)
+    """Return the maximum size in bytes of a file with these arrays."""
+    return sum(each.max_bytes for each in expected.values()) + MAX_OVERHEAD * (len(expected) + 1)
 
 
 class Arrays:
-    """The arrays of a file that is known to be as it was written, whoever wrote it.
+    """The arrays of a state file whose hash has been checked, but which may still be hostile.
 
     Parameters
     ----------
     file
-        Must stay open.
+        The open file; it must stay open.
     expected
-        All that are in it.
+        All arrays of the file.
 
     Raises
     ------
     RefusedError
-        If it holds other arrays than these, or is no archive.
+        If the file contains other arrays, or is not an archive.
     """
 
-    def __init__(self, file: Sips, expected: Mapping[str, Expected]) -> None:
+    def __init__(self, file: BoundedReader, expected: Mapping[str, Expected]) -> None:
         self._expected = expected
         with _refusing():
             self._archive = zipfile.ZipFile(file)
             infos = self._archive.infolist()
-            # As they stand in the file: zipfile turns separators and cuts at a NUL.
+            # The original names: zipfile converts separators and cuts names at a NUL.
             if sorted(i.orig_filename for i in infos) != sorted(map(_member, expected)):
-                refuse(f"its state does not hold the arrays of this run; {AGAIN}")
-            # Members that lie over each other could be more than the file.
+                refuse(f"its state does not contain the arrays of this run; {START_AGAIN}")
+            # Overlapping members could expand to more than the file.
             if sum(info.compress_size for info in infos) > os.fstat(file.fileno()).st_size:
-                refuse(f"its state does not hold all that it says; {AGAIN}")
+                refuse(f"its state declares more data than it contains; {START_AGAIN}")
 
     def read(self, name: str) -> Array:
-        """Read an array; refuse one that is not as expected."""
+        """Read an array; refuse it if it is not as expected."""
         with _refusing():
             return _read_array(self._archive, name, self._expected[name])
 
@@ -163,18 +162,18 @@ def _refusing() -> Iterator[None]:
     except RefusedError:
         raise
     except MemoryError:
-        refuse("its state holds more than there is memory for; use a larger machine")
-    # Only a file made on purpose gets here, and it can make zipfile raise nearly anything.
+        refuse("its state needs more memory than there is; use a larger machine")
+    # A file that was made on purpose can make zipfile raise nearly any exception.
     except Exception as error:
-        refuse(f"its state is no archive of ours ({type(error).__name__}); {AGAIN}")
+        refuse(f"its state is not an archive of gramstyle ({type(error).__name__}); {START_AGAIN}")
 
 
 def _read_array(archive: zipfile.ZipFile, name: str, expected: Expected) -> Array:
-    """Read an array; nothing is allocated before its header and its size are as expected."""
+    """Read an array; check its header and size before allocating memory."""
     info = archive.getinfo(_member(name))
     if info.compress_type != zipfile.ZIP_STORED or info.flag_bits & 1:
-        refuse(f"{name} is compressed or encrypted; {AGAIN}")
-    # What the header can be, rather than what it says: it is never parsed.
+        refuse(f"{name} is compressed or encrypted; {START_AGAIN}")
+    # The header is compared with all allowed headers and never parsed.
     headers = {
         header(np.dtype(dtype), expected.shape, fortran=fortran): (np.dtype(dtype), fortran)
         for dtype in expected.dtypes
@@ -186,15 +185,15 @@ def _read_array(archive: zipfile.ZipFile, name: str, expected: Expected) -> Arra
         dtype, fortran = headers.get(begins, (None, False))
         if dtype is None:
             kinds = " or ".join(expected.dtypes)
-            refuse(f"{name} is not {kinds} of the shape {expected.shape}; {AGAIN}")
+            refuse(f"{name} is not {kinds} of the shape {expected.shape}; {START_AGAIN}")
         size = len(begins) + dtype.itemsize * prod(expected.shape)
         if not info.file_size == info.compress_size == size:
-            refuse(f"{name} is not as long as its shape says; {AGAIN}")
+            refuse(f"{name} does not have the length of its shape; {START_AGAIN}")
         flat = np.empty(prod(expected.shape), dtype)
         for part in _parts(flat):
             part.view(np.uint8)[:] = np.frombuffer(member.read(part.nbytes), np.uint8)
             if expected.finite and not np.isfinite(part).all():
-                refuse(f"{name} holds NaN or an infinite value; {AGAIN}")
+                refuse(f"{name} contains NaN or an infinite value; {START_AGAIN}")
     return flat.reshape(expected.shape, order="F" if fortran else "C")
 
 
@@ -203,7 +202,7 @@ def _member(name: str) -> str:
 
 
 def _parts(flat: Array) -> Iterator[Array]:
-    """Give views of a flat array, one after the other, of a megabyte each."""
+    """Yield views of a flat array in order, a megabyte each."""
     step = CHUNK // flat.itemsize
     for start in range(0, flat.size, step):
         yield flat[start : start + step]

@@ -1,4 +1,4 @@
-"""Read a checkpoint as what it is: input from a stranger."""
+"""Read checkpoints as untrusted input."""
 
 import hashlib
 import io
@@ -12,21 +12,27 @@ from typing import Any
 
 from gramstyle.core.arrays import Array
 from gramstyle.run.checkpoint import manifest as manifests
-from gramstyle.run.checkpoint.archive import Arrays, Expected, Sips, room_for
+from gramstyle.run.checkpoint.archive import Arrays, BoundedReader, Expected, room_for
 from gramstyle.run.checkpoint.manifest import Manifest, decoded
-from gramstyle.run.checkpoint.problems import AGAIN, COPY, ELSEWHERE, refuse, telling
+from gramstyle.run.checkpoint.problems import (
+    COPY_AGAIN,
+    OTHER_FOLDER,
+    START_AGAIN,
+    naming_folder,
+    refuse,
+)
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What `save` was given.
+    """A checkpoint as it was passed to `save`.
 
     Attributes
     ----------
     manifest
         Plain JSON values.
     arrays
-        By name.
+        The arrays by name.
     """
 
     manifest: Mapping[str, Any]
@@ -34,71 +40,71 @@ class Checkpoint:
 
 
 def read_manifest(folder: Path) -> Mapping[str, Any]:
-    """Return the manifest that `save` was given; the state is not looked at.
+    """Return the manifest that was passed to `save`, without reading the state.
 
     Raises
     ------
     CheckpointError
-        If there is none, or it is not as it was written, or of another version.
+        If there is no manifest, it is damaged, or it has another version.
     """
-    with telling(folder):
+    with naming_folder(folder):
         return manifest_in(folder).run
 
 
 def load(folder: Path, *, expected: Mapping[str, Expected]) -> Checkpoint:
-    """Read a checkpoint back, bit by bit as it was saved; takes and raises what `opened` does."""
-    with opened(folder, expected=expected) as there:
-        return Checkpoint(there.run, {name: there.read(name) for name in expected})
+    """Read a whole checkpoint; parameters and errors are those of `opened`."""
+    with opened(folder, expected=expected) as checkpoint:
+        return Checkpoint(checkpoint.run, {name: checkpoint.read(name) for name in expected})
 
 
-class Opened:
-    """A checkpoint whose arrays are read when they are asked for; see `opened`."""
+class OpenCheckpoint:
+    """A checkpoint whose arrays are read one by one; see `opened`."""
 
     def __init__(self, folder: Path, run: Mapping[str, Any], arrays: Arrays) -> None:
         self._folder, self._arrays = folder, arrays
         self.run = run
 
     def read(self, name: str) -> Array:
-        """Return an array, in the order, C's or Fortran's, that it had.
+        """Return an array in its original memory order, C or Fortran.
 
         Raises
         ------
         CheckpointError
-            If it is not the one expected.
+            If the array is not as expected.
         """
-        with telling(self._folder):
+        with naming_folder(self._folder):
             return self._arrays.read(name)
 
 
 @contextmanager
-def opened(folder: Path, *, expected: Mapping[str, Expected]) -> Iterator[Opened]:
-    """Open a checkpoint and hold its hash against it.
+def opened(folder: Path, *, expected: Mapping[str, Expected]) -> Iterator[OpenCheckpoint]:
+    """Open a checkpoint and check its size and hash.
 
     Parameters
     ----------
     folder
-        Where `save` wrote it.
+        The folder into which `save` wrote it.
     expected
-        The arrays that it must hold, by name, no more and no fewer; `read_manifest` gives what
-        they depend on.
+        The arrays that it must contain, by name, no more and no fewer; `read_manifest` returns
+        the values on which they depend.
 
     Raises
     ------
     CheckpointError
-        If there is no checkpoint, it is not as it was written, of another version, or does not
-        hold these arrays.
+        If there is no checkpoint, it is damaged, it has another version, or it does not contain
+        these arrays.
     """
     with ExitStack() as stack:
-        with telling(folder):
+        with naming_folder(folder):
             manifest = manifest_in(folder)
             file = stack.enter_context(_opened(folder / manifest.state))
-            _check_whole(file, manifest, expected)
-            there = Opened(folder, manifest.run, Arrays(file, expected))
-        yield there
+            _check_integrity(file, manifest, expected)
+            checkpoint = OpenCheckpoint(folder, manifest.run, Arrays(file, expected))
+        yield checkpoint
 
 
 def manifest_in(folder: Path) -> Manifest:
-    """Return the manifest that is in a folder.
+    """Return the manifest in a folder.
 
     Raises
     ------
@@ -108,44 +114,46 @@ def manifest_in(folder: Path) -> Manifest:
         If it cannot be read.
     """
     if not folder.is_dir():
-        refuse(f"there is no such folder; {ELSEWHERE}")
+        refuse(f"there is no such folder; {OTHER_FOLDER}")
     path = folder / manifests.NAME
     if not os.path.lexists(path):
-        refuse(f"there is no {path.name} in it; {ELSEWHERE}")
+        refuse(f"there is no {path.name} in it; {OTHER_FOLDER}")
     with _opened(path) as file:
         return decoded(file.read(manifests.MAX_BYTES + 1))
 
 
-def _opened(path: Path) -> Sips:
-    """Open a file for reading that is in the folder itself: no link, no pipe, no device."""
+def _opened(path: Path) -> BoundedReader:
+    """Open a regular file for reading; refuse a link, a pipe or a device."""
     if path.is_symlink():
-        refuse(f"{path.name} is a link; put the file itself there, or {AGAIN}")
+        refuse(f"{path.name} is a link; put the file itself there, or {START_AGAIN}")
     try:
         raw = io.FileIO(path, opener=_open_itself)
     except FileNotFoundError:
-        refuse(f"{path.name} is missing; put it back, or {AGAIN}")
+        refuse(f"{path.name} is missing; put it back, or {START_AGAIN}")
     except IsADirectoryError:
-        refuse(f"{path.name} is a folder; {COPY}")
+        refuse(f"{path.name} is a folder; {COPY_AGAIN}")
     if not stat.S_ISREG(os.fstat(raw.fileno()).st_mode):
         raw.close()
-        refuse(f"{path.name} is not a file; {COPY}")
-    return Sips(raw)
+        refuse(f"{path.name} is not a regular file; {COPY_AGAIN}")
+    return BoundedReader(raw)
 
 
 def _open_itself(path: str, flags: int) -> int:
-    """Open no link that has come since, and do not wait for somebody to write into a pipe."""
+    """Open without following a link that has just been created, and without blocking on a pipe."""
     return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
 
 
-def _check_whole(file: Sips, manifest: Manifest, expected: Mapping[str, Expected]) -> None:
-    """Hold size and hash against the manifest, and the size against what may be in the file."""
+def _check_integrity(
+    file: BoundedReader, manifest: Manifest, expected: Mapping[str, Expected]
+) -> None:
+    """Compare size and hash with the manifest, and the size with that of the expected arrays."""
     size = os.fstat(file.fileno()).st_size
     if size != manifest.bytes:
         refuse(
-            f"{manifest.state} has {size:,} bytes instead of {manifest.bytes:,}: it was cut or "
-            f"replaced; {COPY}"
+            f"{manifest.state} has {size:,} bytes instead of {manifest.bytes:,}: it was truncated "
+            f"or replaced; {COPY_AGAIN}"
         )
     if size > room_for(expected):
-        refuse(f"{manifest.state} holds more than the arrays of this run; {AGAIN}")
+        refuse(f"{manifest.state} contains more than the arrays of this run; {START_AGAIN}")
     if hashlib.file_digest(file, "sha256").hexdigest() != manifest.sha256:
-        refuse(f"{manifest.state} is damaged: it is not as it was written; {COPY}")
+        refuse(f"{manifest.state} is damaged: its hash is wrong; {COPY_AGAIN}")

@@ -1,4 +1,4 @@
-"""manifest.json: which state file is the good one, and what the caller says of the run."""
+"""manifest.json: the current state file and the caller's description of the run."""
 
 import hashlib
 import json
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from gramstyle.run.checkpoint.problems import AGAIN, COPY, ELSEWHERE, refuse, shown
+from gramstyle.run.checkpoint.problems import COPY_AGAIN, OTHER_FOLDER, START_AGAIN, refuse, shown
 
 FORMAT, VERSION = "gramstyle checkpoint", 1
 NAME = "manifest.json"
@@ -19,14 +19,14 @@ MAX_BYTES, MAX_ITERATION = 1_000_000, 10**9 - 1
 
 @dataclass(frozen=True)
 class Manifest:
-    """What manifest.json says.
+    """The contents of manifest.json.
 
     Attributes
     ----------
     state, sha256, bytes
         The name of the state file in the same folder, its hash and its size.
     run
-        What the caller says, "iteration" among it.
+        The caller's description of the run, including "iteration".
     """
 
     state: str
@@ -36,22 +36,22 @@ class Manifest:
 
     @property
     def iteration(self) -> int:
-        """At which iteration it was saved."""
+        """The iteration of the checkpoint."""
         return int(self.run["iteration"])
 
 
 def plain(run: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a caller says of a run as it will be read back.
+    """Return a caller's description of a run in the form in which it will be read.
 
     Raises
     ------
     TypeError, ValueError
-        If it is not JSON, has a key twice once keys are text, or lacks its iteration.
+        If it is not JSON, has two keys that are equal as text, or lacks its iteration.
     """
     text = json.dumps(dict(run), allow_nan=False)
-    result: dict[str, Any] = json.loads(text, object_pairs_hook=_once_each)
-    if not _is_whole(result.get("iteration"), MAX_ITERATION):
-        raise ValueError(f"iteration is no whole number from 0 to {MAX_ITERATION}")
+    result: dict[str, Any] = json.loads(text, object_pairs_hook=_unique_keys)
+    if not _is_integer(result.get("iteration"), MAX_ITERATION):
+        raise ValueError(f"iteration is not an integer from 0 to {MAX_ITERATION}")
     return result
 
 
@@ -61,7 +61,7 @@ def encoded(manifest: Manifest) -> bytes:
     Raises
     ------
     ValueError
-        If they are too many to be read back.
+        If they are too many to be read.
     """
     document: dict[str, Any] = {"format": FORMAT, "version": VERSION, **vars(manifest)}
     data = json.dumps({**document, "checksum": _checksum(document)}, indent=2).encode() + b"\n"
@@ -71,60 +71,60 @@ def encoded(manifest: Manifest) -> bytes:
 
 
 def decoded(data: bytes) -> Manifest:
-    """Return what manifest.json says, once it says it as it was written.
+    """Parse and check the bytes of manifest.json.
 
     Raises
     ------
     RefusedError
-        If it is not ours, of a newer version, or not as it was written.
+        If gramstyle did not write it, it has a newer version, or it is damaged.
     """
     if len(data) > MAX_BYTES:
-        refuse(f"{NAME} is larger than any of ours; {ELSEWHERE}")
+        refuse(f"{NAME} is larger than any that gramstyle writes; {OTHER_FOLDER}")
     try:
-        document = json.loads(data.decode(), object_pairs_hook=_once_each)
-    except (ValueError, RecursionError):  # or a number of thousands of digits, or of brackets
-        refuse(f"{NAME} is damaged, or none of ours: it is not plain JSON; {COPY}")
+        document = json.loads(data.decode(), object_pairs_hook=_unique_keys)
+    except (ValueError, RecursionError):  # also a number of thousands of digits, or deep nesting
+        refuse(f"{NAME} is damaged, or not of gramstyle: it is not plain JSON; {COPY_AGAIN}")
     if not isinstance(document, dict) or document.get("format") != FORMAT:
-        refuse(f"{NAME} is none of ours; {ELSEWHERE}")
+        refuse(f"{NAME} is not of gramstyle; {OTHER_FOLDER}")
     version = document.get("version")
     if isinstance(version, int) and version > VERSION:
         refuse(
-            f"it was made by a newer gramstyle: it is of version {shown(version)}, and this one "
-            f"reads version {VERSION}; resume it with that one"
+            f"it was made by a newer gramstyle: it has version {shown(version)}, and this "
+            f"gramstyle reads version {VERSION}; resume it with the newer one"
         )
     checksum = document.pop("checksum", None)
     try:
-        whole = checksum == _checksum(document)
+        intact = checksum == _checksum(document)
     except (ValueError, RecursionError):  # NaN or an infinite number
-        whole = False
-    if not whole:
-        refuse(f"{NAME} is damaged: it is not as it was written; {COPY}")
-    # What follows only somebody can get wrong who makes a checksum too.
+        intact = False
+    if not intact:
+        refuse(f"{NAME} is damaged: its checksum is wrong; {COPY_AGAIN}")
+    # The checksum is right, so only a deliberate change can fail the following checks.
     if document.keys() != KEYS or version != VERSION:
-        refuse(f"{NAME} does not hold what it should; {AGAIN}")
+        refuse(f"{NAME} does not have the expected entries; {START_AGAIN}")
     state, sha256, run = document["state"], document["sha256"], document["run"]
     if not isinstance(state, str) or not STATE.fullmatch(state):
-        refuse(f"{NAME} names {shown(state)}, which is no state of ours; {AGAIN}")
-    if not isinstance(sha256, str) or not _is_whole(document["bytes"], 2**63 - 1):
-        refuse(f"{NAME} does not tell the size and the hash of its state; {AGAIN}")
-    if not isinstance(run, dict) or not _is_whole(run.get("iteration"), MAX_ITERATION):
-        refuse(f"{NAME} does not tell its iteration; {AGAIN}")
+        refuse(f"{NAME} names {shown(state)}, which is not a state file; {START_AGAIN}")
+    if not isinstance(sha256, str) or not _is_integer(document["bytes"], 2**63 - 1):
+        refuse(f"{NAME} lacks the size and the hash of its state; {START_AGAIN}")
+    if not isinstance(run, dict) or not _is_integer(run.get("iteration"), MAX_ITERATION):
+        refuse(f"{NAME} lacks its iteration; {START_AGAIN}")
     return Manifest(state, sha256, document["bytes"], run)
 
 
 def _checksum(document: Mapping[str, Any]) -> str:
-    """Return a hash over what a document says, however it is spelt."""
+    """Return a hash of a document's values, independent of its formatting."""
     text = json.dumps(document, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     result = dict(pairs)
     if len(result) != len(pairs):
-        raise ValueError("a key is there twice")
+        raise ValueError("a key occurs twice")
     return result
 
 
-def _is_whole(value: object, largest: int) -> bool:
-    # JSON's true and false are numbers to Python.
+def _is_integer(value: object, largest: int) -> bool:
+    # In Python, JSON's true and false are integers too.
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= largest

@@ -1,9 +1,7 @@
-"""Write checkpoints, so that the last one is whole whatever happens to the next."""
+"""Write checkpoints such that the last one survives any failure of the next."""
 
 import errno
 import os
-import re
-import secrets
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from itertools import count
@@ -12,31 +10,28 @@ from typing import Any
 
 from gramstyle.core.arrays import Array
 from gramstyle.run.checkpoint import manifest as manifests
-from gramstyle.run.checkpoint.archive import Hashed, write_arrays
+from gramstyle.run.checkpoint.archive import HashingWriter, write_arrays
 from gramstyle.run.checkpoint.loading import manifest_in, read_manifest
 from gramstyle.run.checkpoint.manifest import STATE, Manifest, encoded, plain
 from gramstyle.run.checkpoint.problems import CheckpointError, RefusedError, shown
 from gramstyle.system import files
 
-# As `files.replace_file` calls what it has not finished, and so does `save`.
-PART = re.compile(r"\.gramstyle-[0-9a-f]{16}\.part")
-
 
 def check_folder(folder: Path) -> Mapping[str, Any] | None:
-    """Make sure, before a run starts, that `save` may write into a folder and harms nobody there.
+    """Check, before a run, that `save` can write to a folder and overwrites nothing else there.
 
-    Makes the folder if there is none.
+    Creates the folder if it does not exist.
 
     Returns
     -------
     Mapping or None
-        The manifest of the checkpoint that is there, which the next `save` replaces.
+        The manifest of an existing checkpoint, which the next `save` replaces.
 
     Raises
     ------
     CheckpointError
-        If the folder cannot be made or written to, holds something but no checkpoint, or holds
-        one that cannot be used.
+        If the folder cannot be created or written to, contains files but no checkpoint, or
+        contains a checkpoint that cannot be used.
     """
     try:
         if not folder.exists():
@@ -44,72 +39,73 @@ def check_folder(folder: Path) -> Mapping[str, Any] | None:
             folder.mkdir()
             _sync(folder.parent)
         elif not folder.is_dir():
-            raise CheckpointError(f"{folder} is there and is not a folder; choose another one")
+            raise CheckpointError(f"{folder} exists and is not a folder; choose another one")
         names = sorted(path.name for path in folder.iterdir())
-        there = read_manifest(folder) if manifests.NAME in names else None
-        # A first save that was killed leaves a file under its passing name.
-        stranger = next((name for name in names if not PART.fullmatch(name)), None)
-        if there is None and stranger is not None:
+        manifest = read_manifest(folder) if manifests.NAME in names else None
+        # A first save that was killed leaves a temporary file.
+        other = next((name for name in names if not files.TEMPORARY_NAME.fullmatch(name)), None)
+        if manifest is None and other is not None:
             raise CheckpointError(
-                f"{folder} holds {shown(stranger)} and no checkpoint; choose an empty folder"
+                f"{folder} contains {shown(other)} and no checkpoint; choose an empty folder"
             )
-        part = _passing(folder)
+        part = files.temporary_path(folder)
         part.touch(exist_ok=False)
         part.unlink()
     except OSError as reason:
         raise CheckpointError(
-            f"cannot write checkpoints into {folder}: {reason.strerror}; choose another folder"
+            f"cannot write checkpoints to {folder}: {reason.strerror}; choose another folder"
         ) from None
-    return there
+    return manifest
 
 
 def save(folder: Path, manifest: Mapping[str, Any], arrays: Iterable[tuple[str, Array]]) -> None:
-    """Write a checkpoint that replaces the one before.
+    """Write a checkpoint that replaces the previous one.
 
-    Whatever happens, `load` gives the old one or the new one. The disk must have room for both.
+    After any failure, `load` returns the old checkpoint or the new one. The disk must have space
+    for both.
 
     Parameters
     ----------
     folder
-        One that `check_folder` let pass.
+        A folder that `check_folder` has accepted.
     manifest
-        Plain JSON values, among them "iteration", a whole number from 0 up. Tuples come back as
-        lists.
+        Plain JSON values, including "iteration", an integer from 0 up. Tuples are read as lists.
     arrays
-        By name, numbers or truth values, of NumPy or CuPy. Each is written before the next is
-        asked for; no copy is made but of one that is neither in C's nor in Fortran's order.
+        Pairs of a name and a numeric or boolean array of NumPy or CuPy. Each array is written
+        before the iterator is advanced to the next. Only an array in neither C nor Fortran order
+        is copied.
 
     Raises
     ------
     CheckpointError
-        If it cannot be written, for lack of room for instance; says which one is still there.
+        If the checkpoint cannot be written, for example on a full disk; the message says which
+        earlier checkpoint is intact.
     TypeError, ValueError
-        If the manifest is not JSON, or not of a sensible size, or lacks its iteration; if an
-        array's name is no plain one or is there twice, or it holds neither numbers nor truth
-        values.
+        If the manifest is not JSON, is too large or lacks its iteration; if an array's name is
+        invalid or occurs twice, or the array is neither numeric nor boolean.
     """
     run = plain(manifest)
     iteration: int = run["iteration"]
     try:
-        before = _there(folder)
+        before = _current_manifest(folder)
         if before is not None:
-            _tidy(folder, keep=before.state)  # room first: a save that was killed leaves a file
-        _tidy(folder, keep=_commit(folder, iteration, run, arrays))
+            _remove_files(folder, except_for=before.state)  # left by a save that was killed
+        _remove_files(folder, except_for=_commit(folder, iteration, run, arrays))
     except OSError as reason:
         raise CheckpointError(
-            f"cannot write the checkpoint of iteration {iteration} into {folder}: "
-            f"{reason.strerror}; {_what_is_left(folder)}; make room there or choose another folder"
+            f"cannot write the checkpoint of iteration {iteration} to {folder}: "
+            f"{reason.strerror}; {_intact(folder)}; free space there or choose another folder"
         ) from None
 
 
 def _commit(
     folder: Path, iteration: int, run: Mapping[str, Any], arrays: Iterable[tuple[str, Array]]
 ) -> str:
-    """Write state and manifest, each durable before the next step; return the state's name."""
-    part, state = _passing(folder), _free(folder, iteration)
+    """Write state and manifest, each synced before the next step; return the state's name."""
+    part, state = files.temporary_path(folder), _unused_path(folder, iteration)
     try:
         with part.open("xb") as file:
-            written = Hashed(file)
+            written = HashingWriter(file)
             write_arrays(written, arrays)
             file.flush()
             os.fsync(file.fileno())
@@ -121,58 +117,56 @@ def _commit(
     except BaseException:
         with suppress(OSError):
             part.unlink(missing_ok=True)
-            # An interruption can come when the new manifest is in place already.
-            there = _there(folder)
-            if there is None or there.state != state.name:
+            # An interruption can come after the new manifest is in place.
+            current = _current_manifest(folder)
+            if current is None or current.state != state.name:
                 state.unlink(missing_ok=True)
         raise
     return state.name
 
 
-def _there(folder: Path) -> Manifest | None:
-    """Return the manifest that is in a folder, if there is one and it can be used."""
+def _current_manifest(folder: Path) -> Manifest | None:
+    """Return the manifest in a folder, or None if there is none that can be used."""
     try:
         return manifest_in(folder)
     except RefusedError:
         return None
 
 
-def _what_is_left(folder: Path) -> str:
+def _intact(folder: Path) -> str:
+    """Return which checkpoint is still intact, as part of a message."""
     with suppress(OSError):
-        there = _there(folder)
-        if there is not None:
-            return f"the checkpoint of iteration {there.iteration} is whole"
+        current = _current_manifest(folder)
+        if current is not None:
+            return f"the checkpoint of iteration {current.iteration} is intact"
     return "there is no earlier one"
 
 
-def _tidy(folder: Path, *, keep: str) -> None:
-    """Remove what older saves left, whole or not; a file that will not go harms nobody."""
+def _remove_files(folder: Path, *, except_for: str) -> None:
+    """Remove state files and temporary files of earlier saves; ignore those that cannot be."""
     with suppress(OSError):
         for path in list(folder.iterdir()):
-            if path.name != keep and (STATE.fullmatch(path.name) or PART.fullmatch(path.name)):
+            ours = STATE.fullmatch(path.name) or files.TEMPORARY_NAME.fullmatch(path.name)
+            if ours and path.name != except_for:
                 path.unlink(missing_ok=True)
 
 
-def _passing(folder: Path) -> Path:
-    return folder / f".gramstyle-{secrets.token_hex(8)}.part"
-
-
-def _free(folder: Path, iteration: int) -> Path:
-    """Return a state's path that nothing has: an iteration may be saved twice, by two runs."""
+def _unused_path(folder: Path, iteration: int) -> Path:
+    """Return an unused path for a state; two runs may save the same iteration."""
     endings = ("" if number == 1 else f"-{number}" for number in count(1))
     paths = (folder / f"state-{iteration:06}{ending}.npz" for ending in endings)
     return next(path for path in paths if not os.path.lexists(path))
 
 
 def _sync(folder: Path) -> None:
-    """Make the names in a folder durable, where the system has a way to."""
+    """Sync a folder's entries to the disk, where the system supports it."""
     if os.name == "nt":
         return
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
     except OSError as reason:
-        # Some network file systems have none.
+        # Some network file systems do not support it.
         if reason.errno not in (errno.EINVAL, errno.ENOTSUP):
             raise
     finally:

@@ -1,0 +1,116 @@
+"""Do all jobs of a batch, with an executor: one by one, side by side, or on a cluster."""
+
+import time
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Protocol
+
+from gramstyle.batch.job import Job
+from gramstyle.batch.job_checks import check_side_by_side
+from gramstyle.batch.outcome import Outcome, attempt, failed, guarded, reused
+from gramstyle.batch.render import Progress
+from gramstyle.errors import GramstyleError, OptionError
+from gramstyle.system.machine import available_threads
+from gramstyle.system.processes import each_in_a_process
+
+Outcomes = Generator[Outcome, None, None]
+
+
+class Execute(Protocol):
+    """An executor."""
+
+    def __call__(self, jobs: Sequence[Job], /) -> Outcomes:
+        """Yield the outcome of each job as it is finished, in any order.
+
+        A job that fails has an outcome too. Closing the generator ends all work.
+        """
+
+
+@dataclass(frozen=True)
+class Change:
+    """What a callback receives after a job.
+
+    Attributes
+    ----------
+    outcome
+        The outcome of the job.
+    done, jobs
+        The number of jobs finished so far, including those that failed, and of all jobs.
+    """
+
+    outcome: Outcome
+    done: int
+    jobs: int
+
+
+def run_jobs(
+    jobs: Sequence[Job],
+    *,
+    execute: Execute,
+    on_change: Callable[[Change], None] | None = None,
+) -> tuple[Outcome, ...]:
+    """Do all jobs; one that fails does not stop the others.
+
+    Parameters
+    ----------
+    jobs
+        The jobs, for example from `read_jobs`.
+    execute
+        `one_by_one` or `side_by_side` with a model, `on_workers` with a model and a cluster, or an
+        executor of your own.
+    on_change
+        Called after every job.
+
+    Returns
+    -------
+    tuple of Outcome
+        In the order in which the jobs finished.
+    """
+    outcomes: list[Outcome] = []
+    # Without closing, the work of a stopped batch would go on until it is garbage-collected.
+    with closing(execute(jobs)) as finished:
+        for outcome in finished:
+            outcomes.append(outcome)
+            if on_change is not None:
+                on_change(Change(outcome, len(outcomes), len(jobs)))
+    return tuple(outcomes)
+
+
+def one_by_one(
+    jobs: Sequence[Job], /, *, model: Path, callback: Callable[[Job, Progress], None] | None = None
+) -> Outcomes:
+    """Do the jobs in this process; `callback` is called after every iteration of each."""
+    for job in jobs:
+        yield attempt(job, model=model, callback=callback and partial(callback, job))
+
+
+def side_by_side(jobs: Sequence[Job], /, *, model: Path, at_once: int) -> Outcomes:
+    """Do several jobs at once, each in its own process with its share of the cores.
+
+    Raises
+    ------
+    OptionError
+        If `at_once` is below 1, or a job starts workers itself.
+    """
+    if at_once < 1:
+        raise OptionError(f"jobs must be at least 1, not {at_once}")
+    check_side_by_side(jobs)
+    missing: dict[Path, Job] = {}
+    for job in jobs:
+        outcome = guarded(job, partial(reused, job, model=model))
+        if outcome is None:
+            missing[job.output] = job
+        else:
+            yield outcome
+    at_once = min(at_once, max(1, len(missing)))
+    share = max(1, available_threads() // at_once)
+    shared = [job.with_threads(share) for job in missing.values()]
+    began, work = time.monotonic(), partial(attempt, model=model)
+    with closing(each_in_a_process(work, shared, at_once=at_once)) as finished:
+        for job, answer in finished:
+            if isinstance(answer, GramstyleError):
+                answer = failed(job, answer, began)
+            yield replace(answer, job=missing[job.output])

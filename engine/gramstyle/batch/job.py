@@ -1,0 +1,75 @@
+"""A job: one image to render, with everything that takes except the network."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from gramstyle.errors import GramstyleError
+from gramstyle.run.options import STARTS, Options
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """One image of a batch or of a figure.
+
+    Attributes
+    ----------
+    label
+        What error messages call the job: "job 3" for the third table of a jobs file, or the name
+        of a figure's cell.
+    name
+        The output as the jobs file writes it, or the name of the cell.
+    content, style
+        The images. A job without one of them is a reconstruction of the other.
+    output
+        The image to write.
+    options
+        How to render it.
+    owner
+        What the image belongs to. A figure keeps a record of the losses beside each image.
+    """
+
+    label: str
+    name: str
+    content: Path | None
+    style: Path | None
+    output: Path
+    options: Options
+    owner: Literal["batch", "figure"] = "batch"
+
+    @property
+    def inputs(self) -> dict[str, Path]:
+        """The image files that the job reads, by role: content, style, init."""
+        start = self.options.start
+        is_file = isinstance(start, str | os.PathLike) and start not in STARTS
+        init = Path(start) if is_file else None  # type: ignore[arg-type]
+        files = {"content": self.content, "style": self.style, "init": init}
+        return {role: path for role, path in files.items() if path is not None}
+
+    @property
+    def mark(self) -> dict[str, str]:
+        """The setting that identifies the job's image as its own."""
+        return {"job": self.output.name} if self.owner == "batch" else {"cell": self.name}
+
+    @property
+    def record(self) -> Path | None:
+        """The file for the record of the losses, if the job has one."""
+        return self.output.with_suffix(".jsonl") if self.owner == "figure" else None
+
+    def with_threads(self, share: int | None) -> "Job":
+        """Return the job with a share of the cores to use, unless its options name a number."""
+        if share is None or self.options.threads is not None:
+            return self
+        return replace(self, options=replace(self.options, threads=share))
+
+
+@contextmanager
+def located(where: str) -> Iterator[None]:
+    """Prefix every error with the place where it occurred."""
+    try:
+        yield
+    except GramstyleError as error:
+        raise type(error)(f"{where}: {error}") from None

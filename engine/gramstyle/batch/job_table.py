@@ -1,0 +1,94 @@
+"""One table of a jobs file and its jobs: one for each combination of images and grid values."""
+
+import itertools
+import math
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from gramstyle.batch.job import Job, located
+from gramstyle.batch.output_name import output_name
+from gramstyle.batch.patterns import check_patterns, existing, images_of, path_in
+from gramstyle.batch.values import OPTIONS, check_known, options_from, shown
+from gramstyle.errors import OptionError
+from gramstyle.run.options import STARTS
+
+MAX_JOBS = 100_000
+
+_IMAGES = ("content", "style")
+KEYS = (*_IMAGES, "output", *OPTIONS)
+
+
+def jobs_of(
+    label: str, table: Mapping[str, Any], defaults: Mapping[str, Any], folder: Path
+) -> Iterator[Job]:
+    """Yield the jobs of a table; paths in it are relative to the folder."""
+    check_known(table, (*KEYS, "grid"))
+    grid = _grid(table)
+    values = {**defaults, **table}
+    values.pop("grid", None)
+    output = _text("output", values.pop("output", None))
+    axes: dict[str, list[Any]] = {}
+    patterns: list[str] = []
+    for name in _IMAGES:
+        single = [values.pop(name, None)]
+        axes[name] = []
+        for value in grid.get(name, single):
+            text = _text(name, value)
+            with located(name):
+                axes[name] += images_of(text, folder, patterns)
+    axes |= {name: choices for name, choices in grid.items() if name not in _IMAGES}
+    if math.prod(len(choices) for choices in axes.values()) > MAX_JOBS:
+        raise OptionError(f"its grid has more than {MAX_JOBS:,} combinations; divide it")
+    for combination in itertools.product(*axes.values()):
+        chosen = dict(zip(axes, combination, strict=True))
+        content, style = chosen.pop("content"), chosen.pop("style")
+        options = options_from(_with_start({**values, **chosen}, folder))
+        name = output_name(output, content, style, options)
+        job = Job(
+            label=label,
+            name=name,
+            content=content,
+            style=style,
+            output=path_in("output", name, folder),
+            options=options,
+        )
+        check_patterns(job, patterns)
+        yield job
+
+
+def as_table(value: object, name: str) -> dict[str, Any]:
+    """Return a value of the TOML file that must be a table."""
+    if not isinstance(value, dict):
+        brackets = "[[jobs]]" if name == "jobs" else f"[{name}]"
+        raise OptionError(f"{name} must be a table, not {shown(value)}; write {brackets}")
+    return value
+
+
+def _grid(table: Mapping[str, Any]) -> dict[str, list[Any]]:
+    grid = as_table(table.get("grid", {}), "grid")
+    with located("grid"):
+        check_known(grid, (name for name in KEYS if name != "output"))
+        for name, choices in grid.items():
+            if not isinstance(choices, list) or not choices:
+                raise OptionError(f"{name} must be a list of values, not {shown(choices)}")
+            if name in table:
+                raise OptionError(f"{name} is in the job and in its grid; remove one of them")
+    return grid
+
+
+def _text(name: str, value: object) -> str:
+    if value is None:
+        raise OptionError(f"it has no {name}; add a line {name} = ...")
+    if not isinstance(value, str):
+        raise OptionError(f"{name} must be text, not {shown(value)}")
+    return value
+
+
+def _with_start(values: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Return the options with the image to start from, if there is one, as an absolute path."""
+    start = values.get("init")
+    if not isinstance(start, str) or start in STARTS:
+        return values
+    with located("init"):
+        return {**values, "init": str(existing(path_in("init", start, folder)))}

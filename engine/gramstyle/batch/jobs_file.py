@@ -1,0 +1,83 @@
+"""Read the jobs file: TOML with the defaults of all jobs, and tables of jobs."""
+
+import os
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from gramstyle.batch.job import Job, located
+from gramstyle.batch.job_checks import check_outputs
+from gramstyle.batch.job_table import KEYS, MAX_JOBS, as_table, jobs_of
+from gramstyle.batch.values import check_known
+from gramstyle.errors import GramstyleError, OptionError
+
+MAX_BYTES = 4_000_000
+
+
+def read_jobs(path: Path) -> tuple[Job, ...]:
+    """Read a jobs file, and check everything that can be checked without opening its images.
+
+    Parameters
+    ----------
+    path
+        A TOML file: a table ``defaults`` for all jobs, and ``[[jobs]]`` with ``content``,
+        ``style``, ``output``, any field of `Options`, and a table ``grid`` of lists; every
+        combination of their values is a job. Paths are relative to the file's folder; content and
+        style may be patterns such as ``photos/*``; output has places such as ``{content}``.
+
+    Returns
+    -------
+    tuple of Job
+        In the order of the file; within a table the content images change slowest.
+
+    Raises
+    ------
+    GramstyleError
+        If the file cannot be read, or if a job is impossible: with the number of its table and the
+        key.
+    """
+    document = _document(path)
+    folder = Path(os.path.normpath(path.absolute().parent))
+    jobs: list[Job] = []
+    with located(path.name):
+        check_known(document, ("defaults", "jobs"))
+        defaults = as_table(document.get("defaults", {}), "defaults")
+        with located("defaults"):
+            check_known(defaults, KEYS)
+        tables = document.get("jobs", [])
+        if not isinstance(tables, list) or not tables:
+            raise OptionError("it has no jobs; begin each with a line [[jobs]]")
+        for number, table in enumerate(tables, start=1):
+            label = f"job {number}"
+            with located(label):
+                for job in jobs_of(label, as_table(table, "jobs"), defaults, folder):
+                    jobs.append(job)
+                    if len(jobs) > MAX_JOBS:
+                        raise OptionError(f"there are more than {MAX_JOBS:,} jobs; divide the file")
+        check_outputs(jobs)
+    return tuple(jobs)
+
+
+def _document(path: Path) -> dict[str, Any]:
+    try:
+        if path.exists() and not path.is_file():
+            raise GramstyleError(f"cannot read {path}: it is not a file; name a TOML file")
+        with path.open("rb") as file:
+            data = file.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise GramstyleError(f"cannot read {path}: {error.strerror}; check the path") from None
+    except ValueError as error:  # a NUL in the name
+        raise GramstyleError(f"cannot read {str(path)!r}: {error}; check the path") from None
+    if len(data) > MAX_BYTES:
+        raise GramstyleError(
+            f"{path} is larger than {MAX_BYTES:,} bytes; write patterns and grids instead"
+        )
+    try:
+        return tomllib.loads(data.decode("utf-8"))
+    except UnicodeDecodeError:
+        raise GramstyleError(f"{path} is not TOML: it is not text in UTF-8") from None
+    except ValueError as error:
+        text = " ".join(str(error).split())[:200]
+        raise GramstyleError(f"{path} is not TOML: {text}") from None
+    except RecursionError:
+        raise GramstyleError(f"{path} is not a jobs file: it is nested too deeply") from None

@@ -1,0 +1,124 @@
+"""Do one job: reuse its image or render it. Whatever goes wrong becomes the job's outcome."""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from gramstyle.batch.job import Job
+from gramstyle.batch.render import Progress, render
+from gramstyle.batch.reuse import FINGERPRINT, find_reusable, fingerprint
+from gramstyle.errors import GramstyleError
+from gramstyle.images import from_pil, write_image
+
+State = Literal["done", "reused", "failed"]
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The outcome of a job.
+
+    Attributes
+    ----------
+    job
+        The job.
+    state
+        "done" (the image was rendered), "reused" (it existed already) or "failed".
+    seconds
+        How long the job took.
+    reason
+        Why the run ended, or what went wrong, in one line.
+    loss
+        The loss of the image; None if there is none.
+    error
+        What went wrong, for a job that failed.
+    """
+
+    job: Job
+    state: State
+    seconds: float
+    reason: str
+    loss: float | None = None
+    error: GramstyleError | None = None
+
+
+def attempt(
+    job: Job, *, model: Path, callback: Callable[[Progress], None] | None = None
+) -> Outcome:
+    """Do a job; every error becomes its outcome, but Ctrl-C does not.
+
+    Parameters
+    ----------
+    job
+        Its image is written whole or not at all, with its settings and its fingerprint.
+    model
+        The network's file.
+    callback
+        Called after every iteration.
+    """
+
+    def reused_or_rendered() -> Outcome:
+        began = time.monotonic()
+        found = reused(job, model=model)
+        return found or _outcome(job, "done", _rendered(job, model, callback), began)
+
+    return guarded(job, reused_or_rendered)
+
+
+def guarded(job: Job, step: Callable[[], T]) -> T | Outcome:
+    """Return the result of a step of a job, or the outcome of the job if the step fails."""
+    began = time.monotonic()
+    try:
+        return step()
+    except GramstyleError as error:
+        return failed(job, error, began)
+    except MemoryError:
+        text = "there is not enough memory for it; choose a smaller size"
+    except Exception as error:  # one job must not stop the others
+        text = f"{type(error).__name__}: {error}; this is a bug in gramstyle, please report it"
+    return failed(job, GramstyleError(text), began)
+
+
+def failed(job: Job, error: GramstyleError, began: float) -> Outcome:
+    """Return the outcome of a job that failed; it began at this reading of the clock."""
+    reason = " ".join(str(error).split())
+    return Outcome(job, "failed", _seconds_since(began), reason, error=error)
+
+
+def reused(job: Job, *, model: Path) -> Outcome | None:
+    """Return the outcome of a job whose image can be reused; None if it must be rendered."""
+    began = time.monotonic()
+    summary = find_reusable(job, model=model)
+    return None if summary is None else _outcome(job, "reused", summary, began)
+
+
+def _outcome(job: Job, state: State, summary: Mapping[str, Any], began: float) -> Outcome:
+    reason, loss = summary.get("reason"), summary.get("loss")
+    return Outcome(
+        job,
+        state,
+        _seconds_since(began),
+        reason if isinstance(reason, str) else "",
+        loss if isinstance(loss, float) else None,
+    )
+
+
+def _rendered(
+    job: Job, model: Path, callback: Callable[[Progress], None] | None
+) -> Mapping[str, Any]:
+    """Render the job's image and write it; return the summary of the run."""
+    before = fingerprint(job, model=model)
+    image, settings = render(job, model=model, callback=callback)
+    # If a file was replaced during the run, it is unknown which of the two was read.
+    if before is not None and before == fingerprint(job, model=model):
+        settings[FINGERPRINT] = before
+    write_image(job.output, from_pil(image), settings=settings)
+    summary: Mapping[str, Any] = settings["result"]
+    return summary
+
+
+def _seconds_since(began: float) -> float:
+    return round(time.monotonic() - began, 3)

@@ -1,0 +1,46 @@
+"""The name of a job's image, from the pattern in the jobs file."""
+
+import string
+from pathlib import Path
+from typing import Any
+
+from gramstyle.batch.job import located
+from gramstyle.batch.values import OPTIONS, check_known, shown
+from gramstyle.errors import OptionError
+from gramstyle.run.options import STARTS, Options
+
+
+def output_name(pattern: str, content: Path, style: Path, options: Options) -> str:
+    """Return the pattern with its places filled in.
+
+    The places are {content} and {style}, the images' names without folder and extension;
+    {folder}, the name of the content image's folder; and every option that has a value.
+    """
+    images = {"content": content.stem, "folder": content.parent.name, "style": style.stem}
+    with located(f"output {shown(pattern)}"):
+        try:
+            pieces = list(string.Formatter().parse(pattern))
+        except ValueError as error:
+            raise OptionError(f"{error}; write {{{{ for a brace") from None
+        name = ""
+        for text, place, form, conversion in pieces:
+            name += text
+            if place is None:
+                continue
+            if form or conversion:
+                raise OptionError(f"write {{{place}}} with nothing behind it")
+            check_known([place], (*images, *OPTIONS))
+            name += images[place] if place in images else _text(place, getattr(options, place))
+    return name
+
+
+def _text(name: str, value: Any) -> str:
+    if value is None:
+        raise OptionError(f"the job has no {name} for {{{name}}}; add a line {name} = ...")
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, tuple):
+        return "-".join(_text(name, item) for item in value)
+    if isinstance(value, float):
+        return f"{value:.15g}"
+    return Path(value).stem if name == "init" and value not in STARTS else str(value)

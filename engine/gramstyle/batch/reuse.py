@@ -1,0 +1,139 @@
+"""Whether a job's image exists already, rendered from the same files with the same settings.
+
+A batch or a figure that was stopped resumes by asking this of every job. An image carries its
+settings and a fingerprint. An equal fingerprint answers without decoding the job's images;
+otherwise the settings are compared, which hold hashes of the images' pixels.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from gramstyle.batch.job import Job
+from gramstyle.batch.render import planned_settings
+from gramstyle.cluster.worker import installed_version
+from gramstyle.errors import GramstyleError, ImageError
+from gramstyle.images import Image, read_image, read_settings
+from gramstyle.run.options import STARTS
+
+# The setting that holds an image's fingerprint.
+FINGERPRINT = "fingerprint"
+
+# Settings that do not change the image. "scale_edges", the sizes of the run, stand for "scales".
+_IRRELEVANT = (
+    "program", "threads", "max_pixels", "memory", "scheduler", "workers", "scales", "versions",
+    "result", FINGERPRINT,
+)  # fmt: skip
+# Options that the machine's memory decides unless they are given.
+_BY_MEMORY = ("tile", "optimiser")
+
+
+def fingerprint(job: Job, *, model: Path) -> str | None:
+    """Return a SHA-256 of everything that determines the job's image.
+
+    It covers the bytes of the image files and of the network, the options that change the image,
+    as they were given, and the version of gramstyle. Jobs with equal fingerprints have the same
+    image, up to rounding and to what the machine chooses (tiles, a shorter history). Jobs with
+    different ones may too: two files can hold the same pixels.
+
+    The result is None if a file cannot be read, or if the image to start from is not a file.
+    """
+    inputs, start = job.inputs, job.options.start
+    if "init" not in inputs and not isinstance(start, str):
+        return None
+    try:
+        files = {role: _file_hash(path) for role, path in {**inputs, "model": model}.items()}
+    except OSError:
+        return None
+    options = {k: v for k, v in asdict(job.options).items() if k not in _IRRELEVANT}
+    options |= {
+        "scales": job.options.scales,
+        "engine": job.options.runs_on,
+        "init": start if start in STARTS else "a file",
+    }
+    text = json.dumps([installed_version(), files, options], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def find_reusable(job: Job, *, model: Path) -> Mapping[str, Any] | None:
+    """Return the summary of the run that rendered the job's image, if the image can be reused.
+
+    The result is None if there is no image, if it was rendered in another way, or if it is damaged.
+    Raises what `own_settings` and `planned_settings` raise.
+    """
+    found = own_settings(job)
+    if found is None:
+        return None
+    known = found.get(FINGERPRINT)
+    if known is None or known != fingerprint(job, model=model):
+        planned = dict(planned_settings(job, model=model))
+        for name in _BY_MEMORY:
+            if getattr(job.options, name) is None:
+                planned[name] = found.get(name)
+        if _relevant(found) != _relevant(json.loads(json.dumps(planned))):
+            return None
+    size = found.get("content") or found.get("style")
+    try:
+        image = read_output(job)
+    except ImageError:
+        return None
+    if not isinstance(size, dict) or [size.get("width"), size.get("height")] != [
+        image.width,
+        image.height,
+    ]:
+        return None
+    result = found.get("result")
+    return result if isinstance(result, dict) else {}
+
+
+def own_settings(job: Job) -> dict[str, Any] | None:
+    """Return the settings in the job's image, or None if there is no image.
+
+    Raises a GramstyleError if the file is not an image of this job: it must not be overwritten.
+    """
+    try:
+        if not job.output.exists():
+            return None
+    except OSError as error:
+        raise GramstyleError(f"cannot use {job.output}: {error.strerror}") from None
+    settings = read_settings(job.output)
+    if settings is None or not job.mark.items() <= settings.items():
+        raise ImageError(
+            f"{job.output} is not one of this {job.owner}'s images and would be overwritten; move "
+            "it away"
+        )
+    return settings
+
+
+def read_output(job: Job) -> Image:
+    """Read the job's finished image; raises ImageError."""
+    return read_image(job.output, max_pixels=max(job.options.max_pixels, job.options.size**2))
+
+
+def _relevant(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the image depends on: for images their pixels, not their names."""
+    relevant = {name: value for name, value in settings.items() if name not in _IRRELEVANT}
+    for name in ("content", "style", "start"):
+        described = relevant.get(name)
+        if isinstance(described, dict):
+            relevant[name] = {key: value for key, value in described.items() if key != "name"}
+    if relevant.get("start") is not None:
+        relevant.pop("init", None)  # the name of the image to start from
+    return relevant
+
+
+def _file_hash(path: Path) -> str:
+    found = path.stat()
+    times = found.st_mtime_ns, found.st_ctime_ns
+    return _cached_hash(path, found.st_dev, found.st_ino, found.st_size, *times)
+
+
+# Many jobs share the network and a style image. A file that changes has other times.
+@lru_cache(maxsize=64)
+def _cached_hash(path: Path, *_state: int) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

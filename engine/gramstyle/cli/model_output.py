@@ -1,0 +1,24 @@
+"""Model files that a command writes: checks before, and a report after."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from gramstyle.errors import ModelError
+from gramstyle.model import network_name, read_model
+from gramstyle.system.files import check_folder
+
+
+def check_target(target: Path, *, sources: Iterable[Path | None]) -> None:
+    """Raise ModelError if a file's folder does not exist, or the file is one of its sources."""
+    check_folder(target, error=ModelError)
+    if target.resolve() in {source.resolve() for source in sources if source is not None}:
+        raise ModelError(f"{target} would overwrite one of its sources; choose another --to")
+
+
+def report_written(target: Path) -> None:
+    """Read a model file back, and print its path, size, precision, hash and network."""
+    model = read_model(target)
+    size = target.stat().st_size / 1e6
+    precision = model.metadata["precision"]
+    print(f"wrote {target} ({size:.1f} MB, {precision}, sha256 {model.sha256})")  # noqa: T201
+    print(f"network: {network_name(model.network, model.metadata)}")  # noqa: T201

@@ -1,0 +1,68 @@
+"""Open a cluster: one at an address, or one of processes on this machine."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+from gramstyle.cluster.client import PATIENCE, Cluster
+from gramstyle.cluster.dask import (
+    check_versions,
+    client_of,
+    configured,
+    load_distributed,
+    local_cluster,
+    quiet_logs,
+)
+from gramstyle.errors import OptionError
+from gramstyle.system.machine import available_threads
+
+
+@contextmanager
+def open_cluster(
+    *,
+    scheduler: str | None = None,
+    workers: int | None = None,
+    threads: int | None = None,
+    patience: float = PATIENCE,
+) -> Iterator[Cluster]:
+    """Open a cluster: the one at an address, or processes that start and end on this machine.
+
+    A script that starts workers must be importable: put its work under
+    ``if __name__ == "__main__":``.
+
+    Parameters
+    ----------
+    scheduler
+        The address of a Dask scheduler, such as ``tcp://10.0.0.5:8786``.
+    workers
+        How many processes to start on this machine instead.
+    threads
+        How many threads an engine on a worker uses; None uses as many as the worker was started
+        with, or an equal part of this machine's cores.
+    patience
+        How many seconds to wait while there is no worker.
+
+    Raises
+    ------
+    OptionError
+        If the scheduler does not answer within ten seconds or has no worker; if the scheduler or a
+        worker has another version of gramstyle or of Dask.
+    RuntimeMissingError
+        If Dask is not installed.
+    """
+    if (scheduler is None) == (workers is None):
+        raise OptionError("a cluster has either a scheduler's address or a number of workers")
+    distributed = load_distributed()
+    with ExitStack() as stack:
+        stack.enter_context(quiet_logs())
+        stack.enter_context(configured())
+        if workers is not None:
+            threads = threads or max(1, available_threads() // workers)
+            address = "this machine"
+            local = stack.enter_context(local_cluster(distributed, workers))
+            client = stack.enter_context(distributed.Client(local, direct_to_workers=True))
+        else:
+            assert scheduler is not None  # noqa: S101 - one of the two
+            address = scheduler
+            client = stack.enter_context(client_of(distributed, scheduler))
+            check_versions(client, distributed, address)
+        yield Cluster(client, address, threads=threads, patience=patience)

@@ -1,0 +1,84 @@
+"""The terms of the loss: the interface through which all code computes a loss.
+
+L_total is a sum over terms. Each term uses the responses of one layer, or the pixels, and belongs
+to one of the losses that equation 7 weights: "content", "style", "tv". A term knows
+
+- its sums over positions (`sums`). The sums of disjoint areas add up to those of the whole image,
+  so that tiles and clusters are exact;
+- its value, computed from the sums of the whole image (`value`);
+- its derivative by the responses at some positions (`add_gradient`), with the ReLU's mask where
+  equations 2 and 6 have it;
+- its target (`target`): the array of the content image or the style image that it compares with.
+
+To add a loss, write one module beside this one, with the loss's value, gradient and term, and add
+one line to `loss_terms`.
+"""
+
+from typing import Any, Literal, Protocol, Self
+
+from gramstyle.core.arrays import Array
+from gramstyle.core.kernels import Area, Kernels
+
+# The `layer` of a term that uses the pixels.
+PIXELS = "pixels"
+
+# The images that targets come from.
+Reference = Literal["content", "style"]
+
+# A term's sum over positions: a number or an array.
+Sum = Any
+
+
+class Term(Protocol):
+    """One term of the loss; F and dF are a layer's (N, H, V), or the pixels' (3, H, V)."""
+
+    @property
+    def name(self) -> str:
+        """The loss that the term belongs to; `Objective.weights` has its weight, such as α."""
+
+    @property
+    def reference(self) -> Reference | None:
+        """The image that the target comes from; None for a term without a target."""
+
+    @property
+    def per_position(self) -> bool:
+        """Whether the target has one entry per position, so that each tile needs its own part."""
+
+    @property
+    def layer(self) -> str:
+        """The layer whose responses the term uses, or `PIXELS`."""
+
+    @property
+    def weight(self) -> float:
+        """The weight within the loss, such as w_l."""
+
+    def sums(self, F: Array, kernels: Kernels, area: Area | None = None) -> Sum:
+        """Return the term's sum over the positions of an area; over all positions by default."""
+
+    def value(self, sums: Sum, N: int, M: int) -> float:
+        """Return the term's value, without its weights, from the sums over all M positions."""
+
+    def add_gradient(
+        self,
+        dF: Array | None,
+        F: Array,
+        sums: Sum,
+        N: int,
+        M: int,
+        weight: float,
+        kernels: Kernels,
+        area: Area | None = None,
+    ) -> Array:
+        """Return dF plus weight · the derivative of the value by F, at the positions of an area.
+
+        `sums` and M belong to the whole image, even if F is a window of it. dF is None if no
+        derivative has been computed yet. The result may use dF's memory. A term that uses a layer
+        must add its gradient by a method of the kernels, such as `Kernels.add_gradient`: the
+        kernels know the engine's memory order, and where the engine applies the ReLU's mask.
+        """
+
+    def target(self, F: Array, kernels: Kernels, area: Area | None = None) -> Any:
+        """Return the target from an area of F, the responses to the reference image."""
+
+    def compared_with(self, target: Any, M: int) -> Self:
+        """Return a copy of the term with a target from a reference image of M positions."""

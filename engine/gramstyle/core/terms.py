@@ -1,0 +1,257 @@
+"""The content term and the style term, the list of all terms, and their targets."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import ClassVar, Self
+
+import numpy as np
+
+from gramstyle.core import losses
+from gramstyle.core.arrays import Array
+from gramstyle.core.conventions import PAPER, Convention
+from gramstyle.core.kernels import Area, Kernels, PlainKernels, within
+from gramstyle.core.term import PIXELS, Reference, Term
+from gramstyle.core.total_variation import TotalVariationTerm
+
+__all__ = [
+    "PIXELS",
+    "ContentTerm",
+    "Reference",
+    "StyleTerm",
+    "Term",
+    "TotalVariationTerm",
+    "layers_of",
+    "loss_terms",
+    "positions",
+    "with_target_arrays",
+    "with_targets",
+    "without_targets",
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ContentTerm:
+    """The content term: equations 1 and 2 at one layer.
+
+    Attributes
+    ----------
+    P
+        The content image's responses (N, H, V), or those of an area; None before they are computed.
+    convention
+        The convention whose factor multiplies the equations.
+    """
+
+    name: ClassVar[str] = "content"
+    reference: ClassVar[Reference] = "content"
+    per_position: ClassVar[bool] = True
+
+    layer: str
+    weight: float = 1.0
+    convention: Convention = PAPER
+    P: Array | None = field(default=None, compare=False, repr=False)
+
+    def sums(self, F: Array, kernels: Kernels, area: Area | None = None) -> float:
+        """Return ½ Σ (F − P)² over an area (equation 1)."""
+        del kernels
+        return losses.content_loss(within(F, area), self._known(self.P))
+
+    def value(self, sums: float, N: int, M: int) -> float:
+        """Return L_content (equation 1), as the convention scales it."""
+        return self.convention.content_factor(N, M) * sums
+
+    def add_gradient(
+        self,
+        dF: Array | None,
+        F: Array,
+        sums: float,
+        N: int,
+        M: int,
+        weight: float,
+        kernels: Kernels,
+        area: Area | None = None,
+    ) -> Array:
+        """Return dF + weight · (F − P) where F > 0 (equation 2)."""
+        del sums
+        weight *= self.convention.content_factor(N, M)
+        return kernels.add_content_gradient(dF, F, self._known(self.P), weight, area)
+
+    def target(self, F: Array, kernels: Kernels, area: Area | None = None) -> Array:
+        """Return a copy of the responses (N, h, v) in an area, in F's memory order."""
+        del kernels
+        return within(F, area).copy(order="K")
+
+    def compared_with(self, target: Array, M: int) -> Self:
+        """Return a copy of the term whose target is P."""
+        del M
+        return replace(self, P=target)
+
+    @staticmethod
+    def _known(P: Array | None) -> Array:
+        assert P is not None, "the content term has no P yet; see with_targets"  # noqa: S101
+        return P
+
+
+@dataclass(frozen=True, kw_only=True)
+class StyleTerm:
+    """The style term: equations 3, 4 and 6 at one layer; `weight` is w_l.
+
+    Attributes
+    ----------
+    A
+        The style image's Gram matrix (N, N), summed over its positions; None before it is computed.
+    M
+        The number of positions that A is summed over.
+    convention
+        The convention whose factor multiplies the equations.
+    """
+
+    name: ClassVar[str] = "style"
+    reference: ClassVar[Reference] = "style"
+    per_position: ClassVar[bool] = False
+
+    layer: str
+    weight: float
+    convention: Convention = PAPER
+    A: Array | None = field(default=None, compare=False, repr=False)
+    M: int = field(default=0, compare=False)
+
+    def sums(self, F: Array, kernels: Kernels, area: Area | None = None) -> Array:
+        """Return G = F Fᵀ (N, N) over an area (equation 3)."""
+        return kernels.gram(F, area)
+
+    def value(self, sums: Array, N: int, M: int) -> float:
+        """Return E_l (equation 4), as the convention scales it."""
+        return self.convention.style_factor * losses.style_loss(sums, self._scaled(M), N, M)
+
+    def add_gradient(
+        self,
+        dF: Array | None,
+        F: Array,
+        sums: Array,
+        N: int,
+        M: int,
+        weight: float,
+        kernels: Kernels,
+        area: Area | None = None,
+    ) -> Array:
+        """Return dF + weight · 1/(N² M²) (G − A) F where F > 0 (equation 6)."""
+        del N
+        weight *= self.convention.style_factor
+        return kernels.add_style_gradient(dF, F, sums, self._scaled(M), M, weight, area)
+
+    def target(self, F: Array, kernels: Kernels, area: Area | None = None) -> Array:
+        """Return the Gram matrix (N, N) over an area (equation 3)."""
+        return kernels.gram(F, area)
+
+    def compared_with(self, target: Array, M: int) -> Self:
+        """Return a copy of the term whose target is A, summed over M positions."""
+        return replace(self, A=target, M=M)
+
+    def _scaled(self, M: int) -> Array:
+        """Return A, rescaled to the M positions of the generated image.
+
+        Differs from Gatys et al. (2015) if the style image and the content image differ in size:
+        equation 4 has one M for both. Here each Gram matrix is divided by its own M.
+        """
+        assert self.A is not None, "the style term has no A yet; see with_targets"  # noqa: S101
+        return self.A * (M / self.M)
+
+
+def loss_terms(
+    *,
+    content: Mapping[str, float],
+    style: Mapping[str, float],
+    tv: bool = False,
+    convention: Convention = PAPER,
+) -> tuple[Term, ...]:
+    """Return the terms of a loss, without targets.
+
+    Parameters
+    ----------
+    content, style
+        The weight of each layer where the loss compares; an empty mapping leaves the loss out.
+    tv
+        Whether the total variation is a term.
+    convention
+        The convention whose factors multiply the equations.
+    """
+    return (
+        *(
+            ContentTerm(layer=layer, weight=weight, convention=convention)
+            for layer, weight in content.items()
+        ),
+        *(
+            StyleTerm(layer=layer, weight=weight, convention=convention)
+            for layer, weight in style.items()
+        ),
+        *([TotalVariationTerm()] if tv else []),
+    )
+
+
+def with_targets(
+    terms: Sequence[Term],
+    reference: Reference,
+    responses: Mapping[str, Array],
+    kernels: Kernels | None = None,
+) -> tuple[Term, ...]:
+    """Return the terms, with targets added to those of one reference image.
+
+    Parameters
+    ----------
+    terms
+        As `loss_terms` returns them. Terms of another reference image are returned unchanged.
+    reference, responses
+        The reference image, and its responses (N, H, V) by layer.
+    kernels
+        The kernels that compute Gram matrices; `PlainKernels` by default.
+    """
+    step = PlainKernels() if kernels is None else kernels
+
+    def compared(term: Term) -> Term:
+        F = responses[term.layer]
+        return term.compared_with(term.target(F, step), positions(F))
+
+    return tuple(compared(term) if term.reference == reference else term for term in terms)
+
+
+def without_targets(terms: Sequence[Term]) -> tuple[Term, ...]:
+    """Return the terms without their targets."""
+    return tuple(term if term.reference is None else term.compared_with(None, 0) for term in terms)
+
+
+def with_target_arrays(
+    terms: Sequence[Term], convert: Callable[[Array], Array], *, per_position: bool = False
+) -> tuple[Term, ...]:
+    """Return the terms with their targets converted, for example to another float type or device.
+
+    Parameters
+    ----------
+    terms
+        Terms that have their targets.
+    convert
+        Called with each target.
+    per_position
+        Whether to convert only the targets with one entry per position.
+    """
+    result: list[Term] = []
+    for term in terms:
+        if isinstance(term, ContentTerm) and term.P is not None:
+            result.append(replace(term, P=convert(term.P)))
+        elif isinstance(term, StyleTerm) and term.A is not None and not per_position:
+            result.append(replace(term, A=convert(term.A)))
+        else:
+            result.append(term)
+    return tuple(result)
+
+
+def layers_of(terms: Sequence[Term], reference: Reference | None = None) -> tuple[str, ...]:
+    """Return the layers that the terms use, each once; only one reference image's if given."""
+    names = (
+        term.layer for term in terms if term.layer != PIXELS and reference in (None, term.reference)
+    )
+    return tuple(dict.fromkeys(names))
+
+
+def positions(F: Array) -> int:
+    """Return M, the number of positions of responses (N, H, V)."""
+    return int(np.prod(F.shape[1:]))

@@ -1,0 +1,105 @@
+"""Total variation: how rough an image is. A further loss term, not in Gatys et al. (2015).
+
+It has the squared form of Mahendran and Vedaldi (2015, arXiv 1412.0035, section 3, β = 2), which is
+smooth everywhere. The term divides it by the number of pixels: one weight suits every size.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar, Self
+
+from gramstyle.core.arrays import Array, cast, namespace
+from gramstyle.core.kernels import Area, Kernels
+from gramstyle.core.term import PIXELS
+
+
+def total_variation(x: Array, area: Area | None = None) -> float:
+    """Return V = Σ_{c,i,j} (x[c,i,j+1] − x[c,i,j])² + (x[c,i+1,j] − x[c,i,j])².
+
+    Parameters
+    ----------
+    x
+        An image (C, H, V), or a window of one.
+    area
+        The positions (i, j) to sum over; all by default. If x is a window, it must extend one pixel
+        beyond them to the right and below, except at the edge of the image. Differences that have
+        no second pixel are left out.
+    """
+    xp = namespace(x)
+    return sum(
+        float(xp.sum(xp.square(_differences(x, axis, area)), dtype=xp.float64)) for axis in (1, 2)
+    )
+
+
+def total_variation_gradient(x: Array, area: Area | None = None) -> Array:
+    """Return ∂V/∂x, of x's shape: each difference d = b − a adds −2 d at a and 2 d at b."""
+    dx: Array = namespace(x).zeros_like(x)
+    for axis in (1, 2):
+        d = 2 * _differences(x, axis, area)
+        first, second = _pairs(x, axis, area)
+        dx[first] -= d
+        dx[second] += d
+    return dx
+
+
+@dataclass(frozen=True, kw_only=True)
+class TotalVariationTerm:
+    """The total variation term: L_tv = V / M, where M is the number of pixels."""
+
+    name: ClassVar[str] = "tv"
+    reference: ClassVar[None] = None
+    per_position: ClassVar[bool] = False
+
+    layer: str = PIXELS
+    weight: float = 1.0
+
+    def sums(self, F: Array, kernels: Kernels, area: Area | None = None) -> float:
+        """Return V over an area of the pixels F (3, H, V)."""
+        del kernels
+        return total_variation(F, area)
+
+    def value(self, sums: float, N: int, M: int) -> float:
+        """Return L_tv = V / M."""
+        del N
+        return sums / M
+
+    def add_gradient(
+        self,
+        dF: Array | None,
+        F: Array,
+        sums: float,
+        N: int,
+        M: int,
+        weight: float,
+        kernels: Kernels,
+        area: Area | None = None,
+    ) -> Array:
+        """Return dF + weight · ∂L_tv/∂F, which extends to one pixel beyond the area."""
+        del sums, N, kernels
+        dx = (weight / M) * total_variation_gradient(F, area)
+        return dx if dF is None else dF + cast(dx, dF.dtype)
+
+    def target(self, F: Array, kernels: Kernels, area: Area | None = None) -> None:
+        """Return None: the term has no target."""
+
+    def compared_with(self, target: None, M: int) -> Self:
+        """Return the term itself."""
+        del target, M
+        return self
+
+
+Index = tuple[slice, slice, slice]
+
+
+def _pairs(x: Array, axis: int, area: Area | None) -> tuple[Index, Index]:
+    """Return the indices of the first and of the second pixels of all differences along an axis."""
+    owned = (slice(0, x.shape[1]), slice(0, x.shape[2])) if area is None else area
+    first, second = [slice(None), *owned], [slice(None), *owned]
+    start, stop = owned[axis - 1].start, min(owned[axis - 1].stop, x.shape[axis] - 1)
+    first[axis], second[axis] = slice(start, stop), slice(start + 1, stop + 1)
+    return (first[0], first[1], first[2]), (second[0], second[1], second[2])
+
+
+def _differences(x: Array, axis: int, area: Area | None) -> Array:
+    first, second = _pairs(x, axis, area)
+    difference: Array = x[second] - x[first]
+    return difference

@@ -1,0 +1,72 @@
+"""A network as blocks: each convolution with its ReLU and the pooling behind it."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from gramstyle.core.arrays import Array
+from gramstyle.core.network import Network, Pool
+from gramstyle.engines.winograd.algorithm import transform_kernels
+from gramstyle.engines.winograd.layout import padded
+
+
+@dataclass(frozen=True)
+class Block:
+    """A convolution with its ReLU, and the pooling behind it if there is one.
+
+    Attributes
+    ----------
+    name
+        The convolution's name.
+    weights
+        The transformed kernels U (36, C, N); in the first block the kernels W (27, N). Channels
+        are padded.
+    b
+        The bias (N,), padded.
+    pool
+        The pooling, or None.
+    """
+
+    name: str
+    weights: Array
+    b: Array
+    pool: Pool | None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the block's layers."""
+        return (self.name,) if self.pool is None else (self.name, self.pool.name)
+
+    @property
+    def max_pooled(self) -> bool:
+        """Whether the block ends in a max pooling."""
+        return self.pool is not None and self.pool.kind == "max"
+
+
+def split(network: Network) -> tuple[Block, ...]:
+    """Return the blocks of a network."""
+    blocks: list[Block] = []
+    for layer, behind in zip(network.layers, (*network.layers[1:], None), strict=True):
+        if isinstance(layer, Pool):
+            continue
+        N, C = layer.W.shape[:2]
+        b = np.zeros(padded(N), np.float32)
+        b[:N] = layer.b
+        W = np.zeros((padded(N), padded(C) if blocks else C, 3, 3), np.float32)
+        W[:N, :C] = layer.W
+        weights = transform_kernels(W) if blocks else W.transpose(1, 2, 3, 0).reshape(-1, len(W))
+        pool = behind if isinstance(behind, Pool) else None
+        blocks.append(Block(layer.name, weights, b, pool))
+    return tuple(blocks)
+
+
+def without_weights(network: Network) -> Network:
+    """Return the network with NaN for all kernels, as a broadcast array that takes no memory."""
+    return Network(
+        tuple(
+            layer
+            if isinstance(layer, Pool)
+            else replace(layer, W=np.broadcast_to(np.float32(np.nan), layer.W.shape))
+            for layer in network.layers
+        )
+    )

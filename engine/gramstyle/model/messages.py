@@ -1,0 +1,15 @@
+"""Text from a file or a server, made safe for a message of one line."""
+
+MAX_LENGTH, MAX_QUOTED = 300, 80
+
+
+def printable(text: str) -> str:
+    """Return the text's first 300 characters, with "?" for each that cannot be printed."""
+    return "".join(c if c.isprintable() else "?" for c in text[:MAX_LENGTH])
+
+
+def quoted(text: str) -> str:
+    """Return the text in quotes, escaped and cut to 80 characters."""
+    literal = repr(text[:MAX_QUOTED])
+    # Escape sequences are longer than the characters they stand for.
+    return literal if len(literal) <= MAX_QUOTED else literal[:MAX_QUOTED] + "…"

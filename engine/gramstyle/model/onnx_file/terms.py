@@ -1,0 +1,168 @@
+"""The loss terms as ONNX operators, one function for each kind of term.
+
+For a layer like conv4_2 the tensors are:
+
+- "conv4_2.P" and "conv1_1.A/M": the targets. A Gram matrix is only ever used divided by the number
+  of positions that it is summed over, so that sizes may differ and nothing overflows.
+- "conv1_1.G/M" of the image, "conv1_1.E" its loss, "conv1_1.w" its weight.
+- "conv4_2.content.dF" or "conv1_1.style.dF": the derivative of one term, weighted.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from gramstyle.core.term import PIXELS
+from gramstyle.core.terms import ContentTerm, StyleTerm, Term, TotalVariationTerm
+from gramstyle.errors import OptionError
+from gramstyle.model.onnx_file.graph import IMAGE
+
+if TYPE_CHECKING:
+    from gramstyle.model.onnx_file.objective import Dimensions, ObjectiveEmission
+
+# The inputs with the weights of equation 7, by the losses' names.
+LOSS_WEIGHTS = {"content": "alpha", "style": "beta"}
+
+
+def value_names(terms: Sequence[Term]) -> list[str]:
+    """Return the names of the tensors with the values of the terms, which belong to one loss."""
+    if len(terms) == 1 and terms[0].weight == 1 and not isinstance(terms[0], StyleTerm):
+        return [terms[0].name]
+    return [f"{each.layer}.{'E' if isinstance(each, StyleTerm) else each.name}" for each in terms]
+
+
+def add_term(graph: "ObjectiveEmission", term: Term, value: str, factor: str) -> str:
+    """Add a term's value and its derivative to the graph.
+
+    Parameters
+    ----------
+    graph
+        The nodes so far; the derivative goes to its `seeds`.
+    term
+        The term.
+    value
+        The name for the tensor with the term's value.
+    factor
+        The tensor with the weight of the loss that the term belongs to.
+
+    Returns
+    -------
+    str
+        The tensor with the value multiplied by the weight within the loss.
+
+    Raises
+    ------
+    OptionError
+        If the term cannot be written in standard operators.
+    """
+    add = _ADD.get(type(term))
+    if add is None:
+        raise OptionError(f"the loss {term.name} cannot be exported as a graph; leave it out")
+    return add(graph, term, value, factor)
+
+
+def add_target(graph: "ObjectiveEmission", term: Term) -> "dict[str, Dimensions]":
+    """Add a term's target, computed from the image; return the tensor's shape by its name."""
+    layer = term.layer
+    if isinstance(term, ContentTerm):
+        return {graph.node("Identity", [layer], f"{layer}.P"): graph.dimensions(layer)}
+    if isinstance(term, StyleTerm):
+        N = graph.filters[layer]
+        return {graph.node("Identity", [_gram(graph, layer)], f"{layer}.A/M"): (N, N)}
+    return {}
+
+
+def _add_content(graph: "ObjectiveEmission", term: ContentTerm, value: str, factor: str) -> str:
+    """Add equation 1, and α · equation 2 without its mask, which the ReLU below applies."""
+    layer, of = term.layer, term.convention.content_factor
+    P = graph.target(f"{layer}.P", term.P, graph.dimensions(layer))
+    difference = graph.node("Sub", [layer, P], f"{layer}.F-P")
+    # A convention's factor is a number, or one divided by M.
+    N = graph.filters[layer]
+    scale = graph.stored(f"{layer}.factor", of(N, 1))
+    if of(N, 1) != of(N, 2):
+        scale = graph.node("Div", [scale, graph.positions(layer)], f"{layer}.factor/M")
+    total = graph.sum_of_squares(difference, f"{layer}.content", axes=4)
+    half = graph.node("Mul", [total, graph.number("1/2", 0.5)], f"{layer}.content.half")
+    graph.node("Mul", [half, scale], value)
+
+    slope, weighted = graph.node("Mul", [factor, scale], f"{layer}.content.weight"), value
+    if value != term.name:
+        w = graph.weight(f"{layer}.content.w", term.weight)
+        slope = graph.node("Mul", [slope, w], f"{layer}.content.weight·w")
+        weighted = graph.node("Mul", [w, value], f"{layer}.w·content")
+    dF = graph.node("Mul", [difference, slope], f"{layer}.content.dF")
+    graph.seeds.setdefault(layer, []).append(dF)
+    return weighted
+
+
+def _add_style(graph: "ObjectiveEmission", term: StyleTerm, value: str, factor: str) -> str:
+    """Add equation 4, and β w · equation 6 without its mask, which the ReLU below applies.
+
+    With G/M and A/M, E = Σ ((G/M − A/M) / (2 N))² and ∂E/∂F = (G/M − A/M) F / (N² M). The graph
+    divides before it squares.
+    """
+    layer, N = term.layer, graph.filters[term.layer]
+    stored = None if term.A is None else term.A / term.M
+    G, A = _gram(graph, layer), graph.target(f"{layer}.A/M", stored, (N, N))
+    difference = graph.node("Sub", [G, A], f"{layer}.G/M-A/M")
+    halved = graph.node(
+        "Div", [difference, graph.stored(f"{layer}.2N", 2.0 * N)], f"{layer}.style.part"
+    )
+    total = graph.sum_of_squares(halved, f"{layer}.style", axes=2)
+    scale = term.convention.style_factor
+    graph.node("Mul", [total, graph.stored(f"{layer}.factor'", scale)], value)
+
+    w = graph.weight(f"{layer}.w", term.weight)
+    slope = graph.stored(f"{layer}.factor'/N²", scale / N**2)
+    weight = graph.node("Mul", [factor, w], f"{layer}.beta·w")
+    weight = graph.node("Mul", [weight, slope], f"{layer}.beta·w/N²")
+    weight = graph.node("Div", [weight, graph.positions(layer)], f"{layer}.beta·w/N²M")
+    D = graph.node("Mul", [difference, weight], f"{layer}.D")
+    flat = graph.node("MatMul", [D, f"{layer}.F"], f"{layer}.D·F")
+    dF = graph.node("Reshape", [flat, graph.shape(layer)], f"{layer}.style.dF")
+    graph.seeds.setdefault(layer, []).append(dF)
+    return graph.node("Mul", [w, value], f"{layer}.w·E")
+
+
+def _add_total_variation(
+    graph: "ObjectiveEmission", term: TotalVariationTerm, value: str, factor: str
+) -> str:
+    """Add V / M, and its derivative: −2 d and 2 d at the two pixels of each difference d."""
+    M = graph.positions(IMAGE)
+    slope = graph.node("Div", [factor, M], f"{term.name}.weight/M")
+    slope = graph.node("Add", [slope, slope], f"{term.name}.2·weight/M")
+    totals, parts = [], []
+    for axis in (2, 3):
+        name = f"{term.name}.{'down' if axis == 2 else 'across'}"
+        axes, end = graph.whole([axis]), graph.whole([2**31 - 1])
+        second = graph.node("Slice", [IMAGE, graph.whole([1]), end, axes], f"{name}.second")
+        first = graph.node(
+            "Slice", [IMAGE, graph.whole([0]), graph.whole([-1]), axes], f"{name}.first"
+        )
+        d = graph.node("Sub", [second, first], f"{name}.d")
+        totals.append(graph.sum_of_squares(d, name, axes=4))
+        scaled = graph.node("Mul", [d, slope], f"{name}.d.weighted")
+        before, behind = np.zeros((2, 8), np.int64)
+        before[axis], behind[axis + 4] = 1, 1
+        at_second = graph.node("Pad", [scaled, graph.whole(before.tolist())], f"{name}.at second")
+        at_first = graph.node("Pad", [scaled, graph.whole(behind.tolist())], f"{name}.at first")
+        parts.append(graph.node("Sub", [at_second, at_first], f"{name}.dx"))
+    graph.node("Div", [graph.node("Sum", totals, f"{term.name}.V"), M], value)
+    graph.seeds.setdefault(PIXELS, []).extend(parts)
+    return value
+
+
+def _gram(graph: "ObjectiveEmission", layer: str) -> str:
+    """Add equation 3 divided by the number of positions; return G / M."""
+    F = graph.node("Reshape", [layer, graph.whole([graph.filters[layer], -1])], f"{layer}.F")
+    G = graph.node("Gemm", [F, F], f"{layer}.G", transB=1)
+    return graph.node("Div", [G, graph.positions(layer)], f"{layer}.G/M")
+
+
+_ADD: dict[type, Callable[..., str]] = {
+    ContentTerm: _add_content,
+    StyleTerm: _add_style,
+    TotalVariationTerm: _add_total_variation,
+}

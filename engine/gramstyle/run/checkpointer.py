@@ -1,0 +1,176 @@
+"""What a checkpoint of a run contains, and the object that saves one.
+
+The manifest says what the run is: options, files, and their contents by hash. The arrays are the
+optimiser's state and the losses so far.
+"""
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gramstyle.core.arrays import Array, on_host
+from gramstyle.errors import OptionError
+from gramstyle.run.checkpoint import save
+from gramstyle.run.options import Options, is_named_start
+from gramstyle.run.plan import RunPlan
+from gramstyle.run.progress import Losses
+from gramstyle.run.settings import RunSettings
+from gramstyle.run.state import OptimiserState, RunState
+
+# The columns of the table of losses, before those of the terms and of their layers.
+COLUMNS = ("iteration", "evaluations", "seconds", "loss", "scale")
+
+
+@dataclass(frozen=True)
+class Checkpointer:
+    """Saves the states of a run into a folder; each state replaces the one before.
+
+    Attributes
+    ----------
+    folder
+        The folder.
+    plan
+        The plan of the run; its optimiser must be "lbfgsb-device".
+    output
+        The image that the run will write.
+    every
+        The number of iterations from one saved state to the next.
+    """
+
+    folder: Path
+    plan: RunPlan
+    output: Path
+    every: int
+
+    def save(self, state: RunState) -> None:
+        """Save a state; raises CheckpointError if it cannot be written."""
+        save(self.folder, self._manifest(state), arrays_of(state))
+
+    def _manifest(self, state: RunState) -> dict[str, Any]:
+        plan, last = self.plan, state.losses[-1] if state.losses else None
+        return {
+            "iteration": state.iteration,
+            "options": plain_options(plan.options),
+            "content": absolute(plan.content),
+            "style": absolute(plan.style),
+            "model": absolute(plan.model),
+            "output": absolute(self.output),
+            "every": self.every,
+            "fingerprints": fingerprints(plan.settings),
+            "environment": plan.settings.environment(),
+            "scales": [
+                {"width": scale.width, "height": scale.height, "iterations": scale.iterations}
+                for scale in plan.scales
+            ],
+            "starts": [asdict(start) for start in state.starts],
+            "columns": {} if last is None else {name: list(v) for name, v in last.layers.items()},
+            "losses": len(state.losses),
+            "seconds": state.seconds,
+            "evaluations": state.evaluations,
+            "ended": state.ended,
+            "x": {"shape": list(state.x.shape), "dtype": str(state.x.dtype)},
+            "optimiser": None if state.optimiser is None else _plain_optimiser(state.optimiser),
+        }
+
+
+def check_can_be_saved(options: Options) -> Options:
+    """Return the options with the optimiser "lbfgsb-device", whose state can be saved.
+
+    Raises
+    ------
+    OptionError
+        If they ask for SciPy's optimiser, whose state cannot be saved.
+    """
+    if options.optimiser == "lbfgsb":
+        raise OptionError(
+            "the state of SciPy's L-BFGS-B cannot be saved; leave --optimiser or --checkpoint out"
+        )
+    return replace(options, optimiser="lbfgsb-device")
+
+
+def check_replaceable(folder: Path, there: Mapping[str, Any] | None) -> None:
+    """Refuse to overwrite the checkpoint of a run that has not ended.
+
+    Parameters
+    ----------
+    folder, there
+        The folder, and the manifest that `check_folder` found in it; None if it found none.
+
+    Raises
+    ------
+    OptionError
+        If the run has not ended; names the command that resumes it.
+    """
+    if there is None:
+        return
+    try:
+        ended = bool(there["ended"]) and len(there["starts"]) == len(there["scales"])
+    except (KeyError, TypeError):
+        ended = False
+    if not ended:
+        raise OptionError(
+            f"{folder} has the checkpoint of a run that was stopped after iteration "
+            f"{there['iteration']}; resume it with gramstyle resume {folder}, or choose another "
+            "folder"
+        )
+
+
+def fingerprints(settings: RunSettings) -> dict[str, str | None]:
+    """Return the SHA-256 of the model and of each image of a run, by role."""
+    images = {
+        role: None if image is None else image.pixels for role, image in settings.images().items()
+    }
+    return {"model": settings.sha256, **images}
+
+
+def arrays_of(state: RunState) -> Iterator[tuple[str, Array]]:
+    """Yield the arrays of a state with their names, one in host memory at a time."""
+    yield "x", on_host(state.x)
+    yield "losses", np.array([_row(each) for each in state.losses]).reshape(len(state.losses), -1)
+    if state.optimiser is not None:
+        yield "gradient", on_host(state.optimiser.evaluation.gradient)
+        yield "products", state.optimiser.products
+        for number, (s, y) in enumerate(state.optimiser.pairs.saved()):
+            yield f"s{number}", on_host(s)
+            yield f"y{number}", on_host(y)
+
+
+def plain_options(options: Options) -> dict[str, Any]:
+    """Return options as JSON types; an image to start from becomes an absolute path."""
+    values = {each.name: getattr(options, each.name) for each in fields(options)}
+    if options.init is not None and not is_named_start(options.init):
+        values["init"] = absolute(options.init)
+    return values
+
+
+def absolute(source: object) -> str:
+    """Return the absolute path of an image or a file, without resolving links."""
+    return os.path.abspath(os.fspath(source))  # type: ignore[call-overload,no-any-return] # noqa: PTH100
+
+
+def _row(losses: Losses) -> list[float]:
+    terms = [
+        value
+        for name, layers in losses.layers.items()
+        for value in (losses.terms[name], *layers.values())
+    ]
+    return [*(float(getattr(losses, name)) for name in COLUMNS), *terms]
+
+
+def _plain_optimiser(state: OptimiserState) -> dict[str, Any]:
+    evaluation = state.evaluation
+    return {
+        "iteration": state.iteration,
+        "evaluations": state.evaluations,
+        "scale": state.scale,
+        "losses": list(state.losses),
+        "loss": evaluation.loss,
+        "terms": dict(evaluation.terms),
+        "layers": {name: dict(layers) for name, layers in evaluation.layers.items()},
+        "pairs": len(state.pairs),
+        "products": list(state.products.shape),
+    }

@@ -1,0 +1,318 @@
+"""The plan of a run: all inputs read and checked, nothing computed yet."""
+
+import os
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from gramstyle.core.conventions import ALPHA_PIXELS, ALPHA_PIXELS_NORMALISED
+from gramstyle.core.network import Network
+from gramstyle.core.terms import Term, loss_terms
+from gramstyle.engines.spec import ObjectiveSpec
+from gramstyle.errors import ImageError, ModelError, OptionError
+from gramstyle.images import Image, Source, room_left
+from gramstyle.model import Model, is_normalised, locate_model, read_model
+from gramstyle.run.inputs import RunInputs, ScaleImages, read_originals, scaled_to
+from gramstyle.run.options import Options, is_named_start
+from gramstyle.run.scales import Scale, scales_of
+from gramstyle.run.settings import (
+    ImageSettings,
+    LossSettings,
+    RunSettings,
+    name_of,
+    program,
+    versions,
+)
+from gramstyle.system.machine import available_threads, physical_memory
+from gramstyle.tiling.budget import Layout, choose_layout
+from gramstyle.tiling.spill import free_space, scratch_folder
+
+# The fraction of the machine's memory that is the default budget.
+DEFAULT_BUDGET = 0.75
+
+# On a cluster: a tile's edge in pixels, and the bytes of pass 1's results in a worker's memory.
+CLUSTER_TILE, WORKER_SPILL = 1024, 2 * 10**9
+
+# Room for the characters that a run adds to the settings: how it ended, a cell's name.
+RESULT = 2000
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScalePlan:
+    """One scale of a run.
+
+    Attributes
+    ----------
+    number
+        The number of the scale, from 0.
+    iterations
+        The maximum number of iterations.
+    spec
+        The description of the objective.
+    layout
+        The layout of the scale in memory.
+    options
+        The run's options, with the choices for this scale filled in.
+    """
+
+    number: int
+    iterations: int
+    spec: ObjectiveSpec
+    layout: Layout
+    options: Options
+
+    @property
+    def width(self) -> int:
+        """The width of the image, in pixels."""
+        return self.spec.width
+
+    @property
+    def height(self) -> int:
+        """The height of the image, in pixels."""
+        return self.spec.height
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunPlan:
+    """The plan of a run. The run releases its inputs, so that a plan can be executed once.
+
+    Attributes
+    ----------
+    content, style, model
+        The images, as given, and the path of the model file.
+    options
+        The options, as given.
+    scales
+        The scales, the smallest first.
+    inputs
+        The decoded images and the model.
+    settings
+        The settings that a record names.
+    """
+
+    content: Source | None
+    style: Source | None
+    model: Path
+    options: Options
+    scales: tuple[ScalePlan, ...]
+    inputs: RunInputs
+    settings: RunSettings
+
+    @property
+    def last(self) -> ScalePlan:
+        """The last scale, which has the size of the result."""
+        return self.scales[-1]
+
+    def ahead(self, number: int) -> float:
+        """Return how long all later scales take, in iterations of this scale."""
+        pixels = self.scales[number].width * self.scales[number].height
+        return sum(
+            scale.iterations * scale.width * scale.height / pixels
+            for scale in self.scales[number + 1 :]
+        )
+
+
+def plan_run(
+    content: Source | None,
+    style: Source | None,
+    options: Options | None = None,
+    *,
+    model: str | os.PathLike[str] | None = None,
+    notify: Callable[[str], None] | None = None,
+) -> RunPlan:
+    """Read and check everything that a run needs. Each image is decoded once.
+
+    Parameters
+    ----------
+    content, style
+        As in `transfer`. If one of them is None, its loss is left out, and the result is a
+        reconstruction of the other.
+    options, model
+        As in `transfer`.
+    notify
+        Called with one sentence before each long step, such as building the model.
+
+    Raises
+    ------
+    ImageError, OptionError, ModelError
+        If an image, an option or the model cannot be used.
+    """
+    options = Options() if options is None else options
+    originals = read_originals(content, style, options)
+    final = scaled_to(originals, options.size)
+    shorter = min(
+        min(each.width, each.height) for each in (final.content, final.style) if each is not None
+    )
+    scales = scales_of(
+        options.size, iterations=options.iterations, scales=options.scales, shorter=shorter
+    )
+    images = [*(scaled_to(originals, scale.edge) for scale in scales[:-1]), final]
+    del originals
+    network_file = read_model(locate_model(model, notify=notify))
+    deepest = _network(network_file, options, final)
+    for image, source, role in ((final.content, content, "content"), (final.style, style, "style")):
+        if image is not None:
+            _check_size(deepest, image, name_of(source, role))
+    plans = tuple(
+        _scale_plan(number, scale, each, network_file, options)
+        for number, (scale, each) in enumerate(zip(scales, images, strict=True))
+    )
+    settings = RunSettings(
+        program=program(),
+        options=_plain(plans[-1], options),
+        loss=_loss_settings(plans[-1].spec),
+        content=_described(content, "content", final.content),
+        style=_described(style, "style", final.style),
+        start=_described(options.start, "init", final.custom),
+        model=network_file.metadata,
+        sha256=network_file.sha256,
+        versions=versions(),
+        scale_edges=tuple(scale.edge for scale in scales) if len(scales) > 1 else (),
+    )
+    # The image's metadata contain the settings: a run must not fail at its end for lack of room.
+    if room_left(settings.to_json()) < RESULT:
+        raise ModelError(
+            f"the metadata of {network_file.path} are too long for an image's settings; write the "
+            "model anew with: gramstyle model export --from ... --to ..."
+        )
+    return RunPlan(
+        content=content,
+        style=style,
+        model=network_file.path,
+        options=options,
+        scales=plans,
+        # The layers above the deepest one in use are released.
+        inputs=RunInputs(replace(network_file, network=deepest), list(images)),
+        settings=settings,
+    )
+
+
+def _scale_plan(
+    number: int, scale: Scale, images: ScaleImages, model: Model, options: Options
+) -> ScalePlan:
+    canvas, network = images.canvas, _network(model, options, images)
+    layout, options = _laid_out(network, canvas, replace(options, iterations=scale.iterations))
+    terms, weights = _loss(model, network, images, options)
+    spec = ObjectiveSpec(
+        model=model.sha256,
+        pooling=options.pools,
+        terms=terms,
+        weights=weights,
+        height=canvas.height,
+        width=canvas.width,
+        engine=options.runs_on,
+        device=options.device,
+        tf32=options.tf32,
+        threads=options.threads,
+        edge=layout.edge,
+        spill_memory=WORKER_SPILL if options.on_cluster else layout.spill_memory,
+    )
+    return ScalePlan(
+        number=number, iterations=scale.iterations, spec=spec, layout=layout, options=options
+    )
+
+
+def _network(model: Model, options: Options, images: ScaleImages) -> Network:
+    """Return the network up to the deepest layer that a term uses."""
+    content = () if images.content is None else options.content_layers
+    style = () if images.style is None else options.style_layers
+    return model.network.until((*content, *style)).pooled_by(options.pools)
+
+
+def _loss(
+    model: Model, network: Network, images: ScaleImages, options: Options
+) -> tuple[tuple[Term, ...], dict[str, float]]:
+    """Return the terms of the loss and the weights of equation 7."""
+    canvas, convention = images.canvas, options.formulas
+    filters = {name: N for name, (N, _, _) in network.shapes(canvas.height, canvas.width).items()}
+    content, style = dict[str, float](), dict[str, float]()
+    if images.content is not None:
+        given = options.content_weights or (1.0,) * len(options.content_layers)
+        content = dict(zip(options.content_layers, given, strict=True))
+    if images.style is not None:
+        names = options.style_layers
+        weights = options.style_weights or tuple(
+            convention.layer_weight(filters[name], len(names)) for name in names
+        )
+        style = dict(zip(names, weights, strict=True))
+    terms = loss_terms(content=content, style=style, tv=options.tv > 0, convention=convention)
+    factors = {"content": _alpha(options, canvas, model), "style": options.beta, "tv": options.tv}
+    return terms, {name: factors[name] for name in dict.fromkeys(term.name for term in terms)}
+
+
+def _alpha(options: Options, canvas: Image, model: Model) -> float:
+    if options.alpha is not None:
+        return options.alpha
+    if options.formulas.alpha is not None:
+        return options.formulas.alpha
+    per_pixel = ALPHA_PIXELS_NORMALISED if is_normalised(model.metadata) else ALPHA_PIXELS
+    return per_pixel / (canvas.width * canvas.height)
+
+
+def _laid_out(network: Network, canvas: Image, options: Options) -> tuple[Layout, Options]:
+    """Return the layout of an image in the memory budget, and the options that follow from it."""
+    there = physical_memory()
+    memory = options.memory or (sys.maxsize if there is None else int(DEFAULT_BUDGET * there))
+    layout = choose_layout(
+        network,
+        canvas.height,
+        canvas.width,
+        engine=options.runs_on,
+        memory=memory,
+        history=options.history,
+        disk=free_space(scratch_folder()),
+        edge=options.tile or (CLUSTER_TILE if options.on_cluster else None),
+        scheduler=options.workers is not None,
+    )
+    if layout.edge is None:
+        return layout, options
+    optimiser = options.optimiser or "lbfgsb-device"
+    needed = (2 * options.history + 5) * 3 * 8 * canvas.height * canvas.width
+    if optimiser == "lbfgsb" and needed > memory:
+        raise OptionError(
+            f"SciPy's L-BFGS-B takes {needed / 1e9:.1f} GB at {canvas.width}×{canvas.height} "
+            "pixels; leave --optimiser out"
+        )
+    chosen = replace(options, tile=layout.edge, optimiser=optimiser, history=layout.history)
+    return layout, chosen
+
+
+def _check_size(network: Network, image: Image, name: str) -> None:
+    try:
+        network.shapes(image.height, image.width)
+    except ImageError as error:
+        raise ImageError(f"{name}: {error}") from None
+
+
+def _described(source: Source | None, role: str, image: Image | None) -> ImageSettings | None:
+    return None if image is None or source is None else ImageSettings.of(source, role, image)
+
+
+def _loss_settings(spec: ObjectiveSpec) -> Mapping[str, LossSettings]:
+    return {
+        name: LossSettings(weight, {t.layer: t.weight for t in spec.terms if t.name == name})
+        for name, weight in spec.weights.items()
+    }
+
+
+def _plain(last: ScalePlan, given: Options) -> dict[str, Any]:
+    """Return the options as JSON types, with the choices filled in."""
+    options, loss = last.options, _loss_settings(last.spec)
+    values = {each.name: getattr(options, each.name) for each in fields(options)}
+    del values["content_layer"]
+    start = options.start
+    return {
+        **values,
+        "iterations": given.iterations,
+        "init": start if is_named_start(start) else name_of(start, "init"),
+        "pooling": options.pools,
+        "engine": options.runs_on,
+        "optimiser": options.minimises_by,
+        "threads": options.threads or available_threads(),
+        "alpha": loss["content"].weight if "content" in loss else 0.0,
+        "beta": loss["style"].weight if "style" in loss else 0.0,
+        "content_weights": list(loss["content"].layers.values()) if "content" in loss else [],
+        "style_weights": list(loss["style"].layers.values()) if "style" in loss else [],
+    }

@@ -1,0 +1,195 @@
+"""The reports of a run: the losses after each iteration, the progress, the record, the result."""
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+import PIL.Image
+
+from gramstyle.core.arrays import Array
+from gramstyle.core.objective import LossValues
+from gramstyle.images import Image, to_pil
+from gramstyle.run.plan import ScalePlan
+from gramstyle.run.settings import RunSettings
+
+
+@dataclass(frozen=True)
+class Losses:
+    """The losses after one iteration; iteration 0 is the start.
+
+    Attributes
+    ----------
+    iteration, evaluations
+        How many iterations, and how many evaluations of the objective, so far.
+    seconds
+        The time since the run began, in seconds.
+    loss
+        L_total.
+    terms
+        The losses whose weighted sum is L_total, by name, such as L_content and L_style.
+    layers
+        The values whose weighted sum is each of these losses, by loss and by layer, such as E_l.
+    scale
+        The number of the scale, from 0. From one scale to the next, the image grows and the losses
+        jump. The start of a later scale has no entry.
+    """
+
+    iteration: int
+    evaluations: int
+    seconds: float
+    loss: float
+    terms: Mapping[str, float]
+    layers: Mapping[str, Mapping[str, float]]
+    scale: int = 0
+
+
+@dataclass(frozen=True)
+class ScaleStart:
+    """Where in a run one of its scales has started.
+
+    Attributes
+    ----------
+    iteration, evaluations, seconds
+        How many iterations, evaluations and seconds the run had taken before this scale.
+    history
+        How many pairs L-BFGS-B's history has at this scale.
+    """
+
+    iteration: int
+    evaluations: int
+    seconds: float
+    history: int
+
+
+@dataclass(frozen=True)
+class Progress:
+    """The argument of a callback after each iteration.
+
+    Attributes
+    ----------
+    losses
+        The losses at this iterate.
+    iterations
+        The maximum number of iterations of all scales.
+    x
+        The iterate (3, H, W), RGB, 0..255: float64, in tiles float32.
+    scale, scales
+        The plan of the scale, and the number of scales.
+    start
+        Where in the run the scale has started.
+    ahead
+        How long all later scales take, in iterations of this scale.
+    """
+
+    losses: Losses
+    iterations: int
+    x: Array = field(repr=False)
+    scale: ScalePlan = field(repr=False)
+    scales: int
+    start: ScaleStart
+    ahead: float
+    _transparency: Array | None = field(repr=False)
+
+    def image(self) -> PIL.Image.Image:
+        """Return the iterate as an image of the scale's size."""
+        return image_of(self.x, self._transparency)
+
+    @property
+    def seconds_per_iteration(self) -> float:
+        """How many seconds an iteration of this scale has taken on average."""
+        done = self.losses.iteration - self.start.iteration
+        return (self.losses.seconds - self.start.seconds) / done
+
+    @property
+    def seconds_left(self) -> float:
+        """How many seconds this scale and the later ones will take at the present speed."""
+        here = self.start.iteration + self.scale.iterations - self.losses.iteration
+        return self.seconds_per_iteration * (here + self.ahead)
+
+
+@dataclass(frozen=True)
+class Record:
+    """The record of a run: its settings, its losses and how it ended.
+
+    Attributes
+    ----------
+    settings
+        The options, the names and sizes of the images, the model's hash, the versions.
+    losses
+        One entry for each iteration, from the start on.
+    best
+        The iteration whose image was returned.
+    seconds
+        The time that the run took, in seconds.
+    reason
+        Why the run ended.
+    """
+
+    settings: RunSettings
+    losses: tuple[Losses, ...]
+    best: int
+    seconds: float
+    reason: str
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """How the run went, in a few numbers, as JSON types."""
+        return {
+            "iterations": self.losses[-1].iteration,
+            "evaluations": self.losses[-1].evaluations,
+            "best": self.best,
+            "loss": self.losses[self.best].loss,
+            "seconds": round(self.seconds, 3),
+            "reason": self.reason,
+        }
+
+
+class Result(NamedTuple):
+    """The image and the record of the run."""
+
+    image: PIL.Image.Image
+    record: Record
+
+
+Callback = Callable[[Progress], bool | None]
+
+
+class History:
+    """The losses of a run so far, and its clock, which a resumed run continues."""
+
+    def __init__(self, losses: Iterable[Losses] = (), *, seconds: float = 0.0) -> None:
+        self.losses = list(losses)
+        self._began = time.perf_counter() - seconds
+
+    @property
+    def seconds(self) -> float:
+        """How many seconds the run has taken so far."""
+        return time.perf_counter() - self._began
+
+    @property
+    def iteration(self) -> int:
+        """The number of the last iteration; 0 before the first one."""
+        return self.losses[-1].iteration if self.losses else 0
+
+    def add(
+        self, scale: int, start: ScaleStart, iteration: int, evaluations: int, at: LossValues
+    ) -> None:
+        """Append the losses at an iterate of a scale."""
+        self.losses.append(
+            Losses(
+                iteration=start.iteration + iteration,
+                evaluations=start.evaluations + evaluations,
+                seconds=self.seconds,
+                loss=at.loss,
+                terms=at.terms,
+                layers=at.layers,
+                scale=scale,
+            )
+        )
+
+
+def image_of(x: Array, transparency: Array | None) -> PIL.Image.Image:
+    """Return an iterate x (3, H, W), 0..255, as an image."""
+    return to_pil(Image(pixels=x.transpose(1, 2, 0).astype(np.float32), alpha=transparency))

@@ -1,0 +1,144 @@
+"""The settings of a run: the options, images, model and versions that a record names."""
+
+import hashlib
+import os
+import platform
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from gramstyle.images import Image, Source
+
+# The distributions whose versions a record names.
+DISTRIBUTIONS = (
+    "numpy", "scipy", "onnx", "onnxruntime", "onnxruntime-gpu", "numba", "cupy-cuda12x",
+    "cupy-cuda13x", "pillow",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class ImageSettings:
+    """An image that a run has read, at the size of the result.
+
+    Attributes
+    ----------
+    name
+        The file's name without its folders, or the image's role in brackets.
+    width, height
+        In pixels.
+    pixels
+        The SHA-256 of the pixels as float32, and of the transparency.
+    """
+
+    name: str
+    width: int
+    height: int
+    pixels: str
+
+    @classmethod
+    def of(cls, source: Source, role: str, image: Image) -> "ImageSettings":
+        """Return the settings of an image."""
+        alpha = b"" if image.alpha is None else image.alpha.tobytes()
+        digest = hashlib.sha256(image.pixels.tobytes() + alpha).hexdigest()
+        return cls(name_of(source, role), image.width, image.height, digest)
+
+
+@dataclass(frozen=True)
+class LossSettings:
+    """One of the losses of equation 7: its weight, and the weights of its layers."""
+
+    weight: float
+    layers: Mapping[str, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunSettings:
+    """The settings of a run, which its record names.
+
+    Attributes
+    ----------
+    program
+        The program and its version.
+    options
+        The options by name, with the defaults that were chosen filled in.
+    loss
+        The losses by name.
+    content, style, start
+        The images; `start` is the image to start from, if one is given.
+    model
+        The model file's metadata.
+    sha256
+        The model file's SHA-256.
+    versions
+        The versions of Python and of the packages that compute.
+    scale_edges
+        The longer edge of each scale in pixels; empty if there is only one scale.
+    """
+
+    program: str
+    options: Mapping[str, Any]
+    loss: Mapping[str, LossSettings]
+    content: ImageSettings | None
+    style: ImageSettings | None
+    start: ImageSettings | None
+    model: Mapping[str, str]
+    sha256: str
+    versions: Mapping[str, str]
+    scale_edges: tuple[int, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the settings as JSON types, for a record or for the metadata of an image."""
+        edges = {"scale_edges": list(self.scale_edges)} if self.scale_edges else {}
+        return {
+            "program": self.program,
+            **self.options,
+            "loss": {name: asdict(loss) for name, loss in self.loss.items()},
+            **{
+                role: None if image is None else asdict(image)
+                for role, image in self.images().items()
+            },
+            "model": {**self.model, "sha256": self.sha256},
+            "versions": dict(self.versions),
+            **edges,
+        }
+
+    def images(self) -> dict[str, ImageSettings | None]:
+        """Return the images by their roles."""
+        return {"content": self.content, "style": self.style, "start": self.start}
+
+    def environment(self) -> dict[str, Any]:
+        """Return what can change the bits of a result, besides the other options and the images."""
+        chosen = {name: self.options[name] for name in ("engine", "tile", "threads")}
+        return {
+            "program": self.program,
+            **chosen,
+            **self.versions,
+            "machine": platform.machine(),
+            "system": platform.system(),
+            "processors": os.cpu_count(),
+        }
+
+
+def name_of(source: Source | None, role: str) -> str:
+    """Return the name of an image in a record: a file's name without its folders."""
+    return Path(source).name if isinstance(source, str | os.PathLike) else f"({role})"
+
+
+def program() -> str:
+    """Return the program and its version."""
+    return f"gramstyle {_version('gramstyle')}"
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of Python and of the packages that compute, as far as installed."""
+    found = {name: _version(name) for name in DISTRIBUTIONS}
+    return {"python": platform.python_version(), **{n: v for n, v in found.items() if v}}
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return ""

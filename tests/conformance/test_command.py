@@ -1,0 +1,197 @@
+"""The conformance kit for users: the command, the pytest tests, and docs/conformance.md."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+
+from conformance_cases import CASES
+from conformance_sets import contents
+from documented import text_of
+from gramstyle.cli import main
+from gramstyle.conformance import Case
+from gramstyle.conformance import test_conformance as kit
+from gramstyle.conformance.adapters import load
+from gramstyle.conformance.files import VERSION
+from gramstyle.conformance.running import check
+
+PAGE = text_of("docs/conformance.md")
+
+
+# The command
+
+
+def conformance(*arguments: str, case: str = "convolution,relu") -> int:
+    return main(["conformance", "run", "--case", case, *arguments])
+
+
+def test_the_command_prints_the_report_and_exits_with_0_or_1(
+    working_directory: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert conformance("--against", "numpy_plain") == 0
+    output, error = capsys.readouterr()
+    assert output.splitlines()[-1] == "2 of 2 cases passed, 0 failed (float64)"
+    assert f"numpy_plain {np.__version__} on cpu" in output
+    assert error == ""
+    assert conformance("--against", "mine_to_test:wrong") == 1
+    output, _ = capsys.readouterr()
+    assert output.splitlines()[-1] == "0 of 2 cases passed, 2 failed (float64)"
+    assert "gradient 2 times the truth" in output
+    assert "2 of 2 failed cases: " in output
+
+
+def test_cases_run_once_each_in_the_order_of_the_catalogue(
+    working_directory: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert conformance("--against", "mine_to_test:right", case="relu,convolution,relu") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines[1:3]] == ["convolution", "relu"]
+
+
+def test_the_command_writes_json_and_junit(working_directory: Path) -> None:
+    assert (
+        conformance("--against", "mine_to_test:wrong", "--json", "r.json", "--junit", "r.xml") == 1
+    )
+    document = json.loads((working_directory / "r.json").read_text("utf-8"))
+    assert document["adapter"] == "mine_to_test:wrong"
+    assert [case["case"] for case in document["cases"]] == ["convolution", "relu"]
+    root = ElementTree.parse(working_directory / "r.xml").getroot()  # noqa: S314 - our own
+    assert root[0].get("failures") == "2"
+
+
+def test_the_default_float_type_of_a_fast_engine_is_float32(
+    working_directory: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert conformance("--against", "numpy_strips") == 0
+    assert "(float32)" in capsys.readouterr().out
+
+
+def test_the_command_builds_a_set_and_takes_its_cases(
+    working_directory: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["conformance", "build", "set"]) == 0
+    size = sum(map(len, contents(working_directory / "set").values()))
+    line = f"wrote set ({len(CASES)} cases, {size} bytes, version {VERSION})\n"
+    assert capsys.readouterr().out == line
+    assert conformance("--against", "numpy_plain", "--set", "set") == 0
+    assert "2 of 2 cases passed" in capsys.readouterr().out
+
+
+def test_the_command_adds_the_real_network(
+    working_directory: Path, tiny_model_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    real = ("--real-model", "--model", str(tiny_model_path), "--size", "32")
+    assert conformance("--against", "onnxruntime", *real, case="real-model") == 0
+    assert capsys.readouterr().out.splitlines()[1].startswith("real-model ")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--against", "keras"), ("'keras'", "numpy_plain", "module:function")),
+        (("--against", "no_such_module:f"), ("'no_such_module'", "ModuleNotFoundError")),
+        (("--against", "mine_to_test:absent"), ("'mine_to_test'", "'absent'", "value_and_grad")),
+        (("--against", "mine_to_test:right", "--device", "cuda"), ("--device",)),
+        (("--against", "numpy_plain", "--device", "cuda"), ("CPU", "--device")),
+        (("--against", "numpy_strips", "--dtype", "float64"), ("float32", "--dtype")),
+        (("--against", "numpy_plain", "--case", "rely"), ("'rely'", "relu-at-zero")),
+        (("--against", "numpy_plain", "--case", ","), ("--case",)),
+        (("--against", "numpy_plain", "--size", "32"), ("--real-model",)),
+        (("--against", "numpy_plain", "--model", "m.onnx"), ("--real-model",)),
+        (("--against", "numpy_plain", "--real-model", "--model", "m.onnx"), ("m.onnx",)),
+        (("--against", "numpy_plain", "--set", "nowhere"), ("nowhere",)),
+        (("--against", "numpy_plain", "--json", "nowhere/r.json"), ("nowhere", "folder")),
+        (("--against", "numpy_plain", "--junit", "."), ("cannot write",)),
+        (("--against", "numpy_plain", "--json", "r", "--junit", "r"), ("twice",)),
+    ],
+)
+def test_an_argument_that_cannot_be_used_is_one_line_and_exit_code_2(
+    working_directory: Path,
+    capsys: pytest.CaptureFixture[str],
+    arguments: tuple[str, ...],
+    words: tuple[str, ...],
+) -> None:
+    assert conformance(*arguments) == 2
+    output, error = capsys.readouterr()
+    assert output == ""
+    assert error.startswith("gramstyle: error: ")
+    assert error.count("\n") == 1
+    for word in words:
+        assert word in error
+    assert {path.name for path in working_directory.iterdir()} <= {"mine_to_test.py", "__pycache__"}
+
+
+# The tests for pytest
+
+
+def test_the_kit_runs_as_tests_with_expected_failures_and_skips(working_directory: Path) -> None:
+    """In a new process and a folder with nothing but a module, as a user would."""
+    (working_directory / "xfails.txt").write_text(
+        "# shares\ntest_conformance.py::test_case[convolution]  # a comment\n\n"
+    )
+    (working_directory / "skips.txt").write_text("relu\n")
+    variables = {"ADAPTER": "mine_to_test:wrong", "XFAILS": "xfails.txt", "SKIPS": "skips.txt"}
+    names = {f"GRAMSTYLE_CONFORMANCE_{name}": value for name, value in variables.items()}
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "pytest", "--pyargs", "gramstyle.conformance"),
+            *("-p", "no:cacheprovider", "-k", "convolution or relu"),
+        ],
+        cwd=working_directory,
+        env={**os.environ, **names},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1, done.stdout
+    # convolution, relu; convolution-narrow, relu-at-zero, content-behind-the-relu
+    assert "3 failed, 1 skipped" in done.stdout
+    assert "1 xfailed" in done.stdout
+    assert "gradient 2 times the truth" in done.stdout
+    assert "convolution-narrow  gradient" in done.stdout
+    assert "Traceback" not in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("variables", "words"),
+    [
+        ({}, "GRAMSTYLE_CONFORMANCE_ADAPTER=module:function"),
+        ({"ADAPTER": "mine_to_test:absent"}, "'absent'"),
+        ({"ADAPTER": "mine_to_test:right", "DTYPE": "int8"}, "not 'int8'"),
+        ({"ADAPTER": "mine_to_test:right", "SKIPS": "s.txt"}, "s.txt names 'avg-pool'"),
+        ({"ADAPTER": "mine_to_test:right", "XFAILS": "x.txt"}, "x.txt"),
+    ],
+)
+def test_the_kit_s_tests_fail_without_a_valid_adapter(
+    working_directory: Path, monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], words: str
+) -> None:
+    (working_directory / "s.txt").write_text("avg-pool\n")
+    for name, value in variables.items():
+        monkeypatch.setenv(f"GRAMSTYLE_CONFORMANCE_{name}", value)
+    with pytest.raises(pytest.Collector.CollectError, match=words):
+        kit.pytest_generate_tests(None)
+
+
+# The page
+
+
+def test_the_adapter_of_the_page_passes_every_case(working_directory: Path) -> None:
+    (code,) = re.findall(r"```python\n(import numpy as np\n\n\ndef .*?)```", PAGE, re.DOTALL)
+    (working_directory / "adapter_of_the_page.py").write_text(code, "utf-8")
+    adapter = load("adapter_of_the_page:value_and_grad")
+    for dtype in ("float64", "float32"):
+        for case in CASES.values():
+            result = check(adapter, case, dtype=dtype)
+            assert result.passed, result
+            assert len(result.comparisons) == 2 + len(case.layers)
+
+
+def test_the_page_describes_every_attribute_of_a_case() -> None:
+    for name in {*Case.__dataclass_fields__, *(n for n in vars(Case) if not n.startswith("_"))}:
+        assert re.search(rf"^\|.*`case\.{name}\b", PAGE, re.MULTILINE), name
