@@ -3,9 +3,12 @@
 #     make demo     style a sample image
 #     make test     the whole test suite
 #     make test-frameworks   the tests that need PyTorch (downloads it)
+#     make test-release      build the wheel and the sdist, install both in clean environments
+#     make test-lowest       the test suite on the lowest declared version of every dependency
 #     make lint     ruff, mypy --strict, import-linter
 #     make bench    time evaluations and the optimisation against PyTorch (downloads it)
 #     make docs     the pages under docs/ as a site, in build/site
+#     make gallery  the images of docs/gallery.md
 #     make clean    remove everything that was built
 
 PYTHON ?= python3
@@ -13,7 +16,7 @@ BIN := .venv/bin
 PACKAGE := $(shell find engine -name '*.py')
 MODEL := models/vgg19.onnx
 
-.PHONY: demo test test-frameworks lint bench docs clean
+.PHONY: demo test test-frameworks test-release test-lowest lint bench docs gallery clean
 .DELETE_ON_ERROR:
 
 demo: demo/chelsea.png
@@ -24,6 +27,12 @@ test: .venv/.test $(MODEL)
 
 test-frameworks: .venv/.test .venv/.frameworks
 	$(BIN)/python -m pytest -m frameworks
+
+test-release: .venv/.test .venv/.release
+	$(BIN)/python -m pytest -m release
+
+test-lowest: build/lowest/.installed $(MODEL)
+	build/lowest/bin/python -m pytest -W ignore::DeprecationWarning
 
 lint: .venv/.lint
 	$(BIN)/ruff check .
@@ -38,6 +47,9 @@ docs: .venv/.docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 	@echo "The site is build/site/index.html"
 
+gallery: .venv/.runtime $(MODEL)
+	$(BIN)/gramstyle batch docs/gallery.toml
+
 clean:
 	rm -rf .venv demo build dist $(MODEL)
 
@@ -48,6 +60,12 @@ demo/chelsea.png: docs/samples/chelsea.jpg docs/samples/meadow.jpg $(MODEL) $(PA
 # The weights do not change when the code does, so only a missing model is built.
 $(MODEL): | .venv/.runtime
 	$(BIN)/gramstyle model export --to $@
+
+build/lowest/.installed: pyproject.toml tests/release/lowest.py
+	$(PYTHON) -m venv build/lowest
+	$(PYTHON) tests/release/lowest.py pyproject.toml > build/lowest/constraints.txt
+	build/lowest/bin/python -m pip install --quiet --constraint build/lowest/constraints.txt --editable '.[cpu,test]'
+	@touch $@
 
 .venv/.created:
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("gramstyle needs Python 3.11 or newer; name one: make PYTHON=python3.12 ...")'
