@@ -1,4 +1,4 @@
-"""What the documents name, found in them and looked up in the code."""
+"""Names on the pages of documentation, found there and looked up in the code."""
 
 import importlib
 import re
@@ -10,7 +10,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 @dataclass(frozen=True)
 class Row:
-    """One row of the README's table: what is in the paper, its functions, its tests."""
+    """One row of the equation table: what is in the paper, its functions, its tests."""
 
     what: str
     functions: tuple[str, ...]
@@ -19,7 +19,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Section:
-    """A section of a page: everything from one `##` to the next, comments left out."""
+    """A section of a page: the text from one `##` to the next, without comments."""
 
     title: str
     text: str

@@ -1,4 +1,4 @@
-"""docs/derivations.md against the code, and the site's list of pages against docs/."""
+"""docs/derivations.md against the code."""
 
 import contextlib
 import io
@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from documented import (
-    ROOT,
     Row,
     Section,
     assert_function_exists,
@@ -24,7 +23,7 @@ from gramstyle.model.vgg19 import BLOCKS, convolution_shapes
 
 PAGE = text_of("docs/derivations.md")
 SECTIONS = sections_of(PAGE)
-ROWS = rows_of(text_of("README.md"))
+ROWS = rows_of(text_of("docs/equations.md"))
 
 STYLE = ("conv1_1", "conv2_1", "conv3_1", "conv4_1", "conv5_1")
 
@@ -63,11 +62,11 @@ def vgg19() -> Network:
     return Network(tuple(layers)).until(STYLE)
 
 
-# What the page names
+# Names on the page
 
 
 @pytest.mark.parametrize("at", SECTIONS, ids=lambda at: at.title)
-def test_every_section_ends_with_its_functions_and_tests_and_whatever_it_names_exists(
+def test_every_section_ends_with_its_functions_and_tests_and_every_name_in_it_exists(
     at: Section,
 ) -> None:
     ending = ENDING.search(at.text)
@@ -92,7 +91,7 @@ def test_every_equation_of_the_paper_has_a_section(equation: int) -> None:
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.what)
-def test_each_row_of_the_readme_stands_in_one_section_functions_and_tests_together(
+def test_each_row_of_the_equation_table_has_one_section_with_its_functions_and_tests(
     row: Row,
 ) -> None:
     assert any(
@@ -102,7 +101,7 @@ def test_each_row_of_the_readme_stands_in_one_section_functions_and_tests_togeth
     )
 
 
-# What the page counts and measures
+# Counts and measurements on the page
 
 
 def test_the_table_of_operations_is_the_code_s_own_count(vgg19: Network) -> None:
@@ -151,7 +150,7 @@ def test_the_central_differences_on_the_page_have_the_errors_that_it_prints() ->
     assert max(float(error) for _, error in found[5:]) < 1e-6
 
 
-# How the page is written
+# Formulas on the page
 
 
 FORMULAS = re.findall(
@@ -159,7 +158,7 @@ FORMULAS = re.findall(
 )
 
 
-def test_no_formula_holds_what_markdown_would_change_before_it_is_drawn() -> None:
+def test_no_formula_contains_characters_that_markdown_would_change() -> None:
     assert len(FORMULAS) > 300
     for block, inline in FORMULAS:
         formula = block or inline
@@ -168,12 +167,3 @@ def test_no_formula_holds_what_markdown_would_change_before_it_is_drawn() -> Non
         assert not re.search(r"\\[^A-Za-z]|[*<|]|\]\(|(?<![A-Za-z0-9])_", formula), formula
         # GitHub takes inline mathematics only where the dollars touch it.
         assert not inline or inline == inline.strip(), formula
-
-
-# The site
-
-
-def test_the_site_s_navigation_names_every_page_and_only_pages_that_exist() -> None:
-    named = re.findall(r"^  - [^#\n]+: (\S+\.md)$", text_of("mkdocs.yml"), re.MULTILINE)
-    pages = [path.relative_to(ROOT / "docs").as_posix() for path in (ROOT / "docs").rglob("*.md")]
-    assert sorted(named) == sorted(pages)
