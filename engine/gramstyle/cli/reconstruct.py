@@ -15,7 +15,7 @@ def add_parser(commands: Commands) -> None:
     """Describe the command and its options."""
     parser = commands.add_parser(
         "reconstruct",
-        help="show what a layer knows of an image, as in the paper's figure 1",
+        help="show what a layer represents of an image, as in the paper's figure 1",
         description="From white noise, find an image that some layers cannot tell from IMAGE: by "
         "their responses (content), or by their Gram matrices (style).",
     )
