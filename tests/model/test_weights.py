@@ -257,7 +257,9 @@ def test_codebooks_other_than_the_default_ones_are_refused(tmp_path: Path) -> No
 # Errors
 
 
-@pytest.mark.parametrize("make", [lambda _: None, Path.mkdir, os.mkfifo], ids=["missing", "folder", "pipe"])
+@pytest.mark.parametrize(
+    "make", [lambda _: None, Path.mkdir, os.mkfifo], ids=["missing", "folder", "pipe"]
+)
 def test_a_path_that_is_not_a_file_is_refused_without_waiting(
     make: Callable[[Path], None], tmp_path: Path
 ) -> None:
