@@ -1,4 +1,4 @@
-"""A loss term of your own: the mean response of each filter, on any engine and in tiles.
+"""A loss term of your own: the mean response of each filter, whole and in tiles.
 
     python examples/loss_term.py photo.jpg painting.jpg result.png
 
@@ -8,7 +8,7 @@ The style loss compares products of responses. This term compares their means:
     ∂L_mean/∂F_ik = (s_i / M − a_i / M_a) / M   where F > 0, else 0
 
 with a_i the sums over the M_a positions of the style image. s is a sum over positions, so the term
-works in tiles and on a cluster as it does on a whole image.
+works in tiles as it does on a whole image. The engine onnx refuses it.
 """
 
 import sys
