@@ -4,7 +4,9 @@ import json
 import subprocess
 import sys
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -375,16 +377,24 @@ def tiny_plan(path, **chosen):
     return plan_run(content, style, options, model=path)
 
 
-def test_the_phases_add_up_and_the_backward_pass_is_timed_layer_by_layer(tiny_model_path):
+def test_the_phases_add_up_and_the_backward_pass_is_timed_layer_by_layer(
+    tiny_model_path, monkeypatch
+):
     prepared = RunResources(tiny_plan(tiny_model_path)).prepare(0)
+    # A clock that advances by one second each time it is read.
+    clock = SimpleNamespace(perf_counter=map(float, count()).__next__)
+    monkeypatch.setattr(engines, "time", clock)
     found = engines.phases(prepared.objective, prepared.start)
     names = prepared.objective.network.names
-    layers = [name for name in found if name.startswith("backward from ")]
-    assert layers == [f"backward from {name}" for name in reversed(names)]
-    assert set(found) == {"forward", "backward", "rest", *layers}
-    assert min(found.values()) > 0
-    # All of the pass but the time before its first layer.
-    assert sum(found[name] for name in layers) <= found["backward"]
+    layers = {f"backward from {name}": 1.0 for name in reversed(names)}
+    # The backward pass takes one second more than its layers, before the first of them. "rest" is
+    # the time before, between and after the two passes.
+    assert list(found.items()) == [
+        ("forward", 1.0),
+        ("backward", len(names) + 1.0),
+        *layers.items(),
+        ("rest", 3.0),
+    ]
 
 
 @pytest.mark.frameworks
