@@ -27,6 +27,14 @@ class Answer:
         ∂L/∂F by layer, each (N, H, V): the sum of what comes from deeper layers and from the
         layer's own loss terms. It is compared only where F > 0. Elsewhere the ReLU stops it, and
         implementations differ in whether they record it before or after the ReLU.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from gramstyle.conformance import Answer
+    >>> answer = Answer(loss=2.0, gradient=np.zeros((3, 4, 6)), dF={"conv1_1": np.zeros((8, 4, 6))})
+    >>> answer.dF["conv1_1"].shape
+    (8, 4, 6)
     """
 
     loss: float
@@ -85,6 +93,15 @@ class Case:
     x, p, a
         The generated image, the content image and the style image, each (3, H, V), RGB, 0..255.
         p or a is None where the objective lacks that term.
+
+    Examples
+    --------
+    >>> from gramstyle.conformance import cases
+    >>> case = next(case for case in cases() if case.name == "convolution")
+    >>> case.x.shape, [layer.name for layer in case.layers]
+    ((3, 6, 7), ['conv1_1'])
+    >>> case.truth.gradient.shape
+    (3, 6, 7)
     """
 
     name: str

@@ -55,7 +55,14 @@ class Numbers:
 
 
 def cases() -> tuple[Case, ...]:
-    """Return all cases, in the order of the paper: operations, losses, whole objectives."""
+    """Return all cases, in the order of the paper: operations, losses, whole objectives.
+
+    Examples
+    --------
+    >>> from gramstyle.conformance import cases
+    >>> [case.name for case in cases()][:3]
+    ['convolution', 'convolution-narrow', 'relu']
+    """
     return (*_operations(), *_losses(), *_objectives())
 
 

@@ -44,6 +44,14 @@ class Convention:
         The default α; None where it depends on the network and the image's size.
     init, pooling
         The default start, and the default pooling.
+
+    Examples
+    --------
+    >>> from gramstyle.core.conventions import AUTHOR, PAPER
+    >>> PAPER.content_factor(512, 4096), AUTHOR.content_factor(512, 4096)
+    (1.0, 9.5367431640625e-07)
+    >>> PAPER.layer_weight(64, 5)  # w_l of a layer with 64 filters, one of five
+    0.2
     """
 
     content_factor: Callable[[int, int], float]

@@ -18,7 +18,16 @@ AddSeed = Callable[[str, Array | None], Array]
 
 @dataclass(frozen=True)
 class Convolution:
-    """A 3×3 convolution and its ReLU: W (N, C, 3, 3), b (N,)."""
+    """A 3×3 convolution and its ReLU: W (N, C, 3, 3), b (N,).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from gramstyle.core.network import Convolution
+    >>> layer = Convolution("conv1_1", W=np.zeros((64, 3, 3, 3)), b=np.zeros(64))
+    >>> layer.name
+    'conv1_1'
+    """
 
     name: str
     W: Array
@@ -27,7 +36,14 @@ class Convolution:
 
 @dataclass(frozen=True)
 class Pool:
-    """A 2×2 pooling with stride 2."""
+    """A 2×2 pooling with stride 2.
+
+    Examples
+    --------
+    >>> from gramstyle.core.network import Pool
+    >>> Pool("pool1", "max")
+    Pool(name='pool1', kind='max')
+    """
 
     name: str
     kind: Pooling
@@ -44,6 +60,23 @@ class Network:
     ----------
     layers
         From the image upwards. Weights may have any float type; both passes compute in it.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from gramstyle.core.network import Convolution, Network, Pool
+    >>> rng = np.random.default_rng(0)
+    >>> conv1_1 = Convolution("conv1_1", rng.normal(size=(4, 3, 3, 3)), np.zeros(4))
+    >>> conv2_1 = Convolution("conv2_1", rng.normal(size=(8, 4, 3, 3)), np.zeros(8))
+    >>> network = Network((conv1_1, Pool("pool1", "avg"), conv2_1))
+    >>> network.shapes(height=10, width=6)
+    {'conv1_1': (4, 10, 6), 'pool1': (4, 5, 3), 'conv2_1': (8, 5, 3)}
+    >>> F = network.forward(rng.normal(size=(3, 10, 6)))
+    >>> [F_l.shape for F_l in F.values()]
+    [(4, 10, 6), (4, 5, 3), (8, 5, 3)]
+    >>> dv = network.backward(F, lambda name, dF: F[name] if name == "conv2_1" else dF)
+    >>> dv.shape  # the derivative of ½ Σ F² at conv2_1 by the input
+    (3, 10, 6)
     """
 
     layers: tuple[Layer, ...]

@@ -35,7 +35,14 @@ class Recall(Protocol):
 
 
 class Size(NamedTuple):
-    """The size of a layer's responses: N filters at M positions."""
+    """The size of a layer's responses: N filters at M positions.
+
+    Examples
+    --------
+    >>> from gramstyle.core.objective import Size
+    >>> Size(N=64, M=1024).M
+    1024
+    """
 
     N: int
     M: int
@@ -46,13 +53,31 @@ Sizes = Mapping[str, Size]
 
 
 def sizes_of(network: Network, height: int, width: int) -> dict[str, Size]:
-    """Return N and M of every layer and of the pixels, for an image of this size in pixels."""
+    """Return N and M of every layer and of the pixels, for an image of this size in pixels.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from gramstyle.core.network import Convolution, Network
+    >>> from gramstyle.core.objective import sizes_of
+    >>> network = Network((Convolution("conv1_1", np.zeros((64, 3, 3, 3)), np.zeros(64)),))
+    >>> sizes_of(network, height=4, width=6)
+    {'conv1_1': Size(N=64, M=24), 'pixels': Size(N=3, M=24)}
+    """
     shapes = {**network.shapes(height, width), PIXELS: (3, height, width)}
     return {name: Size(N, h * v) for name, (N, h, v) in shapes.items()}
 
 
 def sizes_in(x: Array, responses: Responses) -> dict[str, Size]:
-    """Return N and M of all responses (N, H, V), by layer, and of the pixels x (3, H, W)."""
+    """Return N and M of all responses (N, H, V), by layer, and of the pixels x (3, H, W).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from gramstyle.core.objective import sizes_in
+    >>> sizes_in(np.zeros((3, 4, 6)), {"conv1_1": np.zeros((64, 4, 6))})
+    {'conv1_1': Size(N=64, M=24), 'pixels': Size(N=3, M=24)}
+    """
     arrays = {**responses, PIXELS: x}
     return {name: Size(F.shape[0], positions(F)) for name, F in arrays.items()}
 
@@ -67,6 +92,13 @@ class Sums:
     ----------
     parts
         One sum for each term, in the order of the terms.
+
+    Examples
+    --------
+    >>> from gramstyle.core.objective import Sums
+    >>> left, right = Sums((1.0, 5.0)), Sums((2.0, 7.0))  # of two terms, in two halves of an image
+    >>> left + right
+    Sums(parts=(3.0, 12.0))
     """
 
     parts: tuple[Sum, ...]
@@ -94,6 +126,13 @@ class LossValues:
     layers
         The values whose weighted sum is each of these losses, by its name and by layer, such as
         E_l (equation 4) without w_l.
+
+    Examples
+    --------
+    >>> from gramstyle.core.objective import LossValues
+    >>> values = LossValues(4.0, terms={"tv": 2.0}, layers={"tv": {"pixels": 2.0}})
+    >>> values.terms["tv"]
+    2.0
     """
 
     loss: float
@@ -109,6 +148,14 @@ class Evaluation(LossValues):
     ----------
     gradient
         ∂L_total/∂x, shape (3, H, W): the derivative by each pixel value on the scale 0..255.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from gramstyle.core.objective import Evaluation, LossValues
+    >>> values = LossValues(5.0, terms={"tv": 5.0}, layers={"tv": {"pixels": 5.0}})
+    >>> Evaluation.of(values, gradient=np.zeros((3, 4, 6))).gradient.shape
+    (3, 4, 6)
     """
 
     gradient: Array
@@ -145,6 +192,32 @@ class Objective:
     ------
     OptionError
         If there is no term.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from gramstyle.core.network import Convolution, Network
+    >>> from gramstyle.core.objective import Objective
+    >>> from gramstyle.core.preprocessing import Preprocessing
+    >>> from gramstyle.core.terms import loss_terms, with_targets
+    >>> rng = np.random.default_rng(0)
+    >>> network = Network((Convolution("conv1_1", rng.normal(size=(4, 3, 3, 3)), np.zeros(4)),))
+    >>> pixels = Preprocessing("RGB", mean=(128.0,) * 3, scale=(0.01,) * 3)
+    >>> x, p, a = rng.uniform(0, 255, (3, 3, 8, 8))
+    >>> terms = loss_terms(content={"conv1_1": 1.0}, style={"conv1_1": 1.0})
+    >>> for reference, image in (("content", p), ("style", a)):
+    ...     responses = network.forward(pixels.forward(image))
+    ...     terms = with_targets(terms, reference, responses)
+    ...
+    >>> weights = {"content": 0.01, "style": 1.0}
+    >>> objective = Objective(
+    ...     network=network, preprocessing=pixels, terms=terms, weights=weights
+    ... )
+    >>> evaluation = objective.loss_and_gradient(x)
+    >>> evaluation.gradient.shape
+    (3, 8, 8)
+    >>> evaluation.loss == sum(weights[name] * value for name, value in evaluation.terms.items())
+    True
     """
 
     network: Network
@@ -317,7 +390,15 @@ class Objective:
 
 
 def where_not_finite(responses: Responses) -> str:
-    """Return a message that names the first layer whose responses are not finite, if any."""
+    """Return a message that names the first layer whose responses are not finite, if any.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from gramstyle.core.objective import where_not_finite
+    >>> print(where_not_finite({"conv1_1": np.array([1.0, np.nan])}))
+    the responses of layer conv1_1 are not finite; is the model file sound?
+    """
     for name, F in responses.items():
         xp = namespace(F)
         if not bool(xp.all(xp.isfinite(F))):

@@ -18,6 +18,17 @@ class Preprocessing:
         The mean to subtract from each channel, in the network's order, on the scale 0..255.
     scale
         The factor of the difference, in the network's order.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from gramstyle.core.preprocessing import Preprocessing
+    >>> caffe = Preprocessing("BGR", mean=(103.939, 116.779, 123.68), scale=(1.0, 1.0, 1.0))
+    >>> red = np.array([255.0, 0.0, 0.0]).reshape(3, 1, 1)
+    >>> caffe.forward(red).ravel()
+    array([-103.939, -116.779,  131.32 ])
+    >>> caffe.inverse(caffe.forward(red)).ravel()
+    array([255.,   0.,   0.])
     """
 
     channels: Literal["BGR", "RGB"]

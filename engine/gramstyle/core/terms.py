@@ -39,6 +39,19 @@ class ContentTerm:
         The content image's responses (N, H, V), or those of an area; None before they are computed.
     convention
         The convention whose factor multiplies the equations.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from gramstyle.core.kernels import PlainKernels
+    >>> from gramstyle.core.terms import ContentTerm
+    >>> F, P, kernels = np.full((2, 1, 3), 3.0), np.ones((2, 1, 3)), PlainKernels()
+    >>> term = ContentTerm(layer="conv4_2").compared_with(P, M=3)
+    >>> term.value(term.sums(F, kernels), N=2, M=3)
+    12.0
+    >>> term.add_gradient(None, F, None, N=2, M=3, weight=0.5, kernels=kernels)
+    array([[[1., 1., 1.]],
+           [[1., 1., 1.]]])
     """
 
     name: ClassVar[str] = "content"
@@ -103,6 +116,20 @@ class StyleTerm:
         The number of positions that A is summed over.
     convention
         The convention whose factor multiplies the equations.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from gramstyle.core.kernels import PlainKernels
+    >>> from gramstyle.core.terms import StyleTerm
+    >>> F, kernels = np.full((2, 1, 3), 3.0), PlainKernels()
+    >>> term = StyleTerm(layer="conv1_1", weight=0.2).compared_with(np.zeros((2, 2)), M=3)
+    >>> G = term.sums(F, kernels)
+    >>> term.value(G, N=2, M=3)
+    20.25
+    >>> term.add_gradient(None, F, G, N=2, M=3, weight=0.2, kernels=kernels).round(4)
+    array([[[0.9, 0.9, 0.9]],
+           [[0.9, 0.9, 0.9]]])
     """
 
     name: ClassVar[str] = "style"
@@ -174,6 +201,13 @@ def loss_terms(
         Whether the total variation is a term.
     convention
         The convention whose factors multiply the equations.
+
+    Examples
+    --------
+    >>> from gramstyle.core.terms import loss_terms
+    >>> terms = loss_terms(content={"conv4_2": 1.0}, style={"conv1_1": 1.0}, tv=True)
+    >>> [(term.name, term.layer) for term in terms]
+    [('content', 'conv4_2'), ('style', 'conv1_1'), ('tv', 'pixels')]
     """
     return (
         *(
@@ -204,6 +238,16 @@ def with_targets(
         The reference image, and its responses (N, H, V) by layer.
     kernels
         The kernels that compute Gram matrices; `PlainKernels` by default.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from gramstyle.core.terms import loss_terms, with_targets
+    >>> terms = loss_terms(content={}, style={"conv1_1": 1.0})
+    >>> (term,) = with_targets(terms, "style", {"conv1_1": np.ones((2, 3, 4))})
+    >>> term.A
+    array([[12., 12.],
+           [12., 12.]])
     """
     step = PlainKernels() if kernels is None else kernels
 
@@ -215,7 +259,17 @@ def with_targets(
 
 
 def without_targets(terms: Sequence[Term]) -> tuple[Term, ...]:
-    """Return the terms without their targets."""
+    """Return the terms without their targets.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from gramstyle.core.terms import loss_terms, with_targets, without_targets
+    >>> terms = loss_terms(content={}, style={"conv1_1": 1.0})
+    >>> terms = with_targets(terms, "style", {"conv1_1": np.ones((2, 3, 4))})
+    >>> without_targets(terms)[0].A is None
+    True
+    """
     return tuple(term if term.reference is None else term.compared_with(None, 0) for term in terms)
 
 
@@ -232,6 +286,16 @@ def with_target_arrays(
         Called with each target.
     per_position
         Whether to convert only the targets with one entry per position.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from gramstyle.core.terms import loss_terms, with_target_arrays, with_targets
+    >>> terms = loss_terms(content={}, style={"conv1_1": 1.0})
+    >>> terms = with_targets(terms, "style", {"conv1_1": np.ones((2, 3, 4))})
+    >>> (term,) = with_target_arrays(terms, lambda target: target.astype(np.float32))
+    >>> term.A.dtype
+    dtype('float32')
     """
     result: list[Term] = []
     for term in terms:
@@ -245,7 +309,15 @@ def with_target_arrays(
 
 
 def layers_of(terms: Sequence[Term], reference: Reference | None = None) -> tuple[str, ...]:
-    """Return the layers that the terms use, each once; only one reference image's if given."""
+    """Return the layers that the terms use, each once; only one reference image's if given.
+
+    Examples
+    --------
+    >>> from gramstyle.core.terms import layers_of, loss_terms
+    >>> terms = loss_terms(content={"conv4_2": 1.0}, style={"conv1_1": 1.0}, tv=True)
+    >>> layers_of(terms), layers_of(terms, "style")
+    (('conv4_2', 'conv1_1'), ('conv1_1',))
+    """
     names = (
         term.layer for term in terms if term.layer != PIXELS and reference in (None, term.reference)
     )
@@ -253,5 +325,13 @@ def layers_of(terms: Sequence[Term], reference: Reference | None = None) -> tupl
 
 
 def positions(F: Array) -> int:
-    """Return M, the number of positions of responses (N, H, V)."""
+    """Return M, the number of positions of responses (N, H, V).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from gramstyle.core.terms import positions
+    >>> positions(np.zeros((64, 3, 4)))
+    12
+    """
     return int(np.prod(F.shape[1:]))

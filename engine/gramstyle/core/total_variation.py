@@ -23,6 +23,14 @@ def total_variation(x: Array, area: Area | None = None) -> float:
         The positions (i, j) to sum over; all by default. If x is a window, it must extend one pixel
         beyond them to the right and below, except at the edge of the image. Differences that have
         no second pixel are left out.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from gramstyle.core.total_variation import total_variation
+    >>> x = np.array([[[0.0, 3.0], [0.0, 1.0]]])
+    >>> total_variation(x)  # 3² + 1² along the rows, 0² + 2² along the columns
+    14.0
     """
     xp = namespace(x)
     return sum(
@@ -31,7 +39,16 @@ def total_variation(x: Array, area: Area | None = None) -> float:
 
 
 def total_variation_gradient(x: Array, area: Area | None = None) -> Array:
-    """Return ∂V/∂x, of x's shape: each difference d = b − a adds −2 d at a and 2 d at b."""
+    """Return ∂V/∂x, of x's shape: each difference d = b − a adds −2 d at a and 2 d at b.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from gramstyle.core.total_variation import total_variation_gradient
+    >>> total_variation_gradient(np.array([[[0.0, 3.0], [0.0, 1.0]]]))
+    array([[[-6., 10.],
+            [-2., -2.]]])
+    """
     dx: Array = namespace(x).zeros_like(x)
     for axis in (1, 2):
         d = 2 * _differences(x, axis, area)
@@ -43,7 +60,17 @@ def total_variation_gradient(x: Array, area: Area | None = None) -> Array:
 
 @dataclass(frozen=True, kw_only=True)
 class TotalVariationTerm:
-    """The total variation term: L_tv = V / M, where M is the number of pixels."""
+    """The total variation term: L_tv = V / M, where M is the number of pixels.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from gramstyle.core.kernels import PlainKernels
+    >>> from gramstyle.core.total_variation import TotalVariationTerm
+    >>> term, x = TotalVariationTerm(), np.array([[[0.0, 3.0], [0.0, 1.0]]])
+    >>> term.value(term.sums(x, PlainKernels()), N=1, M=4)
+    3.5
+    """
 
     name: ClassVar[str] = "tv"
     reference: ClassVar[None] = None

@@ -38,6 +38,12 @@ def export_model(
         If the weights cannot be downloaded, read or converted, or the file cannot be written.
     OptionError
         If the convention is unknown.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from gramstyle.model import export_model
+    >>> export_model(Path("vgg19.onnx"), source=Path("vgg19-dcbb9e9d.pth"))  # doctest: +SKIP
     """
     check_folder(path, error=ModelError)
     write_pretrained(path, read_source(source, convention=convention), precision=precision)

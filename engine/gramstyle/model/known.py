@@ -83,7 +83,15 @@ def identify(convolutions: Sequence[Convolution]) -> KnownNetwork | None:
 
 
 def network_name(network: Network, metadata: Mapping[str, str]) -> str:
-    """Return the name of a model file's network, from its tensors or else its metadata."""
+    """Return the name of a model file's network, from its tensors or else its metadata.
+
+    Examples
+    --------
+    >>> from gramstyle.model import locate_model, network_name, read_model
+    >>> network = read_model(locate_model()).network
+    >>> network_name(network, {"network": "my VGG-19", "precision": "float32"})
+    'my VGG-19 (by its metadata)'
+    """
     convolutions = [layer for layer in network.layers if isinstance(layer, Convolution)]
     recorded = metadata.get("network", UNKNOWN)
     known = identify(convolutions)

@@ -34,6 +34,12 @@ def locate_model(
     ------
     ModelError
         If there is no model file and none can be built.
+
+    Examples
+    --------
+    >>> from gramstyle.model import locate_model
+    >>> locate_model("my-vgg19.onnx").name
+    'my-vgg19.onnx'
     """
     if path is not None:
         return Path(path)

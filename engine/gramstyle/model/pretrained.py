@@ -65,7 +65,14 @@ class Pretrained:
 
 
 def is_normalised(metadata: Mapping[str, str]) -> bool:
-    """Return whether a model file's metadata record rescaled filters."""
+    """Return whether a model file's metadata record rescaled filters.
+
+    Examples
+    --------
+    >>> from gramstyle.model import is_normalised
+    >>> is_normalised({"source": "vgg19-dcbb9e9d.pth"})
+    False
+    """
     return any(key.startswith(NORMALISED) for key in metadata)
 
 

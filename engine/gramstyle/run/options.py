@@ -88,6 +88,17 @@ class Options:
         The number of Dask workers to start on this machine instead.
     max_pixels
         Images with more pixels are refused before they are decoded.
+
+    Examples
+    --------
+    >>> from gramstyle import Options
+    >>> options = Options(size=1024, iterations=200, tv=1.0)
+    >>> options.size, options.start, options.pools
+    (1024, 'content', 'avg')
+    >>> Options(size=0)
+    Traceback (most recent call last):
+        ...
+    gramstyle.errors.OptionError: size must be at least 1, not 0
     """
 
     size: int = 512

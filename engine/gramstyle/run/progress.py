@@ -34,6 +34,16 @@ class Losses:
     scale
         The number of the scale, from 0. From one scale to the next, the image grows and the losses
         jump. The start of a later scale has no entry.
+
+    Examples
+    --------
+    >>> from gramstyle import Options, transfer
+    >>> record = transfer("photo.jpg", "painting.jpg", Options(size=32, iterations=2)).record
+    >>> losses = record.losses[-1]
+    >>> losses.iteration, sorted(losses.terms)
+    (2, ['content', 'style'])
+    >>> list(losses.layers["style"])
+    ['conv1_1', 'conv2_1', 'conv3_1', 'conv4_1', 'conv5_1']
     """
 
     iteration: int
@@ -81,6 +91,16 @@ class Progress:
         Where in the run the scale has started.
     ahead
         How long all later scales take, in iterations of this scale.
+
+    Examples
+    --------
+    >>> from gramstyle import Options, transfer
+    >>> def stop_early(progress):
+    ...     return progress.losses.iteration == 2
+    ...
+    >>> record = transfer("photo.jpg", "painting.jpg", Options(size=32), callback=stop_early).record
+    >>> record.losses[-1].iteration
+    2
     """
 
     losses: Losses
@@ -125,6 +145,13 @@ class Record:
         The time that the run took, in seconds.
     reason
         Why the run ended.
+
+    Examples
+    --------
+    >>> from gramstyle import Options, transfer
+    >>> record = transfer("photo.jpg", "painting.jpg", Options(size=32, iterations=2)).record
+    >>> record.reason, record.summary["iterations"]
+    ('all iterations done', 2)
     """
 
     settings: RunSettings
@@ -147,7 +174,15 @@ class Record:
 
 
 class Result(NamedTuple):
-    """The image and the record of the run."""
+    """The image and the record of the run.
+
+    Examples
+    --------
+    >>> from gramstyle import Options, transfer
+    >>> image, record = transfer("photo.jpg", "painting.jpg", Options(size=32, iterations=2))
+    >>> image.size
+    (32, 24)
+    """
 
     image: PIL.Image.Image
     record: Record

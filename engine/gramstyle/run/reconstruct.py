@@ -46,6 +46,14 @@ def reconstruct_content(
     ------
     ImageError, OptionError, ModelError, RuntimeMissingError, NonFiniteError
         As `transfer` does.
+
+    Examples
+    --------
+    >>> from gramstyle import Options, reconstruct_content
+    >>> options = Options(size=32, iterations=2)
+    >>> image, record = reconstruct_content("photo.jpg", layer="conv3_1", options=options)
+    >>> sorted(record.losses[-1].terms)
+    ['content']
     """
     plan = plan_run(image, None, content_options(layer, options), model=model)
     return execute(plan, callback=callback)
@@ -79,6 +87,15 @@ def reconstruct_style(
     ------
     ImageError, OptionError, ModelError, RuntimeMissingError, NonFiniteError
         As `transfer` does.
+
+    Examples
+    --------
+    >>> from gramstyle import Options, reconstruct_style
+    >>> options = Options(size=32, iterations=2)
+    >>> layers = ("conv1_1", "conv2_1")
+    >>> image, record = reconstruct_style("painting.jpg", layers, options)
+    >>> list(record.losses[-1].layers["style"])
+    ['conv1_1', 'conv2_1']
     """
     plan = plan_run(None, image, style_options(layers, options), model=model)
     return execute(plan, callback=callback)

@@ -85,8 +85,9 @@ def transfer(
     Examples
     --------
     >>> from gramstyle import Options, transfer
-    >>> image, record = transfer("photo.jpg", "painting.jpg", Options(size=256))  # doctest: +SKIP
-    >>> image.save("result.png")  # doctest: +SKIP
+    >>> options = Options(size=32, iterations=2)
+    >>> image, record = transfer("photo.jpg", "painting.jpg", options)
+    >>> image.save("result.png")
     """
     return execute(plan_run(content, style, options, model=model), callback=callback)
 

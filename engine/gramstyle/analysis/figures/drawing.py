@@ -63,6 +63,16 @@ def draw(
         If `jobs` is below 1.
     GramstyleError
         The error that stopped a cell, with the cell's name.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from gramstyle import Options
+    >>> from gramstyle.analysis.figures import draw, styles
+    >>> options = Options(size=32, iterations=1)
+    >>> figure = styles(Path("photo.jpg"), [Path("painting.jpg")], options)
+    >>> sheet = draw(figure, Path("cells"))
+    >>> sheet.save("figure2.png")
     """
     network = locate_model(model)
     execute: Execute = partial(side_by_side, model=network, at_once=jobs)

@@ -31,14 +31,33 @@ Images = Mapping[str, PIL.Image.Image]
 
 @dataclass(frozen=True)
 class Figure:
-    """The cells of a figure, and a layout: ``compose(images by cell name)`` returns the sheet."""
+    """The cells of a figure, and a layout: ``compose(images by cell name)`` returns the sheet.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from gramstyle import Options
+    >>> from gramstyle.analysis.figures import styles
+    >>> figure = styles(Path("photo.jpg"), [Path("painting.jpg")], Options(size=64))
+    >>> [cell.label for cell in figure.cells]
+    ['style-B']
+    """
 
     cells: tuple[Job, ...]
     compose: Callable[[Images], PIL.Image.Image]
 
 
 def cell(name: str, content: Path | None, style: Path | None, options: Options) -> Job:
-    """Return the job of a cell; `draw` puts its output into the folder of the cells."""
+    """Return the job of a cell; `draw` puts its output into the folder of the cells.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from gramstyle import Options
+    >>> from gramstyle.analysis.figures import cell
+    >>> cell("A", Path("photo.jpg"), Path("painting.jpg"), Options(size=64)).name
+    'A'
+    """
     return Job(
         label=name,
         name=name,
@@ -64,6 +83,15 @@ def reconstructions(content: Path, style: Path, options: Options) -> Figure:
         The content image and the style image.
     options
         The options of every cell, except its layers and its start, which is noise.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from gramstyle import Options
+    >>> from gramstyle.analysis.figures import reconstructions
+    >>> figure = reconstructions(Path("photo.jpg"), Path("painting.jpg"), Options(size=64))
+    >>> [cell.label for cell in figure.cells][:3]
+    ['style-conv1_1', 'style-conv2_1', 'style-conv3_1']
     """
     by_style = [
         cell(f"style-{layers[-1]}", None, style, style_options(layers, options))
@@ -109,6 +137,16 @@ def tradeoff(content: Path, style: Path, ratios: Sequence[float], options: Optio
     ------
     OptionError
         If there is no ratio, if one is not above 0, or if one occurs twice.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from gramstyle import Options
+    >>> from gramstyle.analysis.figures import tradeoff
+    >>> photo, painting = Path("photo.jpg"), Path("painting.jpg")
+    >>> figure = tradeoff(photo, painting, ratios=[1e-4, 1e-2], options=Options(size=64))
+    >>> len(figure.cells)  # five rows of two columns
+    10
     """
     if not ratios or len(set(ratios)) != len(ratios):
         raise OptionError("--ratios must name at least one number, and none twice")
@@ -158,6 +196,15 @@ def styles(content: Path, style_images: Sequence[Path], options: Options) -> Fig
     ------
     OptionError
         If there are too many style images, or none.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from gramstyle import Options
+    >>> from gramstyle.analysis.figures import styles
+    >>> photo, paintings = Path("photo.jpg"), [Path("painting.jpg"), Path("sketch.png")]
+    >>> [cell.label for cell in styles(photo, paintings, Options(size=64)).cells]
+    ['style-B', 'style-C']
     """
     if not 1 <= len(style_images) <= len(_LETTERS):
         raise OptionError(f"give 1 to {len(_LETTERS)} style images, not {len(style_images)}")

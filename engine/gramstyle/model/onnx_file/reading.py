@@ -69,6 +69,13 @@ class Model:
         The network's preprocessing.
     metadata
         The file's metadata.
+
+    Examples
+    --------
+    >>> from gramstyle.model import locate_model, read_model
+    >>> model = read_model(locate_model())
+    >>> model.network.names[:3], model.preprocessing.channels
+    (('conv1_1', 'conv1_2', 'pool1'), 'BGR')
     """
 
     path: Path
@@ -120,6 +127,13 @@ def read_model(path: Path) -> Model:
         If it is missing, too large, truncated or altered, or contains anything that gramstyle
         does not run: external data, functions, foreign domains, other operators, another
         architecture.
+
+    Examples
+    --------
+    >>> from gramstyle.model import locate_model, read_model
+    >>> network = read_model(locate_model()).network
+    >>> len([name for name in network.names if name.startswith("conv")])
+    16
     """
     data = _read_bytes(path)
     proto = _parse(data, path)
