@@ -29,7 +29,7 @@ from gramstyle.system.machine import available_threads, physical_memory
 from gramstyle.tiling.budget import Layout, choose_layout
 from gramstyle.tiling.spill import free_space, scratch_folder
 
-# The fraction of the machine's memory that is the default budget.
+# The fraction of the memory of the machine or the container that is the default budget.
 DEFAULT_BUDGET = 0.75
 
 # On a cluster: a tile's edge in pixels, and the bytes of pass 1's results in a worker's memory.
