@@ -30,7 +30,7 @@ from gramstyle.cli.progress import Speaker
 from gramstyle.cluster.client import Cluster
 from gramstyle.cluster.opening import open_cluster
 from gramstyle.errors import OptionError
-from gramstyle.model import locate_model
+from gramstyle.model import open_model
 from gramstyle.run.options import Options
 from gramstyle.system.files import check_folder
 
@@ -80,7 +80,7 @@ def run_command(arguments: argparse.Namespace) -> int:
     elif at_once > 1:
         check_side_by_side(jobs)
     _check_log(arguments, jobs)
-    model = locate_model(arguments.model, notify=say.tell)
+    model = open_model(arguments.model, notify=say.tell).path
     check_layers(jobs, model)
     began = monotonic()
     with (

@@ -14,7 +14,7 @@ from gramstyle.cli.parsing import Commands, Parser
 from gramstyle.cli.progress import Speaker
 from gramstyle.errors import GramstyleError
 from gramstyle.images import check_output, from_pil, write_image
-from gramstyle.model import is_normalised, locate_model, read_model
+from gramstyle.model import is_normalised, open_model, read_model
 from gramstyle.run.options import Options
 
 # The paper's settings, at a size that two cores can render in an hour.
@@ -109,7 +109,7 @@ def _tradeoff(arguments: argparse.Namespace, options: Options) -> Figure:
 
 
 def _model(arguments: argparse.Namespace) -> Path:
-    return locate_model(arguments.model, notify=Speaker(quiet=arguments.quiet).tell)
+    return open_model(arguments.model, notify=Speaker(quiet=arguments.quiet).tell).path
 
 
 def run_command(arguments: argparse.Namespace) -> None:

@@ -100,7 +100,7 @@ def _groups(controller: str, root: Path) -> Iterator[PurePosixPath]:
 
 def _paths(root: Path) -> dict[str, PurePosixPath]:
     """Return the path of this process's group by the controller; "" for version 2."""
-    paths = {}
+    paths: dict[str, PurePosixPath] = {}
     for line in _lines(root / "proc/self/cgroup"):
         with suppress(ValueError):
             _, controllers, path = line.split(":", 2)
