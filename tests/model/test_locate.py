@@ -13,7 +13,7 @@ import pytest
 
 from bare_environment import without_temporary_files
 from gramstyle.core.network import Convolution
-from gramstyle.errors import GramstyleError, ModelError
+from gramstyle.errors import GramstyleError, ModelError, RuntimeMissingError
 from gramstyle.model import export, locate
 from gramstyle.model.export import export_model
 from gramstyle.model.locate import locate_model, open_model
@@ -163,6 +163,17 @@ def test_the_first_use_builds_the_model_in_the_cache_and_notifies_once(places: P
     assert places.locate() == places.cache
     assert (places.sources, len(places.notices)) == ([None], 1)
     assert places.cache.read_bytes() == built
+
+
+def test_nothing_is_downloaded_if_the_check_before_fails(places: Places) -> None:
+    def check() -> None:
+        raise RuntimeMissingError("no engine")
+
+    with pytest.raises(RuntimeMissingError, match=r"^no engine$"):
+        locate_model(notify=places.notices.append, check=check)
+    assert (places.sources, places.notices) == ([], [])
+    make(places.cache)
+    assert locate_model(check=check) == places.cache
 
 
 def test_the_first_use_works_without_a_callback(places: Places) -> None:

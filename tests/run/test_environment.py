@@ -1,5 +1,6 @@
 """Runs in containers: what is missing is asked for only where it is needed; limits hold."""
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 
 from bare_environment import without_temporary_files
 from gramstyle.core.arrays import Array
-from gramstyle.errors import GramstyleError, OptionError
+from gramstyle.errors import GramstyleError, OptionError, RuntimeMissingError
 from gramstyle.model import locate
 from gramstyle.run.options import Options
 from gramstyle.run.plan import plan_run
@@ -51,6 +52,30 @@ def test_a_run_that_needs_temporary_files_says_so_in_one_line(
 
 def spill_everything(store: object, key: object, arrays: list[Array]) -> None:
     store._write(key, sum(array.nbytes for array in arrays), arrays)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("options", "package", "needed"),
+    [
+        (Options(size=32, engine="numpy"), "onnxruntime", "onnxruntime>="),
+        (Options(size=32, engine="hybrid"), "onnxruntime", "onnxruntime>="),
+        (Options(size=32, device="cuda"), "cupy", "cupy-cuda13x"),
+        (Options(size=32, workers=2), "distributed", "distributed>="),
+    ],
+)
+def test_a_missing_package_is_reported_before_the_model_is_downloaded(
+    options: Options,
+    package: str,
+    needed: str,
+    images: tuple[Array, Array],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("GRAMSTYLE_MODEL", raising=False)
+    monkeypatch.setattr(locate, "checkout_model", lambda: None)
+    monkeypatch.setattr(locate, "export_model", lambda _: pytest.fail("downloaded"))
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(RuntimeMissingError, match=f'install it with: .*pip install "{needed}'):
+        transfer(*images, options)
 
 
 def test_the_default_budget_and_threads_follow_from_the_limits_of_the_container(

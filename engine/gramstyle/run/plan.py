@@ -4,12 +4,15 @@ import os
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from gramstyle.cluster.dask import load_distributed
 from gramstyle.core.conventions import ALPHA_PIXELS, ALPHA_PIXELS_NORMALISED
 from gramstyle.core.network import Network
 from gramstyle.core.terms import Term, loss_terms
+from gramstyle.engines import registry
 from gramstyle.engines.spec import ObjectiveSpec
 from gramstyle.errors import ImageError, ModelError, OptionError
 from gramstyle.images import Image, Source, room_left
@@ -150,7 +153,7 @@ def plan_run(
     )
     images = [*(scaled_to(originals, scale.edge) for scale in scales[:-1]), final]
     del originals
-    network_file = open_model(model, notify=notify)
+    network_file = open_model(model, notify=notify, check=partial(check_packages, options))
     deepest = _network(network_file, options, final)
     for image, source, role in ((final.content, content, "content"), (final.style, style, "style")):
         if image is not None:
@@ -187,6 +190,21 @@ def plan_run(
         inputs=RunInputs(replace(network_file, network=deepest), list(images)),
         settings=settings,
     )
+
+
+def check_packages(*runs: Options) -> None:
+    """Check that the packages for runs with these options can be imported on this machine.
+
+    Raises
+    ------
+    RuntimeMissingError
+        If one is not installed or cannot be imported.
+    """
+    for options in runs:
+        if options.on_cluster:
+            load_distributed()
+        if options.scheduler is None:
+            registry.check_packages(options.runs_on, options.device)
 
 
 def _scale_plan(

@@ -7,6 +7,7 @@ from types import MappingProxyType, ModuleType
 from typing import Any
 
 from gramstyle.errors import GramstyleError
+from gramstyle.system.installing import remedy
 
 # The file formats of a figure, each with the metadata that omits version and date.
 FORMATS: Mapping[str, Mapping[str, None]] = MappingProxyType(
@@ -30,9 +31,7 @@ def load_matplotlib() -> ModuleType:
         import matplotlib.colors
         import matplotlib.figure
     except ImportError as error:
-        raise GramstyleError(
-            f'plots need matplotlib ({error}); install it with: pip install "gramstyle[plots]"'
-        ) from None
+        raise GramstyleError(f"plots need matplotlib ({error}); {remedy('plots', error)}") from None
     module: ModuleType = matplotlib
     return module
 
