@@ -50,6 +50,13 @@ def test_a_run_that_needs_temporary_files_says_so_in_one_line(
         transfer(*images, Options(size=32, iterations=1, tile=32), model=tiny_model_path)
 
 
+def test_workers_on_this_machine_need_a_folder_for_temporary_files(
+    images: tuple[Array, Array], tiny_model_path: Path
+) -> None:
+    with pytest.raises(GramstyleError, match=r"^there is no folder for temporary files; .*TMPDIR$"):
+        transfer(*images, Options(size=32, workers=1), model=tiny_model_path)
+
+
 def spill_everything(store: object, key: object, arrays: list[Array]) -> None:
     store._write(key, sum(array.nbytes for array in arrays), arrays)  # type: ignore[attr-defined]
 

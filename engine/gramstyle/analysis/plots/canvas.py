@@ -24,7 +24,7 @@ def load_matplotlib() -> ModuleType:
     Raises
     ------
     GramstyleError
-        If it is not installed or cannot be imported.
+        If it is not installed or cannot be imported, or has no folder for its cache.
     """
     try:
         import matplotlib
@@ -32,6 +32,8 @@ def load_matplotlib() -> ModuleType:
         import matplotlib.figure
     except ImportError as error:
         raise GramstyleError(f"plots need matplotlib ({error}); {remedy('plots', error)}") from None
+    except OSError as error:  # neither its own folder nor a temporary one can be written
+        raise GramstyleError(f"matplotlib cannot be loaded: {error}") from None
     module: ModuleType = matplotlib
     return module
 

@@ -32,8 +32,8 @@ def compiled(function: Callable[..., Any]) -> Any:
     dispatcher: Any = njit(nogil=True)(function)
     try:
         dispatcher._cache = _Cache(function)
-    except (RuntimeError, OSError) as error:
-        _warn(str(error))
+    except (RuntimeError, OSError):  # RuntimeError: there is no place for it
+        _warn("no folder for it can be written")
     return dispatcher
 
 
