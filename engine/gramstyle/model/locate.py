@@ -6,6 +6,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
@@ -50,6 +51,8 @@ def open_model(
         if path is not None or found != cached_model():
             raise
         log.info("the model in the cache is built anew: %s", error)
+    with suppress(OSError):
+        found.unlink()  # a new file would inherit its permissions
     return read_model(_build(None, check))
 
 

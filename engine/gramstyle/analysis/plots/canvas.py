@@ -1,6 +1,7 @@
 """Reproducible figures in memory. Only this module imports matplotlib, on first use."""
 
 import io
+import logging
 import warnings
 from collections.abc import Callable, Mapping
 from types import MappingProxyType, ModuleType
@@ -26,6 +27,8 @@ def load_matplotlib() -> ModuleType:
     GramstyleError
         If it is not installed or cannot be imported, or has no folder for its cache.
     """
+    # It would print what it logs about its cache, unless a program has configured logging.
+    logging.getLogger("matplotlib").addHandler(logging.NullHandler())
     try:
         import matplotlib
         import matplotlib.colors
