@@ -5,6 +5,8 @@ deep-learning framework: VGG-19 runs forward in ONNX Runtime, a backward pass de
 carries the paper's gradients to the pixels, SciPy's L-BFGS-B moves them.
 """
 
+import logging
+
 from gramstyle.errors import (
     GramstyleError,
     ImageError,
@@ -24,6 +26,9 @@ from gramstyle.run.options import Options
 from gramstyle.run.progress import Losses, Progress, Record, Result
 from gramstyle.run.reconstruct import reconstruct_content, reconstruct_style
 from gramstyle.run.transfer import transfer
+
+# A program that configures no logging sees nothing of the logger "gramstyle".
+logging.getLogger("gramstyle").addHandler(logging.NullHandler())
 
 __all__ = [
     "Checked",

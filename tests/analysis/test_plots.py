@@ -210,7 +210,24 @@ def test_without_matplotlib_the_error_says_what_to_install(
     monkeypatch: pytest.MonkeyPatch, tiny_model: Model
 ) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    with pytest.raises(GramstyleError, match=r'pip install "gramstyle\[plots\]"'):
+    with pytest.raises(GramstyleError, match=r'pip install "matplotlib>='):
+        loss_curves({"a": RUN})
+
+
+class _Loader:
+    """Finds matplotlib, which cannot be loaded for lack of a folder."""
+
+    def find_spec(self, name: str, *_: object) -> None:
+        if name == "matplotlib":
+            raise OSError("Matplotlib requires access to a writable cache directory")
+
+
+def test_matplotlib_without_a_folder_for_its_cache_gives_one_line(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delitem(sys.modules, "matplotlib", raising=False)
+    monkeypatch.setattr(sys, "meta_path", [_Loader(), *sys.meta_path])
+    with pytest.raises(GramstyleError, match=r"^matplotlib cannot be loaded: .* cache directory$"):
         loss_curves({"a": RUN})
 
 

@@ -40,7 +40,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY", "FORCE_COLOR"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(cli_fetch, "cached_model", lambda: tmp_path / "cache" / "vgg19.onnx")
+    monkeypatch.setattr(cli_fetch, "cache_folder", lambda: tmp_path / "cache")
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         file = dataclasses.replace(
             PUBLIC_FILES["keras"],

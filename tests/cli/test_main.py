@@ -16,6 +16,7 @@ import PIL.Image
 import pytest
 
 import gramstyle
+from bare_environment import without_temporary_files
 from gramstyle.cli import main, transfer
 from gramstyle.images import read_settings
 
@@ -279,6 +280,16 @@ def test_a_disk_that_is_full_everywhere_leaves_nothing_behind(
     assert files(folder) == {"photo.png", "painting.jpg"}
 
 
+def test_without_another_folder_the_error_of_the_output_is_reported(
+    run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    without_temporary_files(monkeypatch)
+    monkeypatch.setattr(os, "fsync", full_disk)
+    assert run("-o", "out.png", "--quiet") == 2
+    assert_one_line(capsys, "out.png", "no space left")
+    assert files(folder) == {"photo.png", "painting.jpg"}
+
+
 def test_the_log_may_not_overwrite_the_model(
     run: Run, tiny_model_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -293,7 +304,7 @@ def test_an_export_whose_folder_cannot_be_made_is_one_line(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     where = folder / "photo.png" / "models" / "vgg19.onnx"  # a file where a folder should be
-    monkeypatch.setattr("gramstyle.cli.model.checkout_model", lambda: where)
+    monkeypatch.setattr("gramstyle.model.locate.checkout_model", lambda: where)
     assert main(["model", "export"]) == 2
     assert_one_line(capsys, str(where.parent))
 

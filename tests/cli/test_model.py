@@ -7,7 +7,6 @@ import PIL.Image
 import pytest
 
 from gramstyle.cli import main
-from gramstyle.cli import model as cli_model
 from gramstyle.model import vgg19
 from gramstyle.model.known import DEFAULT, KNOWN_NETWORKS
 from gramstyle.model.onnx_file import read_model
@@ -110,7 +109,7 @@ def test_only_the_default_weights_are_exported_without_a_target(
 ) -> None:
     write_keras(Path("keras.h5"), chain())
     place = folder / "models" / "vgg19.onnx"
-    monkeypatch.setattr(cli_model, "checkout_model", lambda: place)
+    monkeypatch.setattr("gramstyle.model.locate.checkout_model", lambda: place)
     if is_default:
         digest = read_weights(Path("keras.h5")).metadata["weights.sha256"]
         monkeypatch.setitem(KNOWN_NETWORKS, digest, DEFAULT)

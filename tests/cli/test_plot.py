@@ -167,7 +167,7 @@ def test_without_matplotlib_the_error_says_what_to_install(
 ) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     assert main(["plot", "a.jsonl", "-o", "curves.png"]) == 2
-    assert_one_line(capsys, 'pip install "gramstyle[plots]"')
+    assert_one_line(capsys, 'pip install "matplotlib>=')
 
 
 @pytest.mark.parametrize("arguments", [(), ("a.jsonl",), ("a.jsonl", "-o", "x.png", "--by", "x")])

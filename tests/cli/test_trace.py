@@ -256,7 +256,7 @@ def test_matplotlib_is_missed_before_the_pass_and_only_where_it_is_needed(
 
     monkeypatch.setattr(gramstyle.cli.trace, "plan_run", not_now)
     assert run("--save", "seen") == 2
-    assert_one_line(capsys, 'pip install "gramstyle[plots]"')
+    assert_one_line(capsys, 'pip install "matplotlib>=')
     assert files(folder) == {*INPUTS, "table.json"}
 
 

@@ -50,7 +50,7 @@ def test_a_missing_cupy_is_reported_in_one_line_with_the_extras(
 ) -> None:
     monkeypatch.setitem(sys.modules, "cupy", None)
     with pytest.raises(
-        RuntimeMissingError, match=r"gramstyle\[cuda13\].*gramstyle\[cuda12\]"
+        RuntimeMissingError, match=r"cupy-cuda13x\[ctk\].*cupy-cuda12x\[ctk\]"
     ) as caught:
         open_device(tf32=False)
     assert "\n" not in str(caught.value)

@@ -115,7 +115,7 @@ def test_a_runtime_that_would_silently_use_the_cpu_is_refused(
 ) -> None:
     with pytest.raises(RuntimeMissingError, match=expected) as caught:
         opened(monkeypatch, runtime)
-    assert "gramstyle[cuda12]" in str(caught.value)
+    assert "cupy-cuda12x[ctk]" in str(caught.value)
     assert "\n" not in str(caught.value)
 
 

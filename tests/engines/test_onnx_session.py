@@ -1,15 +1,18 @@
 """ONNX Runtime's responses against the plain network in float64, and the session's guarantees."""
 
+import os
+import subprocess
 import sys
 from collections.abc import Mapping
 from importlib.metadata import Distribution, PackageNotFoundError
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from gramstyle.core.arrays import Array
 from gramstyle.core.kernels import Pooling
-from gramstyle.engines.onnx_session import Session, load_runtime
+from gramstyle.engines.onnx_session import TELEMETRY, Session, load_runtime
 from gramstyle.errors import ModelError, RuntimeMissingError
 from gramstyle.model.onnx_file import Model
 
@@ -121,22 +124,26 @@ def test_an_image_that_is_not_larger_uses_the_same_memory(
 # Without a runtime, or without a model
 
 
-def test_a_missing_runtime_is_reported_in_one_line_with_the_extra_to_install(
+def test_a_missing_runtime_is_reported_in_one_line_with_the_package_to_install(
     tiny_model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "onnxruntime", None)  # an import then fails
     with pytest.raises(RuntimeMissingError) as caught:
         session_of(tiny_model, "conv1_1")
-    assert 'pip install "gramstyle[cpu]"' in str(caught.value)
+    assert 'pip install "onnxruntime>=' in str(caught.value)
     assert str(caught.value).isprintable()
 
 
 def install(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
-    """Make the package metadata say that these distributions, and no others, are installed."""
+    """Make the package metadata say that these distributions of ONNX Runtime are installed."""
+    real = Distribution.from_name
 
-    def from_name(name: str) -> None:
+    def from_name(name: str) -> Distribution | None:
+        if not name.startswith("onnxruntime"):
+            return real(name)
         if name not in names:
             raise PackageNotFoundError(name)
+        return None
 
     monkeypatch.setattr(Distribution, "from_name", from_name)
 
@@ -149,7 +156,7 @@ def test_two_installed_runtimes_are_reported_in_one_line_with_the_remedy(
         session_of(tiny_model, "conv1_1")
     message = str(caught.value)
     assert "onnxruntime and onnxruntime-gpu are both installed" in message
-    assert 'pip install "gramstyle[cpu]"' in message
+    assert 'pip install "onnxruntime>=' in message
     assert message.isprintable()
 
 
@@ -159,6 +166,25 @@ def test_a_single_runtime_is_used_whatever_its_name(
 ) -> None:
     install(monkeypatch, name)
     assert load_runtime().__name__ == "onnxruntime"
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="HOME is the home directory on Unix only")
+@pytest.mark.parametrize("chosen", [None, "1", "0"])
+def test_onnx_runtime_records_nothing_about_the_user_unless_the_user_says_so(
+    chosen: str | None, tmp_path: Path
+) -> None:
+    environment = {name: v for name, v in os.environ.items() if name not in ("CI", TELEMETRY)}
+    environment |= {"HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    environment |= {} if chosen is None else {TELEMETRY: chosen}
+    code = (
+        "import os\nfrom gramstyle.engines.onnx_session import load_runtime\n"
+        f"load_runtime().SessionOptions()\nprint(os.environ[{TELEMETRY!r}])"
+    )
+    command = [sys.executable, "-c", code]
+    found = subprocess.run(command, capture_output=True, check=True, text=True, env=environment)
+    assert found.stdout.strip() == (chosen or "1")
+    if chosen != "0":
+        assert list(tmp_path.rglob("*")) == []
 
 
 @pytest.mark.parametrize("data", [b"", b"not a model", bytes(range(256)) * 8])

@@ -154,6 +154,6 @@ def test_without_cupy_a_gpu_is_refused_in_one_line(
 ) -> None:
     monkeypatch.setitem(sys.modules, "cupy", None)
     with pytest.raises(
-        RuntimeMissingError, match=r'CuPy cannot be loaded .* "gramstyle\[cuda13\]"'
+        RuntimeMissingError, match=r'CuPy cannot be loaded .* "cupy-cuda13x\[ctk\]>='
     ):
         prepare(*images, Options(size=24, device="cuda"), model=tiny_model_path)

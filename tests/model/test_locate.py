@@ -1,17 +1,22 @@
 """The choice of the model file, and building it if there is none."""
 
 import errno
+import logging
 import os
+import re
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from bare_environment import without_temporary_files
 from gramstyle.core.network import Convolution
-from gramstyle.errors import ModelError
+from gramstyle.errors import GramstyleError, ModelError, RuntimeMissingError
 from gramstyle.model import export, locate
 from gramstyle.model.export import export_model
-from gramstyle.model.locate import locate_model
+from gramstyle.model.locate import locate_model, open_model
 from gramstyle.model.onnx_file import read_model
 from gramstyle.model.pretrained import Pretrained
 from gramstyle.model.vgg19 import CAFFE
@@ -35,6 +40,9 @@ class Places:
 
     def locate(self, path: str | Path | None = None) -> Path:
         return locate_model(path, notify=self.notices.append)
+
+    def open(self, path: str | Path | None = None) -> Path:
+        return open_model(path, notify=self.notices.append).path
 
 
 @pytest.fixture
@@ -124,6 +132,22 @@ def test_the_cached_model_is_in_the_users_cache(
     assert locate.cached_model() == tmp_path / "gramstyle" / "vgg19.onnx"
 
 
+def raising(_app: str, **_: object) -> Path:
+    raise RuntimeError("could not determine the home directory")
+
+
+@pytest.mark.parametrize("find", [raising, lambda app, **_: Path("~/.cache") / app])
+def test_without_a_home_directory_there_is_no_cache(
+    find: Callable[..., Path], places: Places, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.undo()
+    monkeypatch.setattr(locate, "user_cache_path", find)
+    assert locate.cached_model() is None
+    monkeypatch.setattr(locate, "checkout_model", lambda: None)
+    with pytest.raises(ModelError, match=r"^there is no home directory .*--to FILE$"):
+        locate.default_target()
+
+
 # Building
 
 
@@ -139,6 +163,17 @@ def test_the_first_use_builds_the_model_in_the_cache_and_notifies_once(places: P
     assert places.locate() == places.cache
     assert (places.sources, len(places.notices)) == ([None], 1)
     assert places.cache.read_bytes() == built
+
+
+def test_nothing_is_downloaded_if_the_check_before_fails(places: Places) -> None:
+    def check() -> None:
+        raise RuntimeMissingError("no engine")
+
+    with pytest.raises(RuntimeMissingError, match=r"^no engine$"):
+        locate_model(notify=places.notices.append, check=check)
+    assert (places.sources, places.notices) == ([], [])
+    make(places.cache)
+    assert locate_model(check=check) == places.cache
 
 
 def test_the_first_use_works_without_a_callback(places: Places) -> None:
@@ -159,12 +194,152 @@ def test_the_notification_precedes_the_download(
     assert not places.cache.exists()
 
 
-def test_a_cache_folder_that_cannot_be_made_gives_one_line(places: Places, tmp_path: Path) -> None:
-    (tmp_path / "cache").write_bytes(b"a file where the folder should be")
-    with pytest.raises(ModelError) as caught:
+@pytest.fixture
+def no_temporary_model() -> Iterator[None]:
+    locate._temporary_model.cache_clear()
+    yield
+    locate._temporary_model.cache_clear()
+
+
+Obstruct = Callable[[Places, pytest.MonkeyPatch], None]
+
+
+def a_file_where_the_folder_should_be(places: Places, _: pytest.MonkeyPatch) -> None:
+    places.cache.parents[1].write_bytes(b"a file")
+
+
+def a_folder_where_the_file_should_be(places: Places, _: pytest.MonkeyPatch) -> None:
+    places.cache.mkdir(parents=True)
+
+
+def a_folder_that_cannot_be_written(places: Places, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = tempfile.TemporaryFile
+
+    def refuse(*, dir: Path) -> object:  # noqa: A002 - tempfile's name
+        if dir == places.cache.parent:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return real(dir=dir)
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", refuse)
+
+
+def no_home_directory(_: Places, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(locate, "cached_model", lambda: None)
+
+
+@pytest.mark.usefixtures("no_temporary_model")
+@pytest.mark.parametrize(
+    "obstruct",
+    [
+        a_file_where_the_folder_should_be,
+        a_folder_where_the_file_should_be,
+        a_folder_that_cannot_be_written,
+        no_home_directory,
+    ],
+)
+def test_without_a_cache_the_model_is_built_for_this_process_and_one_warning_says_so(
+    obstruct: Obstruct,
+    places: Places,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    obstruct(places, monkeypatch)
+    with caplog.at_level(logging.WARNING, "gramstyle"):
+        path = places.open()
+        assert places.open() == path
+    assert places.sources == [None]
+    (message,) = caplog.messages
+    assert message.startswith("the model cannot be cached (")
+    assert "GRAMSTYLE_MODEL" in message
+    assert message.isprintable()
+    assert path.parent.name.startswith("gramstyle-")
+
+
+@pytest.mark.usefixtures("no_temporary_model")
+def test_without_a_cache_and_without_temporary_files_one_line_says_so(
+    places: Places, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    no_home_directory(places, monkeypatch)
+    without_temporary_files(monkeypatch)
+    with pytest.raises(GramstyleError, match=r"^there is no folder for temporary files; .*TMPDIR$"):
         places.locate()
-    assert str(caught.value).startswith(f"cannot make the folder {places.cache.parent}: ")
-    assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize("name", ["given", "variable", "checkout", "cache"])
+def test_a_model_that_exists_needs_neither_home_nor_temporary_files(
+    name: str, places: Places, tiny_model_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if name == "variable":
+        monkeypatch.setenv("GRAMSTYLE_MODEL", str(tiny_model_path))
+    if name != "cache":
+        no_home_directory(places, monkeypatch)
+    without_temporary_files(monkeypatch)
+    path = {"checkout": places.checkout, "cache": places.cache}.get(name, tiny_model_path)
+    if path != tiny_model_path:
+        make(path)
+        path.write_bytes(tiny_model_path.read_bytes())
+    assert places.open(tiny_model_path if name == "given" else None) == path
+    assert places.sources == []
+
+
+def unreadable(path: Path) -> None:
+    if os.name == "nt" or os.geteuid() == 0:
+        pytest.skip("every file can be read here")
+    path.chmod(0)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda path: path.write_bytes(b""),
+        lambda path: path.write_bytes(path.read_bytes()[:-100]),
+        lambda path: path.write_bytes(bytes(range(256)) * 8),
+        lambda path: path.write_bytes(path.read_bytes()[:5000] + b"x" + path.read_bytes()[5001:]),
+        unreadable,
+    ],
+    ids=["empty", "truncated", "something else", "one byte", "unreadable"],
+)
+def test_a_damaged_model_in_the_cache_is_built_anew_silently_but_for_the_log(
+    damage: Callable[[Path], None],
+    places: Places,
+    tiny_model_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    make(places.cache)
+    places.cache.write_bytes(tiny_model_path.read_bytes())
+    damage(places.cache)
+    with caplog.at_level(logging.INFO, "gramstyle"):
+        assert places.open() == places.cache
+    assert (places.sources, places.notices) == ([None], [])
+    assert caplog.messages[0].startswith("the model in the cache is built anew: ")
+    assert {record.levelname for record in caplog.records} == {"INFO"}
+    assert read_model(places.cache).network.names == ("conv1_1", "pool1")
+
+
+def test_a_damaged_model_that_the_user_has_named_is_refused(
+    places: Places, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make(places.named)
+    with pytest.raises(ModelError, match=f"^model {re.escape(str(places.named))} is "):
+        places.open(places.named)
+    monkeypatch.setenv("GRAMSTYLE_MODEL", str(places.named))
+    with pytest.raises(ModelError, match=f"^model {re.escape(str(places.named))} is "):
+        places.open()
+    assert (places.named.read_bytes(), places.sources) == (b"a model", [])
+
+
+def test_processes_that_fill_the_cache_at_once_all_succeed(
+    places: Places, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def slower(source: Path | None, *, convention: str | None) -> Pretrained:
+        if len(places.sources) < 3:  # another one begins and ends meanwhile
+            assert places.pretrained(source)
+            assert places.open() == places.cache
+        return places.pretrained(source)
+
+    monkeypatch.setattr(export, "read_source", slower)
+    assert places.open() == places.cache
+    assert [path.name for path in places.cache.parent.iterdir()] == ["vgg19.onnx"]
 
 
 def test_an_export_to_a_missing_folder_is_refused_before_the_download(

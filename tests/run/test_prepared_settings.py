@@ -12,7 +12,7 @@ import pytest
 
 from conftest import tiny_convolutions
 from gramstyle.errors import OptionError
-from gramstyle.model.onnx_file import read_model, write_model
+from gramstyle.model.onnx_file import Model, read_model, write_model
 from gramstyle.model.vgg19 import CAFFE
 from gramstyle.run.options import Options
 from gramstyle.run.plan import plan_run
@@ -69,12 +69,12 @@ def test_a_reconstruction_uses_the_given_model_and_calls_back(
 def test_a_plan_notifies_that_a_model_is_built(
     tiny_model_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def locate(_path: object, *, notify: Callable[[str], None] | None) -> Path:
+    def find(_path: object, *, notify: Callable[[str], None] | None) -> Model:
         assert notify is not None
         notify("building")
-        return tiny_model_path
+        return read_model(tiny_model_path)
 
-    monkeypatch.setattr("gramstyle.run.plan.locate_model", locate)
+    monkeypatch.setattr("gramstyle.run.plan.open_model", find)
     said: list[str] = []
     plan_run(PHOTO, A, OPTIONS, notify=said.append)
     assert said == ["building"]

@@ -25,6 +25,7 @@ from gramstyle.engines.strips import StripKernels
 from gramstyle.errors import ImageError, NonFiniteError, OptionError
 from gramstyle.model import Model
 from gramstyle.model.vgg19 import BLOCKS
+from gramstyle.system.temporary import scratch_folder
 from gramstyle.tiling import SpillStore, TiledObjective, Tiling
 from gramstyle.tiling.areas import reach
 from gramstyle.tiling.budget import (
@@ -38,7 +39,6 @@ from gramstyle.tiling.budget import (
     on_disk,
 )
 from gramstyle.tiling.objective import add_tiled_targets, stored_targets, tree_sum
-from gramstyle.tiling.spill import scratch_folder
 from objectives import ContentTarget, Weights, composed, recomposed, spec_of, style_targets
 
 CONTENT = "conv4_2"

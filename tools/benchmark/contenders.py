@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 
 from gramstyle.core.arrays import Array
+from gramstyle.system.installing import remedy
 
 # The loss and its gradient at the pixels x (3, H, W), 0..255, float64.
 Evaluate = Callable[[Array], tuple[float, Array]]
@@ -40,7 +41,7 @@ class Contender:
         absent = [name for name in self.imports if find_spec(name) is None]
         if not absent:
             return None
-        return f"{' and '.join(absent)} not installed; pip install 'gramstyle[bench]'"
+        return f"{' and '.join(absent)} not installed; {remedy('bench')}"
 
 
 def _engine(name: str, *imports: str) -> Contender:

@@ -10,6 +10,7 @@ import numpy as np
 from gramstyle.cluster.objective import AHEAD
 from gramstyle.core.objective import Sums
 from gramstyle.errors import RuntimeMissingError
+from gramstyle.system.installing import remedy
 from gramstyle.tiling.objective import tree_sum
 
 from .model import PIXEL, Cluster, Outcome, TiledImage
@@ -66,8 +67,7 @@ def _load() -> ModuleType:
         import simpy
     except ImportError as error:
         raise RuntimeMissingError(
-            f"the simulation needs SimPy ({error}); install it with: "
-            'pip install "gramstyle[simulate]"'
+            f"the simulation needs SimPy ({error}); {remedy('simulate', error)}"
         ) from None
     module: ModuleType = simpy
     return module

@@ -8,7 +8,6 @@ already, and finds it by its hash.
 import dataclasses
 import io
 import json
-import tempfile
 import time
 import zipfile
 from collections.abc import Mapping
@@ -29,6 +28,7 @@ from gramstyle.cluster.worker import (
 )
 from gramstyle.errors import GramstyleError, ImageError, ModelError, OptionError
 from gramstyle.system.files import write_atomically
+from gramstyle.system.temporary import temporary_directory, temporary_folder
 
 _HEADER, _IMAGE = "header.json", "image"
 
@@ -93,10 +93,12 @@ def run_remote(payload: bytes) -> bytes:
     except GramstyleError as error:
         return _zipped({_HEADER: json.dumps({"refused": str(error)}).encode()})
     try:
-        with tempfile.TemporaryDirectory(prefix="gramstyle-") as folder:
-            answer, image = _attempted(parts, header, model, Path(folder))
-    except OSError as error:
-        reason = f"{error.strerror} ({tempfile.gettempdir()}); make room, or set TMPDIR there"
+        with temporary_directory() as folder:
+            answer, image = _attempted(parts, header, model, folder)
+    except (GramstyleError, OSError) as error:
+        reason = str(error)
+        if isinstance(error, OSError):
+            reason = f"{error.strerror} ({temporary_folder()}); make room, or set TMPDIR there"
         seconds = round(time.monotonic() - began, 3)
         answer, image = {"state": "failed", "seconds": seconds, "reason": reason}, {}
     if answer["state"] == "failed":

@@ -25,6 +25,7 @@ from gramstyle.cli import (
     trace,
     transfer,
 )
+from gramstyle.cli.notices import notices
 from gramstyle.cli.parsing import Commands, Parser
 from gramstyle.cli.printable import printable
 from gramstyle.errors import GramstyleError
@@ -41,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, _terminate)
     options = _parser().parse_args(arguments)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), notices(quiet=getattr(options, "quiet", False)):
             # An overflow ends in a value that is not finite, which is an error of its own.
             warnings.simplefilter("ignore", RuntimeWarning)
             code: int | None = options.run(options)

@@ -102,11 +102,12 @@ def add_machine(group: argparse._ArgumentGroup) -> None:
         help="the network (default: GRAMSTYLE_MODEL, the checkout's models/, the user's "
         "cache, where it is built if need be)")  # fmt: skip
     group.add_argument("--threads", type=int, metavar="N",
-        help="processor cores to use (default: all)")  # fmt: skip
+        help="processor cores to use (default: all that the machine or the container "
+        "has)")  # fmt: skip
     group.add_argument("--memory", type=size_in_bytes, metavar="SIZE",
         help="memory budget of the run, like 2GB: larger images are computed in tiles, exactly, "
-        "and what does not fit is written to temporary files (default: three quarters of the "
-        "machine's)")  # fmt: skip
+        "and what does not fit is written to temporary files (default: three quarters of "
+        "what the machine or the container has)")  # fmt: skip
     group.add_argument("--tile", type=int, metavar="PIXELS",
         help="compute in tiles with edges of this many pixels (default: whole, or the largest "
         "tiles that --memory allows)")  # fmt: skip

@@ -30,8 +30,9 @@ from gramstyle.cli.progress import Speaker
 from gramstyle.cluster.client import Cluster
 from gramstyle.cluster.opening import open_cluster
 from gramstyle.errors import OptionError
-from gramstyle.model import locate_model
+from gramstyle.model import open_model
 from gramstyle.run.options import Options
+from gramstyle.run.plan import check_packages
 from gramstyle.system.files import check_folder
 
 
@@ -80,7 +81,9 @@ def run_command(arguments: argparse.Namespace) -> int:
     elif at_once > 1:
         check_side_by_side(jobs)
     _check_log(arguments, jobs)
-    model = locate_model(arguments.model, notify=say.tell)
+    runs = [where] if where.on_cluster else [job.options for job in jobs]
+    check = partial(check_packages, *runs)
+    model = open_model(arguments.model, notify=say.tell, check=check).path
     check_layers(jobs, model)
     began = monotonic()
     with (

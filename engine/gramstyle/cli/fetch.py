@@ -18,8 +18,9 @@ from rich.progress import (
 )
 
 from gramstyle.cli.parsing import Commands
+from gramstyle.errors import ModelError
 from gramstyle.model.fetch import DownloadProgress, fetch
-from gramstyle.model.locate import cached_model, make_folder_of
+from gramstyle.model.locate import cache_folder, make_folder_of
 from gramstyle.model.published import PUBLIC_FILES
 
 # Seconds between lines when the output is not a terminal.
@@ -49,7 +50,7 @@ def add_parser(actions: Commands) -> None:
 def run_fetch(arguments: argparse.Namespace) -> None:
     """Download the file; print its path and the command that converts it."""
     file = PUBLIC_FILES[arguments.name]
-    target = arguments.to or make_folder_of(cached_model().parent / "downloads" / file.file_name)
+    target = arguments.to or _default_target(file.file_name)
     try:
         with _display(Console(stderr=True, quiet=arguments.quiet)) as show:
             fetch(file, target, callback=show)
@@ -61,6 +62,14 @@ def run_fetch(arguments: argparse.Namespace) -> None:
     print(f"{target} is {file.file_name}, as published")  # noqa: T201
     source = shlex.quote(str(target))
     print(f"next: gramstyle model export --from {source} --to vgg19.onnx")  # noqa: T201
+
+
+def _default_target(name: str) -> Path:
+    """Return the path of a file in the user's cache, in a folder that exists."""
+    folder = cache_folder()
+    if folder is None:
+        raise ModelError("there is no home directory to write to; name a file with --to FILE")
+    return make_folder_of(folder / "downloads" / name)
 
 
 def _list() -> str:

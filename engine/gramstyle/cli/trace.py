@@ -53,7 +53,7 @@ def add_parser(commands: Commands) -> None:
         "the loss)")  # fmt: skip
     shown.add_argument("--save", type=Path, metavar="DIR",
         help="also write images (feature maps, Gram matrices, the gradient of each loss term, the "
-        f"norms of the backward pass) and {TABLE} (needs gramstyle[plots])")  # fmt: skip
+        f"norms of the backward pass) and {TABLE} (needs matplotlib)")  # fmt: skip
     shown.add_argument("--json", type=Path, metavar="FILE",
         help="also write the table and the losses as JSON")  # fmt: skip
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from gramstyle.cluster.worker import find_model, installed_version, introduce, keep_model
 from gramstyle.errors import OptionError, RuntimeMissingError
+from gramstyle.system.installing import remedy
 
 # How long to wait for a scheduler to answer, and for its first worker, in seconds.
 ANSWER = 10.0
@@ -45,7 +46,7 @@ def load_distributed() -> ModuleType:
         import distributed.scheduler
     except ImportError as error:
         raise RuntimeMissingError(
-            f'a cluster needs Dask ({error}); install it with: pip install "gramstyle[distributed]"'
+            f"a cluster needs Dask ({error}); {remedy('distributed', error)}"
         ) from None
     module: ModuleType = distributed
     return module

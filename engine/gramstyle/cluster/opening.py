@@ -14,6 +14,7 @@ from gramstyle.cluster.dask import (
 )
 from gramstyle.errors import OptionError
 from gramstyle.system.machine import available_threads
+from gramstyle.system.temporary import temporary_folder
 
 
 @contextmanager
@@ -48,6 +49,8 @@ def open_cluster(
         worker has another version of gramstyle or of Dask.
     RuntimeMissingError
         If Dask is not installed.
+    GramstyleError
+        If workers are to be started and there is no folder for temporary files.
     """
     if (scheduler is None) == (workers is None):
         raise OptionError("a cluster has either a scheduler's address or a number of workers")
@@ -56,6 +59,7 @@ def open_cluster(
         stack.enter_context(quiet_logs())
         stack.enter_context(configured())
         if workers is not None:
+            temporary_folder()  # Dask needs one
             threads = threads or max(1, available_threads() // workers)
             address = "this machine"
             local = stack.enter_context(local_cluster(distributed, workers))

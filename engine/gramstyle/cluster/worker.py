@@ -27,7 +27,13 @@ from gramstyle.engines.registry import open_engine
 from gramstyle.engines.spec import ObjectiveSpec
 from gramstyle.errors import ModelError, OptionError, RuntimeMissingError
 from gramstyle.model import Model, read_model
-from gramstyle.model.locate import VARIABLE, cached_model, checkout_model, make_folder_of
+from gramstyle.model.locate import (
+    VARIABLE,
+    cache_folder,
+    cached_model,
+    checkout_model,
+    make_folder_of,
+)
 from gramstyle.system.files import write_atomically
 from gramstyle.tiling.areas import Tile, Tiling
 from gramstyle.tiling.objective import TileTargets, for_tile, gradient_of, sums_of, tile_targets
@@ -358,7 +364,13 @@ def keep_model(sha256: str, data: bytes) -> None:
             f"worker {_process.name} received something else than the model {sha256[:12]}…; "
             "try again"
         )
-    write_atomically(make_folder_of(_by_hash(sha256)), data, error=ModelError)
+    target = _by_hash(sha256)
+    if target is None:
+        raise ModelError(
+            f"worker {_process.name} has no home directory for the model; set GRAMSTYLE_MODEL to "
+            "its file there"
+        )
+    write_atomically(make_folder_of(target), data, error=ModelError)
 
 
 def sha256_of(data: bytes) -> str:
@@ -366,5 +378,6 @@ def sha256_of(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def _by_hash(sha256: str) -> Path:
-    return cached_model().with_name(f"{sha256}.onnx")
+def _by_hash(sha256: str) -> Path | None:
+    folder = cache_folder()
+    return None if folder is None else folder / f"{sha256}.onnx"

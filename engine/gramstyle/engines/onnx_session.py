@@ -4,6 +4,7 @@ A session runs the whole graph and writes the responses to bound arrays, which i
 each image size. Without bound arrays, every run allocates fresh memory and takes twice as long.
 """
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, distribution
 from itertools import accumulate
@@ -15,11 +16,15 @@ import numpy as np
 
 from gramstyle.core.arrays import Array
 from gramstyle.errors import ModelError, RuntimeMissingError
+from gramstyle.system.installing import install_command, remedy
 
 # The execution provider that every build of ONNX Runtime has.
 CPU = "CPUExecutionProvider"
 
 DISTRIBUTIONS = ("onnxruntime", "onnxruntime-gpu")
+
+# Where this variable is set, ONNX Runtime records no events.
+TELEMETRY = "ORT_DISABLE_TELEMETRY"
 
 # shapes(H, V): the shape (N, h, v) of every output by its name.
 Shapes = Callable[[int, int], Mapping[str, tuple[int, int, int]]]
@@ -160,14 +165,16 @@ def load_runtime() -> ModuleType:
     if len(installed) > 1:
         raise RuntimeMissingError(
             f"{' and '.join(installed)} are both installed and exclude each other; uninstall "
-            'both, then: pip install "gramstyle[cpu]"'
+            f"both, then: {install_command('cpu')}"
         )
+    # Without this, version 1.29 and newer write a device id and a database of events into the
+    # user's cache, and send the events to Microsoft. A value that the user has set is kept.
+    os.environ.setdefault(TELEMETRY, "1")
     try:
         import onnxruntime
     except ImportError as error:
         raise RuntimeMissingError(
-            f"ONNX Runtime cannot be loaded ({error}); install it with: "
-            'pip install "gramstyle[cpu]"'
+            f"ONNX Runtime cannot be loaded ({error}); {remedy('cpu', error)}"
         ) from None
     runtime: ModuleType = onnxruntime
     return runtime

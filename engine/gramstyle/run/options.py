@@ -76,12 +76,13 @@ class Options:
         stay where the gradient is computed. None is "lbfgsb-device" on a GPU, in tiles and on a
         cluster, else "lbfgsb".
     threads
-        How many processor cores to use; None uses all that this process may run on.
+        How many processor cores to use; None uses all that the machine or the container has.
     tile
         The edge in pixels of the tiles in which the image is computed; the result is exact. None
         computes the image whole if `memory` allows that, else in the largest tiles that fit.
     memory
-        The memory budget of the run, in bytes; None is three quarters of the machine's memory.
+        The memory budget of the run, in bytes; None is three quarters of what the machine or the
+        container has.
     scheduler
         The address of a Dask scheduler whose workers compute the tiles.
     workers

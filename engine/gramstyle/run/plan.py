@@ -4,16 +4,19 @@ import os
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from gramstyle.cluster.dask import load_distributed
 from gramstyle.core.conventions import ALPHA_PIXELS, ALPHA_PIXELS_NORMALISED
 from gramstyle.core.network import Network
 from gramstyle.core.terms import Term, loss_terms
+from gramstyle.engines import registry
 from gramstyle.engines.spec import ObjectiveSpec
 from gramstyle.errors import ImageError, ModelError, OptionError
 from gramstyle.images import Image, Source, room_left
-from gramstyle.model import Model, is_normalised, locate_model, read_model
+from gramstyle.model import Model, is_normalised, open_model
 from gramstyle.run.inputs import RunInputs, ScaleImages, read_originals, scaled_to
 from gramstyle.run.options import Options, is_named_start
 from gramstyle.run.scales import Scale, scales_of
@@ -27,9 +30,9 @@ from gramstyle.run.settings import (
 )
 from gramstyle.system.machine import available_threads, physical_memory
 from gramstyle.tiling.budget import Layout, choose_layout
-from gramstyle.tiling.spill import free_space, scratch_folder
+from gramstyle.tiling.spill import scratch_space
 
-# The fraction of the machine's memory that is the default budget.
+# The fraction of the memory of the machine or the container that is the default budget.
 DEFAULT_BUDGET = 0.75
 
 # On a cluster: a tile's edge in pixels, and the bytes of pass 1's results in a worker's memory.
@@ -150,7 +153,7 @@ def plan_run(
     )
     images = [*(scaled_to(originals, scale.edge) for scale in scales[:-1]), final]
     del originals
-    network_file = read_model(locate_model(model, notify=notify))
+    network_file = open_model(model, notify=notify, check=partial(check_packages, options))
     deepest = _network(network_file, options, final)
     for image, source, role in ((final.content, content, "content"), (final.style, style, "style")):
         if image is not None:
@@ -187,6 +190,21 @@ def plan_run(
         inputs=RunInputs(replace(network_file, network=deepest), list(images)),
         settings=settings,
     )
+
+
+def check_packages(*runs: Options) -> None:
+    """Check that the packages for runs with these options can be imported on this machine.
+
+    Raises
+    ------
+    RuntimeMissingError
+        If one is not installed or cannot be imported.
+    """
+    for options in runs:
+        if options.on_cluster:
+            load_distributed()
+        if options.scheduler is None:
+            registry.check_packages(options.runs_on, options.device)
 
 
 def _scale_plan(
@@ -262,7 +280,7 @@ def _laid_out(network: Network, canvas: Image, options: Options) -> tuple[Layout
         engine=options.runs_on,
         memory=memory,
         history=options.history,
-        disk=free_space(scratch_folder()),
+        disk=scratch_space(),
         edge=options.tile or (CLUSTER_TILE if options.on_cluster else None),
         scheduler=options.workers is not None,
     )

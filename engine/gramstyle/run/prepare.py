@@ -29,10 +29,11 @@ from gramstyle.run.inputs import ScaleImages
 from gramstyle.run.options import Options
 from gramstyle.run.plan import RunPlan, ScalePlan, plan_run
 from gramstyle.run.settings import RunSettings
+from gramstyle.system.temporary import scratch_folder
 from gramstyle.tiling import SpillStore, TiledObjective, Tiling
 from gramstyle.tiling.budget import on_disk
 from gramstyle.tiling.objective import add_tiled_targets, stored_targets
-from gramstyle.tiling.spill import free_space, scratch_folder
+from gramstyle.tiling.spill import scratch_space
 
 
 @dataclass(frozen=True)
@@ -213,10 +214,10 @@ class RunResources:
     def _in_tiles(
         self, scale: ScalePlan, images: ScaleImages, engine: Engine, preprocessing: Preprocessing
     ) -> Prepared:
-        spec, folder = scale.spec, scratch_folder()
+        spec = scale.spec
         assert spec.edge is not None  # noqa: S101 - it has tiles
         tiling = Tiling(engine.network, spec.height, spec.width, spec.edge)
-        spill = SpillStore(memory=spec.spill_memory, folder=folder)
+        spill = SpillStore(memory=spec.spill_memory)
         terms = spec.terms
         for reference, pixels in _references(images).items():
             _, height, width = pixels.shape
@@ -229,7 +230,7 @@ class RunResources:
             tiling=tiling,
             targets=stored_targets(terms, spill),
             # Without room for the results of pass 1, pass 2 computes them again.
-            recall=engine.recall if stored <= free_space(folder) else None,
+            recall=engine.recall if stored <= scratch_space() else None,
             spill=spill,
         )
         return self._tiled(scale, images, objective, tiled.loss_and_gradient, spill)
@@ -248,7 +249,7 @@ class RunResources:
         self._on_workers.close()
         there = cluster_objective(self._cluster, spec, self._model, _references(images))
         self._on_workers.callback(there.close)
-        spill = SpillStore(memory=scale.layout.spill_memory, folder=scratch_folder())
+        spill = SpillStore(memory=scale.layout.spill_memory)
         return self._tiled(scale, images, there.objective, there.loss_and_gradient, spill)
 
     def _tiled(
@@ -270,9 +271,11 @@ class RunResources:
             spill.take("start", [start])
             return start
 
-        in_file = partial(PairsOnDisk, layout.history, folder=scratch_folder())
-        in_memory = partial(PairsInMemory, layout.history)
-        pairs: Callable[[], Pairs] = in_memory if layout.history_in_memory else in_file
+        def pairs() -> Pairs:
+            if layout.history_in_memory:
+                return PairsInMemory(layout.history)
+            return PairsOnDisk(layout.history, folder=scratch_folder())
+
         return self._prepared(
             scale, images, objective, loss_and_gradient, read_start=read_start, pairs=pairs
         )

@@ -1,34 +1,50 @@
 """The cores and the memory that this process may use."""
 
+import math
 import os
-from pathlib import Path
+import sys
 
 from gramstyle.errors import OptionError
+from gramstyle.system.control_groups import cpu_limit, memory_limit
 
-# The file in which Linux gives a container's memory limit (control groups, version 2).
-CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")
+if sys.platform != "win32":
+    import resource
 
 
 def available_threads() -> int:
-    """Return the number of processor cores that this process may run on."""
+    """Return the number of processor cores that this process may use.
+
+    The cores that it may run on, or the CPU quota of its container, rounded up, if that is lower.
+    """
+    cores = os.cpu_count() or 1
     if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+        cores = len(os.sched_getaffinity(0))
+    quota = cpu_limit()
+    return cores if quota is None else min(cores, math.ceil(quota))
 
 
 def physical_memory() -> int | None:
     """Return the bytes of memory available to this process, or None if the system gives none.
 
-    The machine's memory, or a container's limit where that is lower.
+    The lowest of the machine's memory, the limits of its container, and those of `ulimit`.
     """
+    found = [_machine(), memory_limit(), *_resource_limits()]
+    return min((number for number in found if number is not None), default=None)
+
+
+def _machine() -> int | None:
     try:
-        machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):
         return None
-    try:
-        return min(machine, int(CONTAINER_LIMIT.read_text()))
-    except (OSError, ValueError):  # there is no limit, or the file contains "max"
-        return machine
+
+
+def _resource_limits() -> list[int]:
+    """Return the limits of address space and of data that hold for this process (`ulimit`)."""
+    if sys.platform == "win32":
+        return []
+    limits = (resource.getrlimit(kind)[0] for kind in (resource.RLIMIT_AS, resource.RLIMIT_DATA))
+    return [limit for limit in limits if limit != resource.RLIM_INFINITY]
 
 
 def check_memory(width: int, height: int, *, bytes_per_pixel: int) -> None:

@@ -1,7 +1,6 @@
 """Arrays that are stored between two passes: in memory while there is room, then in a file."""
 
 import errno
-import os
 import shutil
 import tempfile
 import weakref
@@ -12,7 +11,8 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from gramstyle.core.arrays import Array
-from gramstyle.errors import OptionError
+from gramstyle.errors import GramstyleError, OptionError
+from gramstyle.system.temporary import scratch_folder
 from gramstyle.tiling.ordered import OrderedArray
 
 
@@ -27,7 +27,7 @@ class SpillStore:
     memory
         How many bytes may stay in memory.
     folder
-        The folder of the spill file; `scratch_folder` by default.
+        The folder of the spill file; by default `scratch_folder`, once the file is needed.
     """
 
     def __init__(self, *, memory: int, folder: Path | None = None) -> None:
@@ -46,6 +46,8 @@ class SpillStore:
         ------
         OptionError
             If the disk is full.
+        GramstyleError
+            If there is no folder for the spill file.
         """
         size = sum(array.nbytes for array in arrays)
         if key in self._in_memory:
@@ -121,19 +123,12 @@ class SpillStore:
             ) from None
 
 
-def scratch_folder() -> Path:
-    """Return the folder for large temporary files: TMPDIR, else a folder that is on disk.
-
-    `/tmp` is in memory on many systems, `/var/tmp` never is.
-    """
-    if "TMPDIR" not in os.environ and os.access("/var/tmp", os.W_OK):  # noqa: S108 - so meant
-        return Path("/var/tmp")  # noqa: S108
-    return Path(tempfile.gettempdir())
-
-
-def free_space(folder: Path) -> int:
-    """Return how many bytes are free in a folder."""
-    return shutil.disk_usage(folder).free
+def scratch_space() -> int:
+    """Return how many bytes are free for spill files; 0 if there is no folder for them."""
+    try:
+        return shutil.disk_usage(scratch_folder()).free
+    except (GramstyleError, OSError):
+        return 0
 
 
 def _bytes(array: Array) -> memoryview:

@@ -1,12 +1,14 @@
 """Reproducible figures in memory. Only this module imports matplotlib, on first use."""
 
 import io
+import logging
 import warnings
 from collections.abc import Callable, Mapping
 from types import MappingProxyType, ModuleType
 from typing import Any
 
 from gramstyle.errors import GramstyleError
+from gramstyle.system.installing import remedy
 
 # The file formats of a figure, each with the metadata that omits version and date.
 FORMATS: Mapping[str, Mapping[str, None]] = MappingProxyType(
@@ -23,16 +25,18 @@ def load_matplotlib() -> ModuleType:
     Raises
     ------
     GramstyleError
-        If it is not installed or cannot be imported.
+        If it is not installed or cannot be imported, or has no folder for its cache.
     """
+    # It would print what it logs about its cache, unless a program has configured logging.
+    logging.getLogger("matplotlib").addHandler(logging.NullHandler())
     try:
         import matplotlib
         import matplotlib.colors
         import matplotlib.figure
     except ImportError as error:
-        raise GramstyleError(
-            f'plots need matplotlib ({error}); install it with: pip install "gramstyle[plots]"'
-        ) from None
+        raise GramstyleError(f"plots need matplotlib ({error}); {remedy('plots', error)}") from None
+    except OSError as error:  # neither its own folder nor a temporary one can be written
+        raise GramstyleError(f"matplotlib cannot be loaded: {error}") from None
     module: ModuleType = matplotlib
     return module
 

@@ -9,20 +9,21 @@ from types import MappingProxyType
 
 from gramstyle.conformance.comparing import TOLERANCES, Adapter
 from gramstyle.errors import OptionError
+from gramstyle.system.installing import remedy
 
-# What each adapter imports, and how to install it; None where it comes with gramstyle.
+# What each adapter imports, and the extra that brings it; None where it comes with gramstyle.
 NAMES: Mapping[str, tuple[str, str] | None] = MappingProxyType(
     {
         "numpy_plain": None,
         "numpy_strips": None,
-        "numpy_winograd": ("Numba", "gramstyle[fast]"),
+        "numpy_winograd": ("Numba", "fast"),
         "onnxruntime": None,
         "onnx_graph": None,
-        "torch": ("PyTorch", "gramstyle[torch]"),
-        "jax": ("JAX", "gramstyle[jax]"),
-        "tinygrad": ("tinygrad", "gramstyle[tinygrad]"),
-        "autograd": ("HIPS autograd", "gramstyle[autograd]"),
-        "cupy": ("CuPy", "gramstyle[cuda13]"),
+        "torch": ("PyTorch", "torch"),
+        "jax": ("JAX", "jax"),
+        "tinygrad": ("tinygrad", "tinygrad"),
+        "autograd": ("HIPS autograd", "autograd"),
+        "cupy": ("CuPy", "cuda13"),
     }
 )
 DEVICES = ("cpu", "cuda")
@@ -62,9 +63,7 @@ def load(name: str, *, device: str = "cpu") -> Adapter:
         needs = NAMES[name]
         if needs is None:
             raise
-        raise OptionError(
-            f'{name} needs {needs[0]} ({error}); install it with: pip install "{needs[1]}"'
-        ) from None
+        raise OptionError(f"{name} needs {needs[0]} ({error}); {remedy(needs[1], error)}") from None
     adapter: Adapter = module.adapter(device)
     return adapter
 

@@ -1,7 +1,5 @@
 """The engine `numpy`: ONNX Runtime forward and `StripKernels` backward, in float32."""
 
-import tempfile
-from pathlib import Path
 from typing import Any
 
 from gramstyle.conformance.adapters import cpu_only
@@ -12,6 +10,7 @@ from gramstyle.core.arrays import Array
 from gramstyle.core.network import Convolution, Pool
 from gramstyle.engines.onnx_session import Session, load_runtime
 from gramstyle.model.onnx_file import read_model, write_model
+from gramstyle.system.temporary import temporary_directory
 
 
 def adapter(device: str) -> Adapter:
@@ -34,8 +33,8 @@ def session(case: Case) -> Session:
         layer for layer in network.astype("f4").layers if isinstance(layer, Convolution)
     ]
     kinds = {layer.kind for layer in network.layers if isinstance(layer, Pool)}
-    with tempfile.TemporaryDirectory(prefix="gramstyle-") as folder:
-        path = Path(folder) / "case.onnx"
+    with temporary_directory() as folder:
+        path = folder / "case.onnx"
         write_model(
             path, convolutions, case.objective.preprocessing, precision="float32", metadata={}
         )

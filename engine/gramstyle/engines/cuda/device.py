@@ -10,9 +10,7 @@ from typing import Any
 
 from gramstyle.core.arrays import Array
 from gramstyle.errors import OptionError, RuntimeMissingError
-
-# The extras to install, by the CUDA version that the driver supports.
-EXTRAS = 'pip install "gramstyle[cuda13]" (or "gramstyle[cuda12]", for an older driver)'
+from gramstyle.system.installing import install_command
 
 
 @dataclass(frozen=True)
@@ -65,7 +63,7 @@ def open_device(*, tf32: bool, index: int = 0) -> Device:
     OptionError
         If CUDA finds no GPU with this number.
     """
-    cupy = _load_cupy()
+    cupy = load_cupy()
     try:
         count = cupy.cuda.runtime.getDeviceCount()
     except Exception as error:  # CuPy's own exception if the driver is missing
@@ -83,12 +81,19 @@ def open_device(*, tf32: bool, index: int = 0) -> Device:
     return Device(cupy, index, stream, tf32)
 
 
-def _load_cupy() -> ModuleType:
+def install_commands() -> str:
+    """Return the commands that install what a GPU needs, by the CUDA version of the driver."""
+    older = install_command("cuda12")
+    return f"{install_command('cuda13')} (for a driver of CUDA 12: {older})"
+
+
+def load_cupy() -> ModuleType:
+    """Import CuPy; raises RuntimeMissingError if it cannot be imported."""
     try:
         import cupy
     except Exception as error:  # a missing CUDA library is not always an ImportError
         raise RuntimeMissingError(
-            f"CuPy cannot be loaded ({_one_line(error)}); install it with: {EXTRAS}"
+            f"CuPy cannot be loaded ({_one_line(error)}); install it with: {install_commands()}"
         ) from None
     module: ModuleType = cupy
     return module

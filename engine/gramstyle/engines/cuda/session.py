@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from gramstyle.core.arrays import Array
-from gramstyle.engines.cuda.device import EXTRAS, Device
+from gramstyle.engines.cuda.device import Device, install_commands
 from gramstyle.engines.onnx_session import CPU, Shapes, consecutive, load_runtime, open_session
 from gramstyle.errors import ModelError, RuntimeMissingError
 
@@ -39,14 +39,14 @@ class CudaSession:
     """
 
     def __init__(self, model: bytes, shapes: Shapes, *, device: Device) -> None:
-        _check_runtime()
+        check_runtime()
         self._device = device
         self._session = open_session(model, threads=1, providers=[(CUDA, provider_options(device))])
         # ONNX Runtime silently leaves out a provider that it cannot load.
         if CUDA not in self._session.get_providers():
             raise RuntimeMissingError(
                 "ONNX Runtime cannot load its CUDA provider: CUDA's or cuDNN's libraries are "
-                f"missing or of another version; install them with: {EXTRAS}"
+                f"missing or of another version; install them with: {install_commands()}"
             )
         self._input = self._session.get_inputs()[0].name
         self._shapes = shapes
@@ -97,7 +97,7 @@ def cuda_providers(device: Device) -> tuple[Any, ...]:
     RuntimeMissingError
         If ONNX Runtime is missing or was built without CUDA.
     """
-    _check_runtime()
+    check_runtime()
     return ((CUDA, provider_options(device)), CPU)
 
 
@@ -114,15 +114,21 @@ def provider_options(device: Device) -> dict[str, str]:
     }
 
 
-def _check_runtime() -> None:
+def check_runtime() -> None:
     """Check that this ONNX Runtime was built with CUDA, and load CUDA's libraries.
 
     Without CUDA, `preload_dlls` would print complaints about missing libraries.
+
+    Raises
+    ------
+    RuntimeMissingError
+        If ONNX Runtime is missing or was built without CUDA.
     """
     runtime = load_runtime()
     if CUDA not in runtime.get_available_providers():
         raise RuntimeMissingError(
-            "this ONNX Runtime computes on the CPU only; uninstall onnxruntime, then: " + EXTRAS
+            "this ONNX Runtime computes on the CPU only; uninstall onnxruntime, then: "
+            + install_commands()
         )
     if hasattr(runtime, "preload_dlls"):  # since 1.21
         runtime.preload_dlls()

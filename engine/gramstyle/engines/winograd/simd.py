@@ -1,4 +1,4 @@
-"""A register of eight floats as a type for Numba. The only `import numba`.
+"""A register of eight floats as a type for Numba.
 
 The compiler cannot prove that the transforms' many pointers never overlap, so it would compute one
 float after the other. A value of this type is a vector register from the start: it is loaded,
@@ -9,11 +9,10 @@ An index counts elements of a flat array. Indices are not checked.
 """
 
 import operator
-from collections.abc import Callable
 from typing import Any
 
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.extending import intrinsic, models, overload, register_model
 
 from gramstyle.engines.winograd.layout import WIDTH
@@ -23,19 +22,6 @@ _BYTES = ir.VectorType(ir.IntType(8), WIDTH)
 
 # mypy does not know the types of compiled functions.
 _intrinsic: Any = intrinsic
-
-
-def compiled(function: Callable[..., Any]) -> Any:
-    """Compile a function that releases the interpreter's lock, and cache the machine code."""
-    try:
-        return njit(nogil=True, cache=True)(function)
-    except RuntimeError:  # without a writable cache folder, every process compiles it
-        return njit(nogil=True)(function)
-
-
-def inlined(function: Callable[..., Any]) -> Any:
-    """Compile a function that is inlined into its callers."""
-    return njit(forceinline=True)(function)
 
 
 class _Vector(types.Type):

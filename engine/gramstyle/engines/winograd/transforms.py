@@ -13,11 +13,10 @@ pass (`algorithm.conv2d_backward`).
 import numpy as np
 
 from gramstyle.engines.winograd.algorithm import FAR, NEAR
+from gramstyle.engines.winograd.compiling import compiled, inlined
 from gramstyle.engines.winograd.layout import WIDTH
 from gramstyle.engines.winograd.masks import CLOSED
 from gramstyle.engines.winograd.simd import (
-    compiled,
-    inlined,
     load,
     load_bytes,
     splat,

@@ -1,5 +1,6 @@
 """A download over HTTP: connections, retries, and checks of every answer."""
 
+import logging
 import re
 import ssl
 import time
@@ -17,6 +18,8 @@ from gramstyle.errors import ModelError
 from gramstyle.model.fetch.partial import NUMBER, PartialFile
 from gramstyle.model.messages import printable
 from gramstyle.model.published import PublicFile
+
+log = logging.getLogger(__name__)
 
 BLOCK = 2**20
 # The size limit of a file whose size is not published.
@@ -99,9 +102,11 @@ class Download:
             partial.restart()
         problems = []
         for url in self._file.urls:
+            log.info("downloading %s from %s", self._file.file_name, url)
             try:
                 self._complete(url)
             except _UnavailableError as problem:
+                log.info("%s %s", url, problem)
                 problems.append(f"{url} {problem}")
             else:
                 return

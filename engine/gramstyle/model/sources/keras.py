@@ -31,6 +31,7 @@ if __name__ != "__main__":
     from gramstyle.model.messages import quoted
     from gramstyle.model.sources.bounded import read_into
     from gramstyle.model.sources.tensors import StoredTensor, Tensors
+    from gramstyle.system.installing import remedy
 
 LAYER = re.compile(r"block\d+_conv\d+")
 # The last part of a name: "kernel:0" and "bias:0", or, before Keras 2, "block1_conv1_W_1:0".
@@ -55,9 +56,7 @@ def open_keras(path: Path) -> Iterator[Tensors]:
         Theano's are; if values are not floats, or not stored contiguously in the file.
     """
     if find_spec("h5py") is None:
-        raise ModelError(
-            'reading Keras\' .h5 needs h5py; install it with: pip install "gramstyle[weights]"'
-        )
+        raise ModelError(f"reading Keras' .h5 needs h5py; {remedy('weights')}")
     with path.open("rb") as stream:
         yield _tensors(stream, _table(path))
 

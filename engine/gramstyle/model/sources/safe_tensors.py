@@ -10,6 +10,7 @@ import numpy as np
 from gramstyle.core.arrays import Array
 from gramstyle.errors import ModelError
 from gramstyle.model.sources.tensors import StoredTensor, Tensors
+from gramstyle.system.installing import remedy
 
 DTYPES: Mapping[str, np.dtype[Any]] = {
     "F64": np.dtype("<f8"),
@@ -42,9 +43,9 @@ def open_safe_tensors(path: Path) -> Iterator[Tensors]:
     try:
         import ml_dtypes  # noqa: F401 - gives NumPy the bfloat16 that the library returns
         import safetensors
-    except ImportError:
+    except ImportError as error:
         raise ModelError(
-            'reading safetensors needs a library; install it with: pip install "gramstyle[weights]"'
+            f"reading safetensors needs a library ({error}); {remedy('weights', error)}"
         ) from None
     _check_header(path)
     with _opened(safetensors, path) as file:

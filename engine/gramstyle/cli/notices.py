@@ -1,0 +1,30 @@
+"""Show the warnings of the logger `gramstyle` on stderr, as lines of the program."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+from gramstyle.cli.printable import printable
+from gramstyle.cli.progress import Speaker
+
+
+@contextmanager
+def notices(*, quiet: bool) -> Iterator[None]:
+    """Show each warning in one line, unless quiet."""
+    handler, logger = _Handler(Speaker(quiet=quiet)), logging.getLogger("gramstyle")
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+
+
+class _Handler(logging.Handler):
+    def __init__(self, say: Speaker) -> None:
+        super().__init__(logging.WARNING)
+        self._say = say
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print a record; what informs never ends a run."""
+        with suppress(Exception):
+            self._say.tell(printable(f"gramstyle: {record.getMessage()}"))

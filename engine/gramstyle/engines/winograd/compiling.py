@@ -1,0 +1,137 @@
+"""Compile functions with Numba, and cache the machine code on disk.
+
+The cache is Numba's, in Numba's place (NUMBA_CACHE_DIR, `__pycache__` or the user's cache), with
+these differences: what is damaged or cannot be written costs time, where Numba ends the program;
+machine code is loaded only if it has the hash of what was stored; and a change to any module of
+this package outdates all code of the package, where Numba looks at one module.
+"""
+
+import errno
+import hashlib
+import logging
+import pickle
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from numba import njit
+from numba.core.caching import (
+    CompileResultCacheImpl,
+    FunctionCache,
+    IndexDataCacheFile,
+    UserWideCacheLocator,
+)
+from numba.core.serialize import dumps
+
+log = logging.getLogger(__name__)
+
+
+def compiled(function: Callable[..., Any]) -> Any:
+    """Compile a function that releases the interpreter's lock, and cache the machine code."""
+    dispatcher: Any = njit(nogil=True)(function)
+    try:
+        dispatcher._cache = _Cache(function)
+    except (RuntimeError, OSError):  # RuntimeError: there is no place for it
+        _warn("no folder for it can be written")
+    return dispatcher
+
+
+def inlined(function: Callable[..., Any]) -> Any:
+    """Compile a function that is inlined into its callers."""
+    return njit(forceinline=True)(function)
+
+
+class _UserLocator(UserWideCacheLocator):
+    """The user's cache, if there is one: without a home directory Numba would make a folder `~`."""
+
+    def ensure_cache_path(self) -> None:
+        if not Path(self.get_cache_path()).is_absolute():
+            raise FileNotFoundError(errno.ENOENT, "there is no home directory")
+        super().ensure_cache_path()
+
+
+class _Place(CompileResultCacheImpl):
+    _locator_classes = [  # noqa: RUF012 - as Numba has it
+        _UserLocator if locator is UserWideCacheLocator else locator
+        for locator in CompileResultCacheImpl._locator_classes
+    ]
+
+
+class _Cache(FunctionCache):
+    """The cache of one function."""
+
+    _impl_class = _Place
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        super().__init__(function)
+        self._function = function.__qualname__
+        place = self._impl
+        stamp = (place.locator.get_source_stamp(), _sources())
+        self._cache_file: _CheckedFile = _CheckedFile(self.cache_path, place.filename_base, stamp)
+
+    def load_overload(self, signature: Any, target: Any) -> Any:
+        """Return the code for a signature; None if there is none that can be used."""
+        try:
+            return super().load_overload(signature, target)
+        except Exception as error:  # damaged pickles raise exceptions of any type
+            log.info("the cached code of %s is compiled anew: %r", self._function, error)
+            self._cache_file.discard()
+            return None
+
+    def save_overload(self, signature: Any, code: Any) -> None:
+        """Store the code for a signature, if that is possible."""
+        try:
+            super().save_overload(signature, code)
+        except Exception as error:  # as above, since the index is read first
+            _warn(f"{self.cache_path}: {error}")
+
+
+class _CheckedFile(IndexDataCacheFile):
+    """The files of a function: an index (.nbi), and for each signature its code (.nbc), hashed."""
+
+    def save(self, key: Any, data: Any) -> None:
+        """Store the code for a key, together with the key."""
+        content = dumps((key, data))
+        super().save(key, (hashlib.sha256(content).digest(), content))
+
+    def load(self, key: Any) -> Any:
+        """Return the code for a key, None if there is none; raises an error if it is damaged."""
+        found = super().load(key)
+        if found is None:
+            return None
+        digest, content = found
+        if hashlib.sha256(content).digest() != digest:
+            raise ValueError("it does not have the recorded hash")
+        # Two processes that store the code for two keys at once may choose the same file.
+        stored, data = pickle.loads(content)  # noqa: S301 - written by a program of this user
+        if stored != key:
+            raise ValueError("it belongs to another signature")
+        return data
+
+    def discard(self) -> None:
+        """Remove the index, so that the code is stored again."""
+        try:
+            Path(self._index_path).unlink(missing_ok=True)
+        except OSError as error:
+            _warn(f"{self._index_path}: {error.strerror}")
+
+
+@cache
+def _sources() -> str:
+    """Return a hash of the modules of this package, whose functions are inlined into each other."""
+    sources = (path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py")))
+    return hashlib.sha256(b"\0".join(sources)).hexdigest()
+
+
+_warned: list[str] = []
+
+
+def _warn(reason: str) -> None:
+    """Warn, once in a process, that code is not cached."""
+    if not _warned:
+        log.warning(
+            "compiled code cannot be cached (%s), so that every run compiles it again; name a "
+            "folder for it by NUMBA_CACHE_DIR", reason
+        )  # fmt: skip
+    _warned.append(reason)
