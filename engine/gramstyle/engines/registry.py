@@ -12,6 +12,7 @@ from gramstyle.core.network import Convolution, Network, Responses
 from gramstyle.core.objective import Backward, Evaluation, Forward, Objective, Recall
 from gramstyle.core.preprocessing import Preprocessing
 from gramstyle.core.terms import Term
+from gramstyle.engines.cache import EngineCache
 from gramstyle.engines.cuda.device import Device, open_device
 from gramstyle.engines.cuda.kernels import DeviceKernels
 from gramstyle.engines.cuda.session import CudaSession, cuda_providers
@@ -65,6 +66,35 @@ class Engine:
         )
 
 
+@dataclass(frozen=True)
+class Opening:
+    """What an engine is opened from.
+
+    Attributes
+    ----------
+    spec, model
+        The spec and its model.
+    network
+        The network that the spec cuts from the model.
+    device
+        The GPU; None if the engine runs on the CPU.
+    cache
+        Keeps what the engine computes from the weights alone; None keeps nothing.
+    """
+
+    spec: ObjectiveSpec
+    model: Model
+    network: Network
+    device: Device | None
+    cache: EngineCache | None
+
+    def session(self, *, blocked: bool) -> Session:
+        """Return the forward pass in ONNX Runtime, on the CPU."""
+        graph = self.model.runnable(self.spec.layers, self.spec.pooling)
+        threads = self.spec.thread_count
+        return Session(graph, self.network.shapes, threads=threads, blocked=blocked)
+
+
 @dataclass(frozen=True, kw_only=True)
 class EngineEntry:
     """The description of an engine, from which the program opens it.
@@ -80,14 +110,14 @@ class EngineEntry:
     help
         Its description in the help of ``--engine``.
     open
-        Opens it, for a spec, its model, the network that the spec cuts from it, and the GPU.
+        Opens it.
     """
 
     devices: tuple[DeviceName, ...]
     bytes_per_pixel: int
     tiles: bool = True
     help: str
-    open: Callable[[ObjectiveSpec, Model, Network, Device | None], Engine]
+    open: Callable[[Opening], Engine]
 
 
 def default_engine(device: DeviceName = "cpu") -> str:
@@ -101,7 +131,7 @@ def default_engine(device: DeviceName = "cpu") -> str:
     return "winograd" if find_spec("numba") else "numpy"
 
 
-def open_engine(spec: ObjectiveSpec, model: Model) -> Engine:
+def open_engine(spec: ObjectiveSpec, model: Model, cache: EngineCache | None = None) -> Engine:
     """Open the engine of a spec.
 
     Parameters
@@ -110,6 +140,9 @@ def open_engine(spec: ObjectiveSpec, model: Model) -> Engine:
         The spec; the engine does not depend on its size.
     model
         The model with the spec's hash.
+    cache
+        Keeps what the engine computes from the weights alone, for later engines of this model;
+        None keeps nothing.
 
     Raises
     ------
@@ -117,50 +150,36 @@ def open_engine(spec: ObjectiveSpec, model: Model) -> Engine:
         If a package is not installed, the engine does not accept the network, or there is no GPU.
     """
     device = open_device(tf32=spec.tf32) if spec.device == "cuda" else None
-    return ENGINES[spec.engine].open(spec, model, spec.network(model), device)
+    return ENGINES[spec.engine].open(Opening(spec, model, spec.network(model), device, cache))
 
 
-def _session(spec: ObjectiveSpec, model: Model, network: Network, *, blocked: bool) -> Session:
-    graph = model.runnable(spec.layers, spec.pooling)
-    return Session(graph, network.shapes, threads=spec.thread_count, blocked=blocked)
+def _open_numpy(opening: Opening) -> Engine:
+    kernels = StripKernels(opening.spec.thread_count)
+    return Engine(opening.network, opening.session(blocked=False), kernels, device=opening.device)
 
 
-def _open_numpy(
-    spec: ObjectiveSpec, model: Model, network: Network, device: Device | None
-) -> Engine:
-    session = _session(spec, model, network, blocked=False)
-    return Engine(network, session, StripKernels(spec.thread_count), device=device)
-
-
-def _open_onnx(
-    spec: ObjectiveSpec, model: Model, network: Network, device: Device | None
-) -> Engine:
+def _open_onnx(opening: Opening) -> Engine:
+    device, threads = opening.device, opening.spec.thread_count
     providers: tuple[Any, ...] = (CPU,) if device is None else cuda_providers(device)
 
     def compiled(objective: Objective, height: int, width: int) -> LossAndGradient:
         return GraphObjective(
-            objective, height, width, threads=spec.thread_count, providers=providers
+            objective, height, width, threads=threads, providers=providers
         ).loss_and_gradient
 
     # The engine numpy computes the targets of the graph.
-    return replace(_open_numpy(spec, model, network, device), compiled=compiled)
+    return replace(_open_numpy(opening), compiled=compiled)
 
 
-def _open_winograd(
-    spec: ObjectiveSpec, model: Model, network: Network, device: Device | None
-) -> Engine:
-    del model, device
-    kernels, passes = _winograd(spec, network)
+def _open_winograd(opening: Opening) -> Engine:
+    kernels, passes = _winograd(opening)
     return Engine(passes.network, passes.forward, kernels, passes.backward, recall=passes)
 
 
-def _open_hybrid(
-    spec: ObjectiveSpec, model: Model, network: Network, device: Device | None
-) -> Engine:
-    del device
+def _open_hybrid(opening: Opening) -> Engine:
     # A machine that has room for the responses in two layouts also has room for a third.
-    session = _session(spec, model, network, blocked=True)
-    kernels, passes = _winograd(spec, network)
+    session = opening.session(blocked=True)
+    kernels, passes = _winograd(opening)
 
     def forward(v: Array) -> Responses:
         responses: Responses = passes.convert(session(v))
@@ -169,9 +188,8 @@ def _open_hybrid(
     return Engine(passes.network, forward, kernels, passes.backward)
 
 
-def _open_cupy(
-    spec: ObjectiveSpec, model: Model, network: Network, device: Device | None
-) -> Engine:
+def _open_cupy(opening: Opening) -> Engine:
+    spec, network, device = opening.spec, opening.network, opening.device
     assert device is not None  # noqa: S101 - the engine runs on GPUs only
     on_device = Network(
         tuple(
@@ -181,12 +199,14 @@ def _open_cupy(
             for layer in network.layers
         )
     )
-    session = CudaSession(model.runnable(spec.layers, spec.pooling), network.shapes, device=device)
+    graph = opening.model.runnable(spec.layers, spec.pooling)
+    session = CudaSession(graph, network.shapes, device=device)
     return Engine(on_device, session, DeviceKernels(), device=device)
 
 
-def _winograd(spec: ObjectiveSpec, network: Network) -> tuple[Any, Any]:
+def _winograd(opening: Opening) -> tuple[Any, Any]:
     """Return the kernels and the passes of Winograd's convolutions."""
+    spec = opening.spec
     try:
         from gramstyle.engines.winograd.kernels import ChannelsLastKernels
         from gramstyle.engines.winograd.passes import WinogradPasses
@@ -196,7 +216,10 @@ def _winograd(spec: ObjectiveSpec, network: Network) -> tuple[Any, Any]:
             'pip install "gramstyle[fast]", or choose --engine numpy'
         ) from None
     kernels = ChannelsLastKernels(spec.thread_count)
-    return kernels, WinogradPasses(network, spec.layers, workers=kernels.workers)
+    workers = kernels.workers
+    return kernels, WinogradPasses(
+        opening.network, spec.layers, workers=workers, cache=opening.cache
+    )
 
 
 ENGINES: Mapping[str, EngineEntry] = MappingProxyType(

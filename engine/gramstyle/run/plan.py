@@ -1,6 +1,5 @@
 """The plan of a run: all inputs read and checked, nothing computed yet."""
 
-import os
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
@@ -13,8 +12,9 @@ from gramstyle.core.terms import Term, loss_terms
 from gramstyle.engines.spec import ObjectiveSpec
 from gramstyle.errors import ImageError, ModelError, OptionError
 from gramstyle.images import Image, Source, room_left
-from gramstyle.model import Model, is_normalised, locate_model, read_model
+from gramstyle.model import Model, is_normalised
 from gramstyle.run.inputs import RunInputs, ScaleImages, read_originals, scaled_to
+from gramstyle.run.open_model import ModelSource, opened
 from gramstyle.run.options import Options, is_named_start, options_or_default
 from gramstyle.run.scales import Scale, scales_of
 from gramstyle.run.settings import (
@@ -119,7 +119,7 @@ def plan_run(
     style: Source | None,
     options: Options | None = None,
     *,
-    model: str | os.PathLike[str] | None = None,
+    model: ModelSource | None = None,
     notify: Callable[[str], None] | None = None,
 ) -> RunPlan:
     """Read and check everything that a run needs. Each image is decoded once.
@@ -150,7 +150,7 @@ def plan_run(
     )
     images = [*(scaled_to(originals, scale.edge) for scale in scales[:-1]), final]
     del originals
-    network_file = read_model(locate_model(model, notify=notify))
+    network_file, cache = opened(model, notify)
     deepest = _network(network_file, options, final)
     for image, source, role in ((final.content, content, "content"), (final.style, style, "style")):
         if image is not None:
@@ -184,7 +184,7 @@ def plan_run(
         options=options,
         scales=plans,
         # The layers above the deepest one in use are released.
-        inputs=RunInputs(replace(network_file, network=deepest), list(images)),
+        inputs=RunInputs(replace(network_file, network=deepest), list(images), cache),
         settings=settings,
     )
 

@@ -5,12 +5,12 @@ responses at one layer are those of the content image, or whose Gram matrices ar
 image.
 """
 
-import os
 from collections.abc import Callable
 from dataclasses import replace
 
 from gramstyle.core.conventions import STYLE_LAYERS
 from gramstyle.images import Source
+from gramstyle.run.open_model import ModelSource
 from gramstyle.run.options import Options, options_or_default
 from gramstyle.run.plan import plan_run
 from gramstyle.run.transfer import Progress, Result, execute
@@ -21,7 +21,7 @@ def reconstruct_content(
     layer: str = "conv4_2",
     options: Options | None = None,
     *,
-    model: str | os.PathLike[str] | None = None,
+    model: ModelSource | None = None,
     callback: Callable[[Progress], bool | None] | None = None,
 ) -> Result:
     """Find an image whose responses at one layer are those of `image` (equations 1 and 2).
@@ -56,7 +56,7 @@ def reconstruct_style(
     layers: tuple[str, ...] = STYLE_LAYERS,
     options: Options | None = None,
     *,
-    model: str | os.PathLike[str] | None = None,
+    model: ModelSource | None = None,
     callback: Callable[[Progress], bool | None] | None = None,
 ) -> Result:
     """Find an image whose Gram matrices are those of `image` (equations 3 to 6).
