@@ -26,7 +26,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import PIL.Image
 
-from gramstyle import GramstyleError, Options, transfer
+from gramstyle import GramstyleError, Options, open_model, transfer
 
 MAX_BYTES = 40_000_000  # of a request
 MAX_SIZE, MAX_ITERATIONS = 1024, 500
@@ -76,8 +76,8 @@ class Service(ThreadingHTTPServer):
     """The transfers, and the one thread that runs them."""
 
     def __init__(self, address, model=None):
+        self.model = open_model(model)  # read once, for all transfers
         super().__init__(address, Handler)
-        self.model = model
         self.transfers = {}
         self.ids = map(str, itertools.count(1))
         self.pool = ThreadPoolExecutor(max_workers=1)
@@ -105,6 +105,7 @@ class Service(ThreadingHTTPServer):
         for each in list(self.transfers.values()):
             each.cancel.set()
         self.pool.shutdown()
+        self.model.close()
 
 
 ACTIVE = ("waiting", "running")

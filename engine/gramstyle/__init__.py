@@ -22,6 +22,7 @@ from gramstyle.gradcheck import (
     check_gradient,
     check_vjp,
 )
+from gramstyle.run.open_model import OpenModel, open_model
 from gramstyle.run.options import Options
 from gramstyle.run.progress import Losses, Progress, Record, Result
 from gramstyle.run.reconstruct import reconstruct_content, reconstruct_style
@@ -39,6 +40,7 @@ __all__ = [
     "Losses",
     "ModelError",
     "NonFiniteError",
+    "OpenModel",
     "OptionError",
     "Options",
     "Progress",
@@ -47,6 +49,7 @@ __all__ = [
     "RuntimeMissingError",
     "check_gradient",
     "check_vjp",
+    "open_model",
     "reconstruct_content",
     "reconstruct_style",
     "transfer",

@@ -24,6 +24,8 @@ from gramstyle.batch import (
     side_by_side,
 )
 from gramstyle.batch.execute import Outcomes
+from gramstyle.core.arrays import Array
+from gramstyle.engines.winograd import algorithm, blocks
 from gramstyle.errors import OptionError
 from gramstyle.images import read_settings
 from gramstyle.run.transfer import Progress, transfer
@@ -245,3 +247,19 @@ def test_fewer_than_one_at_once_is_refused(job: Job, tiny_model_path: Path) -> N
 def test_jobs_and_outcomes_can_be_pickled(job: Job) -> None:
     outcome = Outcome(job, "done", 1.0, "", 2.0)
     assert pickle.loads(pickle.dumps(outcome)) == outcome  # noqa: S301 - our own
+
+
+def test_jobs_one_by_one_share_what_is_computed_from_the_network_alone(
+    jobs_with: Jobs, here: Execute, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    transformed: list[tuple[int, ...]] = []
+
+    def counted(W: Array) -> Array:
+        transformed.append(W.shape)
+        return algorithm.transform_kernels(W)
+
+    monkeypatch.setattr(blocks, "transform_kernels", counted)
+    jobs = jobs_with('engine = "winograd"', iterations=1)
+    outcomes = run_jobs(jobs, execute=here)
+    assert [outcome.state for outcome in outcomes] == ["done"] * 4
+    assert len(transformed) == 12  # once for each convolution from conv1_2 to conv5_1

@@ -11,6 +11,8 @@ import pytest
 
 from gramstyle.batch import Job, attempt
 from gramstyle.batch.payload import accept, pack, run_remote
+from gramstyle.core.arrays import Array
+from gramstyle.engines.winograd import algorithm, blocks
 from gramstyle.errors import GramstyleError, OptionError
 from gramstyle.images import read_settings
 from gramstyle.model.onnx_file import Model
@@ -63,6 +65,22 @@ def test_a_job_done_elsewhere_returns_the_same_file(
         settings_["result"].pop("seconds")
     assert found == expected
     assert outcome.loss == at_home.loss
+
+
+@pytest.mark.usefixtures("has_model")
+def test_a_worker_keeps_the_network_that_it_has_prepared_for_its_next_job(
+    jobs_with: Callable[..., tuple[Job, ...]], tiny_model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    transformed: list[tuple[int, ...]] = []
+
+    def counted(W: Array) -> Array:
+        transformed.append(W.shape)
+        return algorithm.transform_kernels(W)
+
+    monkeypatch.setattr(blocks, "transform_kernels", counted)
+    for job in jobs_with('engine = "winograd"\n', iterations=1):
+        assert accept(job, run_remote(pack(job, network=tiny_model.sha256))).state == "done"
+    assert len(transformed) <= 12  # none if another test was first in this process
 
 
 @pytest.mark.usefixtures("has_model")

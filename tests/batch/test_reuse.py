@@ -1,6 +1,7 @@
 """Which images a batch or a figure reuses, which it renders again, and which it leaves alone."""
 
 import json
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from gramstyle.batch import Job, attempt, outcome, reuse
 from gramstyle.images import read_image, read_settings, write_image
 from gramstyle.model.onnx_file import write_model
 from gramstyle.model.vgg19 import CAFFE
+from gramstyle.run.open_model import open_model
 
 Attempt = Callable[[Job], str]
 
@@ -116,6 +118,18 @@ def test_an_image_of_another_network_is_rendered_again(
     write_model(model, tiny_convolutions(1), CAFFE, precision="codebook8", metadata={})
     assert attempt(job, model=model).state == "done"
     assert attempt(job, model=model).state == "reused"
+
+
+def test_an_open_model_renders_with_the_network_that_was_read_and_names_it(
+    job: Job, tmp_path: Path, tiny_model_path: Path
+) -> None:
+    path = tmp_path / "model.onnx"
+    shutil.copyfile(tiny_model_path, path)
+    with open_model(path) as model:
+        write_model(path, tiny_convolutions(1), CAFFE, precision="codebook8", metadata={})
+        assert attempt(job, model=model).state == "done"
+    assert attempt(job, model=tiny_model_path).state == "reused"
+    assert attempt(job, model=path).state == "done"
 
 
 def test_an_image_of_a_photograph_without_its_transparency_is_rendered_again(

@@ -16,7 +16,7 @@ from gramstyle.core.network import Convolution
 from gramstyle.errors import GramstyleError, ModelError, RuntimeMissingError
 from gramstyle.model import export, locate
 from gramstyle.model.export import export_model
-from gramstyle.model.locate import locate_model, open_model
+from gramstyle.model.locate import load_model, locate_model
 from gramstyle.model.onnx_file import read_model
 from gramstyle.model.pretrained import Pretrained
 from gramstyle.model.vgg19 import CAFFE
@@ -42,7 +42,7 @@ class Places:
         return locate_model(path, notify=self.notices.append)
 
     def open(self, path: str | Path | None = None) -> Path:
-        return open_model(path, notify=self.notices.append).path
+        return load_model(path, notify=self.notices.append).path
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from gramstyle.batch.job_checks import check_side_by_side
 from gramstyle.batch.outcome import Outcome, attempt, failed, guarded, reused
 from gramstyle.batch.render import Progress
 from gramstyle.errors import GramstyleError, OptionError
+from gramstyle.run.open_model import OpenModel
 from gramstyle.system.machine import available_threads
 from gramstyle.system.processes import each_in_a_process
 
@@ -83,8 +84,9 @@ def one_by_one(
     jobs: Sequence[Job], /, *, model: Path, callback: Callable[[Job, Progress], None] | None = None
 ) -> Outcomes:
     """Do the jobs in this process; `callback` is called after every iteration of each."""
-    for job in jobs:
-        yield attempt(job, model=model, callback=callback and partial(callback, job))
+    with OpenModel(model) as opened:
+        for job in jobs:
+            yield attempt(job, model=opened, callback=callback and partial(callback, job))
 
 
 def side_by_side(jobs: Sequence[Job], /, *, model: Path, at_once: int) -> Outcomes:

@@ -3,11 +3,10 @@
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from gramstyle.batch.job import Job
-from gramstyle.batch.render import Progress, render
+from gramstyle.batch.render import ModelFile, Progress, render
 from gramstyle.batch.reuse import FINGERPRINT, find_reusable, fingerprint
 from gramstyle.errors import GramstyleError
 from gramstyle.images import from_pil, write_image
@@ -46,7 +45,7 @@ class Outcome:
 
 
 def attempt(
-    job: Job, *, model: Path, callback: Callable[[Progress], None] | None = None
+    job: Job, *, model: ModelFile, callback: Callable[[Progress], None] | None = None
 ) -> Outcome:
     """Do a job; every error becomes its outcome, but Ctrl-C does not.
 
@@ -55,7 +54,7 @@ def attempt(
     job
         Its image is written whole or not at all, with its settings and its fingerprint.
     model
-        The network's file.
+        The network's file, or an open model.
     callback
         Called after every iteration.
     """
@@ -88,7 +87,7 @@ def failed(job: Job, error: GramstyleError, began: float) -> Outcome:
     return Outcome(job, "failed", _seconds_since(began), reason, error=error)
 
 
-def reused(job: Job, *, model: Path) -> Outcome | None:
+def reused(job: Job, *, model: ModelFile) -> Outcome | None:
     """Return the outcome of a job whose image can be reused; None if it must be rendered."""
     began = time.monotonic()
     summary = find_reusable(job, model=model)
@@ -107,7 +106,7 @@ def _outcome(job: Job, state: State, summary: Mapping[str, Any], began: float) -
 
 
 def _rendered(
-    job: Job, model: Path, callback: Callable[[Progress], None] | None
+    job: Job, model: ModelFile, callback: Callable[[Progress], None] | None
 ) -> Mapping[str, Any]:
     """Render the job's image and write it; return the summary of the run."""
     before = fingerprint(job, model=model)

@@ -11,6 +11,7 @@ import json
 import time
 import zipfile
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from gramstyle.cluster.worker import (
     own_threads,
 )
 from gramstyle.errors import GramstyleError, ImageError, ModelError, OptionError
+from gramstyle.run.open_model import OpenModel
 from gramstyle.system.files import write_atomically
 from gramstyle.system.temporary import temporary_directory, temporary_folder
 
@@ -89,7 +91,7 @@ def run_remote(payload: bytes) -> bytes:
     header: dict[str, Any] = json.loads(parts[_HEADER])
     try:
         check_version(header["version"])
-        model = _find_network(header["network"])
+        model = _opened(_find_network(header["network"]), header["network"])
     except GramstyleError as error:
         return _zipped({_HEADER: json.dumps({"refused": str(error)}).encode()})
     try:
@@ -139,13 +141,19 @@ def _find_network(sha256: str) -> Path:
     return path
 
 
+@lru_cache(maxsize=1)
+def _opened(path: Path, _sha256: str) -> OpenModel:
+    """Return the model, which this process keeps open for its next job."""
+    return OpenModel(path)
+
+
 def _check_wanted(_progress: Progress) -> None:
     if not still_wanted():
         raise GramstyleError("the batch was stopped")
 
 
 def _attempted(
-    parts: Mapping[str, bytes], header: Mapping[str, Any], model: Path, folder: Path
+    parts: Mapping[str, bytes], header: Mapping[str, Any], model: OpenModel, folder: Path
 ) -> tuple[dict[str, Any], dict[str, bytes]]:
     """Do a job in a folder; return the fields of its outcome, and the image if there is one."""
     # Images keep their names, which the settings of the result mention.

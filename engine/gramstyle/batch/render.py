@@ -11,14 +11,18 @@ import PIL.Image
 from gramstyle.batch.job import Job
 from gramstyle.errors import GramstyleError
 from gramstyle.run.log import RunLog
+from gramstyle.run.open_model import OpenModel
 from gramstyle.run.plan import plan_run
 from gramstyle.run.progress import Progress
 from gramstyle.run.transfer import execute
 
-__all__ = ["Progress", "planned_settings", "render"]
+# The model of a job: its file, or the file opened for many jobs.
+ModelFile = Path | OpenModel
+
+__all__ = ["ModelFile", "Progress", "planned_settings", "render"]
 
 
-def planned_settings(job: Job, *, model: Path) -> Mapping[str, Any]:
+def planned_settings(job: Job, *, model: ModelFile) -> Mapping[str, Any]:
     """Check the job's images, options and network; return the settings that its image will have.
 
     Raises what `gramstyle.transfer` raises before its first iteration.
@@ -28,7 +32,7 @@ def planned_settings(job: Job, *, model: Path) -> Mapping[str, Any]:
 
 
 def render(
-    job: Job, *, model: Path, callback: Callable[[Progress], None] | None = None
+    job: Job, *, model: ModelFile, callback: Callable[[Progress], None] | None = None
 ) -> tuple[PIL.Image.Image, dict[str, Any]]:
     """Return the job's image and its settings; write the record of the losses if it has one.
 

@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from gramstyle.batch.job import Job
-from gramstyle.batch.render import planned_settings
+from gramstyle.batch.render import ModelFile, planned_settings
 from gramstyle.cluster.worker import installed_version
 from gramstyle.errors import GramstyleError, ImageError
 from gramstyle.images import Image, read_image, read_settings
+from gramstyle.run.open_model import OpenModel
 from gramstyle.run.options import STARTS
 
 # The setting that holds an image's fingerprint.
@@ -32,7 +33,7 @@ _IRRELEVANT = (
 _BY_MEMORY = ("tile", "optimiser")
 
 
-def fingerprint(job: Job, *, model: Path) -> str | None:
+def fingerprint(job: Job, *, model: ModelFile) -> str | None:
     """Return a SHA-256 of everything that determines the job's image.
 
     It covers the bytes of the image files and of the network, the options that change the image,
@@ -46,7 +47,8 @@ def fingerprint(job: Job, *, model: Path) -> str | None:
     if "init" not in inputs and not isinstance(start, str):
         return None
     try:
-        files = {role: _file_hash(path) for role, path in {**inputs, "model": model}.items()}
+        files = {role: _file_hash(path) for role, path in inputs.items()}
+        files["model"] = _model_hash(model)
     except OSError:
         return None
     options = {k: v for k, v in asdict(job.options).items() if k not in _IRRELEVANT}
@@ -59,7 +61,7 @@ def fingerprint(job: Job, *, model: Path) -> str | None:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def find_reusable(job: Job, *, model: Path) -> Mapping[str, Any] | None:
+def find_reusable(job: Job, *, model: ModelFile) -> Mapping[str, Any] | None:
     """Return the summary of the run that rendered the job's image, if the image can be reused.
 
     The result is None if there is no image, if it was rendered in another way, or if it is damaged.
@@ -124,6 +126,12 @@ def _relevant(settings: Mapping[str, Any]) -> dict[str, Any]:
     if relevant.get("start") is not None:
         relevant.pop("init", None)  # the name of the image to start from
     return relevant
+
+
+def _model_hash(model: ModelFile) -> str:
+    if not isinstance(model, OpenModel):
+        return _file_hash(model)
+    return model.sha256 or _file_hash(model.path)
 
 
 def _file_hash(path: Path) -> str:

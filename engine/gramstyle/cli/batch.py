@@ -30,7 +30,7 @@ from gramstyle.cli.progress import Speaker
 from gramstyle.cluster.client import Cluster
 from gramstyle.cluster.opening import open_cluster
 from gramstyle.errors import OptionError
-from gramstyle.model import open_model
+from gramstyle.model import load_model
 from gramstyle.run.options import Options
 from gramstyle.run.plan import check_packages
 from gramstyle.system.files import check_folder
@@ -83,7 +83,7 @@ def run_command(arguments: argparse.Namespace) -> int:
     _check_log(arguments, jobs)
     runs = [where] if where.on_cluster else [job.options for job in jobs]
     check = partial(check_packages, *runs)
-    model = open_model(arguments.model, notify=say.tell, check=check).path
+    model = load_model(arguments.model, notify=say.tell, check=check).path
     check_layers(jobs, model)
     began = monotonic()
     with (

@@ -17,7 +17,7 @@ from gramstyle.conformance.real_network import real_case
 from gramstyle.conformance.reporting import as_json, as_junit, notes, summary, table
 from gramstyle.conformance.running import DTYPES, Report, Result, printable, run
 from gramstyle.errors import OptionError
-from gramstyle.model import open_model
+from gramstyle.model import load_model
 from gramstyle.system.files import check_folder, write_atomically
 
 # A pass of the real network at this size takes a second or two and fits every framework's memory.
@@ -121,7 +121,7 @@ def _cases(arguments: argparse.Namespace) -> Sequence[Case]:
     every = list(cases() if arguments.set is None else read_cases(arguments.set))
     if arguments.real_model:
         console = Console(stderr=True)
-        model = open_model(arguments.model, notify=lambda s: console.print(s, markup=False))
+        model = load_model(arguments.model, notify=lambda s: console.print(s, markup=False))
         every.append(real_case(model, SIZE if arguments.size is None else arguments.size))
     if arguments.case is None:
         return every

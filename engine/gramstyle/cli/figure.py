@@ -15,7 +15,7 @@ from gramstyle.cli.parsing import Commands, Parser
 from gramstyle.cli.progress import Speaker
 from gramstyle.errors import GramstyleError
 from gramstyle.images import check_output, from_pil, write_image
-from gramstyle.model import is_normalised, open_model, read_model
+from gramstyle.model import is_normalised, load_model, read_model
 from gramstyle.run.options import Options
 from gramstyle.run.plan import check_packages
 
@@ -112,7 +112,7 @@ def _tradeoff(arguments: argparse.Namespace, options: Options) -> Figure:
 
 def _model(arguments: argparse.Namespace) -> Path:
     say, check = Speaker(quiet=arguments.quiet), partial(check_packages, add.options_of(arguments))
-    return open_model(arguments.model, notify=say.tell, check=check).path
+    return load_model(arguments.model, notify=say.tell, check=check).path
 
 
 def run_command(arguments: argparse.Namespace) -> None:

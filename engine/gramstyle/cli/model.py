@@ -11,7 +11,7 @@ from gramstyle.cli.model_output import check_target, report_written
 from gramstyle.cli.parsing import Commands
 from gramstyle.core.network import Convolution
 from gramstyle.errors import OptionError
-from gramstyle.model import Model, network_name, open_model
+from gramstyle.model import Model, load_model, network_name
 from gramstyle.model.export import read_source, write_pretrained
 from gramstyle.model.locate import default_target
 from gramstyle.model.precision import PRECISIONS
@@ -87,7 +87,7 @@ def run_export(arguments: argparse.Namespace) -> None:
 def run_info(arguments: argparse.Namespace) -> None:
     """Print the metadata and layers of a model file."""
     progress = Console(stderr=True)
-    model = open_model(arguments.model, notify=lambda s: progress.print(s, markup=False))
+    model = load_model(arguments.model, notify=lambda s: progress.print(s, markup=False))
     console = Console(highlight=False, soft_wrap=True)
     console.print(_facts(model), markup=False)
     console.print(_layers(model))

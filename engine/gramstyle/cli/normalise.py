@@ -18,7 +18,7 @@ from gramstyle.cli.model_output import check_target, report_written
 from gramstyle.cli.parsing import Commands
 from gramstyle.cli.progress import Speaker, counted
 from gramstyle.engines.onnx_session import load_runtime
-from gramstyle.model import open_model
+from gramstyle.model import load_model
 from gramstyle.model.export import write_pretrained
 from gramstyle.model.precision import PRECISIONS
 from gramstyle.model.pretrained import Pretrained
@@ -64,7 +64,7 @@ def run_normalise(arguments: argparse.Namespace) -> None:
         size=arguments.size, pooling=arguments.pooling, threads=arguments.threads
     )
     say = Speaker(quiet=arguments.quiet)
-    model = open_model(arguments.model, notify=say.tell, check=load_runtime)
+    model = load_model(arguments.model, notify=say.tell, check=load_runtime)
     images = find_images(arguments.images)
     check_target(arguments.to, sources=[model.path, *images])
     pretrained = Pretrained.from_model(model)

@@ -13,6 +13,7 @@ from gramstyle.core.network import Convolution, Network, Responses
 from gramstyle.core.objective import Backward, Evaluation, Forward, Objective, Recall
 from gramstyle.core.preprocessing import Preprocessing
 from gramstyle.core.terms import Term
+from gramstyle.engines.cache import EngineCache
 from gramstyle.engines.cuda.device import Device, load_cupy, open_device
 from gramstyle.engines.cuda.kernels import DeviceKernels
 from gramstyle.engines.cuda.session import CudaSession, check_runtime, cuda_providers
@@ -69,6 +70,35 @@ class Engine:
         )
 
 
+@dataclass(frozen=True)
+class Opening:
+    """What an engine is opened from.
+
+    Attributes
+    ----------
+    spec, model
+        The spec and its model.
+    network
+        The network that the spec cuts from the model.
+    device
+        The GPU; None if the engine runs on the CPU.
+    cache
+        Keeps what the engine computes from the weights alone; None keeps nothing.
+    """
+
+    spec: ObjectiveSpec
+    model: Model
+    network: Network
+    device: Device | None
+    cache: EngineCache | None
+
+    def session(self, *, blocked: bool) -> Session:
+        """Return the forward pass in ONNX Runtime, on the CPU."""
+        graph = self.model.runnable(self.spec.layers, self.spec.pooling)
+        threads = self.spec.thread_count
+        return Session(graph, self.network.shapes, threads=threads, blocked=blocked)
+
+
 @dataclass(frozen=True, kw_only=True)
 class EngineEntry:
     """The description of an engine, from which the program opens it.
@@ -86,7 +116,7 @@ class EngineEntry:
     help
         Its description in the help of ``--engine``.
     open
-        Opens it, for a spec, its model, the network that the spec cuts from it, and the GPU.
+        Opens it.
     """
 
     devices: tuple[DeviceName, ...]
@@ -94,7 +124,7 @@ class EngineEntry:
     tiles: bool = True
     packages: tuple[Callable[[], object], ...]
     help: str
-    open: Callable[[ObjectiveSpec, Model, Network, Device | None], Engine]
+    open: Callable[[Opening], Engine]
 
 
 def default_engine(device: DeviceName = "cpu") -> str:
@@ -123,7 +153,7 @@ def check_packages(engine: str, device: DeviceName) -> None:
         check_runtime()
 
 
-def open_engine(spec: ObjectiveSpec, model: Model) -> Engine:
+def open_engine(spec: ObjectiveSpec, model: Model, cache: EngineCache | None = None) -> Engine:
     """Open the engine of a spec.
 
     Parameters
@@ -132,6 +162,9 @@ def open_engine(spec: ObjectiveSpec, model: Model) -> Engine:
         The spec; the engine does not depend on its size.
     model
         The model with the spec's hash.
+    cache
+        Keeps what the engine computes from the weights alone, for later engines of this model;
+        None keeps nothing.
 
     Raises
     ------
@@ -140,50 +173,36 @@ def open_engine(spec: ObjectiveSpec, model: Model) -> Engine:
     """
     log.info("engine %s on %s, %d threads", spec.engine, spec.device, spec.thread_count)
     device = open_device(tf32=spec.tf32) if spec.device == "cuda" else None
-    return ENGINES[spec.engine].open(spec, model, spec.network(model), device)
+    return ENGINES[spec.engine].open(Opening(spec, model, spec.network(model), device, cache))
 
 
-def _session(spec: ObjectiveSpec, model: Model, network: Network, *, blocked: bool) -> Session:
-    graph = model.runnable(spec.layers, spec.pooling)
-    return Session(graph, network.shapes, threads=spec.thread_count, blocked=blocked)
+def _open_numpy(opening: Opening) -> Engine:
+    kernels = StripKernels(opening.spec.thread_count)
+    return Engine(opening.network, opening.session(blocked=False), kernels, device=opening.device)
 
 
-def _open_numpy(
-    spec: ObjectiveSpec, model: Model, network: Network, device: Device | None
-) -> Engine:
-    session = _session(spec, model, network, blocked=False)
-    return Engine(network, session, StripKernels(spec.thread_count), device=device)
-
-
-def _open_onnx(
-    spec: ObjectiveSpec, model: Model, network: Network, device: Device | None
-) -> Engine:
+def _open_onnx(opening: Opening) -> Engine:
+    device, threads = opening.device, opening.spec.thread_count
     providers: tuple[Any, ...] = (CPU,) if device is None else cuda_providers(device)
 
     def compiled(objective: Objective, height: int, width: int) -> LossAndGradient:
         return GraphObjective(
-            objective, height, width, threads=spec.thread_count, providers=providers
+            objective, height, width, threads=threads, providers=providers
         ).loss_and_gradient
 
     # The engine numpy computes the targets of the graph.
-    return replace(_open_numpy(spec, model, network, device), compiled=compiled)
+    return replace(_open_numpy(opening), compiled=compiled)
 
 
-def _open_winograd(
-    spec: ObjectiveSpec, model: Model, network: Network, device: Device | None
-) -> Engine:
-    del model, device
-    kernels, passes = _winograd(spec, network)
+def _open_winograd(opening: Opening) -> Engine:
+    kernels, passes = _winograd(opening)
     return Engine(passes.network, passes.forward, kernels, passes.backward, recall=passes)
 
 
-def _open_hybrid(
-    spec: ObjectiveSpec, model: Model, network: Network, device: Device | None
-) -> Engine:
-    del device
+def _open_hybrid(opening: Opening) -> Engine:
     # A machine that has room for the responses in two layouts also has room for a third.
-    session = _session(spec, model, network, blocked=True)
-    kernels, passes = _winograd(spec, network)
+    session = opening.session(blocked=True)
+    kernels, passes = _winograd(opening)
 
     def forward(v: Array) -> Responses:
         responses: Responses = passes.convert(session(v))
@@ -192,9 +211,8 @@ def _open_hybrid(
     return Engine(passes.network, forward, kernels, passes.backward)
 
 
-def _open_cupy(
-    spec: ObjectiveSpec, model: Model, network: Network, device: Device | None
-) -> Engine:
+def _open_cupy(opening: Opening) -> Engine:
+    spec, network, device = opening.spec, opening.network, opening.device
     assert device is not None  # noqa: S101 - the engine runs on GPUs only
     on_device = Network(
         tuple(
@@ -204,15 +222,19 @@ def _open_cupy(
             for layer in network.layers
         )
     )
-    session = CudaSession(model.runnable(spec.layers, spec.pooling), network.shapes, device=device)
+    graph = opening.model.runnable(spec.layers, spec.pooling)
+    session = CudaSession(graph, network.shapes, device=device)
     return Engine(on_device, session, DeviceKernels(), device=device)
 
 
-def _winograd(spec: ObjectiveSpec, network: Network) -> tuple[Any, Any]:
+def _winograd(opening: Opening) -> tuple[Any, Any]:
     """Return the kernels and the passes of Winograd's convolutions."""
     kernels_type, passes_type = _load_winograd()
+    spec = opening.spec
     kernels = kernels_type(spec.thread_count)
-    return kernels, passes_type(network, spec.layers, workers=kernels.workers)
+    return kernels, passes_type(
+        opening.network, spec.layers, workers=kernels.workers, cache=opening.cache
+    )
 
 
 def _load_winograd() -> tuple[Any, Any]:

@@ -2,7 +2,7 @@
 
 from gramstyle.model.export import export_model
 from gramstyle.model.known import network_name
-from gramstyle.model.locate import locate_model, open_model
+from gramstyle.model.locate import load_model, locate_model
 from gramstyle.model.onnx_file import Model, read_model
 from gramstyle.model.pretrained import is_normalised
 
@@ -10,8 +10,8 @@ __all__ = [
     "Model",
     "export_model",
     "is_normalised",
+    "load_model",
     "locate_model",
     "network_name",
-    "open_model",
     "read_model",
 ]

@@ -27,7 +27,7 @@ Check = Callable[[], object]
 log = logging.getLogger(__name__)
 
 
-def open_model(
+def load_model(
     path: str | os.PathLike[str] | None = None,
     *,
     notify: Notify | None = None,

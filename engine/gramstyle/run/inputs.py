@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 
+from gramstyle.engines.cache import EngineCache
 from gramstyle.errors import OptionError
 from gramstyle.images import Image, Source, fitted_size, read_image, resize
 from gramstyle.model import Model
@@ -45,10 +46,13 @@ class RunInputs:
         The model; None once the engine has its weights.
     images
         The images of each scale; None once their targets are computed.
+    cache
+        Keeps what engines compute from the weights of an open model; None keeps nothing.
     """
 
     model: Model | None
     images: list[ScaleImages | None]
+    cache: EngineCache | None = None
 
     def take_images(self, number: int) -> ScaleImages:
         """Return the images of a scale; release them and those of all earlier scales."""

@@ -1,6 +1,5 @@
 """The plan of a run: all inputs read and checked, nothing computed yet."""
 
-import os
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
@@ -16,9 +15,10 @@ from gramstyle.engines import registry
 from gramstyle.engines.spec import ObjectiveSpec
 from gramstyle.errors import ImageError, ModelError, OptionError
 from gramstyle.images import Image, Source, room_left
-from gramstyle.model import Model, is_normalised, open_model
+from gramstyle.model import Model, is_normalised
 from gramstyle.run.inputs import RunInputs, ScaleImages, read_originals, scaled_to
-from gramstyle.run.options import Options, is_named_start
+from gramstyle.run.open_model import ModelSource, opened
+from gramstyle.run.options import Options, is_named_start, options_or_default
 from gramstyle.run.scales import Scale, scales_of
 from gramstyle.run.settings import (
     ImageSettings,
@@ -29,7 +29,7 @@ from gramstyle.run.settings import (
     versions,
 )
 from gramstyle.system.machine import available_threads, physical_memory
-from gramstyle.tiling.budget import Layout, choose_layout
+from gramstyle.tiling.budget import FIXED, Layout, choose_layout
 from gramstyle.tiling.spill import scratch_space
 
 # The fraction of the memory of the machine or the container that is the default budget.
@@ -122,7 +122,7 @@ def plan_run(
     style: Source | None,
     options: Options | None = None,
     *,
-    model: str | os.PathLike[str] | None = None,
+    model: ModelSource | None = None,
     notify: Callable[[str], None] | None = None,
 ) -> RunPlan:
     """Read and check everything that a run needs. Each image is decoded once.
@@ -142,7 +142,7 @@ def plan_run(
     ImageError, OptionError, ModelError
         If an image, an option or the model cannot be used.
     """
-    options = Options() if options is None else options
+    options = options_or_default(options)
     originals = read_originals(content, style, options)
     final = scaled_to(originals, options.size)
     shorter = min(
@@ -153,7 +153,7 @@ def plan_run(
     )
     images = [*(scaled_to(originals, scale.edge) for scale in scales[:-1]), final]
     del originals
-    network_file = open_model(model, notify=notify, check=partial(check_packages, options))
+    network_file, cache = opened(model, notify=notify, check=partial(check_packages, options))
     deepest = _network(network_file, options, final)
     for image, source, role in ((final.content, content, "content"), (final.style, style, "style")):
         if image is not None:
@@ -187,7 +187,7 @@ def plan_run(
         options=options,
         scales=plans,
         # The layers above the deepest one in use are released.
-        inputs=RunInputs(replace(network_file, network=deepest), list(images)),
+        inputs=RunInputs(replace(network_file, network=deepest), list(images), cache),
         settings=settings,
     )
 
@@ -287,7 +287,7 @@ def _laid_out(network: Network, canvas: Image, options: Options) -> tuple[Layout
     if layout.edge is None:
         return layout, options
     optimiser = options.optimiser or "lbfgsb-device"
-    needed = (2 * options.history + 5) * 3 * 8 * canvas.height * canvas.width
+    needed = FIXED + (2 * options.history + 5) * 3 * 8 * canvas.height * canvas.width
     if optimiser == "lbfgsb" and needed > memory:
         raise OptionError(
             f"SciPy's L-BFGS-B takes {needed / 1e9:.1f} GB at {canvas.width}×{canvas.height} "

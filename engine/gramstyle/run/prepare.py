@@ -1,6 +1,5 @@
 """Prepare the scales of a run: compute the targets, and make the objective and the start."""
 
-import os
 import weakref
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
@@ -26,7 +25,8 @@ from gramstyle.images import Image, Source, read_image, resize
 from gramstyle.model import Model
 from gramstyle.optimise.lbfgsb import Pairs, PairsInMemory, PairsOnDisk
 from gramstyle.run.inputs import ScaleImages
-from gramstyle.run.options import Options
+from gramstyle.run.open_model import ModelSource
+from gramstyle.run.options import Options, options_or_default
 from gramstyle.run.plan import RunPlan, ScalePlan, plan_run
 from gramstyle.run.settings import RunSettings
 from gramstyle.system.temporary import scratch_folder
@@ -97,7 +97,7 @@ def prepare(
     style: Source | None,
     options: Options | None = None,
     *,
-    model: str | os.PathLike[str] | None = None,
+    model: ModelSource | None = None,
     notify: Callable[[str], None] | None = None,
 ) -> Prepared:
     """Plan and prepare a run of one scale; parameters and errors are those of `plan_run`.
@@ -107,7 +107,7 @@ def prepare(
     RuntimeMissingError
         If the engine is not installed.
     """
-    options = replace(Options() if options is None else options, scales=1)
+    options = replace(options_or_default(options), scales=1)
     plan = plan_run(content, style, options, model=model, notify=notify)
     resources = RunResources(plan)
     prepared = resources.prepare(0)
@@ -181,7 +181,7 @@ class RunResources:
         if self._engine is None:
             model = self._plan.inputs.take_model()
             self._preprocessing = model.preprocessing
-            self._engine = open_engine(scale.spec, model)
+            self._engine = open_engine(scale.spec, model, self._plan.inputs.cache)
         assert self._preprocessing is not None  # noqa: S101 - set with the engine
         compose = self._whole if scale.spec.edge is None else self._in_tiles
         return compose(scale, images, self._engine, self._preprocessing)

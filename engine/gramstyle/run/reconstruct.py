@@ -5,13 +5,13 @@ responses at one layer are those of the content image, or whose Gram matrices ar
 image.
 """
 
-import os
 from collections.abc import Callable
 from dataclasses import replace
 
 from gramstyle.core.conventions import STYLE_LAYERS
 from gramstyle.images import Source
-from gramstyle.run.options import Options
+from gramstyle.run.open_model import ModelSource
+from gramstyle.run.options import Options, options_or_default
 from gramstyle.run.plan import plan_run
 from gramstyle.run.transfer import Progress, Result, execute
 
@@ -21,7 +21,7 @@ def reconstruct_content(
     layer: str = "conv4_2",
     options: Options | None = None,
     *,
-    model: str | os.PathLike[str] | None = None,
+    model: ModelSource | None = None,
     callback: Callable[[Progress], bool | None] | None = None,
 ) -> Result:
     """Find an image whose responses at one layer are those of `image` (equations 1 and 2).
@@ -64,7 +64,7 @@ def reconstruct_style(
     layers: tuple[str, ...] = STYLE_LAYERS,
     options: Options | None = None,
     *,
-    model: str | os.PathLike[str] | None = None,
+    model: ModelSource | None = None,
     callback: Callable[[Progress], bool | None] | None = None,
 ) -> Result:
     """Find an image whose Gram matrices are those of `image` (equations 3 to 6).
@@ -115,5 +115,5 @@ def style_options(layers: tuple[str, ...], options: Options | None = None) -> Op
 
 def _from_noise(options: Options | None) -> Options:
     """Return the options with one scale, and a start from noise unless they name another."""
-    given = replace(Options() if options is None else options, scales=1)
+    given = replace(options_or_default(options), scales=1)
     return replace(given, init="noise") if given.init is None else given

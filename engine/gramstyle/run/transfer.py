@@ -1,6 +1,5 @@
 """Style transfer: a run through its scales."""
 
-import os
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -11,6 +10,7 @@ from gramstyle.core.objective import Evaluation
 from gramstyle.errors import OptionError
 from gramstyle.images import Source
 from gramstyle.optimise import lbfgsb
+from gramstyle.run.open_model import ModelSource
 from gramstyle.run.optimising import Saving, optimise_scale
 from gramstyle.run.options import Options
 from gramstyle.run.plan import RunPlan, plan_run
@@ -46,7 +46,7 @@ def transfer(
     style: Source,
     options: Options | None = None,
     *,
-    model: str | os.PathLike[str] | None = None,
+    model: ModelSource | None = None,
     callback: Callback | None = None,
 ) -> Result:
     """Render a content image in the style of a style image.
@@ -59,7 +59,8 @@ def transfer(
     options
         The options; by default those of `Options`.
     model
-        The path of the model file; `gramstyle.model.locate_model` finds one by default.
+        The path of the model file, or `open_model(path)`, which many runs can share;
+        `gramstyle.model.locate_model` finds a file by default.
     callback
         Called after every iteration; the run ends when it returns True.
 

@@ -23,7 +23,7 @@ from gramstyle.batch.render import Progress
 from gramstyle.batch.reuse import read_output
 from gramstyle.errors import GramstyleError
 from gramstyle.images import to_pil
-from gramstyle.model import open_model
+from gramstyle.model import load_model
 
 
 def draw(
@@ -74,7 +74,7 @@ def draw(
     >>> sheet = draw(figure, Path("cells"))
     >>> sheet.save("figure2.png")
     """
-    network = open_model(model).path
+    network = load_model(model).path
     execute: Execute = partial(side_by_side, model=network, at_once=jobs)
     if jobs == 1:
         execute = partial(one_by_one, model=network, callback=callback)

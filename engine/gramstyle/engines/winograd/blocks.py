@@ -1,11 +1,13 @@
 """A network as blocks: each convolution with its ReLU and the pooling behind it."""
 
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
 from gramstyle.core.arrays import Array
-from gramstyle.core.network import Network, Pool
+from gramstyle.core.network import Convolution, Network, Pool
+from gramstyle.engines.cache import EngineCache
 from gramstyle.engines.winograd.algorithm import transform_kernels
 from gramstyle.engines.winograd.layout import padded
 
@@ -43,21 +45,35 @@ class Block:
         return self.pool is not None and self.pool.kind == "max"
 
 
-def split(network: Network) -> tuple[Block, ...]:
-    """Return the blocks of a network."""
+def split(network: Network, cache: EngineCache) -> tuple[Block, ...]:
+    """Return the blocks of a network; the cache keeps the transformed kernels."""
     blocks: list[Block] = []
     for layer, behind in zip(network.layers, (*network.layers[1:], None), strict=True):
         if isinstance(layer, Pool):
             continue
-        N, C = layer.W.shape[:2]
+        N = len(layer.b)
         b = np.zeros(padded(N), np.float32)
         b[:N] = layer.b
-        W = np.zeros((padded(N), padded(C) if blocks else C, 3, 3), np.float32)
-        W[:N, :C] = layer.W
-        weights = transform_kernels(W) if blocks else W.transpose(1, 2, 3, 0).reshape(-1, len(W))
+        weights = cache.array(layer.name, partial(_transformed if blocks else _flat, layer))
         pool = behind if isinstance(behind, Pool) else None
         blocks.append(Block(layer.name, weights, b, pool))
     return tuple(blocks)
+
+
+def _transformed(layer: Convolution) -> Array:
+    """Return the transformed kernels U (36, C, N), padded."""
+    N, C = layer.W.shape[:2]
+    W = np.zeros((padded(N), padded(C), 3, 3), np.float32)
+    W[:N, :C] = layer.W
+    return transform_kernels(W)
+
+
+def _flat(layer: Convolution) -> Array:
+    """Return the kernels W (27, N) of the first block, padded."""
+    N, C = layer.W.shape[:2]
+    W = np.zeros((padded(N), C, 3, 3), np.float32)
+    W[:N] = layer.W
+    return W.transpose(1, 2, 3, 0).reshape(-1, len(W))
 
 
 def without_weights(network: Network) -> Network:

@@ -17,6 +17,7 @@ from gramstyle.core import layers
 from gramstyle.core.arrays import Array
 from gramstyle.core.network import AddSeed, Network, Responses
 from gramstyle.engines.bands import bands
+from gramstyle.engines.cache import EngineCache
 from gramstyle.engines.threads import Workers
 from gramstyle.engines.winograd import channels_first, first_layer, masks, transforms
 from gramstyle.engines.winograd.algorithm import PATCH, TILE
@@ -46,6 +47,8 @@ class WinogradPasses:
         The layers that loss terms look at. Their responses are returned.
     workers
         The threads.
+    cache
+        Keeps the transformed kernels for later passes of the same model; None keeps nothing.
 
     Attributes
     ----------
@@ -56,11 +59,18 @@ class WinogradPasses:
         All arrays that depend on the size of the image.
     """
 
-    def __init__(self, network: Network, returned: Iterable[str], *, workers: Workers) -> None:
+    def __init__(
+        self,
+        network: Network,
+        returned: Iterable[str],
+        *,
+        workers: Workers,
+        cache: EngineCache | None = None,
+    ) -> None:
         self.network = without_weights(network)
         self._returned = frozenset(returned)
         self._workers = workers
-        self._blocks = split(network)
+        self._blocks = split(network, EngineCache() if cache is None else cache)
         self.storage = Storage(self.network, self._blocks, self._returned)
 
     def forward(self, v: Array) -> Responses:
