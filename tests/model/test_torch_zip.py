@@ -248,6 +248,23 @@ def test_a_flipped_bit_in_the_pickle_is_detected(place: Place) -> None:
     )
 
 
+def without_checksums(data: bytes, names: Iterable[str]) -> bytes:
+    """The archive as torch.serialization.set_crc32_options(False) makes torch write it."""
+    for name in names:
+        data = changed(data, central(data, name) + 16, bytes(4))
+    return data
+
+
+def test_an_archive_without_checksums_is_read(place: Place) -> None:
+    data = without_checksums(archive(members()), members())
+    assert read(place(data))["a"].tolist() == [0, 1, 2, 3]
+
+
+def test_one_missing_checksum_is_damage(place: Place) -> None:
+    data = without_checksums(archive(members()), ["archive/data/0"])
+    assert isinstance(outcome(lambda: read(place(data))), zipfile.BadZipFile)
+
+
 # Hostile archives
 
 
