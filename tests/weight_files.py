@@ -1,6 +1,7 @@
 """Write a narrow VGG-19 in every format of weights files, with other libraries or by hand."""
 
 import io
+import json
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -124,6 +125,19 @@ def write_safetensors(path: Path, arrays: Mapping[str, Array]) -> None:
     save_file(dict(arrays), path)
 
 
+def write_safe_index(path: Path, arrays: Mapping[str, Array], shards: int = 2) -> None:
+    """Write an index and the files that it names, as transformers' save_pretrained does."""
+    weight_map = {}
+    for k in range(shards):
+        shard = f"model-{k + 1:05}-of-{shards:05}.safetensors"
+        part = dict(list(arrays.items())[k::shards])
+        save_file(part, path.with_name(shard), metadata={"format": "pt"})
+        weight_map |= dict.fromkeys(part, shard)
+    size = sum(array.nbytes for array in arrays.values())
+    index = {"metadata": {"total_size": size}, "weight_map": weight_map}
+    path.write_text(json.dumps(index, indent=2, sort_keys=True) + "\n")
+
+
 def write_caffe(path: Path, layers: Chain, *, old: bool) -> None:
     """Write a .caffemodel in the first format (V1LayerParameter) or the second (LayerParameter)."""
     layer_number, name_number, blobs_number = (2, 4, 6) if old else (100, 1, 7)
@@ -189,6 +203,7 @@ FORMATS: Mapping[str, Callable[[Path, Chain], None]] = {
     "unnamed.weights.h5": lambda p, c: write_keras3(p, c, named=False),
     "archive.keras": write_keras_archive,
     "timm.safetensors": lambda p, c: write_safetensors(p, torchvision_names(c)),
+    "model.safetensors.index.json": lambda p, c: write_safe_index(p, torchvision_names(c)),
     "v1.caffemodel": lambda p, c: write_caffe(p, c, old=True),
     "v2.caffemodel": lambda p, c: write_caffe(p, c, old=False),
     "zoo.onnx": write_onnx,
@@ -196,5 +211,8 @@ FORMATS: Mapping[str, Callable[[Path, Chain], None]] = {
 
 # The formats that do not determine the preprocessing.
 AMBIGUOUS = frozenset(
-    {"torch.pth", "old.pth", "tar.pth", "vgg_conv.pth", "timm.safetensors", "zoo.onnx"}
+    {
+        *("torch.pth", "old.pth", "tar.pth", "vgg_conv.pth", "timm.safetensors", "zoo.onnx"),
+        "model.safetensors.index.json",
+    }
 )

