@@ -261,14 +261,37 @@ def test_codebooks_other_than_the_default_ones_are_refused(tmp_path: Path) -> No
 # Errors
 
 
-@pytest.mark.parametrize(
-    "make", [lambda _: None, Path.mkdir, os.mkfifo], ids=["missing", "folder", "pipe"]
-)
+@pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo], ids=["folder", "pipe"])
 def test_a_path_that_is_not_a_file_is_refused_without_waiting(
     make: Callable[[Path], None], tmp_path: Path
 ) -> None:
     make(tmp_path / "source")
     assert refusal(tmp_path / "source").startswith("cannot read the weights FILE: ")
+
+
+def test_the_error_for_a_folder_asks_for_the_file_in_it(tmp_path: Path) -> None:
+    assert "it is a folder; name the weights file in it" in refusal(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("vgg19-dcbb9e9.pth", "vgg19-dcbb9e9d.pth"),
+        ("model.safetensor", "model.safetensors"),
+        ("Keras.weights.h5", "keras.weights.h5"),
+    ],
+)
+def test_the_error_for_a_missing_file_names_a_similar_one(
+    written: str, meant: str, tmp_path: Path
+) -> None:
+    for name in ("vgg19-dcbb9e9d.pth", "model.safetensors", "keras.weights.h5"):
+        (tmp_path / name).touch()
+    message = error_line(lambda: read_weights(tmp_path / written))
+    assert message.endswith(
+        f"there are no weights {tmp_path / written}; did you mean {tmp_path / meant}?"
+    )
+    assert refusal(tmp_path / "photo.jpg") == "there are no weights FILE"
+    assert refusal(tmp_path / "no folder" / "photo.jpg") == "there are no weights FILE"
 
 
 @pytest.mark.parametrize("data", [b"", b"GIF89a", b"#!/bin/sh\n", bytes(100)])

@@ -2,8 +2,9 @@
 
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from pathlib import Path
 
 from gramstyle.core.preprocessing import Preprocessing
@@ -109,8 +110,10 @@ def open_weights(path: Path) -> Iterator[OpenWeights]:
         raise ModelError(f"{path} is refused: {printable(reason)}") from None
     # A damaged file can raise nearly any exception, and none says more than this message.
     except Exception as error:
+        article = "an" if name[0] in "Oi" else "a"
         raise ModelError(
-            f"{path} is damaged, or not a {name} at all ({type(error).__name__}); get a fresh copy"
+            f"{path} is damaged, or not {article} {name} at all ({type(error).__name__}); get a "
+            "fresh copy"
         ) from None
 
 
@@ -124,8 +127,19 @@ def _head(path: Path) -> bytes:
             raise ModelError(f"cannot read the weights {path}: it is not a file")
         with path.open("rb") as stream:
             return stream.read(HEAD)
+    except FileNotFoundError:
+        raise ModelError(f"there are no weights {path}{_similar(path)}") from None
     except OSError as error:
         raise ModelError(f"cannot read the weights {path}: {error.strerror}") from None
+
+
+def _similar(path: Path) -> str:
+    """Return a question about the file of the folder whose name is most similar, or nothing."""
+    with suppress(OSError):
+        names = [file.name for file in path.parent.iterdir() if file.is_file()]
+        if found := get_close_matches(path.name, names, 1):
+            return f"; did you mean {printable(str(path.with_name(found[0])))}?"
+    return ""
 
 
 def _recognise(path: Path, head: bytes) -> FileFormat:

@@ -106,7 +106,7 @@ def _datasets(h5py: Any, file: Any) -> Iterator[tuple[str, str, Any]]:
     seen = 0
     while pending:
         path, layer, depth, group = pending.pop()
-        # The count comes first: h5py holds all names of a group in memory.
+        # The count comes first, because it is faster than a list of the names.
         if seen + len(group) > MAX_OBJECTS or depth > MAX_DEPTH:
             raise _TooManyObjectsError
         for name in group:

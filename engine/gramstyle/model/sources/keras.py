@@ -97,9 +97,7 @@ def is_keras_archive(members: Iterable[str]) -> bool:
 def _tensors(path: Path, stream: io.BufferedReader, start: int, size: int) -> Tensors:
     """Return the convolutions in the program's output, which is not trusted either."""
     if find_spec("h5py") is None:
-        raise ModelError(
-            'reading Keras\' files needs h5py; install it with: pip install "gramstyle[weights]"'
-        )
+        raise ModelError("reading Keras' files needs h5py; install it with: pip install h5py")
     tensors: dict[str, StoredTensor] = {}
     for name, entry in _named(_table(path, start, size)):
         if name in tensors:

@@ -5,7 +5,7 @@ The file is not mapped into memory, because truncating a mapped file ends the pr
 
 import io
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -26,8 +26,7 @@ class LimitError(ModelError):
     """An untrusted file is larger, in some respect, than a file of VGG-19's weights."""
 
 
-@dataclass(frozen=True)
-class Field:
+class Field(NamedTuple):
     """A field of a message: its number, its encoding, and its value or the value's place.
 
     Consecutive fields of a fixed size with the same tag, of `tag` bytes, are joined into one.

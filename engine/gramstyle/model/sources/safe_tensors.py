@@ -44,7 +44,8 @@ def open_safe_tensors(path: Path) -> Iterator[Tensors]:
         import safetensors
     except ImportError:
         raise ModelError(
-            'reading safetensors needs a library; install it with: pip install "gramstyle[weights]"'
+            "reading safetensors needs two libraries; install them with: pip install safetensors "
+            "ml_dtypes"
         ) from None
     if (size := header_size(path)) > MAX_HEADER:
         raise ModelError(f"expected a header of at most {MAX_HEADER} bytes, found {size}")
