@@ -1,8 +1,11 @@
 """Write a narrow VGG-19 in every format of weights files, with other libraries or by hand."""
 
+import io
+import json
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import IO
 
 import h5py
 import numpy as np
@@ -92,8 +95,47 @@ def write_keras(path: Path, layers: Chain, *, old: bool = False, root: str = "")
         file.require_group(f"{root}/predictions")["predictions/kernel:0"] = np.zeros((4, 2), "f4")
 
 
+def write_keras3(path: Path | IO[bytes], layers: Chain, *, named: bool = True) -> None:
+    """Write what Keras 3's model.save_weights("x.weights.h5") writes."""
+    with h5py.File(path, "w") as file:
+        for k, (name, (W, b)) in enumerate(zip(LAYERS, layers, strict=True)):
+            number = f"conv2d_{k}" if k else "conv2d"
+            variables = file.create_group(f"layers/{number}/vars")
+            variables["0"], variables["1"] = W.transpose(2, 3, 1, 0), b
+            layer = "block{}_conv{}".format(*name.split("_"))
+            variables.attrs["name"] = layer if named else number
+        dense = file.create_group("layers/dense/vars")
+        dense.attrs["name"] = "predictions"
+        dense["0"] = np.zeros((4, 2), "f4")
+        # As after training.
+        file["optimizer/vars/2"] = layers[0][0].transpose(2, 3, 1, 0)
+
+
+def write_keras_archive(path: Path, layers: Chain, *, named: bool = True) -> None:
+    """Write what Keras 3's model.save("x.keras") writes."""
+    weights = io.BytesIO()
+    write_keras3(weights, layers, named=named)
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("metadata.json", '{"keras_version": "3.15.1"}')
+        archive.writestr("config.json", '{"class_name": "Functional"}')
+        archive.writestr("model.weights.h5", weights.getvalue())
+
+
 def write_safetensors(path: Path, arrays: Mapping[str, Array]) -> None:
     save_file(dict(arrays), path)
+
+
+def write_safe_index(path: Path, arrays: Mapping[str, Array], shards: int = 2) -> None:
+    """Write an index and the files that it names, as transformers' save_pretrained does."""
+    weight_map = {}
+    for k in range(shards):
+        shard = f"model-{k + 1:05}-of-{shards:05}.safetensors"
+        part = dict(list(arrays.items())[k::shards])
+        save_file(part, path.with_name(shard), metadata={"format": "pt"})
+        weight_map |= dict.fromkeys(part, shard)
+    size = sum(array.nbytes for array in arrays.values())
+    index = {"metadata": {"total_size": size}, "weight_map": weight_map}
+    path.write_text(json.dumps(index, indent=2, sort_keys=True) + "\n")
 
 
 def write_caffe(path: Path, layers: Chain, *, old: bool) -> None:
@@ -157,7 +199,11 @@ FORMATS: Mapping[str, Callable[[Path, Chain], None]] = {
     "keras.h5": write_keras,
     "keras1.h5": lambda p, c: write_keras(p, c, old=True),
     "keras_whole.h5": lambda p, c: write_keras(p, c, root="model_weights"),
+    "keras.weights.h5": write_keras3,
+    "unnamed.weights.h5": lambda p, c: write_keras3(p, c, named=False),
+    "archive.keras": write_keras_archive,
     "timm.safetensors": lambda p, c: write_safetensors(p, torchvision_names(c)),
+    "model.safetensors.index.json": lambda p, c: write_safe_index(p, torchvision_names(c)),
     "v1.caffemodel": lambda p, c: write_caffe(p, c, old=True),
     "v2.caffemodel": lambda p, c: write_caffe(p, c, old=False),
     "zoo.onnx": write_onnx,
@@ -165,5 +211,8 @@ FORMATS: Mapping[str, Callable[[Path, Chain], None]] = {
 
 # The formats that do not determine the preprocessing.
 AMBIGUOUS = frozenset(
-    {"torch.pth", "old.pth", "tar.pth", "vgg_conv.pth", "timm.safetensors", "zoo.onnx"}
+    {
+        *("torch.pth", "old.pth", "tar.pth", "vgg_conv.pth", "timm.safetensors", "zoo.onnx"),
+        "model.safetensors.index.json",
+    }
 )

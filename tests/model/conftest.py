@@ -15,6 +15,8 @@ from download_server import DATA, Server, running
 from gramstyle.model.fetch import download
 from gramstyle.model.onnx_file import Model, read_model
 from gramstyle.model.published import PUBLIC_FILES, PublicFile
+from gramstyle.model.sources import keras
+from h5_server import H5Server
 from onnx_edits import Edited, altered, write
 
 
@@ -78,6 +80,20 @@ def secure(certificate: Path) -> Iterator[Server]:
     context.load_cert_chain(certificate)
     with running(context) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def _h5_server() -> Iterator[H5Server]:
+    server = H5Server()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def h5_server(_h5_server: H5Server, monkeypatch: pytest.MonkeyPatch) -> H5Server:
+    """Read the tables of contents of all HDF5 files of the test in one process."""
+    monkeypatch.setattr(keras, "subprocess", _h5_server)
+    return _h5_server
 
 
 @pytest.fixture(scope="session")

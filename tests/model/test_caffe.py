@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from gramstyle.core.arrays import Array
 from gramstyle.errors import ModelError
-from gramstyle.model.sources import caffe
-from gramstyle.model.sources.caffe import open_caffe
+from gramstyle.model.sources import protobuf
+from gramstyle.model.sources.caffe import message_tensors, open_caffe
 from hostile_files import (
     LITTLE_MEMORY,
     POSITIONS,
@@ -326,7 +326,7 @@ def test_opening_reads_no_weights_and_loading_reads_one_blob(old: bool) -> None:
     data = network(layers, old=old, fill=with_four_numbers if old else with_shape)
     recording = RecordingStream(data.SerializeToString())
 
-    tensors = caffe.message_tensors(recording)
+    tensors = message_tensors(recording)
 
     assert tensors["fc6.weight"].shape == (200, 300)
     assert sum(size for _, size in recording.reads) < 1000
@@ -510,7 +510,7 @@ def test_too_many_fields_are_refused(
     data: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Each takes two bytes in the file, and a hundred times as much to remember.
-    monkeypatch.setattr(caffe, "MAX_FIELDS", 1000)
+    monkeypatch.setattr(protobuf, "MAX_FIELDS", 1000)
     (tmp_path / "m.caffemodel").write_bytes(data)
     assert "expected at most 1000 fields" in refusal(tmp_path / "m.caffemodel")
 

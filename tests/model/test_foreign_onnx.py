@@ -235,6 +235,7 @@ def of_type(name: str, data_type: int) -> Callable[[Zoo], None]:
 
 def external(zoo: Zoo) -> None:
     tensor = zoo.tensor("vgg0_conv0_bias")
+    tensor.ClearField("raw_data")
     tensor.data_location = TensorProto.EXTERNAL
     tensor.external_data.add(key="location", value="/etc/passwd")
 
@@ -264,7 +265,7 @@ def second_input(zoo: Zoo) -> None:
         (shaped("vgg0_conv1_weight", 2**31, 2**31, 3, 3), "expected (2147483648,"),
         (shaped("vgg0_conv1_weight", -1, -1, 3, 3), "expected (-1, -1, 3, 3) values"),
         (of_type("vgg0_conv1_bias", TensorProto.INT32), "expected floats"),
-        (external, "is stored in another file"),
+        (external, "expected the name of a file in the same folder, found '/etc/passwd'"),
         (second_input, "expected one input, found 2"),
     ],
 )

@@ -119,6 +119,37 @@ def test_a_parameter_is_read_as_its_tensor() -> None:
     assert read(dictionary({"a": parameter + EMPTY_ORDERED + b"\x87R"})) == {"a": FOUR}
 
 
+def test_a_tensor_with_attributes_is_read_without_them() -> None:
+    state = dictionary({"note": number(1)})
+    facts = (storage(), number(0), tuple_of(number(4)), tuple_of(number(1)), b"\x89", EMPTY_ORDERED)
+    with_state = name_of("torch._utils", "_rebuild_parameter_with_state")
+    from_type = name_of("torch._tensor", "_rebuild_from_type_v2")
+    typed = (REBUILD, name_of("torch", "Tensor"), tuple_of(*facts), state)
+    items = {
+        "parameter": with_state + tuple_of(tensor(), b"\x88", EMPTY_ORDERED, state) + b"R",
+        "buffer": from_type + tuple_of(*typed) + b"R",
+    }
+    assert read(dictionary(items)) == {"parameter": FOUR, "buffer": FOUR}
+
+
+@pytest.mark.parametrize("rebuild", [FLOATS, name_of("torch._tensor", "_rebuild_from_type_v2")])
+def test_a_tensor_with_attributes_is_rebuilt_by_a_known_function(rebuild: bytes) -> None:
+    from_type = name_of("torch._tensor", "_rebuild_from_type_v2")
+    typed = tuple_of(rebuild, name_of("torch", "Tensor"), b")", b"N")
+    assert "unknown function call" in refusal(from_type + typed + b"R")
+
+
+def test_safe_values_besides_tensors_are_dropped() -> None:
+    items = {
+        "size": name_of("torch", "Size") + tuple_of(tuple_of(number(3))) + b"R",
+        "device": name_of("torch", "device") + tuple_of(text("cpu")) + b"R",
+        "counter": name_of("collections", "Counter") + tuple_of(b"}") + b"R",
+        "dtype": name_of("torch", "bfloat16"),
+        "a": tensor(),
+    }
+    assert read(dictionary(items)) == {"a": FOUR}
+
+
 def test_a_storage_reference_has_five_items_in_an_archive_and_six_in_a_stream() -> None:
     stored = tuple_of(text("storage"), FLOATS, text("0"), text("cpu"), number(4)) + b"Q"
     assert read(dictionary({"a": tensor(stored), "b": tensor()})) == {"a": FOUR, "b": FOUR}
@@ -219,9 +250,9 @@ def test_a_command_in_the_pickle_does_not_run(payload: str, tmp_path: Path) -> N
         ("torch.nn.modules.container", "Sequential"),
         ("torch", "ComplexFloatStorage"),
         ("torch", "load"),
-        ("collections", "Counter"),
+        ("collections", "deque"),
         ("torch", "FloatStorage.__init__"),
-        ("torch._utils", "_rebuild_parameter_with_state"),
+        ("torch._utils", "_rebuild_tensor_v3"),
     ],
 )
 def test_the_error_names_the_imported_global_and_the_remedy(module: str, name: str) -> None:

@@ -2,8 +2,9 @@
 
 import copy
 import struct
-from collections import OrderedDict
-from collections.abc import Callable
+import zipfile
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -153,6 +154,75 @@ def test_a_training_checkpoint_gives_its_tensors_by_dotted_names(
     assert_equal(read(write(checkpoint, protocol=protocol)), state)
 
 
+def test_values_that_torch_loads_as_safe_are_accepted_and_dropped(
+    write: Written, read: Read
+) -> None:
+    W = torch.arange(6.0)
+    checkpoint = {
+        "size": W.shape,
+        "device": torch.device("cuda", 0),
+        "dtypes": [torch.float32, torch.bfloat16, torch.bool, torch.complex64],
+        "layout": torch.strided,
+        "milestones": Counter({30: 1, 60: 1}),
+        "bytes": bytearray(b"abc"),
+        "set": {1, 2},
+        "complex": 1j,
+        "W": W,
+    }
+    path = write(checkpoint)
+    assert torch.load(path, weights_only=True)["size"] == W.shape
+    assert_equal(read(path), {"W": W})
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_tensors_with_attributes_are_read_without_them(
+    write: Written, read: Read, protocol: int
+) -> None:
+    W, b = torch.nn.Parameter(torch.arange(6.0)), torch.nn.Buffer(torch.arange(3.0))
+    W.note = b.note = {"frozen": True}
+    path = write({"W": W, "b": b}, protocol=protocol)
+    assert_equal(read(path), {"W": W, "b": b})
+
+
+@pytest.fixture
+def alignment() -> Iterator[Any]:
+    """torch's setting of the alignment of storages in a zip archive."""
+    config = pytest.importorskip(
+        "torch.utils.serialization", reason="this torch has no such setting"
+    ).config
+    before = config.save.storage_alignment
+    yield config.save
+    config.save.storage_alignment = before
+
+
+@pytest.mark.parametrize("size", [64, 4096])
+def test_archives_of_every_alignment_are_read(size: int, alignment: Any, tmp_path: Path) -> None:
+    alignment.storage_alignment = size
+    state, path = network().state_dict(), tmp_path / "aligned.pth"
+    torch.save(state, path)
+    with zipfile.ZipFile(path) as archive:
+        assert archive.read("aligned/.storage_alignment") == str(size).encode()
+        assert archive.read("aligned/.format_version") == b"1"
+        assert archive.read("aligned/byteorder") == b"little"
+        assert len(archive.read("aligned/.data/serialization_id")) == 40
+    assert_equal(arrays_in(path), state)
+
+
+def test_an_archive_without_checksums_is_read(tmp_path: Path) -> None:
+    state, path = network().state_dict(), tmp_path / "unchecked.pth"
+    torch.serialization.set_crc32_options(False)
+    try:
+        torch.save(state, path)
+    finally:
+        torch.serialization.set_crc32_options(True)
+    assert_equal(arrays_in(path), state)
+
+
+def arrays_in(path: Path) -> dict[str, Array]:
+    with open_torch_zip(path) as tensors:
+        return {name: stored.load() for name, stored in tensors.items()}
+
+
 def test_views_of_one_storage_are_read_as_torch_reads_them(write: Written, read: Read) -> None:
     whole = torch.arange(60.0).reshape(3, 4, 5)
     views = {
@@ -223,10 +293,10 @@ def test_a_whole_module_is_refused_with_the_remedy(
     [
         (lambda: torch.ones(2, dtype=torch.complex64), "torch.ComplexFloatStorage"),
         (lambda: torch.eye(2).to_sparse(), "torch._utils._rebuild_sparse_tensor"),
-        (lambda: torch.device("cpu"), "torch.device"),
+        (lambda: torch.ones(2).to(torch.uint16), "torch._utils._rebuild_tensor_v3"),
         (lambda: np.float64(1), "numpy"),
     ],
-    ids=["complex", "sparse", "device", "NumPy's number"],
+    ids=["complex", "sparse", "unsigned", "NumPy's number"],
 )
 def test_the_error_for_an_unsupported_object_names_it(
     write: Written, read: Read, make: Callable[[], object], name: str

@@ -17,8 +17,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gramstyle.core.arrays import Array
+from gramstyle.model.sources.archives import open_archive
 from gramstyle.model.sources.tensors import StoredTensor
-from gramstyle.model.sources.torch_zip import open_archive, open_torch_zip
+from gramstyle.model.sources.torch_zip import open_torch_zip
 from hostile_files import LITTLE_MEMORY, POSITIONS, error_line, flipped, outcome, peak_memory
 from pickle_writer import dictionary, name_of, pickled, storage, text
 from pickle_writer import tensor as tensor_of
@@ -246,6 +247,23 @@ def test_a_flipped_bit_in_the_pickle_is_detected(place: Place) -> None:
     assert isinstance(
         outcome(lambda: read(place(data.replace(b"Float", b"Int32", 1)))), zipfile.BadZipFile
     )
+
+
+def without_checksums(data: bytes, names: Iterable[str]) -> bytes:
+    """The archive as torch.serialization.set_crc32_options(False) makes torch write it."""
+    for name in names:
+        data = changed(data, central(data, name) + 16, bytes(4))
+    return data
+
+
+def test_an_archive_without_checksums_is_read(place: Place) -> None:
+    data = without_checksums(archive(members()), members())
+    assert read(place(data))["a"].tolist() == [0, 1, 2, 3]
+
+
+def test_one_missing_checksum_is_damage(place: Place) -> None:
+    data = without_checksums(archive(members()), ["archive/data/0"])
+    assert isinstance(outcome(lambda: read(place(data))), zipfile.BadZipFile)
 
 
 # Hostile archives

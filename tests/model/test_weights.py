@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from gramstyle.model.pretrained import Pretrained
 from gramstyle.model.published import PublicFile
 from gramstyle.model.vgg19 import CAFFE, TORCHVISION
 from gramstyle.model.weights import read_weights
+from h5_server import H5Server
 from hostile_files import POSITIONS, error_line, flipped, outcome
 from weight_files import (
     AMBIGUOUS,
@@ -36,7 +38,7 @@ from weight_files import (
 
 
 @pytest.fixture(autouse=True)
-def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
+def narrow(monkeypatch: pytest.MonkeyPatch, h5_server: H5Server) -> None:
     """Make VGG-19 narrow."""
     monkeypatch.setattr(vgg19, "BLOCKS", BLOCKS)
 
@@ -85,6 +87,8 @@ def test_every_format_gives_the_same_network(name: str, folder: Path, tmp_path: 
 
 def test_the_format_is_recognised_by_the_contents(folder: Path, tmp_path: Path) -> None:
     hashes = set()
+    for shard in folder.glob("model-*"):
+        shutil.copy(shard, tmp_path)
     for name in FORMATS:
         path = tmp_path / "weights.dat"
         path.write_bytes((folder / name).read_bytes())
@@ -257,9 +261,7 @@ def test_codebooks_other_than_the_default_ones_are_refused(tmp_path: Path) -> No
 # Errors
 
 
-@pytest.mark.parametrize(
-    "make", [lambda _: None, Path.mkdir, os.mkfifo], ids=["missing", "folder", "pipe"]
-)
+@pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo], ids=["folder", "pipe"])
 def test_a_path_that_is_not_a_file_is_refused_without_waiting(
     make: Callable[[Path], None], tmp_path: Path
 ) -> None:
@@ -267,11 +269,39 @@ def test_a_path_that_is_not_a_file_is_refused_without_waiting(
     assert refusal(tmp_path / "source").startswith("cannot read the weights FILE: ")
 
 
+def test_the_error_for_a_folder_asks_for_the_file_in_it(tmp_path: Path) -> None:
+    assert "it is a folder; name the weights file in it" in refusal(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("vgg19-dcbb9e9.pth", "vgg19-dcbb9e9d.pth"),
+        ("model.safetensor", "model.safetensors"),
+        ("Keras.weights.h5", "keras.weights.h5"),
+    ],
+)
+def test_the_error_for_a_missing_file_names_a_similar_one(
+    written: str, meant: str, tmp_path: Path
+) -> None:
+    for name in ("vgg19-dcbb9e9d.pth", "model.safetensors", "keras.weights.h5"):
+        (tmp_path / name).touch()
+    message = error_line(lambda: read_weights(tmp_path / written))
+    assert message.endswith(
+        f"there are no weights {tmp_path / written}; did you mean {tmp_path / meant}?"
+    )
+    assert refusal(tmp_path / "photo.jpg") == "there are no weights FILE"
+    assert refusal(tmp_path / "no folder" / "photo.jpg") == "there are no weights FILE"
+
+
 @pytest.mark.parametrize("data", [b"", b"GIF89a", b"#!/bin/sh\n", bytes(100)])
 def test_the_error_for_an_unknown_format_lists_the_known_ones(data: bytes, tmp_path: Path) -> None:
     (tmp_path / "source").write_bytes(data)
     message = refusal(tmp_path / "source")
-    assert "expected a torch checkpoint, Keras .h5, safetensors, a Caffe model, ONNX" in message
+    assert (
+        "expected a torch checkpoint, Keras .h5 or .keras, safetensors, a Caffe model, ONNX"
+        in message
+    )
     assert repr(data[:8]) in message
 
 
@@ -294,9 +324,9 @@ def test_a_truncated_file_gives_one_line_and_leaves_no_file(
 @settings(max_examples=40, deadline=None)
 @given(positions=POSITIONS)
 def test_flipped_bits_give_finite_weights_or_one_line(
-    name: str, positions: list[float], folder: Path, tmp_path_factory: pytest.TempPathFactory
+    name: str, positions: list[float], folder: Path
 ) -> None:
-    source = tmp_path_factory.getbasetemp() / name
+    source = folder / f"flipped-{name}"  # beside the files that an index names
     source.write_bytes(flipped((folder / name).read_bytes(), positions))
     read = outcome(lambda: read_weights(source, convention="caffe"))
     if isinstance(read, Exception):
@@ -309,8 +339,9 @@ def test_flipped_bits_give_finite_weights_or_one_line(
 def test_the_error_for_a_truncated_zip_archive_says_so(folder: Path, tmp_path: Path) -> None:
     path = tmp_path / "torch.pth"
     path.write_bytes((folder / "torch.pth").read_bytes()[:-100])
-    assert "expected a complete zip archive, as torch writes, found one that is damaged" in refusal(
-        path
+    assert (
+        "expected a complete zip archive, as torch and Keras write, found one that is damaged"
+        in refusal(path)
     )
 
 

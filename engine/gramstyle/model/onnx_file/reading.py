@@ -1,7 +1,7 @@
 """Read and check a model file, which is untrusted input."""
 
 import hashlib
-import json
+import io
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -18,7 +18,8 @@ from gramstyle.core.kernels import Pooling
 from gramstyle.core.network import Convolution, Layer, Network, Pool
 from gramstyle.core.preprocessing import Preprocessing
 from gramstyle.errors import ModelError
-from gramstyle.model.messages import printable
+from gramstyle.model.messages import printable, quoted
+from gramstyle.model.onnx_file.external import is_external
 from gramstyle.model.onnx_file.graph import (
     FORMAT_KEY,
     INPUT,
@@ -31,6 +32,9 @@ from gramstyle.model.onnx_file.graph import (
     serialised,
     tensors_hash,
 )
+from gramstyle.model.onnx_file.metadata import read_preprocessing
+from gramstyle.model.onnx_file.parsing import parse_onnx
+from gramstyle.model.sources.protobuf import LimitError
 
 # A file is read whole before it is checked. VGG-19 in float32 without its classifier has 80 MB.
 MAX_BYTES = 512 * 1024 * 1024
@@ -135,8 +139,18 @@ def read_model(path: Path) -> Model:
     >>> len([name for name in network.names if name.startswith("conv")])
     16
     """
-    data = _read_bytes(path)
-    proto = _parse(data, path)
+    data = read_bytes(path)
+    return checked_model(path, data, parse_model(path, data))
+
+
+def checked_model(path: Path, data: bytes, proto: onnx.ModelProto) -> Model:
+    """Check a parsed model file; parameters are its path, its bytes and its contents.
+
+    Raises
+    ------
+    ModelError
+        As `read_model`.
+    """
     try:
         _check_contents(proto)
         checker.check_model(proto)
@@ -146,7 +160,7 @@ def read_model(path: Path) -> Model:
             path=path,
             sha256=hashlib.sha256(data).hexdigest(),
             network=_network(proto.graph),
-            preprocessing=_preprocessing(metadata),
+            preprocessing=read_preprocessing(metadata),
             metadata=metadata,
             _proto=proto,
         )
@@ -164,7 +178,8 @@ def _pooled(node: onnx.NodeProto, pooling: Pooling) -> onnx.NodeProto:
     return pool_node(node.output[0], node.input[0], pooling)
 
 
-def _read_bytes(path: Path) -> bytes:
+def read_bytes(path: Path) -> bytes:
+    """Return the bytes of a model file; raise ModelError if it is missing or too large."""
     try:
         size = path.stat().st_size
         if size > MAX_BYTES:
@@ -185,9 +200,12 @@ def _first_line(error: Exception) -> str:
     return printable(lines[0])
 
 
-def _parse(data: bytes, path: Path) -> onnx.ModelProto:
+def parse_model(path: Path, data: bytes) -> onnx.ModelProto:
+    """Parse the bytes of a model file; raise ModelError if they are not one."""
     try:
-        proto = onnx.load_model_from_string(data)
+        proto = parse_onnx(io.BytesIO(data))
+    except LimitError as error:
+        raise ModelError(f"model {path} is refused: {error}") from None
     except Exception:  # protobuf's DecodeError, which onnx does not export
         raise ModelError(
             f"model {path} is truncated or not an ONNX file; build one with: gramstyle model "
@@ -218,17 +236,15 @@ def _check_contents(proto: onnx.ModelProto) -> None:
     if unknown := sorted({n.op_type for n in graph.node} - OPERATORS):
         raise ModelError(f"it uses the operator {unknown[0]!r}, which gramstyle does not run")
     for tensor in graph.initializer:
-        refuse_external_data(tensor)
+        if is_external(tensor):
+            raise ModelError(
+                f"the tensor {quoted(tensor.name)} is stored in another file (external data); put "
+                "both in one file with: gramstyle model export --from FILE --to MODEL"
+            )
         if tensor.data_type not in _DTYPES:
             raise ModelError(f"the tensor {tensor.name!r} is not float32, float16 or uint8")
         if len(tensor.raw_data) != prod(tensor.dims) * _DTYPES[tensor.data_type].itemsize:
             raise ModelError(f"the tensor {tensor.name!r} does not have the size of its shape")
-
-
-def refuse_external_data(tensor: onnx.TensorProto) -> None:
-    """Raise ModelError if a tensor refers to another file."""
-    if tensor.data_location == TensorProto.EXTERNAL or tensor.external_data:
-        raise ModelError(f"the tensor {tensor.name!r} is stored in another file (external data)")
 
 
 _DTYPES: Mapping[int, np.dtype[Any]] = {
@@ -252,29 +268,6 @@ def _check_hashes(proto: onnx.ModelProto, metadata: Mapping[str, str]) -> None:
                 f"its {content} do not have the recorded hash: the file was altered or damaged; "
                 "rebuild it with: gramstyle model export"
             )
-
-
-def _preprocessing(metadata: Mapping[str, str]) -> Preprocessing:
-    channels = metadata.get("preprocessing.channels")
-    if channels not in ("RGB", "BGR"):
-        raise ModelError("its metadata lack preprocessing.channels (RGB or BGR)")
-    return Preprocessing(
-        channels="RGB" if channels == "RGB" else "BGR",
-        mean=_triple(metadata, "preprocessing.mean"),
-        scale=_triple(metadata, "preprocessing.scale"),
-    )
-
-
-def _triple(metadata: Mapping[str, str], key: str) -> tuple[float, float, float]:
-    try:
-        a, b, c = (float(number) for number in json.loads(metadata[key]))
-    except (KeyError, ValueError, TypeError):
-        raise ModelError(f"its metadata lack {key} (three numbers)") from None
-    with np.errstate(over="ignore", under="ignore"):
-        numbers = np.array([a, b, c]).astype(np.float32)  # as the network uses them
-    if not np.isfinite(numbers).all() or (key.endswith("scale") and not numbers.all()):
-        raise ModelError(f"its metadata contain an impossible {key}")
-    return a, b, c
 
 
 # Layer names are printed, so they must not contain terminal control sequences.

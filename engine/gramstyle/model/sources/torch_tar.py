@@ -73,7 +73,7 @@ def open_torch_tar(path: Path) -> Iterator[Tensors]:
 
 def _members(stream: io.BufferedReader) -> dict[str, Span]:
     """Return the start and end of each member."""
-    bounded = BoundedReader(stream, "a tar header", per_read=MAX_HEADER)
+    bounded = BoundedReader(stream, "tar headers", per_read=MAX_HEADER, in_total=MAX_HEADER)
     with tarfile.open(fileobj=cast(IO[bytes], bounded), mode="r:") as archive:
         found = {
             member.name: (member.offset_data, member.offset_data + member.size)
