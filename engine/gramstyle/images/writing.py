@@ -2,7 +2,6 @@
 
 import io
 import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -20,6 +19,7 @@ from gramstyle.images.problems import as_path, explain_write_failure, raise_imag
 from gramstyle.images.reading import Source
 from gramstyle.images.settings import embedding
 from gramstyle.system.files import is_same_file, replace_file
+from gramstyle.system.replaceable import check_replaceable
 
 EXTENSIONS: Mapping[str, str] = MappingProxyType(
     {
@@ -59,8 +59,8 @@ def check_output(path: str | os.PathLike[str], inputs: Sequence[Source]) -> None
     Raises
     ------
     ImageError
-        If the folder is missing or not writable, the extension is unknown, this Pillow cannot
-        encode the format, or `path` is a folder or one of the inputs.
+        If the folder is missing, the file cannot be written, the extension is unknown, this
+        Pillow cannot encode the format, or `path` is a folder or one of the inputs.
     """
     with raise_image_error(f"cannot write {os.fspath(path)!r}", explain_write_failure):
         format_name = _format(path)
@@ -71,10 +71,9 @@ def check_output(path: str | os.PathLike[str], inputs: Sequence[Source]) -> None
             raise ImageError("it is one of the images to read; choose another name")
         if not features.check(_CODECS[format_name]):
             raise ImageError(f"this Pillow cannot encode {format_name}; choose .png")
-        # Some builds of Pillow have only the decoder, and some folders only seem writable.
+        # Some builds of Pillow have only the decoder.
         _encoded(Image(np.zeros((1, 1, 3), np.float32)), format_name, {})
-        with tempfile.NamedTemporaryFile(dir=target.parent, prefix=".gramstyle-"):
-            pass
+        check_replaceable(target)
 
 
 def write_image(
@@ -93,7 +92,8 @@ def write_image(
     ----------
     path : str or PathLike
         The file; its extension is one of `EXTENSIONS`. An existing file is replaced in one step
-        and keeps its permissions; a symbolic link is followed.
+        and keeps its permissions; a symbolic link is followed. A file that cannot be replaced,
+        such as one that is mounted in a container, is overwritten.
     image : Image
         Pixels of shape (H, W, 3), from 0 to 255 (values outside are clipped, the others
         rounded), and alpha of shape (H, W), from 0 to 1, or None.

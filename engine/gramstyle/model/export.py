@@ -9,7 +9,7 @@ from gramstyle.model.onnx_file import write_model
 from gramstyle.model.precision import Precision, lossless
 from gramstyle.model.pretrained import Pretrained
 from gramstyle.model.weights import read_weights
-from gramstyle.system.files import check_folder
+from gramstyle.system.replaceable import check_file
 
 
 def export_model(
@@ -39,7 +39,7 @@ def export_model(
     OptionError
         If the convention is unknown.
     """
-    check_folder(path, error=ModelError)
+    check_file(path, error=ModelError)
     write_pretrained(path, read_source(source, convention=convention), precision=precision)
 
 
