@@ -123,11 +123,6 @@ def test_an_image_without_pixels_is_refused():
         assert "no pixels" in refusal(source)
 
 
-@pytest.mark.parametrize("source", [None, b"a.png", 7, [[1, 2]]])
-def test_a_source_of_an_unknown_type_is_refused_with_its_type(source):
-    assert type(source).__name__ in refusal(source, name="the\nphoto")
-
-
 def test_an_unreadable_path_is_refused_with_its_reason(tmp_path):
     empty = tmp_path / "empty.jpg"
     empty.touch()

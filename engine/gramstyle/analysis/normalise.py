@@ -19,7 +19,7 @@ from gramstyle.core.kernels import Pooling
 from gramstyle.core.network import Convolution
 from gramstyle.engines.onnx_session import Session
 from gramstyle.errors import ImageError, ModelError
-from gramstyle.images import SUFFIXES, fitted_size, read_image, resize
+from gramstyle.images import SUFFIXES, fitted_size, read_original
 from gramstyle.model import Model
 from gramstyle.model.known import weights_hash
 from gramstyle.model.pretrained import Pretrained
@@ -243,10 +243,12 @@ def normalise(pretrained: Pretrained, means: Means) -> Pretrained:
 
 def _input(path: Path, model: Model, options: MeasureOptions) -> tuple[Array, bytes]:
     """Return an image as the network's input v (3, H, V), and the hash of its file."""
-    image = read_image(path)
-    if max(image.width, image.height) > options.size:
-        image = resize(image, *fitted_size(image.width, image.height, options.size))
-    check_memory(image.width, image.height, bytes_per_pixel=BYTES_PER_PIXEL)
+    original = read_original(path)
+    width, height = original.width, original.height
+    if max(width, height) > options.size:
+        width, height = fitted_size(width, height, options.size)
+    check_memory(width, height, bytes_per_pixel=BYTES_PER_PIXEL)
+    image = original.resized(width, height)
     try:
         with path.open("rb") as stream:
             digest = hashlib.file_digest(stream, "sha256").digest()

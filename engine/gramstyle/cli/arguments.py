@@ -50,7 +50,7 @@ def add_scales(group: argparse._ArgumentGroup) -> None:
 def add_init(group: argparse._ArgumentGroup) -> None:
     """Add the option for the image to start from."""
     group.add_argument("--init", metavar="|".join((*STARTS, "PATH")),
-        help=f"the image to start from (default {DEFAULTS.start}; noise with --convention "
+        help=f"the image to start from (default {DEFAULTS.start!s}; noise with --convention "
         "paper)")  # fmt: skip
 
 

@@ -18,7 +18,8 @@ from gramstyle.conformance.reporting import as_json, as_junit, notes, summary, t
 from gramstyle.conformance.running import DTYPES, Report, Result, printable, run
 from gramstyle.errors import OptionError
 from gramstyle.model import load_model
-from gramstyle.system.files import check_folder, write_atomically
+from gramstyle.system.files import write_atomically
+from gramstyle.system.replaceable import check_file
 
 # A pass of the real network at this size takes a second or two and fits every framework's memory.
 SIZE = 64
@@ -102,7 +103,7 @@ def _check_files(arguments: argparse.Namespace) -> None:
         raise OptionError("--size and --model are for the real network; add --real-model")
     targets = [path for path in (arguments.json, arguments.junit) if path is not None]
     for path in targets:
-        check_folder(path, error=OptionError)
+        check_file(path, error=OptionError)
         if path.exists() and not path.is_file():
             raise OptionError(f"cannot write {path}: it exists and is not a file")
     used = [path.resolve() for path in (*targets, arguments.model) if path is not None]

@@ -5,12 +5,12 @@ from pathlib import Path
 
 from gramstyle.errors import ModelError
 from gramstyle.model import network_name, read_model
-from gramstyle.system.files import check_folder
+from gramstyle.system.replaceable import check_file
 
 
 def check_target(target: Path, *, sources: Iterable[Path | None]) -> None:
     """Raise ModelError if a file's folder does not exist, or the file is one of its sources."""
-    check_folder(target, error=ModelError)
+    check_file(target, error=ModelError)
     if target.resolve() in {source.resolve() for source in sources if source is not None}:
         raise ModelError(f"{target} would overwrite one of its sources; choose another --to")
 

@@ -17,14 +17,15 @@ from gramstyle.core.network import Convolution
 from gramstyle.core.objective import Objective
 from gramstyle.engines.onnx_graph import objective_graph, targets_graph
 from gramstyle.errors import OptionError
-from gramstyle.images import read_image, resize
+from gramstyle.images import read_original
 from gramstyle.model.precision import lossless
 from gramstyle.model.pretrained import provenance
 from gramstyle.run.options import Options
 from gramstyle.run.plan import RunPlan, plan_run
 from gramstyle.run.prepare import RunResources
 from gramstyle.run.settings import RunSettings
-from gramstyle.system.files import check_folder, write_atomically
+from gramstyle.system.files import write_atomically
+from gramstyle.system.replaceable import check_file
 
 # What stands for an image of any size while options are checked.
 ANY_EDGE = 64
@@ -121,8 +122,8 @@ def _stored(arguments: argparse.Namespace) -> tuple[RunPlan, Objective]:
     options = _options(arguments)
     content = None
     if arguments.content is not None:
-        image = read_image(arguments.content, name="content", max_pixels=options.max_pixels)
-        content = resize(image, *arguments.exact).pixels / 255
+        image = read_original(arguments.content, name="content", max_pixels=options.max_pixels)
+        content = image.resized(*arguments.exact).pixels / 255
     plan = _plan(content, arguments.style, options, arguments)
     with RunResources(plan) as resources:
         return plan, resources.prepare(0).whole("objective export")
@@ -191,7 +192,7 @@ def _check_places(targets: Iterable[Path], sources: Iterable[Path]) -> None:
     """Refuse to start on what could not be written, or would overwrite what it is made from."""
     taken = {source.resolve() for source in sources}
     for target in targets:
-        check_folder(target, error=OptionError)
+        check_file(target, error=OptionError)
         if target.resolve() in taken:
             raise OptionError(
                 f"{target} would overwrite what is read or written besides; choose another name"

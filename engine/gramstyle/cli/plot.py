@@ -8,7 +8,8 @@ from gramstyle.analysis.plots import FORMATS, load_matplotlib, loss_curves
 from gramstyle.cli.parsing import Commands
 from gramstyle.errors import OptionError
 from gramstyle.run.records import read_record
-from gramstyle.system.files import check_folder, is_same_file, write_atomically
+from gramstyle.system.files import is_same_file, write_atomically
+from gramstyle.system.replaceable import check_file
 
 
 def add_parser(commands: Commands) -> None:
@@ -37,7 +38,7 @@ def run_command(arguments: argparse.Namespace) -> None:
     suffix = output.suffix.lower()
     if suffix not in FORMATS:
         raise OptionError(f"cannot write {output}: choose a name that ends in {_suffixes()}")
-    check_folder(output, error=OptionError)
+    check_file(output, error=OptionError)
     load_matplotlib()
     runs = {name: read_record(path) for name, path in _names(arguments.records).items()}
     if any(is_same_file(output, path) for path in arguments.records):

@@ -23,6 +23,7 @@ from gramstyle.run.options import STARTS
 from gramstyle.run.plan import plan_run
 from gramstyle.run.prepare import Prepared, RunResources
 from gramstyle.system.files import check_folder, write_atomically
+from gramstyle.system.replaceable import check_file
 
 # One evaluation at this size takes less than a second.
 SIZE = 256
@@ -110,7 +111,7 @@ def _check_places(arguments: argparse.Namespace) -> None:
         if arguments.save.exists() and not arguments.save.is_dir():
             raise OptionError(f"--save {arguments.save} is not a folder; choose another name")
     if arguments.json is not None:
-        check_folder(arguments.json, error=OptionError)
+        check_file(arguments.json, error=OptionError)
 
 
 def _check_targets(targets: Iterable[Path], inputs: Sequence[Path]) -> None:

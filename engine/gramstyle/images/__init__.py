@@ -4,8 +4,16 @@ Every input is treated as hostile. An image is read completely or refused with a
 file is written completely or left unchanged.
 """
 
-from gramstyle.images.image import Image, fitted_size, resize
-from gramstyle.images.reading import MAX_PIXELS, SUFFIXES, Source, from_pil, read_image
+from gramstyle.images.image import Image, fitted_size
+from gramstyle.images.original import Original, resize
+from gramstyle.images.reading import (
+    MAX_PIXELS,
+    SUFFIXES,
+    Source,
+    from_pil,
+    read_image,
+    read_original,
+)
 from gramstyle.images.settings import read_settings, room_left
 from gramstyle.images.writing import EXTENSIONS, check_output, to_pil, write_image
 
@@ -14,11 +22,13 @@ __all__ = [
     "MAX_PIXELS",
     "SUFFIXES",
     "Image",
+    "Original",
     "Source",
     "check_output",
     "fitted_size",
     "from_pil",
     "read_image",
+    "read_original",
     "read_settings",
     "resize",
     "room_left",

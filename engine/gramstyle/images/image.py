@@ -1,9 +1,8 @@
-"""An image in memory, its size and its resampling."""
+"""An image in memory and its size."""
 
 from dataclasses import dataclass
 
 import numpy as np
-import PIL.Image
 from numpy.typing import NDArray
 
 from gramstyle.errors import OptionError
@@ -66,44 +65,3 @@ def fitted_size(width: int, height: int, longer_edge: int) -> tuple[int, int]:
         max(1, (2 * width * longer_edge + longer) // (2 * longer)),
         max(1, (2 * height * longer_edge + longer) // (2 * longer)),
     )
-
-
-def resize(image: Image, width: int, height: int) -> Image:
-    """Resample an image with an antialiasing Lanczos filter, entirely in floating point.
-
-    Colours need no weighting by alpha: compositing over white is linear in the premultiplied
-    colour, so filtering pixels and alpha separately keeps them consistent.
-
-    Parameters
-    ----------
-    image : Image
-    width, height : int
-        The new size in pixels.
-
-    Returns
-    -------
-    Image
-        The resampled image, clipped to 0..255, since the filter overshoots at edges. The same
-        object if the size does not change.
-
-    Raises
-    ------
-    OptionError
-        If `width` or `height` is below 1.
-    """
-    if min(width, height) < 1:
-        msg = f"an image cannot be resized to {width} × {height}; give a size of at least 1 × 1"
-        raise OptionError(msg)
-    if (width, height) == (image.width, image.height):
-        return image
-    planes = [_resampled(image.pixels[:, :, channel], width, height) for channel in range(3)]
-    alpha = None if image.alpha is None else _resampled(image.alpha, width, height)
-    return Image(
-        np.clip(np.stack(planes, axis=-1), 0, 255),
-        None if alpha is None else np.clip(alpha, 0, 1),
-    )
-
-
-def _resampled(plane: Plane, width: int, height: int) -> Plane:
-    image = PIL.Image.fromarray(np.ascontiguousarray(plane, dtype=np.float32))  # Pillow's mode "F"
-    return np.asarray(image.resize((width, height), PIL.Image.Resampling.LANCZOS))

@@ -26,11 +26,21 @@ def raise_image_error(start: str, explain: Callable[[Exception], str]) -> Iterat
         raise ImageError(f"{start}: {explain(problem)}") from problem
 
 
+def label(source: object, name: str) -> str:
+    """Return what messages call a source or target: a path in quotes, with line breaks escaped."""
+    if isinstance(source, (str, os.PathLike)):
+        return repr(os.fsdecode(source))
+    return " ".join(name.split())
+
+
 def as_path(path: str | os.PathLike[str]) -> Path:
-    """Return a path that can be passed to the system; refuse a NUL character."""
-    if "\0" in os.fspath(path):
+    """Return a path that can be passed to the system; refuse a NUL character and other types."""
+    if not isinstance(path, (str, os.PathLike)):
+        raise ImageError(f"its path is of type {type(path).__name__}; pass a str or a Path")
+    text = os.fsdecode(path)
+    if "\0" in text:
         raise ImageError("the path contains a NUL character; check the path")
-    return Path(path)
+    return Path(text)
 
 
 def one_line(problem: Exception) -> str:

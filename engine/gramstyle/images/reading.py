@@ -1,42 +1,35 @@
 """Read images from files, Pillow images and arrays."""
 
-import io
-import os
-import stat
-import struct
-import threading
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import PIL.Image
 from numpy.typing import NDArray
-from PIL import ImageFile, TiffImagePlugin
 
 from gramstyle.errors import ImageError
-from gramstyle.images.colour import finite_range, on_white, scaled, to_srgb
+from gramstyle.images.colour import converter, finite_range, on_white, scaled
+from gramstyle.images.decoding import bytes_per_pixel, bytes_while_decoding, load
 from gramstyle.images.image import Image, Plane
-from gramstyle.images.problems import as_path, explain_read_failure, raise_image_error
+from gramstyle.images.opening import Encoded, open_image, without_warnings
+from gramstyle.images.original import Original
+from gramstyle.images.problems import explain_read_failure, label, raise_image_error
+from gramstyle.system.machine import physical_memory
 
-Source = str | os.PathLike[str] | PIL.Image.Image | NDArray[Any]
+Source = Encoded | PIL.Image.Image | NDArray[Any]
 
 MAX_PIXELS = 100_000_000
 
-# The formats that may be decoded. Pillow supports many more, some of which start other programs
-# (EPS).
-_READABLE = ("JPEG", "PNG", "WEBP", "TIFF", "AVIF", "BMP", "GIF", "PPM", "JPEG2000")
 # The usual extensions of these formats, by which images are found in a folder.
 SUFFIXES = frozenset([
     ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".tif", ".tiff", ".avif", ".bmp", ".gif",
     ".ppm", ".pgm", ".pnm", ".jp2",
 ])  # fmt: skip
 _ORIENTATION = 0x0112  # EXIF
-_WIDTH, _HEIGHT = 256, 257  # TIFF
-
-# warnings.catch_warnings changes the state of the whole process, so only one thread may use it.
-_warnings_lock = threading.Lock()
+# The orientations, of 1 to 8, whose rows are stored columns, and whose first row is stored last.
+_SWAPPED, _FLIPPED = (5, 6, 7, 8), (3, 4, 7, 8)
+# The bytes of an `Image` for each pixel: three colours and alpha as float32.
+_FLOAT_BYTES = 16
 
 
 def read_image(source: Source, *, name: str = "image", max_pixels: int = MAX_PIXELS) -> Image:
@@ -44,11 +37,12 @@ def read_image(source: Source, *, name: str = "image", max_pixels: int = MAX_PIX
 
     Parameters
     ----------
-    source : path, PIL.Image.Image or ndarray
+    source : path, bytes, binary file, PIL.Image.Image or ndarray
         A JPEG, PNG, WebP, TIFF, AVIF, BMP, GIF, PPM or JPEG 2000 file (its first frame, if it
-        has several), a Pillow image (its current frame), or an array of shape (H, W), (H, W, 1),
-        (H, W, 3) or (H, W, 4), where the fourth channel is alpha. Arrays are sRGB: uint8 from 0
-        to 255, uint16 from 0 to 65535, or floating point from 0 to 1.
+        has several): its path, its bytes, or an open file, which is read from its start. A Pillow
+        image (its current frame). An array of shape (H, W), (H, W, 1), (H, W, 3) or (H, W, 4),
+        where the fourth channel is alpha; arrays are sRGB: uint8 from 0 to 255, uint16 from 0 to
+        65535, or floating point from 0 to 1.
     name : str, optional
         What error messages call a source that is not a path.
     max_pixels : int, optional
@@ -86,73 +80,77 @@ def read_image(source: Source, *, name: str = "image", max_pixels: int = MAX_PIX
     >>> image.width, image.height, image.pixels[0, 0].tolist()
     (3, 2, [51.0, 51.0, 51.0])
     """
-    with raise_image_error(f"cannot read {_label(source, name)}", explain_read_failure):
-        if isinstance(source, np.ndarray):
-            return _from_array(np.asarray(source), max_pixels)
-        if isinstance(source, PIL.Image.Image):
-            with _without_warnings():
-                return _decoded(source, max_pixels)
-        if isinstance(source, (str, os.PathLike)):
-            with open_image(source) as image:
-                return _decoded(image, max_pixels)
-        msg = f"it is a {type(source).__name__}; pass a path, a Pillow image or a NumPy array"
-        raise ImageError(msg)
+    limits = _Limits(max_pixels, physical_memory(), _FLOAT_BYTES, "make it smaller")
+    return _original(source, name, limits).image()
 
 
-def _label(source: object, name: str) -> str:
-    """Return what error messages call a source: a path in quotes, with line breaks escaped."""
-    if isinstance(source, (str, os.PathLike)):
-        return repr(os.fspath(source))
-    return " ".join(name.split())
+def read_original(
+    source: Source,
+    *,
+    name: str = "image",
+    max_pixels: int = MAX_PIXELS,
+    max_bytes: int | None = None,
+) -> Original:
+    """Decode an image, as `read_image`, without its conversion to floating point.
 
+    Parameters
+    ----------
+    source, name, max_pixels
+        As in `read_image`.
+    max_bytes : int, optional
+        The memory that decoding may take; an image that takes more is refused before it is
+        decoded.
 
-@contextmanager
-def _without_warnings() -> Iterator[None]:
-    """Suppress Pillow's warnings: most concern odd metadata, which the user cannot repair."""
-    with _warnings_lock, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
+    Returns
+    -------
+    Original
+        It refers to the memory of the source if that is an array or a Pillow image.
 
-
-@contextmanager
-def open_image(path: str | os.PathLike[str]) -> Iterator[ImageFile.ImageFile]:
-    """Open an image file and read only its header."""
-    path = as_path(path)
-    status = path.stat()
-    if stat.S_ISDIR(status.st_mode):
-        raise ImageError("it is a folder; name an image in it")
-    if not stat.S_ISREG(status.st_mode):  # opening a pipe could block forever
-        raise ImageError("it is not a regular file; save the image to disk first")
-    if not status.st_size:
-        raise ImageError("the file is empty; get a complete copy")
-    with path.open("rb") as file, _without_warnings(), _identified(file) as image:
-        yield image
-
-
-def _identified(file: io.BufferedReader) -> ImageFile.ImageFile:
-    """Do what PIL.Image.open does, except for its check of PIL.Image.MAX_IMAGE_PIXELS.
-
-    That limit belongs to the whole process, so lifting it for one image, even briefly, lifts it
-    for every thread. `_decoded` checks each image against its caller's own limit instead.
+    Raises
+    ------
+    ImageError
+        As for `read_image`.
     """
-    PIL.Image.init()
-    prefix = file.read(16)
-    problem: Exception | None = None
-    for format_name in _READABLE:
-        factory, accepts = PIL.Image.OPEN[format_name]
-        accepted = accepts is None or accepts(prefix)
-        if isinstance(accepted, str):
-            msg = f"this Pillow has no {format_name} decoder; convert the image to PNG"
-            raise ImageError(msg)
-        if accepted:
-            file.seek(0)
-            try:
-                return factory(file, "")  # without a name, Pillow does not map it into memory
-            except (SyntaxError, IndexError, KeyError, TypeError, struct.error) as exception:
-                problem = exception
-    if problem is not None:
-        raise problem
-    raise ImageError("it is not an image of a known format; convert it to PNG or JPEG")
+    return _original(source, name, _Limits(max_pixels, max_bytes))
+
+
+@dataclass(frozen=True)
+class _Limits:
+    """The limits of a caller, the bytes for each pixel that it adds, and what can be done."""
+
+    pixels: int
+    bytes: int | None
+    extra: int = 0
+    remedy: str = "make it smaller or raise --memory / memory"
+
+    def check(self, width: int, height: int, bytes_per_pixel: int) -> None:
+        """Refuse an image that is too large."""
+        pixels = width * height
+        if not pixels:
+            raise ImageError("it has no pixels; choose an image of at least 1 × 1")
+        if pixels > self.pixels:
+            raise ImageError(
+                f"it has {width} × {height} = {pixels:,} pixels and the limit is "
+                f"{self.pixels:,}; raise it with --max-pixels / max_pixels"
+            )
+        needed = pixels * (bytes_per_pixel + self.extra)
+        if self.bytes is not None and needed > self.bytes:
+            raise ImageError(
+                f"decoding its {width} × {height} pixels takes {needed / 1e9:.2g} GB and "
+                f"{max(self.bytes, 0) / 1e9:.2g} GB of memory is left for it; {self.remedy}"
+            )
+
+
+def _original(source: Source, name: str, limits: _Limits) -> Original:
+    start = f"cannot read {label(source, name)}"
+    with raise_image_error(start, explain_read_failure):
+        if isinstance(source, np.ndarray):
+            return _from_array(np.asarray(source), limits, start)
+        if isinstance(source, PIL.Image.Image):
+            with without_warnings():
+                return _decoded(source, limits, start)
+        with open_image(source) as image:
+            return _decoded(image, limits, start)
 
 
 def from_pil(image: PIL.Image.Image) -> Image:
@@ -163,33 +161,32 @@ def from_pil(image: PIL.Image.Image) -> Image:
     ImageError
         As for `read_image`.
     """
-    return read_image(image, max_pixels=image.width * image.height)
+    return read_original(image, max_pixels=image.width * image.height).image()
 
 
-def _decoded(image: PIL.Image.Image, max_pixels: int) -> Image:
-    _check_size(image.width, image.height, max_pixels)
-    if isinstance(image, TiffImagePlugin.TiffImageFile) and image.tile:
-        # Pillow checks its own limit again when it allocates a TIFF's pixels, unless they are
-        # allocated already. The tags contain the size before rotation.
-        image.im = PIL.Image.new(image.mode, (image.tag_v2[_WIDTH], image.tag_v2[_HEIGHT])).im
-    image.load()
-    colour, alpha = to_srgb(image)
+def _decoded(image: PIL.Image.Image, limits: _Limits, start: str) -> Original:
+    limits.check(image.width, image.height, bytes_while_decoding(image))
+    image = load(image)
+    convert = converter(image)
     # Read after decoding, since some decoders rotate the image themselves and remove the tag.
     orientation = _orientation(image)
-    return Image(
-        _upright(on_white(colour, alpha), orientation),
-        None if alpha is None else _upright(alpha, orientation),
-    )
+    width, height = image.size
+    if orientation in _SWAPPED:
+        width, height = height, width
 
+    def rows(top: int, bottom: int) -> tuple[Plane, Plane | None]:
+        if orientation in _FLIPPED:
+            top, bottom = height - bottom, height - top
+        swapped = orientation in _SWAPPED
+        box = (top, 0, bottom, width) if swapped else (0, top, width, bottom)
+        with without_warnings():
+            colour, alpha = convert(image.crop(box))
+            return (
+                _upright(on_white(colour, alpha), orientation),
+                None if alpha is None else _upright(alpha, orientation),
+            )
 
-def _check_size(width: int, height: int, max_pixels: int) -> None:
-    if not width * height:
-        raise ImageError("it has no pixels; choose an image of at least 1 × 1")
-    if width * height > max_pixels:
-        raise ImageError(
-            f"it has {width} × {height} = {width * height:,} pixels and the limit is "
-            f"{max_pixels:,}; raise it with --max-pixels / max_pixels"
-        )
+    return Original(width, height, rows, image.width * image.height * bytes_per_pixel(image), start)
 
 
 def _orientation(image: PIL.Image.Image) -> object:
@@ -201,27 +198,33 @@ def _orientation(image: PIL.Image.Image) -> object:
 
 
 def _upright(array: Plane, orientation: object) -> Plane:
-    if orientation in (5, 6, 7, 8):
+    if orientation in _SWAPPED:
         array = np.swapaxes(array, 0, 1)
-    if orientation in (3, 4, 7, 8):
+    if orientation in _FLIPPED:
         array = array[::-1]
     if orientation in (2, 3, 6, 7):
         array = array[:, ::-1]
     return np.ascontiguousarray(array)
 
 
-def _from_array(array: NDArray[Any], max_pixels: int) -> Image:
+def _from_array(array: NDArray[Any], limits: _Limits, start: str) -> Original:
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)):
         raise ImageError(
             f"an array of shape {array.shape} is not an image; "
             "pass (H, W), (H, W, 1), (H, W, 3) or (H, W, 4)"
         )
-    _check_size(array.shape[1], array.shape[0], max_pixels)
+    height, width = array.shape[:2]
+    limits.check(width, height, 0)
     white = _white_of_array(array)
-    channels = scaled(array if array.ndim == 3 else array[:, :, np.newaxis], white)
-    alpha = channels[:, :, 3] / np.float32(255) if channels.shape[2] == 4 else None
-    colour = np.repeat(channels, 3, axis=2) if channels.shape[2] == 1 else channels[:, :, :3]
-    return Image(np.ascontiguousarray(on_white(colour, alpha)), alpha)
+
+    def rows(top: int, bottom: int) -> tuple[Plane, Plane | None]:
+        part = array[top:bottom]
+        channels = scaled(part if part.ndim == 3 else part[:, :, np.newaxis], white)
+        alpha = channels[:, :, 3] / np.float32(255) if channels.shape[2] == 4 else None
+        colour = np.repeat(channels, 3, axis=2) if channels.shape[2] == 1 else channels[:, :, :3]
+        return on_white(colour, alpha), alpha
+
+    return Original(width, height, rows, 0, start)
 
 
 def _white_of_array(array: NDArray[Any]) -> float:

@@ -14,8 +14,8 @@ import PIL.Image
 from PIL import PngImagePlugin
 
 from gramstyle.errors import ImageError
-from gramstyle.images.problems import explain_read_failure, one_line, raise_image_error
-from gramstyle.images.reading import open_image
+from gramstyle.images.opening import open_image
+from gramstyle.images.problems import explain_read_failure, label, one_line, raise_image_error
 
 _EXIF_POINTER, _USER_COMMENT = 0x8769, 0x9286
 _DESCRIPTION, _SOFTWARE = 270, 305  # in TIFF as in EXIF
@@ -71,7 +71,7 @@ def read_settings(path: str | os.PathLike[str]) -> dict[str, Any] | None:
         If the file is missing, damaged or not an image.
     """
     with (
-        raise_image_error(f"cannot read {os.fspath(path)!r}", explain_read_failure),
+        raise_image_error(f"cannot read {label(path, 'image')}", explain_read_failure),
         open_image(path) as image,
     ):
         return _json_object(_embedded(image))

@@ -2,7 +2,6 @@
 
 import io
 import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -14,12 +13,14 @@ from numpy.typing import NDArray
 from PIL import features
 
 from gramstyle.errors import ImageError
-from gramstyle.images.colour import srgb_profile, undo_on_white
+from gramstyle.images.colour import undo_on_white
 from gramstyle.images.image import Image
-from gramstyle.images.problems import as_path, explain_write_failure, raise_image_error
+from gramstyle.images.managed import srgb_profile
+from gramstyle.images.problems import as_path, explain_write_failure, label, raise_image_error
 from gramstyle.images.reading import Source
 from gramstyle.images.settings import embedding
 from gramstyle.system.files import is_same_file, replace_file
+from gramstyle.system.replaceable import check_replaceable
 
 EXTENSIONS: Mapping[str, str] = MappingProxyType(
     {
@@ -53,16 +54,17 @@ def check_output(path: str | os.PathLike[str], inputs: Sequence[Source]) -> None
     ----------
     path : str or PathLike
         The file to write.
-    inputs : sequence of path, PIL.Image.Image or ndarray
-        The images that the run reads. None of them may be the same file, under any name or link.
+    inputs : sequence of sources
+        The images that the run reads, as for `read_image`. None of them may be the same file,
+        under any name or link.
 
     Raises
     ------
     ImageError
-        If the folder is missing or not writable, the extension is unknown, this Pillow cannot
-        encode the format, or `path` is a folder or one of the inputs.
+        If the folder is missing, the file cannot be written, the extension is unknown, this
+        Pillow cannot encode the format, or `path` is a folder or one of the inputs.
     """
-    with raise_image_error(f"cannot write {os.fspath(path)!r}", explain_write_failure):
+    with raise_image_error(f"cannot write {label(path, 'image')}", explain_write_failure):
         format_name = _format(path)
         target = _target(path)
         if not target.parent.exists():
@@ -71,10 +73,9 @@ def check_output(path: str | os.PathLike[str], inputs: Sequence[Source]) -> None
             raise ImageError("it is one of the images to read; choose another name")
         if not features.check(_CODECS[format_name]):
             raise ImageError(f"this Pillow cannot encode {format_name}; choose .png")
-        # Some builds of Pillow have only the decoder, and some folders only seem writable.
+        # Some builds of Pillow have only the decoder.
         _encoded(Image(np.zeros((1, 1, 3), np.float32)), format_name, {})
-        with tempfile.NamedTemporaryFile(dir=target.parent, prefix=".gramstyle-"):
-            pass
+        check_replaceable(target)
 
 
 def write_image(
@@ -93,7 +94,8 @@ def write_image(
     ----------
     path : str or PathLike
         The file; its extension is one of `EXTENSIONS`. An existing file is replaced in one step
-        and keeps its permissions; a symbolic link is followed.
+        and keeps its permissions; a symbolic link is followed. A file that cannot be replaced,
+        such as one that is mounted in a container, is overwritten.
     image : Image
         Pixels of shape (H, W, 3), from 0 to 255 (values outside are clipped, the others
         rounded), and alpha of shape (H, W), from 0 to 1, or None.
@@ -120,7 +122,7 @@ def write_image(
     >>> read_settings("copy.png")  # doctest: +SKIP
     {'size': 512}
     """
-    with raise_image_error(f"cannot write {os.fspath(path)!r}", explain_write_failure):
+    with raise_image_error(f"cannot write {label(path, 'image')}", explain_write_failure):
         format_name = _format(path)
         target = _target(path)
         replace_file(target, _encoded(image, format_name, settings))
@@ -199,7 +201,11 @@ def _target(path: str | os.PathLike[str]) -> Path:
 
 def _is_file_of(source: Source, target: Path) -> bool:
     """Return whether a source is read from the file `target`, under any name."""
-    path = getattr(source, "filename", "") if isinstance(source, PIL.Image.Image) else source
+    path = source
+    if isinstance(source, PIL.Image.Image):
+        path = getattr(source, "filename", "")
+    elif not isinstance(source, (str, os.PathLike)):
+        path = getattr(source, "name", "")  # of an open file
     if not isinstance(path, (str, os.PathLike)) or not os.fspath(path):
         return False
     return is_same_file(target, path)

@@ -8,7 +8,7 @@ from gramstyle.model.onnx_file import write_model
 from gramstyle.model.precision import Precision, lossless
 from gramstyle.model.pretrained import Pretrained
 from gramstyle.model.weights import read_weights
-from gramstyle.system.files import check_folder
+from gramstyle.system.replaceable import check_file
 from gramstyle.system.temporary import temporary_directory
 
 
@@ -45,7 +45,7 @@ def export_model(
     >>> from gramstyle.model import export_model
     >>> export_model(Path("vgg19.onnx"), source=Path("vgg19-dcbb9e9d.pth"))  # doctest: +SKIP
     """
-    check_folder(path, error=ModelError)
+    check_file(path, error=ModelError)
     write_pretrained(path, read_source(source, convention=convention), precision=precision)
 
 

@@ -1,6 +1,5 @@
 """The plan of a run: all inputs read and checked, nothing computed yet."""
 
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from functools import partial
@@ -16,7 +15,14 @@ from gramstyle.engines.spec import ObjectiveSpec
 from gramstyle.errors import ImageError, ModelError, OptionError
 from gramstyle.images import Image, Source, room_left
 from gramstyle.model import Model, is_normalised
-from gramstyle.run.inputs import RunInputs, ScaleImages, read_originals, scaled_to
+from gramstyle.run.inputs import (
+    RunInputs,
+    ScaleImages,
+    memory_budget,
+    notify_of_invisible,
+    read_originals,
+    scaled_to,
+)
 from gramstyle.run.open_model import ModelSource, opened
 from gramstyle.run.options import Options, is_named_start, options_or_default
 from gramstyle.run.scales import Scale, scales_of
@@ -28,12 +34,9 @@ from gramstyle.run.settings import (
     program,
     versions,
 )
-from gramstyle.system.machine import available_threads, physical_memory
+from gramstyle.system.machine import available_threads
 from gramstyle.tiling.budget import FIXED, Layout, choose_layout
 from gramstyle.tiling.spill import scratch_space
-
-# The fraction of the memory of the machine or the container that is the default budget.
-DEFAULT_BUDGET = 0.75
 
 # On a cluster: a tile's edge in pixels, and the bytes of pass 1's results in a worker's memory.
 CLUSTER_TILE, WORKER_SPILL = 1024, 2 * 10**9
@@ -135,7 +138,8 @@ def plan_run(
     options, model
         As in `transfer`.
     notify
-        Called with one sentence before each long step, such as building the model.
+        Called with one sentence before each long step, such as building the model, and for an
+        image that is transparent everywhere.
 
     Raises
     ------
@@ -145,6 +149,8 @@ def plan_run(
     options = options_or_default(options)
     originals = read_originals(content, style, options)
     final = scaled_to(originals, options.size)
+    if notify is not None:
+        notify_of_invisible(final, content, style, options.start, notify)
     shorter = min(
         min(each.width, each.height) for each in (final.content, final.style) if each is not None
     )
@@ -271,8 +277,7 @@ def _alpha(options: Options, canvas: Image, model: Model) -> float:
 
 def _laid_out(network: Network, canvas: Image, options: Options) -> tuple[Layout, Options]:
     """Return the layout of an image in the memory budget, and the options that follow from it."""
-    there = physical_memory()
-    memory = options.memory or (sys.maxsize if there is None else int(DEFAULT_BUDGET * there))
+    memory = memory_budget(options)
     layout = choose_layout(
         network,
         canvas.height,

@@ -123,7 +123,9 @@ class RunSettings:
 
 def name_of(source: Source | None, role: str) -> str:
     """Return the name of an image in a record: a file's name without its folders."""
-    return Path(source).name if isinstance(source, str | os.PathLike) else f"({role})"
+    if isinstance(source, str | os.PathLike):
+        return Path(os.fsdecode(source)).name
+    return f"({role})"
 
 
 def program() -> str:

@@ -5,7 +5,9 @@ import os
 import re
 import secrets
 import stat
+from contextlib import suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from gramstyle.errors import GramstyleError
 
@@ -13,16 +15,38 @@ from gramstyle.errors import GramstyleError
 TEMPORARY_NAME = re.compile(r"\.gramstyle-[0-9a-f]{16}\.part")
 
 
+# The errors of a file system that lacks an operation: a share may have no fsync, for example.
+UNSUPPORTED = frozenset({errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP})
+# The errors of a folder in which no file can be created, and of a file that cannot be renamed to
+# another, though that may be writable: it is mounted, or a sticky folder belongs to another user.
+NO_NEW_FILE = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
+_NO_RENAME = UNSUPPORTED | {errno.EACCES, errno.EPERM, errno.EBUSY, errno.EEXIST, errno.EXDEV}
+
+
 def temporary_path(folder: Path) -> Path:
     """Return a new path for a temporary file in a folder."""
     return folder / f".gramstyle-{secrets.token_hex(8)}.part"
+
+
+class HalfWrittenError(OSError):
+    """A file could be neither overwritten nor restored; its message names the new content."""
+
+    def __init__(self, problem: BaseException, part: Path) -> None:
+        """Describe what happened while the old content was restored."""
+        reason = getattr(problem, "strerror", None) or "interrupted"
+        kept = f"; the new content is in {part}" if part.exists() else ""
+        super().__init__(getattr(problem, "errno", None) or errno.EINTR, f"{reason}{kept}")
 
 
 def replace_file(target: Path, data: bytes) -> None:
     """Write a temporary file in the same folder, then rename it to the target.
 
     A reader sees the old file or the new one at every moment, and a failure leaves no temporary
-    file behind. A replaced file keeps its permissions.
+    file behind. A replaced file keeps its permissions. The new file survives a power cut.
+
+    Where that is impossible (a folder that is read-only or a mounted file, for example), the
+    target is overwritten; if that fails, its old content is restored. A process that is killed
+    meanwhile leaves the complete new content in the temporary file, if the folder can hold one.
 
     Raises
     ------
@@ -30,21 +54,110 @@ def replace_file(target: Path, data: bytes) -> None:
         If the file cannot be written (no such folder, no permission, no space left), or the
         target is a folder, a pipe or a device.
     """
-    if target.exists() and not target.is_file():
-        raise OSError(errno.EINVAL, "it exists and is not a file")
+    exists = check_regular(target)
     part = temporary_path(target.parent)
     try:
-        # Not tempfile, whose files only their owner may read; here the umask decides.
-        with part.open("xb") as file:
-            if target.exists():
-                part.chmod(stat.S_IMODE(target.stat().st_mode))
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(target)
-    except BaseException:
-        part.unlink(missing_ok=True)
+        try:
+            _write_beside(target, data, part)
+            part.replace(target)
+        except OSError as reason:
+            impossible = _NO_RENAME if part.exists() else NO_NEW_FILE if exists else ()
+            if reason.errno not in impossible:
+                raise
+            _overwrite(target, data, part)
+            _discard(part)
+    except HalfWrittenError:  # the temporary file has the new content
         raise
+    except BaseException:
+        _discard(part)
+        raise
+    sync_folder(target.parent)
+
+
+def _discard(part: Path) -> None:
+    """Remove a temporary file if there is one; a read-only folder refuses even if there is none."""
+    with suppress(OSError):
+        part.unlink()
+
+
+def check_regular(target: Path) -> bool:
+    """Return whether a file exists; raise OSError if it is a folder, a pipe or a device."""
+    if not target.exists():
+        return False
+    if not target.is_file():
+        raise OSError(errno.EINVAL, "it exists and is not a file")
+    return True
+
+
+def _write_beside(target: Path, data: bytes, part: Path) -> None:
+    """Write a temporary file with the permissions of the target, if that exists."""
+    # Not tempfile, whose files only their owner may read; here the umask decides.
+    with part.open("xb") as file:
+        if target.exists():
+            _copy_mode(target, part)
+        file.write(data)
+        file.flush()
+        sync(file.fileno())
+
+
+def _copy_mode(source: Path, target: Path) -> None:
+    mode = stat.S_IMODE(source.stat().st_mode)
+    try:
+        target.chmod(mode)
+    except OSError as reason:  # some shares give all files the same permissions
+        if reason.errno not in (*UNSUPPORTED, errno.EPERM, errno.EACCES):
+            raise
+
+
+def _overwrite(target: Path, data: bytes, part: Path) -> None:
+    """Write over the bytes of a file, or create it; restore the old content after a failure."""
+    existed = target.exists()
+    with target.open("r+b" if existed else "x+b") as file:
+        old = file.read()
+        try:
+            _fill(file, data)
+        except BaseException:
+            try:
+                _fill(file, old)
+            except BaseException as problem:
+                raise HalfWrittenError(problem, part) from None
+            if not existed:
+                target.unlink()
+            raise
+
+
+def _fill(file: BinaryIO, data: bytes) -> None:
+    file.seek(0)
+    file.write(data)  # before the rest is cut off, so that there is room to restore it
+    file.truncate()
+    file.flush()
+    sync(file.fileno())
+
+
+def sync(handle: int) -> None:
+    """Sync an open file, or an open folder, to the disk, where the file system supports it."""
+    try:
+        os.fsync(handle)
+    except OSError as reason:
+        if reason.errno not in UNSUPPORTED:
+            raise
+
+
+def sync_folder(folder: Path) -> None:
+    """Sync a folder's entries to the disk, so that a renamed file survives a power cut.
+
+    Does nothing where the system cannot: on Windows, or without permission to list the folder.
+    """
+    if os.name == "nt":
+        return
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except PermissionError:
+        return
+    try:
+        sync(handle)
+    finally:
+        os.close(handle)
 
 
 def write_atomically(path: Path, data: bytes, *, error: type[GramstyleError]) -> None:

@@ -11,7 +11,7 @@ from gramstyle.analysis.figures.sheet import Row, compose, with_inset
 from gramstyle.batch import Job
 from gramstyle.core.conventions import STYLE_LAYERS
 from gramstyle.errors import OptionError
-from gramstyle.images import fitted_size, read_image, resize, to_pil
+from gramstyle.images import fitted_size, read_original, to_pil
 from gramstyle.run.options import Options
 from gramstyle.run.reconstruct import content_options, style_options
 
@@ -242,5 +242,5 @@ def _set_label(layers: Sequence[str]) -> str:
 
 def _fitted(path: Path, options: Options) -> PIL.Image.Image:
     """Return an image at the size that a run with these options gives it."""
-    image = read_image(path, max_pixels=options.max_pixels)
-    return to_pil(resize(image, *fitted_size(image.width, image.height, options.size)))
+    image = read_original(path, max_pixels=options.max_pixels)
+    return to_pil(image.resized(*fitted_size(image.width, image.height, options.size)))

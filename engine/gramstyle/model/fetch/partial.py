@@ -11,6 +11,7 @@ from typing import Self
 
 from gramstyle.errors import ModelError
 from gramstyle.model.published import PublicFile
+from gramstyle.system.files import sync
 
 NUMBER = re.compile(r"[0-9]{1,18}")
 
@@ -109,7 +110,7 @@ class PartialFile:
         if not self._file.is_digest(self.hexdigest()):
             return False
         with report_disk_errors(self._path, remedy=f"; {self.resume_hint()}"):
-            os.fsync(self._stream.fileno())
+            sync(self._stream.fileno())
         return True
 
     def hexdigest(self) -> str:
