@@ -47,6 +47,27 @@ def replace_file(target: Path, data: bytes) -> None:
         raise
 
 
+def sync_folder(folder: Path) -> None:
+    """Write a folder's entries to the disk, so that a renamed file survives a power cut.
+
+    Raises
+    ------
+    OSError
+        If the disk reports an error. A file system that does not support this is no error.
+    """
+    if os.name == "nt":
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError as reason:
+        # Some network file systems do not support it.
+        if reason.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
+    finally:
+        os.close(handle)
+
+
 def write_atomically(path: Path, data: bytes, *, error: type[GramstyleError]) -> None:
     """Call `replace_file` and report a failure in one line.
 

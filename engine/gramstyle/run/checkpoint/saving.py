@@ -1,6 +1,5 @@
 """Write checkpoints such that the last one survives any failure of the next."""
 
-import errno
 import os
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -37,7 +36,7 @@ def check_folder(folder: Path) -> Mapping[str, Any] | None:
         if not folder.exists():
             files.check_folder(folder, error=CheckpointError)
             folder.mkdir()
-            _sync(folder.parent)
+            files.sync_folder(folder.parent)
         elif not folder.is_dir():
             raise CheckpointError(f"{folder} exists and is not a folder; choose another one")
         names = sorted(path.name for path in folder.iterdir())
@@ -111,9 +110,9 @@ def _commit(
             os.fsync(file.fileno())
         manifest = encoded(Manifest(state.name, written.sha256.hexdigest(), written.bytes, run))
         part.rename(state)
-        _sync(folder)
+        files.sync_folder(folder)
         files.replace_file(folder / manifests.NAME, manifest)
-        _sync(folder)
+        files.sync_folder(folder)
     except BaseException:
         with suppress(OSError):
             part.unlink(missing_ok=True)
@@ -156,18 +155,3 @@ def _unused_path(folder: Path, iteration: int) -> Path:
     endings = ("" if number == 1 else f"-{number}" for number in count(1))
     paths = (folder / f"state-{iteration:06}{ending}.npz" for ending in endings)
     return next(path for path in paths if not os.path.lexists(path))
-
-
-def _sync(folder: Path) -> None:
-    """Sync a folder's entries to the disk, where the system supports it."""
-    if os.name == "nt":
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    except OSError as reason:
-        # Some network file systems do not support it.
-        if reason.errno not in (errno.EINVAL, errno.ENOTSUP):
-            raise
-    finally:
-        os.close(handle)
