@@ -9,8 +9,8 @@ from typing import Any
 from gramstyle.batch.job import Job, located
 from gramstyle.batch.output_name import output_name
 from gramstyle.batch.patterns import check_patterns, existing, images_of, path_in
-from gramstyle.batch.values import OPTIONS, check_known, options_from, shown
 from gramstyle.errors import OptionError
+from gramstyle.run.option_values import OPTIONS, check_known, options_from, shown
 from gramstyle.run.options import STARTS
 
 MAX_JOBS = 100_000

@@ -8,8 +8,8 @@ from typing import Any
 from gramstyle.batch.job import Job, located
 from gramstyle.batch.job_checks import check_outputs
 from gramstyle.batch.job_table import KEYS, MAX_JOBS, as_table, jobs_of
-from gramstyle.batch.values import check_known
 from gramstyle.errors import GramstyleError, OptionError
+from gramstyle.run.option_values import check_known
 
 MAX_BYTES = 4_000_000
 

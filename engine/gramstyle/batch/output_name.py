@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from gramstyle.batch.job import located
-from gramstyle.batch.values import OPTIONS, check_known, shown
 from gramstyle.errors import OptionError
+from gramstyle.run.option_values import OPTIONS, check_known, shown
 from gramstyle.run.options import STARTS, Options
 
 

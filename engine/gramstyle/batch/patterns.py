@@ -5,9 +5,9 @@ import os
 from pathlib import Path, PurePath
 
 from gramstyle.batch.job import Job
-from gramstyle.batch.values import shown
 from gramstyle.errors import ImageError, OptionError
 from gramstyle.images import SUFFIXES
+from gramstyle.run.option_values import shown
 
 
 def images_of(text: str, folder: Path, patterns: list[str]) -> list[Path]:

@@ -18,7 +18,6 @@ from typing import Any
 from gramstyle.batch.job import Job
 from gramstyle.batch.outcome import Outcome, attempt, failed
 from gramstyle.batch.render import Progress
-from gramstyle.batch.values import options_from
 from gramstyle.cluster.dask import still_wanted
 from gramstyle.cluster.worker import (
     check_version,
@@ -28,6 +27,7 @@ from gramstyle.cluster.worker import (
     own_threads,
 )
 from gramstyle.errors import GramstyleError, ImageError, ModelError, OptionError
+from gramstyle.run.option_values import options_from
 from gramstyle.system.files import write_atomically
 
 _HEADER, _IMAGE = "header.json", "image"

@@ -77,6 +77,10 @@ class EngineEntry:
         The memory in bytes that it takes per pixel processed at once, as measured (docs/large.md).
     tiles
         Whether it can compute an image in tiles.
+    uses_numba
+        Whether Numba compiles parts of it for the processor.
+    rounds_by_threads
+        Whether the last bits of its results depend on the number of threads.
     help
         Its description in the help of ``--engine``.
     open
@@ -86,6 +90,8 @@ class EngineEntry:
     devices: tuple[DeviceName, ...]
     bytes_per_pixel: int
     tiles: bool = True
+    uses_numba: bool = False
+    rounds_by_threads: bool = False
     help: str
     open: Callable[[ObjectiveSpec, Model, Network, Device | None], Engine]
 
@@ -210,12 +216,14 @@ ENGINES: Mapping[str, EngineEntry] = MappingProxyType(
         "winograd": EngineEntry(
             devices=("cpu",),
             bytes_per_pixel=950,
+            uses_numba=True,
             help="convolutions with fewer multiplications in both passes",
             open=_open_winograd,
         ),
         "hybrid": EngineEntry(
             devices=("cpu",),
             bytes_per_pixel=2900,
+            uses_numba=True,
             help="ONNX Runtime forward and convolutions with fewer multiplications backward",
             open=_open_hybrid,
         ),
@@ -223,6 +231,7 @@ ENGINES: Mapping[str, EngineEntry] = MappingProxyType(
             devices=("cpu", "cuda"),
             bytes_per_pixel=3400,
             tiles=False,
+            rounds_by_threads=True,
             help="both passes as one graph in ONNX Runtime",
             open=_open_onnx,
         ),

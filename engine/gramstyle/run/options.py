@@ -1,6 +1,8 @@
 """The options of a transfer: their defaults, and the checks of their values."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Literal, get_args
 
 import numpy as np
@@ -16,6 +18,26 @@ OptimiserName = Literal["lbfgsb", "lbfgsb-device"]
 OPTIMISERS: tuple[OptimiserName, ...] = get_args(OptimiserName)
 
 STARTS = ("noise", "content", "style")
+
+# The options that name a machine and what a run may take of it. The command line and the caller
+# give them. A file never does: a jobs file or a checkpoint may come from a stranger.
+MACHINE = ("device", "threads", "memory", "scheduler", "workers", "max_pixels")
+
+# The largest values. No run needs more, and a file may ask for any number.
+LARGEST: Mapping[str, int] = MappingProxyType(
+    {
+        "size": 1_000_000,
+        "iterations": 1_000_000,
+        "scales": 64,
+        "history": 1000,
+        "seed": 2**64 - 1,
+        "threads": 4096,
+        "tile": 1_000_000,
+        "memory": 2**60,
+        "workers": 4096,
+        "max_pixels": 10**12,
+    }
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,6 +149,10 @@ class Options:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise OptionError(f"{name} must be at least 1, not {value}")
+        for name, largest in LARGEST.items():
+            value = getattr(self, name)
+            if value is not None and value > largest:
+                raise OptionError(f"{name} must be at most {largest:,}, not {value:,}")
         if self.seed < 0:
             raise OptionError(f"seed must not be negative, as {self.seed} is")
         for name in ("alpha", "beta", "tv", "tolerance"):

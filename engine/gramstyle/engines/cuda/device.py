@@ -83,6 +83,15 @@ def open_device(*, tf32: bool, index: int = 0) -> Device:
     return Device(cupy, index, stream, tf32)
 
 
+def gpu_name(index: int = 0) -> str:
+    """Return the name of a GPU; empty if there is none, which `open_device` reports."""
+    try:
+        name: bytes = _load_cupy().cuda.runtime.getDeviceProperties(index)["name"]
+    except Exception:  # CuPy's own exception if the driver is missing
+        return ""
+    return name.decode(errors="replace")
+
+
 def _load_cupy() -> ModuleType:
     try:
         import cupy

@@ -8,12 +8,14 @@ LLVM uses two registers of four.
 An index counts elements of a flat array. Indices are not checked.
 """
 
+import hashlib
 import operator
 from collections.abc import Callable
 from typing import Any
 
 from llvmlite import ir
 from numba import njit, types
+from numba.core.registry import cpu_target
 from numba.extending import intrinsic, models, overload, register_model
 
 from gramstyle.engines.winograd.layout import WIDTH
@@ -36,6 +38,12 @@ def compiled(function: Callable[..., Any]) -> Any:
 def inlined(function: Callable[..., Any]) -> Any:
     """Compile a function that is inlined into its callers."""
     return njit(forceinline=True)(function)
+
+
+def target() -> str:
+    """Return the processor for which Numba compiles, and a hash of its features."""
+    _, name, features = cpu_target.target_context.codegen().magic_tuple()
+    return f"{name} {hashlib.sha256(str(features).encode()).hexdigest()[:12]}"
 
 
 class _Vector(types.Type):

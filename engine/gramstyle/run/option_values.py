@@ -1,4 +1,4 @@
-"""The values of a jobs file as `Options`: their types checked, errors in one line."""
+"""The values of a file as `Options`: their types checked, errors in one line."""
 
 import difflib
 import reprlib
@@ -14,12 +14,12 @@ from gramstyle.run.options import Options
 
 OPTIONS = tuple(field.name for field in fields(Options))
 
-# The types of TOML values that options have, and what messages call them.
+# The types of TOML's and JSON's values that options have, and what messages call them.
 _WORDS = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
 
 
 def options_from(table: Mapping[str, Any]) -> Options:
-    """Return the options that a table of TOML values describes, or raise an OptionError."""
+    """Return the options that a table of TOML or JSON values describes, or raise an OptionError."""
     return Options(**{name: _typed(name, value) for name, value in table.items()})
 
 
@@ -49,7 +49,7 @@ def _kinds() -> dict[str, Any]:
 
 
 def _typed(name: str, value: object) -> Any:
-    """Return a TOML value as the option's type."""
+    """Return a value as the option's type."""
     parts = _parts(_kinds()[name])
     for part in parts:
         with suppress(TypeError):
@@ -66,7 +66,7 @@ def _parts(kind: Any) -> list[Any]:
 
 
 def _fitted(value: object, kind: Any) -> object:
-    """Return a TOML value as one of these types; raise TypeError if it is of another one."""
+    """Return a value as one of these types; raise TypeError if it is of another one."""
     if get_origin(kind) is tuple and isinstance(value, list):
         return tuple(_fitted(item, get_args(kind)[0]) for item in value)
     if kind is float and type(value) is int and _fitted(value, int) is value:
