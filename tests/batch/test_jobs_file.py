@@ -95,7 +95,7 @@ def test_a_grid_overrides_the_defaults(read: Read) -> None:
 
 NUMBERS = "".join(
     f"{name} = {list(range(1, 1000))}\n"
-    for name in ("seed", "size", "memory", "iterations", "threads", "alpha", "beta")
+    for name in ("seed", "size", "history", "iterations", "tile", "alpha", "beta")
 )
 NO_JOBS = "no jobs; begin each with a line [[jobs]]"
 # Whole files.

@@ -18,6 +18,7 @@ from typing import Any
 from gramstyle.batch.job import Job
 from gramstyle.batch.outcome import Outcome, attempt, failed
 from gramstyle.batch.render import Progress
+from gramstyle.batch.reuse import own_settings
 from gramstyle.cluster.dask import still_wanted
 from gramstyle.cluster.worker import (
     check_version,
@@ -121,8 +122,9 @@ def accept(job: Job, answer: bytes) -> Outcome:
     if outcome.state == "failed":
         return dataclasses.replace(outcome, error=GramstyleError(outcome.reason))
     try:
+        own_settings(job)  # another file may have appeared there meanwhile
         write_atomically(job.output.resolve(), parts[_IMAGE], error=ImageError)
-    except ImageError as error:
+    except GramstyleError as error:
         return failed(job, error, began)
     return outcome
 

@@ -10,9 +10,11 @@ from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from gramstyle.errors import OptionError
-from gramstyle.run.options import Options
+from gramstyle.run.options import MACHINE, Options
 
 OPTIONS = tuple(field.name for field in fields(Options))
+# The options that a file may give; the command line gives the machine's.
+FROM_FILES = tuple(name for name in OPTIONS if name not in MACHINE)
 
 # The types of TOML's and JSON's values that options have, and what messages call them.
 _WORDS = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}

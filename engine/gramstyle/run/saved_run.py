@@ -24,7 +24,7 @@ from gramstyle.run.checkpoint import (
     refuse,
 )
 from gramstyle.run.environment import NAMES
-from gramstyle.run.option_values import OPTIONS, check_known, options_from
+from gramstyle.run.option_values import FROM_FILES, check_known, options_from
 from gramstyle.run.options import LARGEST, MACHINE, STARTS, Options
 from gramstyle.run.progress import ScaleStart
 
@@ -39,7 +39,7 @@ ENTRIES = (
     "environment", "scales", "starts", "columns", "seconds", "evaluations", "ended", "optimiser",
 )  # fmt: skip
 # The options that a checkpoint contains.
-SAVED = tuple(name for name in OPTIONS if name not in (*MACHINE, "content_layer"))
+SAVED = tuple(name for name in FROM_FILES if name != "content_layer")
 
 Layers = Mapping[str, tuple[str, ...]]
 

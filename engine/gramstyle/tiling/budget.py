@@ -11,9 +11,8 @@ from gramstyle.tiling.areas import Tiling
 
 # Measured (docs/large.md): the bytes of a process with the weights, before it reads an image.
 FIXED = 600_000_000
-# Bytes per pixel, in addition to the engine's. An optimiser of a whole image with ten pairs, and
-# its copies; each further pair; the pairs that are counted at least.
-OPTIMISER, PAIR_WHOLE, COUNTED_PAIRS = 900, 2 * 3 * 8, 10
+# Bytes per pixel, in addition to the engine's. SciPy's optimiser and its copies of a whole image:
+SCIPY = 900
 # The optimiser over array namespaces: six vectors (x, the direction, a trial and up to three
 # gradients) in float32, and the image's transparency.
 VECTORS = 6 * 3 * 4 + 4
@@ -104,13 +103,12 @@ def choose_layout(
         are too small for the network; if the history does not fit; if the engine has no tiles.
     """
     pixels, per_pixel = height * width, ENGINES[engine].bytes_per_pixel
-    all_of_it = whole(engine, pixels, history)
-    if edge is None and all_of_it <= memory:
+    if edge is None and whole(engine, pixels) <= memory:
         return Layout(None, history, history_in_memory=True, spill_memory=0)
     if not ENGINES[engine].tiles:
         raise OptionError(
             f"the engine {engine} cannot compute tiles, and the whole image takes "
-            f"{_gb(all_of_it)} at {width}×{height} pixels; choose another --engine, or "
+            f"{_gb(whole(engine, pixels))} at {width}×{height} pixels; choose another --engine, or "
             "a smaller --size"
         )
     beside = FIXED + (VECTORS + SCHEDULED * scheduler) * pixels
@@ -140,10 +138,9 @@ def _pairs(n: int, wanted: int, memory: int, disk: int) -> tuple[int, bool]:
     return (resident, True) if resident >= filed else (filed, False)
 
 
-def whole(engine: str, pixels: int, history: int) -> int:
+def whole(engine: str, pixels: int) -> int:
     """Return approximately how many bytes a run on a whole image takes."""
-    optimiser = OPTIMISER + PAIR_WHOLE * max(0, history - COUNTED_PAIRS)
-    return FIXED + (ENGINES[engine].bytes_per_pixel + optimiser) * pixels
+    return FIXED + (ENGINES[engine].bytes_per_pixel + SCIPY) * pixels
 
 
 def on_disk(layout: Layout, tiling: Tiling, *, recalls: bool) -> int:
