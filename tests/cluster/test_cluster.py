@@ -514,3 +514,13 @@ def is_running(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().split()[2] != "Z"
     except OSError:
         return False
+
+
+def test_more_workers_than_the_memory_holds_are_refused_before_any_starts() -> None:
+    with (
+        pytest.raises(
+            OptionError, match=r"10000 workers take about 6000 GB .* choose --workers \d+"
+        ),
+        open_cluster(workers=10_000),
+    ):
+        pass

@@ -78,7 +78,7 @@ def test_a_budget_too_small_names_the_smallest_and_scipy_s_optimiser_is_refused_
     with pytest.raises(OptionError, match=r"the smallest --memory that works is 0\.7GB"):
         ready(memory=10**8)
     with pytest.raises(OptionError, match=r"SciPy's L-BFGS-B takes .* leave --optimiser out"):
-        ready(memory=FIXED + 8_500_000, optimiser="lbfgsb", history=10_000)
+        ready(memory=FIXED + 8_500_000, optimiser="lbfgsb", history=1000)
 
 
 def test_a_purpose_that_needs_the_image_whole_refuses_tiles(ready) -> None:  # type: ignore[no-untyped-def]
@@ -108,3 +108,13 @@ def test_a_size_is_read_as_people_write_it(text: str, size: int) -> None:
 def test_what_is_no_size_is_refused(text: str) -> None:
     with pytest.raises(Exception, match="is not a size like 2GB"):
         size_in_bytes(text)
+
+
+def test_a_long_history_counts_towards_the_budget(ready) -> None:  # type: ignore[no-untyped-def]
+    budget = FIXED + 20 * 10**6  # the image has 7,500 pixels
+    assert ready(memory=budget).options.tile is None
+    longer = ready(memory=budget, history=100)
+    assert longer.options.tile is not None
+    assert longer.options.history == 100
+    with pytest.raises(OptionError, match=r"SciPy's L-BFGS-B takes .* leave --optimiser out"):
+        ready(memory=budget, history=100, optimiser="lbfgsb")

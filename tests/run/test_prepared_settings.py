@@ -113,6 +113,9 @@ def test_the_metadata_of_a_model_cannot_replace_its_hash() -> None:
     assert settings["model"]["sha256"] == read_model(path).sha256
 
 
-def test_a_layer_name_instead_of_a_tuple_is_refused() -> None:
-    with pytest.raises(OptionError, match="tuple"):
-        style_options("conv1_1", OPTIONS)  # type: ignore[arg-type]
+def test_layers_of_a_reconstruction_may_be_text_or_an_array() -> None:
+    names = np.array(["conv1_1", "conv2_1"])
+    for layers in ("conv1_1,conv2_1", names, list(names)):
+        assert style_options(layers, OPTIONS).style_layers == ("conv1_1", "conv2_1")  # type: ignore[arg-type]
+    with pytest.raises(OptionError, match="style_layers must be a list"):
+        style_options(None, OPTIONS)  # type: ignore[arg-type]

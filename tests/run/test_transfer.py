@@ -228,7 +228,7 @@ def test_total_variation_smooths_the_image(photograph: Array, painting: Array) -
         ({"size": 0}, "size must be at least 1"),
         ({"iterations": 0}, "iterations must be at least 1"),
         ({"threads": 0}, "threads must be at least 1"),
-        ({"seed": -1}, "seed must not be negative"),
+        ({"seed": -1}, "seed must be at least 0"),
         ({"alpha": -1.0}, "alpha must be a number from 0"),
         ({"beta": float("nan")}, "beta must be a number from 0"),
         ({"style_layers": ()}, "at least one layer"),

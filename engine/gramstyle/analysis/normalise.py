@@ -18,11 +18,13 @@ from gramstyle.core.arrays import Array
 from gramstyle.core.kernels import Pooling
 from gramstyle.core.network import Convolution
 from gramstyle.engines.onnx_session import Session
-from gramstyle.errors import ImageError, ModelError, OptionError
+from gramstyle.errors import ImageError, ModelError
 from gramstyle.images import SUFFIXES, fitted_size, read_image, resize
 from gramstyle.model import Model
 from gramstyle.model.known import weights_hash
 from gramstyle.model.pretrained import Pretrained
+from gramstyle.run.coercion import check_bounds, choose, make_plain
+from gramstyle.run.options import BOUNDS, CHOICES
 from gramstyle.system.machine import available_threads, check_memory
 
 # Memory of the responses of all convolutions and their copies, per pixel of an image.
@@ -48,13 +50,10 @@ class MeasureOptions:
     threads: int | None = None
 
     def __post_init__(self) -> None:
-        """Check the options; raise OptionError if one is invalid."""
-        if self.size < 1:
-            raise OptionError(f"size must be at least 1, not {self.size}")
-        if self.pooling not in ("max", "avg"):
-            raise OptionError(f"pooling must be max or avg, not {self.pooling!r}")
-        if self.threads is not None and self.threads < 1:
-            raise OptionError(f"threads must be at least 1, not {self.threads}")
+        """Make the values plain; raise OptionError if one is invalid."""
+        make_plain(self)
+        check_bounds(self, {name: BOUNDS[name] for name in ("size", "threads")})
+        choose(self, {"pooling": CHOICES["pooling"]})
 
 
 @dataclass(frozen=True)

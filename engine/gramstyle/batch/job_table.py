@@ -10,8 +10,14 @@ from gramstyle.batch.job import Job, located
 from gramstyle.batch.output_name import output_name
 from gramstyle.batch.patterns import check_patterns, existing, images_of, path_in
 from gramstyle.errors import OptionError
-from gramstyle.run.option_values import FROM_FILES, check_known, options_from, shown
-from gramstyle.run.options import MACHINE, STARTS
+from gramstyle.run.option_values import (
+    FROM_FILES,
+    MACHINE,
+    check_known,
+    options_from,
+    shown,
+)
+from gramstyle.run.options import STARTS
 
 MAX_JOBS = 100_000
 

@@ -1,7 +1,6 @@
 """Arguments that several commands share; every default is the one in `Options`."""
 
 import argparse
-import re
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +8,9 @@ from gramstyle.cli.parsing import Parser
 from gramstyle.core.conventions import CONVENTIONS
 from gramstyle.engines.registry import ENGINES
 from gramstyle.engines.spec import DEVICES
-from gramstyle.run.options import MACHINE, OPTIMISERS, STARTS, Options
+from gramstyle.run import coercion
+from gramstyle.run.option_values import MACHINE
+from gramstyle.run.options import OPTIMISERS, STARTS, Options
 
 DEFAULTS = Options()
 
@@ -184,26 +185,22 @@ def machine_of(arguments: argparse.Namespace) -> dict[str, Any]:
     return given
 
 
-UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12,
-         "KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}  # fmt: skip
-
-
 def size_in_bytes(text: str) -> int:
     """Return the number of bytes of a size like 2GB, 1.5GiB or 800M."""
-    found = re.fullmatch(r"(\d{1,15}(?:\.\d{1,9})?)\s*([KMGT]?I?)B?", text.strip().upper())
-    if found is None or found[2] not in UNITS:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a size like 2GB")
-    return int(float(found[1]) * UNITS[found[2]])
+    try:
+        return coercion.size_in_bytes(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def names(text: str) -> tuple[str, ...]:
     """Return the names of a list like conv1_1,conv2_1."""
-    return tuple(name.strip() for name in text.split(",") if name.strip())
+    return coercion.names_in(text)
 
 
 def numbers(text: str) -> tuple[float, ...]:
     """Return the numbers of a list like 0.2,0.2,0.6."""
     try:
-        return tuple(float(number) for number in text.split(","))
+        return coercion.numbers_in(text)
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is not a list like 0.2,0.2,0.6") from None

@@ -18,7 +18,7 @@ from gramstyle.errors import GramstyleError, ImageError, OptionError
 from gramstyle.images import check_output, from_pil, write_image
 from gramstyle.run.checkpointer import Checkpointer
 from gramstyle.run.log import RunLog
-from gramstyle.run.options import MACHINE
+from gramstyle.run.option_values import MACHINE
 from gramstyle.run.plan import RunPlan
 from gramstyle.run.state import RunState
 from gramstyle.run.transfer import Progress, Result, execute

@@ -13,7 +13,8 @@ from gramstyle.cluster.dask import (
     quiet_logs,
 )
 from gramstyle.errors import OptionError
-from gramstyle.system.machine import available_threads
+from gramstyle.system.machine import available_threads, physical_memory
+from gramstyle.tiling.budget import FIXED
 
 
 @contextmanager
@@ -45,12 +46,15 @@ def open_cluster(
     ------
     OptionError
         If the scheduler does not answer within ten seconds or has no worker; if the scheduler or a
-        worker has another version of gramstyle or of Dask.
+        worker has another version of gramstyle or of Dask; if this machine has too little memory
+        for so many workers.
     RuntimeMissingError
         If Dask is not installed.
     """
     if (scheduler is None) == (workers is None):
         raise OptionError("a cluster has either a scheduler's address or a number of workers")
+    if workers is not None:
+        _check_memory(workers)
     distributed = load_distributed()
     with ExitStack() as stack:
         stack.enter_context(quiet_logs())
@@ -66,3 +70,12 @@ def open_cluster(
             client = stack.enter_context(client_of(distributed, scheduler))
             check_versions(client, distributed, address)
         yield Cluster(client, address, threads=threads, patience=patience)
+
+
+def _check_memory(workers: int) -> None:
+    needed, there = workers * FIXED, physical_memory()
+    if there is not None and needed > there:
+        raise OptionError(
+            f"{workers} workers take about {needed / 1e9:.0f} GB of memory and this machine has "
+            f"{there / 1e9:.0f}; choose --workers {max(1, there // FIXED)}, or fewer"
+        )

@@ -7,7 +7,7 @@ from typing import Any
 from gramstyle.core import layers
 from gramstyle.core.arrays import Array, namespace
 from gramstyle.core.kernels import Kernels, PlainKernels, Pooling
-from gramstyle.errors import ImageError, OptionError
+from gramstyle.errors import ImageError, OptionError, suggestion
 
 # The responses of one image by layer name, each (N, H, V), after the ReLU.
 Responses = Mapping[str, Array]
@@ -64,9 +64,9 @@ class Network:
         wanted = tuple(names)
         for name in wanted:
             if name not in self.names:
-                raise OptionError(
-                    f"unknown layer {name!r}; the network's layers are {', '.join(self.names)}"
-                )
+                near, all_names = suggestion(name, self.names), ", ".join(self.names)
+                known = f"{near} The" if near else "; the"
+                raise OptionError(f"unknown layer {name!r}{known} network's layers are {all_names}")
         deepest = max((self.names.index(name) for name in wanted), default=-1)
         return Network(self.layers[: deepest + 1])
 

@@ -7,9 +7,9 @@ from math import prod
 from typing import TypeVar
 
 import numpy as np
-from threadpoolctl import ThreadpoolController
 
 from gramstyle.core.arrays import Array
+from gramstyle.system.blas import one_blas_thread
 
 T = TypeVar("T")
 Item = TypeVar("Item")
@@ -26,7 +26,6 @@ class Workers:
 
     def __init__(self, threads: int) -> None:
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="gramstyle-strip")
-        self._blas = ThreadpoolController()
         self._local = threading.local()
 
     def run(self, function: Callable[[Item], None], items: Iterable[Item]) -> None:
@@ -36,7 +35,7 @@ class Workers:
 
     def map(self, function: Callable[[Item], T], items: Iterable[Item]) -> Iterator[T]:
         """Call a function with every item and yield the results in the order of the items."""
-        with self._blas.limit(limits=1, user_api="blas"):
+        with one_blas_thread():
             yield from self._pool.map(function, items)
 
     def scratch(self, name: str, shape: tuple[int, ...]) -> Array:

@@ -19,7 +19,8 @@ from gramstyle.errors import OptionError
 from gramstyle.images import Source
 from gramstyle.run.checkpoint import copy_inputs, remove_inputs, save
 from gramstyle.run.environment import environment
-from gramstyle.run.options import MACHINE, Options, is_named_start
+from gramstyle.run.option_values import MACHINE
+from gramstyle.run.options import Options, is_named_start
 from gramstyle.run.plan import RunPlan
 from gramstyle.run.progress import Losses
 from gramstyle.run.saved_run import COLUMNS, SAVED

@@ -1,8 +1,6 @@
 """The options of a transfer: their defaults, and the checks of their values."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Literal, get_args
 
 import numpy as np
@@ -13,36 +11,43 @@ from gramstyle.engines.registry import ENGINES, default_engine
 from gramstyle.engines.spec import DEVICES, DeviceName
 from gramstyle.errors import OptionError
 from gramstyle.images import MAX_PIXELS, Source
+from gramstyle.run.coercion import check_bounds, choose, make_plain, shown
 
 OptimiserName = Literal["lbfgsb", "lbfgsb-device"]
 OPTIMISERS: tuple[OptimiserName, ...] = get_args(OptimiserName)
 
 STARTS = ("noise", "content", "style")
 
-# The options that name a machine and what a run may take of it. The command line and the caller
-# give them. A file never does: a jobs file or a checkpoint may come from a stranger.
-MACHINE = ("device", "threads", "memory", "scheduler", "workers", "max_pixels")
+CHOICES = {
+    "convention": tuple(name for name in CONVENTIONS if name),
+    "pooling": ("max", "avg"),
+    "engine": tuple(ENGINES),
+    "device": DEVICES,
+    "optimiser": OPTIMISERS,
+}
 
-# The largest values. No run needs more, and a file may ask for any number.
-LARGEST: Mapping[str, int] = MappingProxyType(
-    {
-        "size": 1_000_000,
-        "iterations": 1_000_000,
-        "scales": 64,
-        "history": 1000,
-        "seed": 2**64 - 1,
-        "threads": 4096,
-        "tile": 1_000_000,
-        "memory": 2**60,
-        "workers": 4096,
-        "max_pixels": 10**12,
-    }
-)
+# The least and the largest value of each whole number. No run comes near the largest values; far
+# beyond them, threads, processes and the tables of a run would fill the machine.
+BOUNDS = {
+    "size": (1, 1_000_000),
+    "iterations": (1, 1_000_000),
+    "scales": (1, 100),
+    "seed": (0, 2**128 - 1),  # as many bits as NumPy's own seeds
+    "history": (1, 1000),
+    "threads": (1, 1024),
+    "tile": (1, 1_000_000),
+    "memory": (1, 2**63 - 1),
+    "workers": (1, 1024),
+    "max_pixels": (1, 10**10),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
     """The options of a transfer. All defaults of the program are defined here and nowhere else.
+
+    Values whose meaning is clear become plain Python values: numbers and arrays of NumPy, lists,
+    whole numbers as floats, numbers and lists as text (``"48"``, ``"conv1_1,conv2_1"``).
 
     Attributes
     ----------
@@ -103,13 +108,19 @@ class Options:
         The edge in pixels of the tiles in which the image is computed; the result is exact. None
         computes the image whole if `memory` allows that, else in the largest tiles that fit.
     memory
-        The memory budget of the run, in bytes; None is three quarters of the machine's memory.
+        The memory budget of the run, in bytes or as text like ``"2GB"``; None is three quarters of
+        the machine's memory.
     scheduler
         The address of a Dask scheduler whose workers compute the tiles.
     workers
         The number of Dask workers to start on this machine instead.
     max_pixels
         Images with more pixels are refused before they are decoded.
+
+    Raises
+    ------
+    OptionError
+        If a value makes no sense, or options do not go together; names the option.
     """
 
     size: int = 512
@@ -141,24 +152,14 @@ class Options:
     max_pixels: int = MAX_PIXELS
 
     def __post_init__(self) -> None:
-        """Check what can be checked without images and network; raises OptionError."""
-        for name in (
-            "size", "iterations", "history", "max_pixels", "threads", "scales", "tile", "memory",
-            "workers",
-        ):  # fmt: skip
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise OptionError(f"{name} must be at least 1, not {value}")
-        for name, largest in LARGEST.items():
-            value = getattr(self, name)
-            if value is not None and value > largest:
-                raise OptionError(f"{name} must be at most {largest:,}, not {value:,}")
-        if self.seed < 0:
-            raise OptionError(f"seed must not be negative, as {self.seed} is")
+        """Make the values plain, and check what needs neither images nor a network."""
+        make_plain(self)
+        check_bounds(self, BOUNDS)
         for name in ("alpha", "beta", "tv", "tolerance"):
             value = getattr(self, name)
             if value is not None and not (np.isfinite(value) and value >= 0):
                 raise OptionError(f"{name} must be a number from 0 upwards, not {value}")
+        choose(self, CHOICES)
         if self.content_layer is not None:
             if self.content_layers not in ((CONTENT_LAYER,), (self.content_layer,)):
                 raise OptionError("give content_layers or content_layer, not both")
@@ -166,12 +167,6 @@ class Options:
             object.__setattr__(self, "content_layer", None)
         _check_layers("content", self.content_layers, self.content_weights)
         _check_layers("style", self.style_layers, self.style_weights)
-        if self.pooling not in ("max", "avg", None):
-            raise OptionError(f"pooling must be max or avg, not {self.pooling!r}")
-        if self.engine is not None and self.engine not in ENGINES:
-            raise OptionError(f"engine must be one of {', '.join(ENGINES)}, not {self.engine!r}")
-        if self.device not in DEVICES:
-            raise OptionError(f"device must be {' or '.join(DEVICES)}, not {self.device!r}")
         entry = ENGINES[self.runs_on]
         if self.device not in entry.devices:
             raise OptionError(
@@ -180,18 +175,12 @@ class Options:
             )
         if self.tf32 and self.device != "cuda":
             raise OptionError("tf32 is for GPUs; add --device cuda, or leave --tf32 out")
-        if self.optimiser is not None and self.optimiser not in OPTIMISERS:
-            raise OptionError(
-                f"optimiser must be {' or '.join(OPTIMISERS)}, not {self.optimiser!r}"
-            )
         if self.scheduler is not None and self.workers is not None:
             raise OptionError(
                 "a scheduler has its own workers; give scheduler or workers, not both"
             )
         if self.on_cluster and (self.device == "cuda" or not entry.tiles):
             raise OptionError("a cluster computes tiles on CPUs; leave --device and --engine out")
-        if self.convention not in CONVENTIONS:
-            raise OptionError(f"convention must be paper or author, not {self.convention!r}")
 
     @property
     def formulas(self) -> Convention:
@@ -227,14 +216,21 @@ class Options:
         return self.scheduler is not None or self.workers is not None
 
 
+def options_or_default(options: Options | None) -> Options:
+    """Return the options, or the default ones for None; raises OptionError for anything else."""
+    if options is None:
+        return Options()
+    if not isinstance(options, Options):
+        raise OptionError(f"options must be an Options(...), not {shown(options)}")
+    return options
+
+
 def is_named_start(start: Source) -> bool:
     """Return whether a start is one of `STARTS`, not an image."""
     return isinstance(start, str) and start in STARTS
 
 
 def _check_layers(name: str, layers: tuple[str, ...], weights: tuple[float, ...] | None) -> None:
-    if isinstance(layers, str):
-        raise OptionError(f"{name}_layers must be a tuple of names, not {layers!r}")
     if not layers or len(set(layers)) != len(layers):
         raise OptionError(f"{name}_layers must name at least one layer, and none twice")
     if weights is not None and len(weights) != len(layers):

@@ -15,7 +15,7 @@ from gramstyle.errors import ImageError, ModelError, OptionError
 from gramstyle.images import Image, Source, room_left
 from gramstyle.model import Model, is_normalised, locate_model, read_model
 from gramstyle.run.inputs import RunInputs, ScaleImages, read_originals, scaled_to
-from gramstyle.run.options import Options, is_named_start
+from gramstyle.run.options import Options, is_named_start, options_or_default
 from gramstyle.run.scales import Scale, scales_of
 from gramstyle.run.settings import (
     ImageSettings,
@@ -26,7 +26,7 @@ from gramstyle.run.settings import (
     versions,
 )
 from gramstyle.system.machine import available_threads, physical_memory
-from gramstyle.tiling.budget import Layout, choose_layout
+from gramstyle.tiling.budget import FIXED, Layout, choose_layout
 from gramstyle.tiling.spill import free_space, scratch_folder
 
 # The fraction of the machine's memory that is the default budget.
@@ -139,7 +139,7 @@ def plan_run(
     ImageError, OptionError, ModelError
         If an image, an option or the model cannot be used.
     """
-    options = Options() if options is None else options
+    options = options_or_default(options)
     originals = read_originals(content, style, options)
     final = scaled_to(originals, options.size)
     shorter = min(
@@ -269,7 +269,7 @@ def _laid_out(network: Network, canvas: Image, options: Options) -> tuple[Layout
     if layout.edge is None:
         return layout, options
     optimiser = options.optimiser or "lbfgsb-device"
-    needed = (2 * options.history + 5) * 3 * 8 * canvas.height * canvas.width
+    needed = FIXED + (2 * options.history + 5) * 3 * 8 * canvas.height * canvas.width
     if optimiser == "lbfgsb" and needed > memory:
         raise OptionError(
             f"SciPy's L-BFGS-B takes {needed / 1e9:.1f} GB at {canvas.width}×{canvas.height} "

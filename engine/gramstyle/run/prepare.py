@@ -26,7 +26,7 @@ from gramstyle.images import Image, Source, read_image, resize
 from gramstyle.model import Model
 from gramstyle.optimise.lbfgsb import Pairs, PairsInMemory, PairsOnDisk
 from gramstyle.run.inputs import ScaleImages
-from gramstyle.run.options import Options
+from gramstyle.run.options import Options, options_or_default
 from gramstyle.run.plan import RunPlan, ScalePlan, plan_run
 from gramstyle.run.settings import RunSettings
 from gramstyle.tiling import SpillStore, TiledObjective, Tiling
@@ -106,7 +106,7 @@ def prepare(
     RuntimeMissingError
         If the engine is not installed.
     """
-    options = replace(Options() if options is None else options, scales=1)
+    options = replace(options_or_default(options), scales=1)
     plan = plan_run(content, style, options, model=model, notify=notify)
     resources = RunResources(plan)
     prepared = resources.prepare(0)

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from gramstyle.core.conventions import STYLE_LAYERS
 from gramstyle.images import Source
-from gramstyle.run.options import Options
+from gramstyle.run.options import Options, options_or_default
 from gramstyle.run.plan import plan_run
 from gramstyle.run.transfer import Progress, Result, execute
 
@@ -98,5 +98,5 @@ def style_options(layers: tuple[str, ...], options: Options | None = None) -> Op
 
 def _from_noise(options: Options | None) -> Options:
     """Return the options with one scale, and a start from noise unless they name another."""
-    given = replace(Options() if options is None else options, scales=1)
+    given = replace(options_or_default(options), scales=1)
     return replace(given, init="noise") if given.init is None else given

@@ -19,7 +19,7 @@ from gramstyle.optimise.lbfgsb import PairsInMemory
 from gramstyle.run.checkpoint import START_AGAIN, CheckpointError, naming_folder, opened, refuse
 from gramstyle.run.checkpointer import Checkpointer, fingerprints
 from gramstyle.run.environment import changed, environment, fits
-from gramstyle.run.options import MACHINE
+from gramstyle.run.option_values import MACHINE
 from gramstyle.run.plan import RunPlan, plan_run
 from gramstyle.run.progress import Losses
 from gramstyle.run.saved_run import Layers, SavedOptimiser, SavedRun, read_saved_run

@@ -24,15 +24,15 @@ from gramstyle.run.checkpoint import (
     refuse,
 )
 from gramstyle.run.environment import NAMES
-from gramstyle.run.option_values import FROM_FILES, check_known, options_from
-from gramstyle.run.options import LARGEST, MACHINE, STARTS, Options
+from gramstyle.run.option_values import FROM_FILES, MACHINE, check_known, options_from
+from gramstyle.run.options import BOUNDS, STARTS, Options
 from gramstyle.run.progress import ScaleStart
 
 FLOATS = ("float32", "float64")
 # The columns of the table of losses, before those of the terms and of their layers.
 COLUMNS = ("iteration", "evaluations", "seconds", "loss", "scale")
 # Limits that no run exceeds: of evaluations and rows, of an edge in pixels, of terms and layers.
-MOST_LOSSES, MOST_PIXELS, MOST_LAYERS = 10_000_000, LARGEST["size"], 64
+MOST_LOSSES, MOST_PIXELS, MOST_LAYERS = 10_000_000, BOUNDS["size"][1], 64
 
 ENTRIES = (
     "iteration", "options", "machine", "inputs", "images", "output", "every", "fingerprints",
@@ -196,7 +196,7 @@ def read_saved_run(folder: Path) -> SavedRun:
 def _saved_run(folder: Path, run: Entries, manifest: Mapping[str, Any]) -> SavedRun:
     iteration = run.whole("iteration", most=MOST_LOSSES)
     run.table("options")
-    scales = tuple(_scale(each) for each in run.tables("scales", most=LARGEST["scales"]))
+    scales = tuple(_scale(each) for each in run.tables("scales", most=BOUNDS["scales"][1]))
     starts = tuple(_start(each, iteration) for each in run.tables("starts", most=len(scales)))
     columns = _layers(run.table("columns"))
     optimiser = run.optional_table("optimiser")
@@ -206,7 +206,7 @@ def _saved_run(folder: Path, run: Entries, manifest: Mapping[str, Any]) -> Saved
         iteration=iteration,
         images=_images(folder, run.text("inputs"), run.table("images")),
         output=run.text("output"),
-        every=run.whole("every", least=1, most=LARGEST["iterations"]),
+        every=run.whole("every", least=1, most=BOUNDS["iterations"][1]),
         given=tuple(name for name in run.texts("machine", most=len(MACHINE)) if name in MACHINE),
         fingerprints=_fingerprints(run.table("fingerprints")),
         environment=_environment(run.table("environment")),
@@ -225,7 +225,7 @@ def _scale(entry: Entries) -> SavedScale:
     return SavedScale(
         width=entry.whole("width", least=1, most=MOST_PIXELS),
         height=entry.whole("height", least=1, most=MOST_PIXELS),
-        iterations=entry.whole("iterations", least=1, most=LARGEST["iterations"]),
+        iterations=entry.whole("iterations", least=1, most=BOUNDS["iterations"][1]),
     )
 
 
@@ -235,7 +235,7 @@ def _start(entry: Entries, iteration: int) -> ScaleStart:
         iteration=entry.whole("iteration", most=iteration),
         evaluations=entry.whole("evaluations", most=MOST_LOSSES),
         seconds=entry.number("seconds"),
-        history=entry.whole("history", least=1, most=LARGEST["history"]),
+        history=entry.whole("history", least=1, most=BOUNDS["history"][1]),
     )
 
 

@@ -11,8 +11,11 @@ from gramstyle.tiling.areas import Tiling
 
 # Measured (docs/large.md): the bytes of a process with the weights, before it reads an image.
 FIXED = 600_000_000
-# Bytes per pixel, in addition to the engine's. SciPy's optimiser and its copies of a whole image:
-SCIPY = 900
+# Bytes per pixel, in addition to the engine's. SciPy's optimiser with a history of ten pairs, and
+# its copies of a whole image:
+SCIPY, SCIPY_HISTORY = 900, 10
+# A pair more, in float64:
+SCIPY_PAIR = 2 * 3 * 8
 # The optimiser over array namespaces: six vectors (x, the direction, a trial and up to three
 # gradients) in float32, and the image's transparency.
 VECTORS = 6 * 3 * 4 + 4
@@ -103,13 +106,13 @@ def choose_layout(
         are too small for the network; if the history does not fit; if the engine has no tiles.
     """
     pixels, per_pixel = height * width, ENGINES[engine].bytes_per_pixel
-    if edge is None and whole(engine, pixels) <= memory:
+    if edge is None and whole(engine, pixels, history) <= memory:
         return Layout(None, history, history_in_memory=True, spill_memory=0)
     if not ENGINES[engine].tiles:
         raise OptionError(
             f"the engine {engine} cannot compute tiles, and the whole image takes "
-            f"{_gb(whole(engine, pixels))} at {width}×{height} pixels; choose another --engine, or "
-            "a smaller --size"
+            f"{_gb(whole(engine, pixels, history))} at {width}×{height} pixels; choose another "
+            "--engine, or a smaller --size"
         )
     beside = FIXED + (VECTORS + SCHEDULED * scheduler) * pixels
     if edge is None:
@@ -138,9 +141,10 @@ def _pairs(n: int, wanted: int, memory: int, disk: int) -> tuple[int, bool]:
     return (resident, True) if resident >= filed else (filed, False)
 
 
-def whole(engine: str, pixels: int) -> int:
+def whole(engine: str, pixels: int, history: int) -> int:
     """Return approximately how many bytes a run on a whole image takes."""
-    return FIXED + (ENGINES[engine].bytes_per_pixel + SCIPY) * pixels
+    optimiser = SCIPY + SCIPY_PAIR * max(0, history - SCIPY_HISTORY)
+    return FIXED + (ENGINES[engine].bytes_per_pixel + optimiser) * pixels
 
 
 def on_disk(layout: Layout, tiling: Tiling, *, recalls: bool) -> int:

@@ -1,12 +1,9 @@
 """Operations on vectors of n entries, block by block: temporary arrays are one block long."""
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
-from functools import cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-from threadpoolctl import ThreadpoolController
 
 from gramstyle.core.arrays import Array, cast, namespace
 from gramstyle.optimise.interface import LOWER, UPPER
@@ -65,18 +62,3 @@ def slope(g: Gradient, d: Array) -> float:
         for b in blocks(d):
             total += xp.sum(g.block(b) * cast(d[b], "float64"))
     return float(total)
-
-
-def one_blas_thread() -> AbstractContextManager[Any]:
-    """Limit the host's BLAS to one thread.
-
-    The products of one block are so small that a second thread gains nothing; on busy cores it
-    multiplies the time.
-    """
-    limit: AbstractContextManager[Any] = _libraries().limit(limits=1, user_api="blas")
-    return limit
-
-
-@cache
-def _libraries() -> ThreadpoolController:
-    return ThreadpoolController()

@@ -8,8 +8,9 @@ import numpy as np
 
 from gramstyle.core.arrays import Array, cast, namespace, on_host
 from gramstyle.optimise.interface import LOWER, UPPER
-from gramstyle.optimise.lbfgsb.blocks import Gradient, blocks, clip, one_blas_thread
+from gramstyle.optimise.lbfgsb.blocks import Gradient, blocks, clip
 from gramstyle.optimise.lbfgsb.pairs import Pairs
+from gramstyle.system.blas import one_blas_thread
 
 # The inner products of an empty history.
 NO_PRODUCTS = np.zeros((0, 0))
@@ -53,6 +54,8 @@ def find_direction(x: Array, g: Gradient, pairs: Pairs, products: Array) -> Dire
     theta = 1.0
     if len(pairs):
         try:
+            # The products of one block are so small that a second thread gains nothing; on busy
+            # cores it multiplies the time.
             with one_blas_thread():
                 to, theta, products = minimise_model(x, g, pairs, products)
         except np.linalg.LinAlgError:
