@@ -75,6 +75,32 @@ def test_a_folder_that_cannot_be_written_is_named_in_one_line(tmp_path: Path) ->
     assert held(tmp_path / "nowhere/a").startswith(f"cannot write {tmp_path}/nowhere/a.lock: No")
 
 
+def test_a_folder_that_takes_no_new_file_is_no_reason_to_stop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(lock, "FileIO", refused)
+    with locked(tmp_path / "mounted", error=GramstyleError, action="writes it"):
+        pass
+
+
+def test_the_lock_of_another_user_counts_although_its_file_cannot_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plainly = lock.FileIO
+
+    def as_another_user(path: Path, mode: str = "r") -> object:
+        if mode != "r":
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return plainly(path, mode)
+
+    with locked(tmp_path, error=GramstyleError, action="writes it"):
+        monkeypatch.setattr(lock, "FileIO", as_another_user)
+        assert f"process id {os.getpid()}" in held(tmp_path)
+
+
 def test_a_file_system_without_locks_is_no_reason_to_stop(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -25,8 +25,10 @@ LOCKED_BYTE = 2**30
 ATTEMPTS = 3
 
 PROCESS_ID = re.compile(rb"[0-9]{1,18}")
-# Some network file systems have no locks. A run there must not fail for that.
+# Some network file systems have no locks, and some folders take no new file. Work that is possible
+# there must not fail for that.
 _NO_LOCKS = (errno.ENOTSUP, errno.ENOSYS, errno.ENOLCK, errno.EINVAL)
+_NO_NEW_FILE = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 @contextmanager
@@ -34,7 +36,8 @@ def locked(target: Path, *, error: type[GramstyleError], action: str) -> Iterato
     """Hold the lock of a file or folder, so that no other process writes to it.
 
     The operating system's lock is on a file that holds this process's id. The lock ends with the
-    process, even when the process is killed, and the next process takes the file over.
+    process, even when the process is killed, and the next process takes the file over. Where no
+    lock file can be created, or the file system has no locks, there is no lock.
 
     Parameters
     ----------
@@ -48,9 +51,11 @@ def locked(target: Path, *, error: type[GramstyleError], action: str) -> Iterato
     Raises
     ------
     GramstyleError
-        Of the type given, if another process holds the lock, or the lock file cannot be written.
+        Of the type given, if another process holds the lock, or the lock file cannot be created
+        for another reason than permissions.
     """
     path = target / IN_FOLDER if target.is_dir() else target.with_name(f"{target.name}.lock")
+    stream: FileIO | None
     try:
         stream = _acquired(path)
     except _HeldError as held:
@@ -58,12 +63,14 @@ def locked(target: Path, *, error: type[GramstyleError], action: str) -> Iterato
     except _NotAFileError:
         raise error(f"{path} exists and is not a regular file; move it away") from None
     except OSError as reason:
-        raise error(f"cannot write {path}: {reason.strerror}") from None
-    with stream:
-        try:
-            yield
-        finally:
-            with suppress(OSError):  # Windows does not remove a file that is open
+        if reason.errno not in _NO_NEW_FILE:
+            raise error(f"cannot write {path}: {reason.strerror}") from None
+        stream = None
+    try:
+        yield
+    finally:
+        if stream is not None:
+            with stream, suppress(OSError):  # Windows does not remove a file that is open
                 path.unlink()
 
 
@@ -108,7 +115,12 @@ def _opened(path: Path) -> FileIO:
     with suppress(FileNotFoundError):
         if not stat.S_ISREG(path.lstat().st_mode):
             raise _NotAFileError
-    return FileIO(path, "a+")
+    try:
+        return FileIO(path, "a+")
+    except PermissionError:
+        if not path.exists():
+            raise
+        return FileIO(path)  # another user's; it can be locked, but not written
 
 
 def _is_locked(stream: FileIO, path: Path) -> bool:
