@@ -4,10 +4,12 @@ import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 
+import PIL.Image
 import pytest
 
 from gramstyle.batch import Job, read_jobs
 from gramstyle.errors import GramstyleError, ImageError
+from gramstyle.images import read_image
 
 Read = Callable[..., tuple[Job, ...]]
 
@@ -85,6 +87,13 @@ def test_an_extension_has_any_case(content: str, photos: Path, read: Read) -> No
     for name in ("b.JPG", "c.jpg", "d.Jpg", "e.jpeg"):
         (photos / name).touch()
     assert names(read(text(content, "out/{content}.png"))) == ["b.JPG", "c.jpg", "d.Jpg"]
+
+
+def test_the_first_image_of_a_camera_s_mpo_file_is_an_image(photos: Path, read: Read) -> None:
+    with PIL.Image.open(photos / "a.png") as image:
+        image.save(photos / "b.Mpo", format="MPO", save_all=True, append_images=[image])
+    assert names(read(text("photos/*"))) == ["a.png", "b.Mpo"]
+    assert read_image(photos / "b.Mpo").width == 32
 
 
 def test_a_file_is_found_if_its_extension_has_another_case(photos: Path, read: Read) -> None:

@@ -27,10 +27,11 @@ MAX_PIXELS = 100_000_000
 # The formats that may be decoded. Pillow supports many more, some of which start other programs
 # (EPS).
 _READABLE = ("JPEG", "PNG", "WEBP", "TIFF", "AVIF", "BMP", "GIF", "PPM", "JPEG2000")
-# The usual extensions of these formats, by which images are found in a folder.
+# The usual extensions of these formats, by which images are found in a folder. An .mpo file is a
+# JPEG with further images behind it.
 SUFFIXES = frozenset([
     ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".tif", ".tiff", ".avif", ".bmp", ".gif",
-    ".ppm", ".pgm", ".pnm", ".jp2",
+    ".ppm", ".pgm", ".pnm", ".jp2", ".mpo",
 ])  # fmt: skip
 _ORIENTATION = 0x0112  # EXIF
 _WIDTH, _HEIGHT = 256, 257  # TIFF
