@@ -82,7 +82,7 @@ class RunLog:
 
 def _owned(path: Path) -> AbstractContextManager[None]:
     """Keep other processes from writing the same log; pipes and devices may have many writers."""
-    if path.exists() and not path.is_file():
+    if (path.exists() and not path.is_file()) or not path.parent.is_dir():
         return nullcontext()
     action = f"is writing the log {path}; wait until it has ended, or choose another name"
     return locked(path, error=GramstyleError, action=action)
