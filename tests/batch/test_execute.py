@@ -26,7 +26,7 @@ from gramstyle.batch import (
 from gramstyle.batch.execute import Outcomes
 from gramstyle.core.arrays import Array
 from gramstyle.engines.winograd import algorithm, blocks
-from gramstyle.errors import OptionError
+from gramstyle.errors import GramstyleError, OptionError
 from gramstyle.images import read_settings
 from gramstyle.run.transfer import Progress, transfer
 
@@ -263,3 +263,49 @@ def test_jobs_one_by_one_share_what_is_computed_from_the_network_alone(
     outcomes = run_jobs(jobs, execute=here)
     assert [outcome.state for outcome in outcomes] == ["done"] * 4
     assert len(transformed) == 12  # once for each convolution from conv1_2 to conv5_1
+
+
+def test_two_batches_do_not_render_into_one_folder(
+    jobs_with: Jobs, here: Execute, folder: Path
+) -> None:
+    first, second = jobs_with(photos="[ab].png")
+    second = replace(second, output=folder / "photos/new.png")
+    refused: list[str] = []
+
+    def meet(_: Change) -> None:
+        for job in (first, second):  # each folder of the batch is its own
+            with pytest.raises(GramstyleError) as caught:
+                run_jobs([job], execute=here)
+            refused.append(str(caught.value))
+
+    run_jobs([first, second], execute=here, on_change=meet)
+    assert len(refused) == 4
+    assert f"another process (process id {os.getpid()}) renders into" in refused[0]
+    assert written(folder) == {"a.png"}
+    assert run_jobs([first], execute=here)[0].state == "reused"
+
+
+def test_a_batch_of_more_folders_than_open_files_is_possible(job: Job, folder: Path) -> None:
+    jobs = []
+    for number in range(execute.MAX_LOCKS + 50):
+        (folder / f"out/{number}").mkdir()
+        jobs.append(replace(job, output=folder / f"out/{number}/a.png"))
+
+    def count(_: object) -> Outcomes:
+        held.append(len(list(folder.glob("out/*/.gramstyle.lock"))))
+        yield from ()
+
+    held: list[int] = []
+    assert run_jobs(jobs, execute=count) == ()
+    assert held == [execute.MAX_LOCKS]
+    assert not list(folder.glob("out/*/.gramstyle.lock"))
+
+
+def test_a_file_that_appears_during_the_run_is_not_overwritten(job: Job, here: Execute) -> None:
+    def appear(*_: object) -> None:
+        job.output.write_bytes(job.content.read_bytes())  # type: ignore[union-attr]
+
+    (outcome,) = run_jobs([job], execute=partial(here, callback=appear))
+    assert outcome.state == "failed"
+    assert "is not one of this batch's images and would be overwritten" in outcome.reason
+    assert job.output.read_bytes() == job.content.read_bytes()  # type: ignore[union-attr]

@@ -93,9 +93,37 @@ def test_a_grid_overrides_the_defaults(read: Read) -> None:
     assert [job.options.seed for job in jobs] == [1, 2]
 
 
+@pytest.mark.parametrize(
+    "line",
+    ['device = "cuda"', "threads = 64", "memory = 1", 'scheduler = "tcp://x:1"', "workers = 9",
+     "max_pixels = 1000000000000"],
+)  # fmt: skip
+@pytest.mark.parametrize("place", ["job", "defaults", "grid"])
+def test_the_machine_does_not_come_from_the_file(place: str, line: str, read: Read) -> None:
+    key, _, value = line.partition(" = ")
+    text = {
+        "job": f"{ONE}{OUT}{line}\n",
+        "defaults": f"[defaults]\n{line}\n{ONE}{OUT}",
+        "grid": f"{ONE}{OUT}[jobs.grid]\n{key} = [{value}]\n",
+    }[place]
+    with pytest.raises(OptionError) as caught:
+        read(text)
+    option = key.replace("_", "-")
+    assert f"{key} is not for a file, which may come from somebody else" in str(caught.value)
+    assert str(caught.value).endswith(f"and give --{option} on the command line")
+
+
+def test_the_machine_comes_from_the_caller(folder: Path) -> None:
+    (folder / "jobs.toml").write_text(ONE + OUT + 'engine = "cupy"\n')
+    with pytest.raises(OptionError, match="does not run on cpu"):
+        read_jobs(folder / "jobs.toml")
+    (job,) = read_jobs(folder / "jobs.toml", machine={"device": "cuda", "threads": 2})
+    assert (job.options.device, job.options.threads) == ("cuda", 2)
+
+
 NUMBERS = "".join(
     f"{name} = {list(range(1, 1000))}\n"
-    for name in ("seed", "size", "memory", "iterations", "threads", "alpha", "beta")
+    for name in ("seed", "size", "history", "iterations", "tile", "alpha", "beta")
 )
 NO_JOBS = "no jobs; begin each with a line [[jobs]]"
 # Whole files.
@@ -141,6 +169,9 @@ BAD = {
     ),
     "TOML that ends early": ("[[jobs]\n", "is not TOML"),
     "a key twice": ("[defaults]\nsize = 1\nsize = 2\n", "is not TOML"),
+    "a key of many parts": (f"a{'.a' * 500_000} = 1", "a key of more than eight parts"),
+    "a table of many parts": (f"[{'a.' * 500_000}a]", "a key of more than eight parts"),
+    "a key of many parts within": (f'x = {{ "b"{" . a" * 9} = 1 }}', "more than eight parts"),
     "nested without end": ("a = " + "[" * 100_000, "nested too deeply"),
 }
 # One line of a job.

@@ -338,9 +338,11 @@ def test_a_job_that_asks_for_a_cluster_is_refused_before_anything_is_sent(
     cluster: Cluster, jobs_with: Jobs, tiny_model_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cluster, "place_model", pytest.fail)
-    for key in ('scheduler = "tcp://x:1"', "workers = 1"):
-        with pytest.raises(OptionError, match=f"job 1: .* remove {key.split()[0]} from the job"):
-            next(on_workers(jobs_with(f"{key}\n"), cluster=cluster, model=tiny_model_path))
+    (job, *_) = jobs_with()
+    for key, value in {"scheduler": "tcp://x:1", "workers": 1}.items():
+        asking = replace(job, options=replace(job.options, **{key: value}))  # type: ignore[arg-type]
+        with pytest.raises(OptionError, match=f"job 1: .* remove {key} from the job"):
+            next(on_workers([asking], cluster=cluster, model=tiny_model_path))
 
 
 SCHEDULER = """
@@ -403,6 +405,7 @@ def command(
     monkeypatch: pytest.MonkeyPatch,
 ) -> Callable[..., int]:  # fmt: skip
     """Run `gramstyle batch jobs.toml` in the jobs file's folder."""
+    (folder / "photos/readme.txt").unlink()  # the command says that it is no image
     jobs_with()
     monkeypatch.chdir(folder)
     return lambda *arguments: main(
@@ -434,30 +437,24 @@ def free_port() -> int:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "more", "words"),
+    ("arguments", "words"),
     [
-        (("--scheduler", "tcp://127.0.0.1:{port}"), "", "there is no Dask scheduler at tcp://127"),
-        (("--workers", "2", "--jobs", "2"), "", "leave --jobs out, or give --workers instead"),
-        (("--scheduler", "x:1", "--jobs", "1"), "", "leave --jobs out, or give --workers instead"),
-        (("--workers", "0"), "", "workers must be at least 1, not 0"),
-        (("--workers", "1", "--scheduler", "x:1"), "", "scheduler or workers, not both"),
-        (("--workers", "1"), "workers = 1", "job 1: it asks for a cluster of its own"),
-        (("--workers", "1"), 'scheduler = "x:1"', "remove scheduler from the job, or leave"),
-        (("--jobs", "2"), "workers = 1", "remove workers from the job, or leave --jobs out"),
+        (("--scheduler", "tcp://127.0.0.1:{port}"), "there is no Dask scheduler at tcp://127"),
+        (("--workers", "2", "--jobs", "2"), "leave --jobs out, or give --workers instead"),
+        (("--scheduler", "x:1", "--jobs", "1"), "leave --jobs out, or give --workers instead"),
+        (("--workers", "0"), "workers must be at least 1, not 0"),
+        (("--workers", "1", "--scheduler", "x:1"), "scheduler or workers, not both"),
     ],
 )
 def test_an_impossible_cluster_is_an_error_in_one_line_and_nothing_is_written(
     command: Callable[..., int],
     folder: Path,
-    jobs_with: Jobs,
     capfd: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
     arguments: tuple[str, ...],
-    more: str,
     words: str,
 ) -> None:
     monkeypatch.setattr("gramstyle.cluster.dask.ANSWER", 1.0)
-    jobs_with(more)
     before = written(folder)
     port = free_port()
     assert command(*(a.format(port=port) for a in arguments), "--log", "log.jsonl") == 2
@@ -472,6 +469,7 @@ def test_an_impossible_cluster_is_an_error_in_one_line_and_nothing_is_written(
 def test_ctrl_c_is_one_line_and_the_repeated_command_resumes(
     everywhere: Everywhere, folder: Path, jobs_with: Jobs, tiny_model_path: Path
 ) -> None:
+    (folder / "photos/readme.txt").unlink()
     jobs_with(iterations=4 * LONG)
     # Python honours a SIGINT that its parent ignores, as shells' background jobs do.
     program = subprocess.Popen(

@@ -154,3 +154,12 @@ def test_a_payload_is_a_zip_archive_with_a_header(job: Job) -> None:
         assert payload.read("content") == job.content.read_bytes()
     assert header["network"] == "f00"
     assert header["files"].keys() == {"content", "style"}
+
+
+@pytest.mark.usefixtures("has_model")
+def test_a_file_that_appears_meanwhile_is_not_overwritten(job: Job, tiny_model: Model) -> None:
+    answer = run_remote(pack(job, network=tiny_model.sha256))
+    job.output.write_bytes(b"mine")
+    outcome = accept(job, answer)
+    assert outcome.state == "failed"
+    assert job.output.read_bytes() == b"mine"

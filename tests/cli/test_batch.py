@@ -119,6 +119,23 @@ def test_the_log_has_a_line_for_each_job(folder: Path) -> None:
     assert all(line["seconds"] >= 0 for line in lines)
 
 
+def test_the_machine_is_named_on_the_command_line(folder: Path) -> None:
+    assert batch("--quiet", "--threads", "1", "--memory", "2GB", "--device", "cpu") == 0
+    settings = read_settings("out/a.png")
+    assert settings is not None
+    assert (settings["threads"], settings["memory"]) == (1, 2 * 10**9)
+
+
+@pytest.mark.parametrize("quiet", [[], ["--quiet"]])
+def test_what_a_pattern_leaves_out_is_said(
+    folder: Path, capsys: pytest.CaptureFixture[str], quiet: list[str]
+) -> None:
+    (folder / "photos/IMG_1.HEIC").touch()
+    assert batch(*quiet) == 0
+    line = "left out of 'photos/*': 1 file is no image: 'IMG_1.HEIC'"
+    assert (line in capsys.readouterr().err) is not bool(quiet)
+
+
 def test_several_jobs_at_once(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (folder / "photos/a.png").write_bytes(b"nonsense")
     assert batch("--jobs", "2") == 1

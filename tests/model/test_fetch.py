@@ -36,8 +36,8 @@ from download_server import (
 )
 from gramstyle.errors import ModelError
 from gramstyle.model.fetch import DownloadProgress, fetch
-from gramstyle.model.fetch import lock as lock_module
 from gramstyle.model.published import PublicFile
+from gramstyle.system import lock as lock_module
 
 # Success
 
@@ -386,7 +386,7 @@ def test_a_killed_download_releases_the_lock_and_is_resumed(
     server.will_answer(stalling(server, at=beginning), whole())
     program = textwrap.dedent(DOWNLOADER)
     command = [sys.executable, "-c", program, server.url, file.digest, str(target), str(beginning)]
-    path = str(Path(lock_module.__file__).parents[3])
+    path = str(Path(lock_module.__file__).parents[2])
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": path}
     ) as child:

@@ -1,8 +1,8 @@
 """Do all jobs of a batch, with an executor: one by one, side by side, or on a cluster."""
 
 import time
-from collections.abc import Callable, Generator, Sequence
-from contextlib import closing
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -14,10 +14,15 @@ from gramstyle.batch.outcome import Outcome, attempt, failed, guarded, reused
 from gramstyle.batch.render import Progress
 from gramstyle.errors import GramstyleError, OptionError
 from gramstyle.run.open_model import OpenModel
+from gramstyle.system.lock import locked
 from gramstyle.system.machine import available_threads
 from gramstyle.system.processes import each_in_a_process
 
 Outcomes = Generator[Outcome, None, None]
+
+# Each lock takes an open file, of which a process may have 256 on some systems. The same batch, if
+# it is started twice, meets itself in the first folders.
+MAX_LOCKS = 100
 
 
 class Execute(Protocol):
@@ -69,15 +74,31 @@ def run_jobs(
     -------
     tuple of Outcome
         In the order in which the jobs finished.
+
+    Raises
+    ------
+    GramstyleError
+        If another batch or figure writes to a folder of these jobs.
     """
     outcomes: list[Outcome] = []
     # Without closing, the work of a stopped batch would go on until it is garbage-collected.
-    with closing(execute(jobs)) as finished:
+    with _owned(jobs), closing(execute(jobs)) as finished:
         for outcome in finished:
             outcomes.append(outcome)
             if on_change is not None:
                 on_change(Change(outcome, len(outcomes), len(jobs)))
     return tuple(outcomes)
+
+
+@contextmanager
+def _owned(jobs: Sequence[Job]) -> Iterator[None]:
+    """Keep other batches out of the folders where these jobs write their images."""
+    folders = sorted({job.output.parent.resolve() for job in jobs})
+    with ExitStack() as stack:
+        for folder in folders[:MAX_LOCKS]:
+            action = f"renders into {folder}; wait until it has ended, or choose another folder"
+            stack.enter_context(locked(folder, error=GramstyleError, action=action))
+        yield
 
 
 def one_by_one(

@@ -8,10 +8,10 @@ from pathlib import Path
 from gramstyle.batch.job import Job, located
 from gramstyle.batch.render import planned_settings
 from gramstyle.batch.reuse import own_settings
-from gramstyle.batch.values import shown
 from gramstyle.errors import GramstyleError, ImageError, OptionError
 from gramstyle.images import check_output
 from gramstyle.model import read_model
+from gramstyle.run.option_values import shown
 
 
 def check_outputs(jobs: Sequence[Job]) -> None:

@@ -2,48 +2,68 @@
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from gramstyle.batch.job import Job, located
 from gramstyle.batch.output_name import output_name
 from gramstyle.batch.patterns import check_patterns, existing, images_of, path_in
-from gramstyle.batch.values import OPTIONS, check_known, options_from, shown
 from gramstyle.errors import OptionError
+from gramstyle.run.option_values import (
+    FROM_FILES,
+    MACHINE,
+    check_known,
+    options_from,
+    shown,
+)
 from gramstyle.run.options import STARTS
 
 MAX_JOBS = 100_000
 
 _IMAGES = ("content", "style")
-KEYS = (*_IMAGES, "output", *OPTIONS)
+KEYS = (*_IMAGES, "output", *FROM_FILES)
 
 
 def jobs_of(
-    label: str, table: Mapping[str, Any], defaults: Mapping[str, Any], folder: Path
+    label: str,
+    table: Mapping[str, Any],
+    defaults: Mapping[str, Any],
+    folder: Path,
+    *,
+    machine: Mapping[str, Any],
+    notify: Callable[[str], None],
 ) -> Iterator[Job]:
-    """Yield the jobs of a table; paths in it are relative to the folder."""
-    check_known(table, (*KEYS, "grid"))
+    """Yield the jobs of a table; paths in it are relative to the folder.
+
+    The machine's options do not come from the table; `notify` is called with one line about what
+    each pattern leaves out.
+    """
+    check_keys(table, (*KEYS, "grid"))
     grid = _grid(table)
     values = {**defaults, **table}
     values.pop("grid", None)
     output = _text("output", values.pop("output", None))
     axes: dict[str, list[Any]] = {}
-    patterns: list[str] = []
+    patterns: list[Path] = []
     for name in _IMAGES:
         single = [values.pop(name, None)]
         axes[name] = []
         for value in grid.get(name, single):
             text = _text(name, value)
             with located(name):
-                axes[name] += images_of(text, folder, patterns)
+                found = images_of(text, folder)
+            axes[name] += found.images
+            patterns += [] if found.pattern is None else [found.pattern]
+            if found.left_out:
+                notify(found.left_out)
     axes |= {name: choices for name, choices in grid.items() if name not in _IMAGES}
     if math.prod(len(choices) for choices in axes.values()) > MAX_JOBS:
         raise OptionError(f"its grid has more than {MAX_JOBS:,} combinations; divide it")
     for combination in itertools.product(*axes.values()):
         chosen = dict(zip(axes, combination, strict=True))
         content, style = chosen.pop("content"), chosen.pop("style")
-        options = options_from(_with_start({**values, **chosen}, folder))
+        options = options_from({**_with_start({**values, **chosen}, folder), **machine})
         name = output_name(output, content, style, options)
         job = Job(
             label=label,
@@ -57,6 +77,18 @@ def jobs_of(
         yield job
 
 
+def check_keys(names: Iterable[str], known: Iterable[str]) -> None:
+    """Refuse an unknown key, and an option that only the command line gives."""
+    names = list(names)
+    for name in names:
+        if name in MACHINE:
+            raise OptionError(
+                f"{name} is not for a file, which may come from somebody else; remove it, and give "
+                f"--{name.replace('_', '-')} on the command line"
+            )
+    check_known(names, known)
+
+
 def as_table(value: object, name: str) -> dict[str, Any]:
     """Return a value of the TOML file that must be a table."""
     if not isinstance(value, dict):
@@ -68,7 +100,7 @@ def as_table(value: object, name: str) -> dict[str, Any]:
 def _grid(table: Mapping[str, Any]) -> dict[str, list[Any]]:
     grid = as_table(table.get("grid", {}), "grid")
     with located("grid"):
-        check_known(grid, (name for name in KEYS if name != "output"))
+        check_keys(grid, (name for name in KEYS if name != "output"))
         for name, choices in grid.items():
             if not isinstance(choices, list) or not choices:
                 raise OptionError(f"{name} must be a list of values, not {shown(choices)}")

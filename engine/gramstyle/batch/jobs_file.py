@@ -1,29 +1,48 @@
 """Read the jobs file: TOML with the defaults of all jobs, and tables of jobs."""
 
 import os
+import re
 import tomllib
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from gramstyle.batch.job import Job, located
 from gramstyle.batch.job_checks import check_outputs
-from gramstyle.batch.job_table import KEYS, MAX_JOBS, as_table, jobs_of
-from gramstyle.batch.values import check_known
+from gramstyle.batch.job_table import KEYS, MAX_JOBS, as_table, check_keys, jobs_of
 from gramstyle.errors import GramstyleError, OptionError
+from gramstyle.run.option_values import check_known
 
 MAX_BYTES = 4_000_000
 
+# Strings and comments of TOML, whose contents are not keys.
+_TEXT = re.compile(
+    r'"""(?:[^\\]|\\.)*?"""|' r"'''.*?'''|" r'"(?:[^"\\\n]|\\.)*"|' r"'[^'\n]*'|#[^\n]*", re.DOTALL
+)
+# The dots of a key with more parts than a jobs file has. tomllib's time grows with their square.
+_DEEP_KEY = re.compile(r"(?:\.[ \t]*[\w-]+[ \t]*){8}")
 
-def read_jobs(path: Path) -> tuple[Job, ...]:
+
+def read_jobs(
+    path: Path,
+    *,
+    machine: Mapping[str, Any] | None = None,
+    notify: Callable[[str], None] | None = None,
+) -> tuple[Job, ...]:
     """Read a jobs file, and check everything that can be checked without opening its images.
 
     Parameters
     ----------
     path
         A TOML file: a table ``defaults`` for all jobs, and ``[[jobs]]`` with ``content``,
-        ``style``, ``output``, any field of `Options`, and a table ``grid`` of lists; every
-        combination of their values is a job. Paths are relative to the file's folder; content and
-        style may be patterns such as ``photos/*``; output has places such as ``{content}``.
+        ``style``, ``output``, any field of `Options` except `MACHINE`, and a table ``grid`` of
+        lists; every combination of their values is a job. Paths are relative to the file's folder;
+        content and style may be patterns such as ``photos/*``; output has places such as
+        ``{content}``.
+    machine
+        Options of the machine (`gramstyle.run.options.MACHINE`) by name, for all jobs.
+    notify
+        Called with one line for each pattern that leaves out files that are no images.
 
     Returns
     -------
@@ -39,22 +58,33 @@ def read_jobs(path: Path) -> tuple[Job, ...]:
     document = _document(path)
     folder = Path(os.path.normpath(path.absolute().parent))
     jobs: list[Job] = []
+    told = dict[str, None]()  # one line for a pattern that several tables contain
     with located(path.name):
         check_known(document, ("defaults", "jobs"))
         defaults = as_table(document.get("defaults", {}), "defaults")
         with located("defaults"):
-            check_known(defaults, KEYS)
+            check_keys(defaults, KEYS)
         tables = document.get("jobs", [])
         if not isinstance(tables, list) or not tables:
             raise OptionError("it has no jobs; begin each with a line [[jobs]]")
         for number, table in enumerate(tables, start=1):
             label = f"job {number}"
             with located(label):
-                for job in jobs_of(label, as_table(table, "jobs"), defaults, folder):
+                for job in jobs_of(
+                    label,
+                    as_table(table, "jobs"),
+                    defaults,
+                    folder,
+                    machine=machine or {},
+                    notify=told.setdefault,
+                ):
                     jobs.append(job)
                     if len(jobs) > MAX_JOBS:
                         raise OptionError(f"there are more than {MAX_JOBS:,} jobs; divide the file")
         check_outputs(jobs)
+    if notify is not None:
+        for line in told:
+            notify(line)
     return tuple(jobs)
 
 
@@ -73,9 +103,17 @@ def _document(path: Path) -> dict[str, Any]:
             f"{path} is larger than {MAX_BYTES:,} bytes; write patterns and grids instead"
         )
     try:
-        return tomllib.loads(data.decode("utf-8"))
+        text = data.decode("utf-8-sig")  # editors on Windows write a byte-order mark
     except UnicodeDecodeError:
-        raise GramstyleError(f"{path} is not TOML: it is not text in UTF-8") from None
+        raise GramstyleError(
+            f"{path} is not TOML: it is not text in UTF-8; save it in that encoding"
+        ) from None
+    if _DEEP_KEY.search(_TEXT.sub("s", text)):
+        raise GramstyleError(
+            f"{path} is not a jobs file: it has a key of more than eight parts; three are enough"
+        )
+    try:
+        return tomllib.loads(text)
     except ValueError as error:
         text = " ".join(str(error).split())[:200]
         raise GramstyleError(f"{path} is not TOML: {text}") from None

@@ -7,7 +7,7 @@ from typing import Any, Literal, TypeVar
 
 from gramstyle.batch.job import Job
 from gramstyle.batch.render import ModelFile, Progress, render
-from gramstyle.batch.reuse import FINGERPRINT, find_reusable, fingerprint
+from gramstyle.batch.reuse import FINGERPRINT, find_reusable, fingerprint, own_settings
 from gramstyle.errors import GramstyleError
 from gramstyle.images import from_pil, write_image
 
@@ -114,6 +114,7 @@ def _rendered(
     # If a file was replaced during the run, it is unknown which of the two was read.
     if before is not None and before == fingerprint(job, model=model):
         settings[FINGERPRINT] = before
+    own_settings(job)  # the run took a while, and another file may have appeared there
     write_image(job.output, from_pil(image), settings=settings)
     summary: Mapping[str, Any] = settings["result"]
     return summary

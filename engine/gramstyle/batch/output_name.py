@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from gramstyle.batch.job import located
-from gramstyle.batch.values import OPTIONS, check_known, shown
 from gramstyle.errors import OptionError
+from gramstyle.run.option_values import FROM_FILES, check_known, shown
 from gramstyle.run.options import STARTS, Options
 
 
@@ -29,7 +29,7 @@ def output_name(pattern: str, content: Path, style: Path, options: Options) -> s
                 continue
             if form or conversion:
                 raise OptionError(f"write {{{place}}} with nothing behind it")
-            check_known([place], (*images, *OPTIONS))
+            check_known([place], (*images, *FROM_FILES))
             name += images[place] if place in images else _text(place, getattr(options, place))
     return name
 

@@ -18,7 +18,7 @@ from typing import Any
 from gramstyle.batch.job import Job
 from gramstyle.batch.outcome import Outcome, attempt, failed
 from gramstyle.batch.render import Progress
-from gramstyle.batch.values import options_from
+from gramstyle.batch.reuse import own_settings
 from gramstyle.cluster.dask import still_wanted
 from gramstyle.cluster.worker import (
     check_version,
@@ -29,6 +29,7 @@ from gramstyle.cluster.worker import (
 )
 from gramstyle.errors import GramstyleError, ImageError, ModelError, OptionError
 from gramstyle.run.open_model import OpenModel
+from gramstyle.run.option_values import options_from
 from gramstyle.system.files import write_atomically
 from gramstyle.system.temporary import temporary_directory, temporary_folder
 
@@ -125,8 +126,9 @@ def accept(job: Job, answer: bytes) -> Outcome:
     if outcome.state == "failed":
         return dataclasses.replace(outcome, error=GramstyleError(outcome.reason))
     try:
+        own_settings(job)  # another file may have appeared there meanwhile
         write_atomically(job.output.resolve(), parts[_IMAGE], error=ImageError)
-    except ImageError as error:
+    except GramstyleError as error:
         return failed(job, error, began)
     return outcome
 

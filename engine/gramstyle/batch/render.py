@@ -59,7 +59,7 @@ def _log(path: Path | None) -> Iterator[RunLog]:
     if path is None:
         yield RunLog(None)
         return
-    # The name is random because two processes may draw the same figure.
+    # The name is random because a process that was killed may have left its file.
     temporary = path.with_name(f"{path.stem}-{secrets.token_hex(4)}.part.jsonl")
     try:
         with RunLog(temporary) as log:

@@ -9,6 +9,7 @@ from gramstyle.core.conventions import CONVENTIONS
 from gramstyle.engines.registry import ENGINES
 from gramstyle.engines.spec import DEVICES
 from gramstyle.run import coercion
+from gramstyle.run.option_values import MACHINE
 from gramstyle.run.options import OPTIMISERS, STARTS, Options
 
 DEFAULTS = Options()
@@ -98,9 +99,22 @@ def add_pooling(group: argparse._ArgumentGroup, *, but: str = "") -> None:
 
 def add_machine(group: argparse._ArgumentGroup) -> None:
     """Add the options for the model file, and for the processor, memory and cluster to use."""
+    add_model(group)
+    add_resources(group)
+    group.add_argument("--tile", type=int, metavar="PIXELS",
+        help="compute in tiles with edges of this many pixels (default: whole, or the largest "
+        "tiles that --memory allows)")  # fmt: skip
+
+
+def add_model(group: argparse._ArgumentGroup) -> None:
+    """Add the option for the model file."""
     group.add_argument("--model", type=Path, metavar="FILE",
         help="the network (default: GRAMSTYLE_MODEL, the checkout's models/, the user's "
         "cache, where it is built if need be)")  # fmt: skip
+
+
+def add_resources(group: argparse._ArgumentGroup, *, work: str = "compute the tiles") -> None:
+    """Add the options for what a run may take of the machine; `work` is what a cluster does."""
     group.add_argument("--threads", type=int, metavar="N",
         help="processor cores to use (default: all that the machine or the container "
         "has)")  # fmt: skip
@@ -108,10 +122,7 @@ def add_machine(group: argparse._ArgumentGroup) -> None:
         help="memory budget of the run, like 2GB: larger images are computed in tiles, exactly, "
         "and what does not fit is written to temporary files (default: three quarters of "
         "what the machine or the container has)")  # fmt: skip
-    group.add_argument("--tile", type=int, metavar="PIXELS",
-        help="compute in tiles with edges of this many pixels (default: whole, or the largest "
-        "tiles that --memory allows)")  # fmt: skip
-    add_cluster(group)
+    add_cluster(group, work=work)
     group.add_argument("--max-pixels", type=int, metavar="N",
         help="refuse images with more pixels than this, before decoding them "
         f"(default {DEFAULTS.max_pixels})")  # fmt: skip
@@ -131,14 +142,20 @@ def add_engine(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--engine", choices=tuple(ENGINES),
         help=f"what computes loss and gradient: {engines} (default: cupy on a GPU; else winograd "
         "where Numba is installed, else numpy)")  # fmt: skip
-    group.add_argument("--device", choices=DEVICES,
-        help="where it runs: on the processor, or on an NVIDIA GPU (default cpu)")  # fmt: skip
+    add_device(group)
     group.add_argument("--tf32", action="store_const", const=True,
         help="on a GPU, let products be rounded to TF32: faster, three digits instead of "
         "seven")  # fmt: skip
     group.add_argument("--optimiser", choices=OPTIMISERS,
         help="lbfgsb, SciPy's L-BFGS-B; lbfgsb-device, the same method on arrays that stay where "
         "the gradient is computed (default: lbfgsb, and lbfgsb-device on a GPU)")  # fmt: skip
+
+
+def add_device(group: argparse._ArgumentGroup) -> None:
+    """Add the option for the device."""
+    group.add_argument("--device", choices=DEVICES,
+        help="where the engine runs: on the processor, or on an NVIDIA GPU "
+        "(default cpu)")  # fmt: skip
 
 
 def add_files(group: argparse._ArgumentGroup) -> None:
@@ -159,6 +176,14 @@ def options_of(arguments: argparse.Namespace, **defaults: Any) -> Options:
     known = Options.__dataclass_fields__
     given = {k: v for k, v in vars(arguments).items() if k in known and v is not None}
     return Options(**{**defaults, **given})
+
+
+def machine_of(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return the machine's options that are given, by name; raises OptionError."""
+    values = {name: getattr(arguments, name, None) for name in MACHINE}
+    given: dict[str, Any] = {k: v for k, v in values.items() if v is not None}
+    Options(**given)
+    return given
 
 
 def size_in_bytes(text: str) -> int:

@@ -15,8 +15,6 @@ from gramstyle.batch import (
     Execute,
     Job,
     check_layers,
-    check_side_by_side,
-    check_whole,
     on_workers,
     one_by_one,
     read_jobs,
@@ -54,10 +52,11 @@ def add_parser(commands: Commands) -> None:
     parser.add_argument("--jobs", type=int, metavar="N",
         help="jobs to do at once on this machine, each with its share of the cores unless it "
         "names threads (default 1)")  # fmt: skip
-    add.add_cluster(
-        parser.add_argument_group("a cluster, one job at a time on each worker"),
-        work="do the jobs",
+    machine = parser.add_argument_group(
+        "the machine, which a jobs file does not name; a worker of a cluster does one job at a time"
     )
+    add.add_resources(machine, work="do the jobs")
+    add.add_device(machine)
     parser.add_argument("--log", type=Path, metavar="FILE.jsonl",
         help="write the outcome of each job as JSON lines")  # fmt: skip
     add.add_quiet(parser.add_argument_group("progress"))
@@ -75,11 +74,10 @@ def run_command(arguments: argparse.Namespace) -> int:
             "--jobs is for this machine only, and a cluster does one job on each worker; leave "
             "--jobs out, or give --workers instead"
         )
-    jobs = read_jobs(arguments.file)
-    if where.on_cluster:
-        check_whole(jobs)
-    elif at_once > 1:
-        check_side_by_side(jobs)
+    machine = add.machine_of(arguments)
+    for name in ("scheduler", "workers"):  # the cluster does whole jobs
+        machine.pop(name, None)
+    jobs = read_jobs(arguments.file, machine=machine, notify=say.tell)
     _check_log(arguments, jobs)
     runs = [where] if where.on_cluster else [job.options for job in jobs]
     check = partial(check_packages, *runs)
@@ -118,7 +116,7 @@ def _cluster(where: Options) -> AbstractContextManager[Cluster | None]:
     """Open a cluster if the options ask for one."""
     if not where.on_cluster:
         return nullcontext()
-    return open_cluster(scheduler=where.scheduler, workers=where.workers)
+    return open_cluster(scheduler=where.scheduler, workers=where.workers, threads=where.threads)
 
 
 def _check_log(arguments: argparse.Namespace, jobs: Sequence[Job]) -> None:

@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from gramstyle.cli import compare, fetch, normalise
-from gramstyle.cli.model_output import check_target, report_written
+from gramstyle.cli.model_output import check_target, owned, report_written
 from gramstyle.cli.parsing import Commands
 from gramstyle.core.network import Convolution
 from gramstyle.errors import OptionError
@@ -77,12 +77,14 @@ def run_export(arguments: argparse.Namespace) -> None:
     """Convert the weights and report the model file."""
     target = arguments.to or default_target()
     check_target(target, sources=[arguments.source])
-    pretrained = read_source(arguments.source, convention=arguments.preprocess)
-    if arguments.to is None and not pretrained.is_default:
-        raise OptionError(
-            "add --to FILE; only the default weights are exported without it, for use by transfer"
-        )
-    write_pretrained(target, pretrained, precision=arguments.precision)
+    with owned(target):
+        pretrained = read_source(arguments.source, convention=arguments.preprocess)
+        if arguments.to is None and not pretrained.is_default:
+            raise OptionError(
+                "add --to FILE; only the default weights are exported without it, for use by "
+                "transfer"
+            )
+        write_pretrained(target, pretrained, precision=arguments.precision)
     report_written(target)
 
 

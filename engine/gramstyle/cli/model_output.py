@@ -1,10 +1,12 @@
 """Model files that a command writes: checks before, and a report after."""
 
 from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from gramstyle.errors import ModelError
 from gramstyle.model import network_name, read_model
+from gramstyle.system.lock import locked
 from gramstyle.system.replaceable import check_file
 
 
@@ -13,6 +15,12 @@ def check_target(target: Path, *, sources: Iterable[Path | None]) -> None:
     check_file(target, error=ModelError)
     if target.resolve() in {source.resolve() for source in sources if source is not None}:
         raise ModelError(f"{target} would overwrite one of its sources; choose another --to")
+
+
+def owned(target: Path) -> AbstractContextManager[None]:
+    """Keep other processes from writing the same model file; the work before it takes a while."""
+    action = f"is writing {target}; wait until it has ended, or choose another --to"
+    return locked(target, error=ModelError, action=action)
 
 
 def report_written(target: Path) -> None:

@@ -14,7 +14,7 @@ from gramstyle.analysis.normalise import (
     mean_activations,
     normalise,
 )
-from gramstyle.cli.model_output import check_target, report_written
+from gramstyle.cli.model_output import check_target, owned, report_written
 from gramstyle.cli.parsing import Commands
 from gramstyle.cli.progress import Speaker, counted
 from gramstyle.engines.onnx_session import load_runtime
@@ -68,9 +68,10 @@ def run_normalise(arguments: argparse.Namespace) -> None:
     images = find_images(arguments.images)
     check_target(arguments.to, sources=[model.path, *images])
     pretrained = Pretrained.from_model(model)
-    with _display(say, len(images)) as show:
-        means = mean_activations(model, images, options, callback=show)
-    write_pretrained(arguments.to, normalise(pretrained, means), precision=arguments.precision)
+    with owned(arguments.to):
+        with _display(say, len(images)) as show:
+            means = mean_activations(model, images, options, callback=show)
+        write_pretrained(arguments.to, normalise(pretrained, means), precision=arguments.precision)
     left_out = len(images) - means.images
     report_written(arguments.to)
     print(  # noqa: T201

@@ -1,7 +1,6 @@
 """`gramstyle resume DIR`."""
 
 import argparse
-from dataclasses import replace
 from pathlib import Path
 
 from gramstyle.cli import arguments as add
@@ -9,9 +8,9 @@ from gramstyle.cli.parsing import Commands
 from gramstyle.cli.progress import Speaker
 from gramstyle.cli.running import check_files, perform
 from gramstyle.errors import OptionError
-from gramstyle.images import read_settings
-from gramstyle.run.options import is_named_start
+from gramstyle.run.checkpoint import owned
 from gramstyle.run.resume import Resumed, resume
+from gramstyle.run.saved_run import read_saved_run
 
 
 def add_parser(commands: Commands) -> None:
@@ -25,41 +24,48 @@ def add_parser(commands: Commands) -> None:
     parser.set_defaults(run=run_command)
     parser.add_argument("folder", type=Path, metavar="DIR", help="the folder with the checkpoint")
     parser.add_argument("-o", "--output", type=Path, metavar="OUT",
-        help="the image to write (default: as when the run was started)")  # fmt: skip
-    add.add_files(parser.add_argument_group("files"))
-    add.add_quiet(parser.add_argument_group("output"))
+        help="the image to write: .png, .jpg, .webp, .tif or .avif")  # fmt: skip
+    machine = parser.add_argument_group("files and the machine, which a checkpoint does not name")
+    add.add_model(machine)
+    add.add_resources(machine)
+    add.add_device(machine)
+    add.add_files(machine)
+    add.add_quiet(machine)
 
 
 def run_command(arguments: argparse.Namespace) -> None:
     """Run the command."""
     say = Speaker(quiet=arguments.quiet)
-    resumed = resume(arguments.folder)
-    plan, checkpointer = resumed.plan, resumed.checkpointer
+    machine = add.machine_of(arguments)
+    saved = read_saved_run(arguments.folder)
     if arguments.output is None:
-        arguments.output = checkpointer.output
-        _check_is_ours(arguments.output)
-    arguments.model = plan.model
-    inputs = [Path(str(plan.content)), Path(str(plan.style))]
-    if not is_named_start(plan.options.start):
-        inputs.append(Path(str(plan.options.start)))
-    check_files(arguments, inputs)
-    say.tell(_announcement(resumed))
-    checkpointer = replace(checkpointer, output=arguments.output)
-    perform(plan, arguments, say, checkpointer=checkpointer, resumed=resumed.state)
+        raise OptionError(
+            f"name the image to write with -o (the run was started with -o {saved.output})"
+        )
+    check_files(arguments, [*saved.images.values()])
+    with owned(arguments.folder):
+        resumed = resume(arguments.folder, model=arguments.model, machine=machine, notify=say.tell)
+        for line in _announcement(resumed):
+            say.tell(line)
+        checkpointer = resumed.checkpointer(arguments.output)
+        perform(resumed.plan, arguments, say, checkpointer=checkpointer, resumed=resumed.state)
 
 
-def _check_is_ours(output: Path) -> None:
-    """Refuse to overwrite the file that a checkpoint names, unless gramstyle has written it."""
-    if output.is_file() and read_settings(output) is None:
-        raise OptionError(f"{output} is not an image of gramstyle; name another one with -o")
-
-
-def _announcement(resumed: Resumed) -> str:
-    if resumed.finished:
-        return f"the run has ended after {resumed.iteration} iterations; its image is written"
-    if not resumed.differs:
-        return f"resuming after iteration {resumed.iteration}"
-    return (
-        f"resuming from the image of iteration {resumed.iteration} alone, since these have "
-        f"changed: {', '.join(resumed.differs)}"
-    )
+def _announcement(resumed: Resumed) -> list[str]:
+    """Return what changes the result, and which options of the machine are not in use now."""
+    saved = resumed.saved
+    if saved.finished:
+        return [f"the run has ended after {saved.iteration} iterations; its image is written"]
+    line = f"resuming after iteration {saved.iteration}"
+    if resumed.warm:
+        line = f"resuming from the image of iteration {saved.iteration} alone"
+    if resumed.differs:
+        effect = "" if resumed.warm else "; the result may differ in the last bits"
+        line += f"{effect}, since these have changed: {', '.join(resumed.differs)}"
+    lines = [line]
+    if resumed.missing:
+        names = " and ".join(f"--{name.replace('_', '-')}" for name in resumed.missing)
+        lines.append(
+            f"the run was started with {names}; to use that again, give it to gramstyle resume"
+        )
+    return lines

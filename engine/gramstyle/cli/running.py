@@ -2,6 +2,7 @@
 
 import argparse
 import secrets
+import shlex
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from functools import partial
@@ -16,6 +17,7 @@ from gramstyle.errors import GramstyleError, ImageError, OptionError
 from gramstyle.images import check_output, from_pil, write_image
 from gramstyle.run.checkpointer import Checkpointer
 from gramstyle.run.log import RunLog
+from gramstyle.run.option_values import MACHINE
 from gramstyle.run.plan import RunPlan
 from gramstyle.run.state import RunState
 from gramstyle.run.transfer import Progress, Result, execute
@@ -36,7 +38,7 @@ def perform(
     except KeyboardInterrupt as stop:
         if checkpointer is None:
             raise
-        remedy = f"resume it with: gramstyle resume {checkpointer.folder}"
+        remedy = f"resume it with: {_resume_command(checkpointer, arguments)}"
         raise type(stop)(f"{stop}; {remedy}") from None
 
 
@@ -83,6 +85,16 @@ def _perform(
     _save(output, result.image, {**settings, "result": result.record.summary})
     if not arguments.quiet:
         _report(output, result)
+
+
+def _resume_command(checkpointer: Checkpointer, arguments: argparse.Namespace) -> str:
+    """Return the command that resumes a run on this machine, as it was started."""
+    words = ["gramstyle", "resume", str(checkpointer.folder), "-o", str(arguments.output)]
+    for name in ("model", *MACHINE):
+        value = getattr(arguments, name, None)
+        if value is not None:
+            words += [f"--{name.replace('_', '-')}", str(value)]
+    return shlex.join(words)
 
 
 def _logged(pending: list[RunState], plan: RunPlan, log: RunLog) -> RunState:

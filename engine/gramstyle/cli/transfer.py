@@ -8,7 +8,7 @@ from gramstyle.cli.parsing import Commands
 from gramstyle.cli.progress import Speaker
 from gramstyle.cli.running import check_files, perform
 from gramstyle.errors import OptionError
-from gramstyle.run.checkpoint import check_folder
+from gramstyle.run.checkpoint import check_folder, owned
 from gramstyle.run.checkpointer import Checkpointer, check_can_be_saved, check_replaceable
 from gramstyle.run.options import STARTS
 from gramstyle.run.plan import plan_run
@@ -68,8 +68,11 @@ def run_command(arguments: argparse.Namespace) -> None:
         model=arguments.model,
         notify=say.tell,
     )
-    checkpointer = None
-    if folder is not None:
+    if folder is None:
+        perform(plan, arguments, say)
+        return
+    check_folder(folder)
+    with owned(folder):
         check_replaceable(folder, check_folder(folder))
-        checkpointer = Checkpointer(folder, plan, arguments.output, every)
-    perform(plan, arguments, say, checkpointer=checkpointer)
+        checkpointer = Checkpointer.beginning(folder, plan, arguments.output, every)
+        perform(plan, arguments, say, checkpointer=checkpointer)

@@ -113,6 +113,10 @@ class EngineEntry:
         Whether it can compute an image in tiles.
     packages
         The functions that import what it needs; they raise RuntimeMissingError.
+    uses_numba
+        Whether Numba compiles parts of it for the processor.
+    rounds_by_threads
+        Whether the last bits of its results depend on the number of threads.
     help
         Its description in the help of ``--engine``.
     open
@@ -123,6 +127,8 @@ class EngineEntry:
     bytes_per_pixel: int
     tiles: bool = True
     packages: tuple[Callable[[], object], ...]
+    uses_numba: bool = False
+    rounds_by_threads: bool = False
     help: str
     open: Callable[[Opening], Engine]
 
@@ -263,6 +269,7 @@ ENGINES: Mapping[str, EngineEntry] = MappingProxyType(
             devices=("cpu",),
             bytes_per_pixel=950,
             packages=(_load_winograd,),
+            uses_numba=True,
             help="convolutions with fewer multiplications in both passes",
             open=_open_winograd,
         ),
@@ -270,6 +277,7 @@ ENGINES: Mapping[str, EngineEntry] = MappingProxyType(
             devices=("cpu",),
             bytes_per_pixel=2900,
             packages=(load_runtime, _load_winograd),
+            uses_numba=True,
             help="ONNX Runtime forward and convolutions with fewer multiplications backward",
             open=_open_hybrid,
         ),
@@ -278,6 +286,7 @@ ENGINES: Mapping[str, EngineEntry] = MappingProxyType(
             bytes_per_pixel=3400,
             tiles=False,
             packages=(load_runtime,),
+            rounds_by_threads=True,
             help="both passes as one graph in ONNX Runtime",
             open=_open_onnx,
         ),

@@ -20,10 +20,11 @@ Source = Encoded | PIL.Image.Image | NDArray[Any]
 
 MAX_PIXELS = 100_000_000
 
-# The usual extensions of these formats, by which images are found in a folder.
+# The usual extensions of these formats, by which images are found in a folder. An .mpo file is a
+# JPEG with further images behind it.
 SUFFIXES = frozenset([
     ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".tif", ".tiff", ".avif", ".bmp", ".gif",
-    ".ppm", ".pgm", ".pnm", ".jp2",
+    ".ppm", ".pgm", ".pnm", ".jp2", ".mpo",
 ])  # fmt: skip
 _ORIENTATION = 0x0112  # EXIF
 # The orientations, of 1 to 8, whose rows are stored columns, and whose first row is stored last.

@@ -1,28 +1,36 @@
 """What a checkpoint of a run contains, and the object that saves one.
 
-The manifest says what the run is: options, files, and their contents by hash. The arrays are the
-optimiser's state and the losses so far.
+The manifest says what the run is: its options, the names of the images' copies, and hashes. What it
+says about the machine and the output is for messages only. The arrays are the optimiser's state
+and the losses so far.
 """
 
 import os
+import re
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
 from gramstyle.core.arrays import Array, on_host
 from gramstyle.errors import OptionError
-from gramstyle.run.checkpoint import save
+from gramstyle.images import Source
+from gramstyle.run.checkpoint import copy_inputs, remove_inputs, save
+from gramstyle.run.environment import environment
+from gramstyle.run.option_values import MACHINE
 from gramstyle.run.options import Options, is_named_start
 from gramstyle.run.plan import RunPlan
 from gramstyle.run.progress import Losses
+from gramstyle.run.saved_run import COLUMNS, SAVED
 from gramstyle.run.settings import RunSettings
 from gramstyle.run.state import OptimiserState, RunState
 
-# The columns of the table of losses, before those of the terms and of their layers.
-COLUMNS = ("iteration", "evaluations", "seconds", "loss", "scale")
+# The defaults of the machine's options.
+_DEFAULTS = Options()
+# Control characters, which a file's name may contain.
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
 @dataclass(frozen=True)
@@ -32,7 +40,9 @@ class Checkpointer:
     Attributes
     ----------
     folder
-        The folder.
+        The folder, which the run must own (`gramstyle.run.checkpoint.owned`).
+    inputs, images
+        The folder in it with copies of the images, and their names by role.
     plan
         The plan of the run; its optimiser must be "lbfgsb-device".
     output
@@ -42,37 +52,54 @@ class Checkpointer:
     """
 
     folder: Path
+    inputs: str
+    images: Mapping[str, str]
     plan: RunPlan
     output: Path
     every: int
 
+    @classmethod
+    def beginning(cls, folder: Path, plan: RunPlan, output: Path, every: int) -> Self:
+        """Copy the images of a new run into a folder; return what saves its states there.
+
+        Raises
+        ------
+        CheckpointError, OptionError
+            If an image cannot be copied; if it is not a file.
+        """
+        sources = {"content": plan.content, "style": plan.style}
+        if not is_named_start(plan.options.start):
+            sources["init"] = plan.options.start
+        files = {role: _file(source, role) for role, source in sources.items()}
+        inputs, images = copy_inputs(folder, files)
+        return cls(folder, inputs, images, plan, output, every)
+
     def save(self, state: RunState) -> None:
         """Save a state; raises CheckpointError if it cannot be written."""
         save(self.folder, self._manifest(state), arrays_of(state))
+        remove_inputs(self.folder, except_for=self.inputs)
 
     def _manifest(self, state: RunState) -> dict[str, Any]:
         plan, last = self.plan, state.losses[-1] if state.losses else None
         return {
             "iteration": state.iteration,
             "options": plain_options(plan.options),
-            "content": absolute(plan.content),
-            "style": absolute(plan.style),
-            "model": absolute(plan.model),
-            "output": absolute(self.output),
+            "machine": given_of(plan.options),
+            "inputs": self.inputs,
+            "images": dict(self.images),
+            "output": _CONTROL.sub("?", str(self.output.absolute())),
             "every": self.every,
             "fingerprints": fingerprints(plan.settings),
-            "environment": plan.settings.environment(),
+            "environment": environment(plan),
             "scales": [
                 {"width": scale.width, "height": scale.height, "iterations": scale.iterations}
                 for scale in plan.scales
             ],
             "starts": [asdict(start) for start in state.starts],
             "columns": {} if last is None else {name: list(v) for name, v in last.layers.items()},
-            "losses": len(state.losses),
             "seconds": state.seconds,
             "evaluations": state.evaluations,
             "ended": state.ended,
-            "x": {"shape": list(state.x.shape), "dtype": str(state.x.dtype)},
             "optimiser": None if state.optimiser is None else _plain_optimiser(state.optimiser),
         }
 
@@ -114,8 +141,8 @@ def check_replaceable(folder: Path, there: Mapping[str, Any] | None) -> None:
     if not ended:
         raise OptionError(
             f"{folder} has the checkpoint of a run that was stopped after iteration "
-            f"{there['iteration']}; resume it with gramstyle resume {folder}, or choose another "
-            "folder"
+            f"{there['iteration']}; resume it with gramstyle resume {folder} -o OUT, or choose "
+            "another folder"
         )
 
 
@@ -140,16 +167,25 @@ def arrays_of(state: RunState) -> Iterator[tuple[str, Array]]:
 
 
 def plain_options(options: Options) -> dict[str, Any]:
-    """Return options as JSON types; an image to start from becomes an absolute path."""
-    values = {each.name: getattr(options, each.name) for each in fields(options)}
+    """Return the options that a checkpoint contains as JSON types; None stands for a default.
+
+    An image to start from is left out: the checkpoint contains the image itself.
+    """
+    values = {name: getattr(options, name) for name in SAVED}
     if options.init is not None and not is_named_start(options.init):
-        values["init"] = absolute(options.init)
-    return values
+        del values["init"]
+    return {name: value for name, value in values.items() if value is not None}
 
 
-def absolute(source: object) -> str:
-    """Return the absolute path of an image or a file, without resolving links."""
-    return os.path.abspath(os.fspath(source))  # type: ignore[call-overload,no-any-return] # noqa: PTH100
+def given_of(options: Options) -> list[str]:
+    """Return the names of the machine's options that are not the defaults."""
+    return [name for name in MACHINE if getattr(options, name) != getattr(_DEFAULTS, name)]
+
+
+def _file(source: Source | None, role: str) -> Path:
+    if not isinstance(source, str | os.PathLike):
+        raise OptionError(f"a checkpoint needs image files, and the {role} image is not in a file")
+    return Path(source)
 
 
 def _row(losses: Losses) -> list[float]:
@@ -172,5 +208,5 @@ def _plain_optimiser(state: OptimiserState) -> dict[str, Any]:
         "terms": dict(evaluation.terms),
         "layers": {name: dict(layers) for name, layers in evaluation.layers.items()},
         "pairs": len(state.pairs),
-        "products": list(state.products.shape),
+        "products": state.products.shape[0] // 2,
     }

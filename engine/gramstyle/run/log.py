@@ -4,6 +4,7 @@ import errno
 import json
 import os
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import asdict
 from io import FileIO
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any, Self
 from gramstyle.errors import GramstyleError
 from gramstyle.run.plan import ScalePlan
 from gramstyle.run.progress import Losses
+from gramstyle.system.lock import locked
 
 
 class RunLog:
@@ -21,11 +23,14 @@ class RunLog:
         self._path = path
         self._scale: int | None = None
         self._stream: FileIO | None = None
+        self._lock = ExitStack()
         if path is not None:
+            self._lock.enter_context(_owned(path))
             try:
                 # Without a buffer, closing the file writes nothing, so that it cannot fail.
                 self._stream = path.open("wb", buffering=0)
             except OSError as error:
+                self._lock.close()
                 raise GramstyleError(
                     f"cannot write the log {path}: {error.strerror}; choose another place for it"
                 ) from None
@@ -38,6 +43,7 @@ class RunLog:
         """Close the file."""
         if self._stream is not None:
             self._stream.close()
+        self._lock.close()
 
     def start(self, settings: Mapping[str, Any]) -> None:
         """Write the settings of the run, as `RunSettings.to_json` returns them."""
@@ -72,3 +78,11 @@ class RunLog:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         except OSError as error:
             raise GramstyleError(f"cannot write the log {self._path}: {error.strerror}") from None
+
+
+def _owned(path: Path) -> AbstractContextManager[None]:
+    """Keep other processes from writing the same log; pipes and devices may have many writers."""
+    if (path.exists() and not path.is_file()) or not path.parent.is_dir():
+        return nullcontext()
+    action = f"is writing the log {path}; wait until it has ended, or choose another name"
+    return locked(path, error=GramstyleError, action=action)

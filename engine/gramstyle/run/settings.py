@@ -108,18 +108,6 @@ class RunSettings:
         """Return the images by their roles."""
         return {"content": self.content, "style": self.style, "start": self.start}
 
-    def environment(self) -> dict[str, Any]:
-        """Return what can change the bits of a result, besides the other options and the images."""
-        chosen = {name: self.options[name] for name in ("engine", "tile", "threads")}
-        return {
-            "program": self.program,
-            **chosen,
-            **self.versions,
-            "machine": platform.machine(),
-            "system": platform.system(),
-            "processors": os.cpu_count(),
-        }
-
 
 def name_of(source: Source | None, role: str) -> str:
     """Return the name of an image in a record: a file's name without its folders."""

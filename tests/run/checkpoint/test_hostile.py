@@ -65,10 +65,19 @@ def test_a_missing_folder_or_one_without_a_checkpoint_is_refused(tmp_path: Path)
 
 
 def test_a_checkpoint_of_a_newer_version_is_refused_as_such(saved: Path) -> None:
-    (saved / "manifest.json").write_text('{"format": "gramstyle checkpoint", "version": 2}')
+    (saved / "manifest.json").write_text('{"format": "gramstyle checkpoint", "version": 3}')
     message = refusal(saved)
     assert "made by a newer gramstyle" in message
-    assert "version 2" in message
+    assert "version 3" in message
+
+
+def test_a_checkpoint_of_the_version_that_names_files_elsewhere_is_refused_as_such(
+    saved: Path,
+) -> None:
+    (saved / "manifest.json").write_text('{"format": "gramstyle checkpoint", "version": 1}')
+    message = refusal(saved)
+    assert "made by an earlier gramstyle (version 1" in message
+    assert "resume it with that one, or start the run again" in message
 
 
 def test_a_missing_state_is_refused_as_such(saved: Path) -> None:

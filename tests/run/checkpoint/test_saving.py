@@ -20,7 +20,9 @@ from gramstyle.run.checkpoint import (
     Expected,
     check_folder,
     load,
+    owned,
     read_manifest,
+    remove_inputs,
     save,
 )
 from run.checkpoint.states import (
@@ -61,7 +63,7 @@ def test_the_manifest_contains_the_size_and_hash_of_the_state(saved: Path) -> No
     assert document.pop("checksum")
     assert document == {
         "format": "gramstyle checkpoint",
-        "version": 1,
+        "version": 2,
         "state": "state-000120.npz",
         "sha256": hashlib.sha256(data).hexdigest(),
         "bytes": len(data),
@@ -231,7 +233,7 @@ def test_an_empty_folder_or_one_with_a_checkpoint_is_accepted(folder: Path) -> N
     assert names(folder) == ["manifest.json", "notes.txt", "state-000005.npz"]
 
 
-@pytest.mark.parametrize("name", ["notes.txt", "manifest.json", "state-000001.npz", ".hidden"])
+@pytest.mark.parametrize("name", ["notes.txt", "manifest.json", "inputs", ".hidden"])
 def test_a_folder_with_another_file_is_refused(name: str, folder: Path) -> None:
     (folder / name).write_text("{}")
     with pytest.raises(CheckpointError, match="empty") as caught:
@@ -246,10 +248,14 @@ def test_a_file_in_place_of_the_folder_is_refused(tmp_path: Path) -> None:
         check_folder(tmp_path / "file")
 
 
-def test_a_temporary_file_of_a_killed_first_save_is_accepted(folder: Path) -> None:
-    (folder / ".gramstyle-0123456789abcdef.part").write_bytes(b"half")
+def test_what_a_killed_first_save_leaves_is_accepted(folder: Path) -> None:
+    for name in (".gramstyle-0123456789abcdef.part", "state-000010.npz", ".gramstyle.lock"):
+        (folder / name).write_bytes(b"half")
+    (folder / "inputs-0123456789abcdef").mkdir()
     assert check_folder(folder) is None
-    save(folder, manifest(1), state(1).items())
+    with owned(folder):
+        save(folder, manifest(1), state(1).items())
+        remove_inputs(folder, except_for="inputs-1")
     assert names(folder) == ["manifest.json", "state-000001.npz"]
 
 

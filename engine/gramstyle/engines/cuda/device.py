@@ -87,6 +87,15 @@ def install_commands() -> str:
     return f"{install_command('cuda13')} (for a driver of CUDA 12: {older})"
 
 
+def gpu_name(index: int = 0) -> str:
+    """Return the name of a GPU; empty if there is none, which `open_device` reports."""
+    try:
+        name: bytes = load_cupy().cuda.runtime.getDeviceProperties(index)["name"]
+    except Exception:  # CuPy's own exception if the driver is missing
+        return ""
+    return name.decode(errors="replace")
+
+
 def load_cupy() -> ModuleType:
     """Import CuPy; raises RuntimeMissingError if it cannot be imported."""
     try:

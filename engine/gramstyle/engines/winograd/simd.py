@@ -8,11 +8,13 @@ LLVM uses two registers of four.
 An index counts elements of a flat array. Indices are not checked.
 """
 
+import hashlib
 import operator
 from typing import Any
 
 from llvmlite import ir
 from numba import types
+from numba.core.registry import cpu_target
 from numba.extending import intrinsic, models, overload, register_model
 
 from gramstyle.engines.winograd.layout import WIDTH
@@ -22,6 +24,12 @@ _BYTES = ir.VectorType(ir.IntType(8), WIDTH)
 
 # mypy does not know the types of compiled functions.
 _intrinsic: Any = intrinsic
+
+
+def target() -> str:
+    """Return the processor for which Numba compiles, and a hash of its features."""
+    _, name, features = cpu_target.target_context.codegen().magic_tuple()
+    return f"{name} {hashlib.sha256(str(features).encode()).hexdigest()[:12]}"
 
 
 class _Vector(types.Type):

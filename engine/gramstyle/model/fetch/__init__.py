@@ -13,10 +13,10 @@ from pathlib import Path
 
 from gramstyle.errors import ModelError
 from gramstyle.model.fetch.download import Download, DownloadProgress
-from gramstyle.model.fetch.lock import locked
 from gramstyle.model.fetch.partial import PartialFile, is_downloaded, report_disk_errors, sibling
 from gramstyle.model.published import PublicFile
 from gramstyle.system.files import check_folder
+from gramstyle.system.lock import locked
 
 __all__ = ["DownloadProgress", "fetch"]
 
@@ -63,7 +63,8 @@ def fetch(
         check_folder(target, error=ModelError)
     if is_downloaded(file, target):
         return target
-    with locked(target):
+    downloading = f"is downloading {target}; wait until it has finished, or choose another name"
+    with locked(target, error=ModelError, action=downloading):
         # Another process may have completed the file before it released the lock.
         if not is_downloaded(file, target):
             path = sibling(target, ".part")

@@ -9,7 +9,7 @@ from typing import Any
 
 from gramstyle.run.checkpoint.problems import COPY_AGAIN, OTHER_FOLDER, START_AGAIN, refuse, shown
 
-FORMAT, VERSION = "gramstyle checkpoint", 1
+FORMAT, VERSION = "gramstyle checkpoint", 2
 NAME = "manifest.json"
 STATE = re.compile(r"state-[0-9]{6,9}(-[0-9]{1,9})?\.npz")
 KEYS = frozenset({"format", "version", "state", "sha256", "bytes", "run"})
@@ -91,6 +91,11 @@ def decoded(data: bytes) -> Manifest:
         refuse(
             f"it was made by a newer gramstyle: it has version {shown(version)}, and this "
             f"gramstyle reads version {VERSION}; resume it with the newer one"
+        )
+    if version == 1:
+        refuse(
+            "it was made by an earlier gramstyle (version 1, which names files outside its "
+            f"folder); resume it with that one, or {START_AGAIN}"
         )
     checksum = document.pop("checksum", None)
     try:

@@ -1,8 +1,8 @@
 """Write checkpoints such that the last one survives any failure of the next."""
 
 import os
-from collections.abc import Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -10,10 +10,12 @@ from typing import Any
 from gramstyle.core.arrays import Array
 from gramstyle.run.checkpoint import manifest as manifests
 from gramstyle.run.checkpoint.archive import HashingWriter, write_arrays
+from gramstyle.run.checkpoint.inputs import FOLDER
 from gramstyle.run.checkpoint.loading import manifest_in, read_manifest
 from gramstyle.run.checkpoint.manifest import STATE, Manifest, encoded, plain
 from gramstyle.run.checkpoint.problems import CheckpointError, RefusedError, shown
 from gramstyle.system import files
+from gramstyle.system.lock import IN_FOLDER, locked
 
 
 def check_folder(folder: Path) -> Mapping[str, Any] | None:
@@ -41,8 +43,7 @@ def check_folder(folder: Path) -> Mapping[str, Any] | None:
             raise CheckpointError(f"{folder} exists and is not a folder; choose another one")
         names = sorted(path.name for path in folder.iterdir())
         manifest = read_manifest(folder) if manifests.NAME in names else None
-        # A first save that was killed leaves a temporary file.
-        other = next((name for name in names if not files.TEMPORARY_NAME.fullmatch(name)), None)
+        other = next((name for name in names if not _is_ours(name)), None)
         if manifest is None and other is not None:
             raise CheckpointError(
                 f"{folder} contains {shown(other)} and no checkpoint; choose an empty folder"
@@ -121,6 +122,27 @@ def _commit(
                 state.unlink(missing_ok=True)
         raise
     return state.name
+
+
+@contextmanager
+def owned(folder: Path) -> Iterator[None]:
+    """Keep other runs out of a checkpoint's folder.
+
+    Raises
+    ------
+    CheckpointError
+        If another run owns it; names the run's process.
+    """
+    action = f"is running with the checkpoint {folder}; wait until it has ended, or stop it"
+    with locked(folder, error=CheckpointError, action=action):
+        yield
+
+
+def _is_ours(name: str) -> bool:
+    """Return whether a run that was killed in its first save may have left a file of this name."""
+    return name == IN_FOLDER or any(
+        pattern.fullmatch(name) for pattern in (files.TEMPORARY_NAME, STATE, FOLDER)
+    )
 
 
 def _current_manifest(folder: Path) -> Manifest | None:

@@ -1,4 +1,4 @@
-"""The values of a jobs file as `Options`: errors in one line."""
+"""The values of a file as `Options`: errors in one line."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
@@ -8,13 +8,17 @@ from gramstyle.errors import OptionError, suggestion
 from gramstyle.run.coercion import shown
 from gramstyle.run.options import Options
 
-__all__ = ["OPTIONS", "check_known", "options_from", "shown"]
+__all__ = ["FROM_FILES", "MACHINE", "OPTIONS", "check_known", "options_from", "shown"]
 
 OPTIONS = tuple(field.name for field in fields(Options))
+# The options that name a machine and what a run may take of it. The command line and the caller
+# give them. A file never does: a jobs file or a checkpoint may come from a stranger.
+MACHINE = ("device", "threads", "memory", "scheduler", "workers", "max_pixels")
+FROM_FILES = tuple(name for name in OPTIONS if name not in MACHINE)
 
 
 def options_from(table: Mapping[str, Any]) -> Options:
-    """Return the options that a table of TOML values describes, or raise an OptionError."""
+    """Return the options that a table of TOML or JSON values describes, or raise an OptionError."""
     if not isinstance(table.get("init", ""), str):  # only Python has images that are no files
         raise OptionError(f"init must be text, not {shown(table['init'])}")
     return Options(**table)
