@@ -113,6 +113,13 @@ def test_damaged_files_are_made_anew_silently_but_for_the_log(
     assert len(compiler.messages) <= 1  # an index may name code that is missing, as after a change
 
 
+def test_code_with_another_hash_is_not_loaded(compiler: Compiler) -> None:
+    compiler.runs(from_cache=False)
+    one_byte(compiler.code)
+    compiler.runs(from_cache=False)
+    assert "it does not have the recorded hash" in compiler.messages[0][1]
+
+
 def test_code_that_is_gone_is_made_anew(compiler: Compiler) -> None:
     compiler.runs(from_cache=False)
     compiler.code.unlink()

@@ -16,12 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from numba import njit
-from numba.core.caching import (
-    CompileResultCacheImpl,
-    FunctionCache,
-    IndexDataCacheFile,
-    UserWideCacheLocator,
-)
+from numba.core.caching import CompileResultCacheImpl, FunctionCache, IndexDataCacheFile
 from numba.core.serialize import dumps
 
 log = logging.getLogger(__name__)
@@ -42,19 +37,21 @@ def inlined(function: Callable[..., Any]) -> Any:
     return njit(forceinline=True)(function)
 
 
-class _UserLocator(UserWideCacheLocator):
-    """The user's cache, if there is one: without a home directory Numba would make a folder `~`."""
+def _expanded(locator: Any) -> Any:
+    """Return a locator that refuses `~`: Numba would make that folder if there is no home."""
 
-    def ensure_cache_path(self) -> None:
-        if not Path(self.get_cache_path()).is_absolute():
-            raise FileNotFoundError(errno.ENOENT, "there is no home directory")
-        super().ensure_cache_path()
+    class Expanded(locator):
+        def ensure_cache_path(self) -> None:
+            if self.get_cache_path().startswith("~"):
+                raise FileNotFoundError(errno.ENOENT, "there is no home directory")
+            super().ensure_cache_path()
+
+    return Expanded
 
 
 class _Place(CompileResultCacheImpl):
     _locator_classes = [  # noqa: RUF012 - as Numba has it
-        _UserLocator if locator is UserWideCacheLocator else locator
-        for locator in CompileResultCacheImpl._locator_classes
+        _expanded(locator) for locator in CompileResultCacheImpl._locator_classes
     ]
 
 
