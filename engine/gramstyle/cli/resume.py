@@ -19,12 +19,12 @@ def add_parser(commands: Commands) -> None:
         "resume",
         help="continue a run from its checkpoint",
         description="Continue the run whose checkpoint is in DIR, as if it had not been stopped.",
-        epilog="example: gramstyle resume saved",
+        epilog="example: gramstyle resume saved -o result.png",
     )
     parser.set_defaults(run=run_command)
     parser.add_argument("folder", type=Path, metavar="DIR", help="the folder with the checkpoint")
     parser.add_argument("-o", "--output", type=Path, metavar="OUT",
-        help="the image to write: .png, .jpg, .webp, .tif or .avif")  # fmt: skip
+        help="the image to write (required): .png, .jpg, .webp, .tif or .avif")  # fmt: skip
     machine = parser.add_argument_group("files and the machine, which a checkpoint does not name")
     add.add_model(machine)
     add.add_resources(machine)
