@@ -5,25 +5,29 @@ deep-learning framework: VGG-19 runs forward in ONNX Runtime, a backward pass de
 carries the paper's gradients to the pixels, SciPy's L-BFGS-B moves them.
 """
 
-from gramstyle.errors import (
-    GramstyleError,
-    ImageError,
-    ModelError,
-    NonFiniteError,
-    OptionError,
-    RuntimeMissingError,
-)
-from gramstyle.gradcheck import (
-    Checked,
-    GradientCheckError,
-    GradientMismatchError,
-    check_gradient,
-    check_vjp,
-)
-from gramstyle.run.options import Options
-from gramstyle.run.progress import Losses, Progress, Record, Result
-from gramstyle.run.reconstruct import reconstruct_content, reconstruct_style
-from gramstyle.run.transfer import transfer
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from gramstyle.errors import (
+        GramstyleError,
+        ImageError,
+        ModelError,
+        NonFiniteError,
+        OptionError,
+        RuntimeMissingError,
+    )
+    from gramstyle.gradcheck import (
+        Checked,
+        GradientCheckError,
+        GradientMismatchError,
+        check_gradient,
+        check_vjp,
+    )
+    from gramstyle.run.options import Options
+    from gramstyle.run.progress import Losses, Progress, Record, Result
+    from gramstyle.run.reconstruct import reconstruct_content, reconstruct_style
+    from gramstyle.run.transfer import transfer
 
 __all__ = [
     "Checked",
@@ -46,3 +50,23 @@ __all__ = [
     "reconstruct_style",
     "transfer",
 ]
+
+# Where these names are defined. They are imported when they are first used, so that the command
+# line program handles Ctrl-C before it imports the packages that compute.
+_MODULES = ("errors", "gradcheck", "run.options", "run.progress", "run.reconstruct", "run.transfer")
+
+
+def __getattr__(name: str) -> object:
+    """Return a name of the interface, and import its module."""
+    if name in __all__:
+        for module in _MODULES:
+            found: object = getattr(import_module(f"gramstyle.{module}"), name, None)
+            if found is not None:
+                globals()[name] = found
+                return found
+    raise AttributeError(f"module 'gramstyle' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """Return the names of the interface."""
+    return __all__

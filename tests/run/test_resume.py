@@ -84,7 +84,7 @@ def test_a_resumed_run_is_the_uninterrupted_one_bit_by_bit(
 ) -> None:
     assert main(command(folder, "whole.png", "--optimiser", "lbfgsb-device", *more)) == 0
     assert stopped(folder, at, monkeypatch, *more) == 130
-    assert f"resume it with: gramstyle resume {folder / 'saved'}" in capsys.readouterr().err
+    assert f"Resume the run with: gramstyle resume {folder / 'saved'}" in capsys.readouterr().err
     assert main(["resume", str(folder / "saved")]) == 0
     assert f"resuming after iteration {at}" in capsys.readouterr().err
     assert np.array_equal(pixels(folder / "out.png"), pixels(folder / "whole.png"))

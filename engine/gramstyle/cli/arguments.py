@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from gramstyle.cli.parsing import Parser
+from gramstyle.cli.pipes import path_or_dash
 from gramstyle.core.conventions import CONVENTIONS
 from gramstyle.engines.registry import ENGINES
 from gramstyle.engines.spec import DEVICES
@@ -14,11 +15,12 @@ from gramstyle.run.options import OPTIMISERS, STARTS, Options
 DEFAULTS = Options()
 
 
-def add_output(parser: Parser) -> None:
-    """Add the option for the image to write."""
+def add_output(parser: Parser, *, pipe: bool = False) -> None:
+    """Add the option for the image to write; with `pipe`, it may be standard output."""
     parser.add_argument(
-        "-o", "--output", type=Path, required=True, metavar="OUT",
-        help="the image to write: .png, .jpg, .webp, .tif or .avif",
+        "-o", "--output", type=path_or_dash if pipe else Path, required=True, metavar="OUT",
+        help="the image to write: .png, .jpg, .webp, .tif or .avif"
+        + ("; -: a PNG to standard output" if pipe else ""),
     )  # fmt: skip
 
 
@@ -50,7 +52,7 @@ def add_scales(group: argparse._ArgumentGroup) -> None:
 def add_init(group: argparse._ArgumentGroup) -> None:
     """Add the option for the image to start from."""
     group.add_argument("--init", metavar="|".join((*STARTS, "PATH")),
-        help=f"the image to start from (default {DEFAULTS.start}; noise with --convention "
+        help=f"the image to start from (default {DEFAULTS.start!s}; noise with --convention "
         "paper)")  # fmt: skip
 
 

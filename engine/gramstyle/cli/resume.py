@@ -6,8 +6,9 @@ from pathlib import Path
 
 from gramstyle.cli import arguments as add
 from gramstyle.cli.parsing import Commands
-from gramstyle.cli.progress import Speaker
+from gramstyle.cli.pipes import path_or_dash, refuse_dash
 from gramstyle.cli.running import check_files, perform
+from gramstyle.cli.speaking import Speaker
 from gramstyle.errors import OptionError
 from gramstyle.images import read_settings
 from gramstyle.run.options import is_named_start
@@ -24,7 +25,7 @@ def add_parser(commands: Commands) -> None:
     )
     parser.set_defaults(run=run_command)
     parser.add_argument("folder", type=Path, metavar="DIR", help="the folder with the checkpoint")
-    parser.add_argument("-o", "--output", type=Path, metavar="OUT",
+    parser.add_argument("-o", "--output", type=path_or_dash, metavar="OUT",
         help="the image to write (default: as when the run was started)")  # fmt: skip
     add.add_files(parser.add_argument_group("files"))
     add.add_quiet(parser.add_argument_group("output"))
@@ -38,6 +39,8 @@ def run_command(arguments: argparse.Namespace) -> None:
     if arguments.output is None:
         arguments.output = checkpointer.output
         _check_is_ours(arguments.output)
+    else:
+        refuse_dash([arguments.output], command="resume")
     arguments.model = plan.model
     inputs = [Path(str(plan.content)), Path(str(plan.style))]
     if not is_named_start(plan.options.start):

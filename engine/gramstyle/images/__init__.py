@@ -7,7 +7,7 @@ file is written completely or left unchanged.
 from gramstyle.images.image import Image, fitted_size, resize
 from gramstyle.images.reading import MAX_PIXELS, SUFFIXES, Source, from_pil, read_image
 from gramstyle.images.settings import read_settings, room_left
-from gramstyle.images.writing import EXTENSIONS, check_output, to_pil, write_image
+from gramstyle.images.writing import EXTENSIONS, check_output, encode_image, to_pil, write_image
 
 __all__ = [
     "EXTENSIONS",
@@ -16,6 +16,7 @@ __all__ = [
     "Image",
     "Source",
     "check_output",
+    "encode_image",
     "fitted_size",
     "from_pil",
     "read_image",

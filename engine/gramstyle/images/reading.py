@@ -20,7 +20,7 @@ from gramstyle.images.colour import finite_range, on_white, scaled, to_srgb
 from gramstyle.images.image import Image, Plane
 from gramstyle.images.problems import as_path, explain_read_failure, raise_image_error
 
-Source = str | os.PathLike[str] | PIL.Image.Image | NDArray[Any]
+Source = str | os.PathLike[str] | bytes | PIL.Image.Image | NDArray[Any]
 
 MAX_PIXELS = 100_000_000
 
@@ -95,6 +95,9 @@ def read_image(source: Source, *, name: str = "image", max_pixels: int = MAX_PIX
         if isinstance(source, (str, os.PathLike)):
             with open_image(source) as image:
                 return _decoded(image, max_pixels)
+        if isinstance(source, bytes):
+            with _without_warnings(), _identified(io.BytesIO(source)) as image:
+                return _decoded(image, max_pixels)
         msg = f"it is a {type(source).__name__}; pass a path, a Pillow image or a NumPy array"
         raise ImageError(msg)
 
@@ -129,7 +132,7 @@ def open_image(path: str | os.PathLike[str]) -> Iterator[ImageFile.ImageFile]:
         yield image
 
 
-def _identified(file: io.BufferedReader) -> ImageFile.ImageFile:
+def _identified(file: io.BufferedReader | io.BytesIO) -> ImageFile.ImageFile:
     """Do what PIL.Image.open does, except for its check of PIL.Image.MAX_IMAGE_PIXELS.
 
     That limit belongs to the whole process, so lifting it for one image, even briefly, lifts it

@@ -80,8 +80,9 @@ def read_originals(content: Source | None, style: Source | None, options: Option
     missing = {"content": content is None, "style": style is None}
     if not is_named_start(options.start):
         return replace(originals, custom=read(options.start, "init"))
-    if missing.get(str(options.start), False):
-        raise OptionError(f"there is no {options.start} image to start from; choose another --init")
+    start = str(options.start)
+    if missing.get(start, False):
+        raise OptionError(f"there is no {start} image to start from; choose another --init")
     return originals
 
 

@@ -8,6 +8,7 @@ import stat
 from pathlib import Path
 
 from gramstyle.errors import GramstyleError
+from gramstyle.system.signals import held_back
 
 # The names of temporary files, by which those of a killed process are recognised.
 TEMPORARY_NAME = re.compile(r"\.gramstyle-[0-9a-f]{16}\.part")
@@ -18,6 +19,7 @@ def temporary_path(folder: Path) -> Path:
     return folder / f".gramstyle-{secrets.token_hex(8)}.part"
 
 
+@held_back()
 def replace_file(target: Path, data: bytes) -> None:
     """Write a temporary file in the same folder, then rename it to the target.
 
