@@ -160,9 +160,24 @@ def test_help_in_a_narrow_encoding_shows_other_characters_as_escapes(
 
 @pytest.mark.skipif(os.name == "nt", reason="needs a POSIX shell")
 def test_a_program_without_streams_writes_no_messages_into_its_files(images: Path) -> None:
-    program = shlex.join([sys.executable, "-m", "gramstyle"])
-    arguments = "transfer photo.png painting.png -o out.png --size 32 --iterations 2 --log log"
-    shell = f"exec {program} {arguments} --engine numpy >&- 2>&- <&-"
+    # Libraries write messages to the descriptors 1 and 2, not to Python's streams.
+    program = """
+import contextlib, os, sys, threading, time
+def complain():
+    while True:
+        for number in (1, 2):
+            with contextlib.suppress(OSError):
+                os.write(number, b"a message of a library\\n")
+        time.sleep(0.001)
+from gramstyle.cli import main
+threading.Thread(target=complain, daemon=True).start()
+sys.exit(main())
+"""
+    arguments = (
+        "transfer photo.png painting.png -o out.png --log log "
+        "--size 32 --iterations 2 --engine numpy"
+    )
+    shell = f"exec {shlex.join([sys.executable, '-c', program])} {arguments} >&- 2>&-"
     assert subprocess.run(["/bin/sh", "-c", shell], check=False).returncode == 0
     events = [json.loads(line)["event"] for line in (images / "log").read_text().splitlines()]
     assert events == ["start", "iteration", "iteration", "end"]
