@@ -55,7 +55,8 @@ clean:
 
 demo/chelsea.png: docs/samples/chelsea.jpg docs/samples/meadow.jpg $(MODEL) $(PACKAGE)
 	@mkdir -p demo
-	$(BIN)/gramstyle transfer docs/samples/chelsea.jpg docs/samples/meadow.jpg -o $@
+	$(BIN)/gramstyle transfer docs/samples/chelsea.jpg docs/samples/meadow.jpg -o demo/stopped.png
+	@mv demo/stopped.png $@
 
 # The weights do not change when the code does, so only a missing model is built.
 $(MODEL): | .venv/.runtime

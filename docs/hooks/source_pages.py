@@ -54,6 +54,8 @@ def definitions(path: Path) -> dict[str, tuple[Path, int]]:
                 for target in node.targets:
                     if isinstance(target, ast.Name):
                         found[prefix + target.id] = path, node.lineno
+            elif isinstance(node, ast.If) and path.name == "__init__.py":  # imported when used
+                visit(node.body, prefix)
             elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("gramstyle."):
                 for alias in node.names:
                     place = locate(f"{node.module}.{alias.name}")

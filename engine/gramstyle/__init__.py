@@ -6,27 +6,30 @@ carries the paper's gradients to the pixels, SciPy's L-BFGS-B moves them.
 """
 
 import logging
+from importlib import import_module
+from typing import TYPE_CHECKING
 
-from gramstyle.errors import (
-    GramstyleError,
-    ImageError,
-    ModelError,
-    NonFiniteError,
-    OptionError,
-    RuntimeMissingError,
-)
-from gramstyle.gradcheck import (
-    Checked,
-    GradientCheckError,
-    GradientMismatchError,
-    check_gradient,
-    check_vjp,
-)
-from gramstyle.run.open_model import OpenModel, open_model
-from gramstyle.run.options import Options
-from gramstyle.run.progress import Losses, Progress, Record, Result
-from gramstyle.run.reconstruct import reconstruct_content, reconstruct_style
-from gramstyle.run.transfer import transfer
+if TYPE_CHECKING:
+    from gramstyle.errors import (
+        GramstyleError,
+        ImageError,
+        ModelError,
+        NonFiniteError,
+        OptionError,
+        RuntimeMissingError,
+    )
+    from gramstyle.gradcheck import (
+        Checked,
+        GradientCheckError,
+        GradientMismatchError,
+        check_gradient,
+        check_vjp,
+    )
+    from gramstyle.run.open_model import OpenModel, open_model
+    from gramstyle.run.options import Options
+    from gramstyle.run.progress import Losses, Progress, Record, Result
+    from gramstyle.run.reconstruct import reconstruct_content, reconstruct_style
+    from gramstyle.run.transfer import transfer
 
 # A program that configures no logging sees nothing of the logger "gramstyle".
 logging.getLogger("gramstyle").addHandler(logging.NullHandler())
@@ -54,3 +57,26 @@ __all__ = [
     "reconstruct_style",
     "transfer",
 ]
+
+# Where these names are defined. They are imported when they are first used, so that the command
+# line program handles Ctrl-C before it imports the packages that compute.
+_MODULES = (
+    "errors", "gradcheck", "run.open_model", "run.options", "run.progress", "run.reconstruct",
+    "run.transfer",
+)  # fmt: skip
+
+
+def __getattr__(name: str) -> object:
+    """Return a name of the interface, and import its module."""
+    if name in __all__:
+        for module in _MODULES:
+            found: object = getattr(import_module(f"gramstyle.{module}"), name, None)
+            if found is not None:
+                globals()[name] = found
+                return found
+    raise AttributeError(f"module 'gramstyle' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """Return the names of the interface."""
+    return __all__

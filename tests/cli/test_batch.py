@@ -187,10 +187,8 @@ def test_a_name_with_control_codes_is_shown_without_them(
 
 
 def test_on_a_terminal_a_bar_shows_jobs_and_iterations_and_lines_only_what_failed(
-    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    folder: Path, terminal: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("FORCE_COLOR", "1")  # rich takes it for a terminal
-    monkeypatch.setenv("COLUMNS", "200")
     (folder / "photos/b.png").write_bytes(b"nonsense")
     (folder / "jobs.toml").write_text(JOBS.replace("iterations = 2", "iterations = 60"))
     assert batch() == 1

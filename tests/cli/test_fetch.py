@@ -191,20 +191,22 @@ def test_lines_omit_unknown_values(
 
 @pytest.mark.parametrize("is_terminal", [True, False])
 def test_a_reconnection_is_reported(
-    is_terminal: bool, folder: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+    is_terminal: bool,
+    folder: Path,
+    capsys: Capture,
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
 ) -> None:
     if is_terminal:
-        monkeypatch.setenv("FORCE_COLOR", "1")
+        request.getfixturevalue("terminal")
     pretend(monkeypatch, DownloadProgress(MB, 2 * MB, "host [red] ended the connection early"))
     main(["model", "fetch", "keras"])
     assert "host [red] ended the connection early; reconnecting\n" in capsys.readouterr().err
 
 
 def test_a_terminal_shows_a_bar_with_bytes(
-    folder: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+    folder: Path, terminal: None, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("FORCE_COLOR", "1")
-    monkeypatch.setenv("COLUMNS", "100")
     pretend(
         monkeypatch,
         DownloadProgress(0, 80 * MB),
@@ -225,6 +227,6 @@ def test_ctrl_c_reports_that_the_data_are_saved(
     assert main(["model", "fetch", "keras"]) == 130
     last = capsys.readouterr().err.splitlines()[-1]
     assert last == (
-        "gramstyle: stopped; the data received so far are saved; "
+        "gramstyle: stopped by Ctrl-C. The data received so far are saved; "
         "run the same command again to resume"
     )

@@ -309,14 +309,14 @@ def test_an_export_whose_folder_cannot_be_made_is_one_line(
     assert_one_line(capsys, str(where.parent))
 
 
-def test_a_log_on_a_full_disk_stops_the_run_and_keeps_the_image_so_far(
+def test_a_log_that_is_on_a_full_disk_from_the_start_is_refused_before_the_first_iteration(
     run: Run, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     if not Path("/dev/full").exists():
         pytest.skip("there is no /dev/full on this system")
     assert run("-o", "out.png", "--log", "/dev/full", "--quiet") == 2
     assert_one_line(capsys, "/dev/full")
-    assert files(folder) == {"photo.png", "painting.jpg"}  # it failed before the first iteration
+    assert files(folder) == {"photo.png", "painting.jpg"}
 
 
 def test_an_objective_that_is_not_finite_keeps_the_last_good_image_and_names_the_layer(
@@ -358,7 +358,9 @@ def test_running_out_of_memory_is_one_line(
 
 
 @pytest.mark.parametrize(
-    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["Ctrl-C", "SIGTERM"]
+    ("number", "code"),
+    [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)],
+    ids=["Ctrl-C", "SIGTERM", "SIGHUP"],
 )
 def test_a_stopped_program_writes_the_image_so_far(
     folder: Path, tiny_model_path: Path, number: signal.Signals, code: int
@@ -373,7 +375,7 @@ def test_a_stopped_program_writes_the_image_so_far(
         text=True,
         env=environment,
         # A shell starts its background jobs with Ctrl-C ignored, and children inherit that.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),
     )
     log = folder / "log.jsonl"
     deadline = time.monotonic() + 60
@@ -386,7 +388,7 @@ def test_a_stopped_program_writes_the_image_so_far(
     _, error = program.communicate(timeout=60)
     assert program.returncode == code
     assert "Traceback" not in error
-    assert "the image of iteration" in error.splitlines()[-1]
+    assert "The image of iteration" in error.splitlines()[-1]
     with PIL.Image.open(folder / "out.png") as image:
         assert image.size == (96, 72)
 

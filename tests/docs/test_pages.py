@@ -8,7 +8,7 @@ import pytest
 
 import gramstyle
 from documented import ROOT, text_of
-from gramstyle.cli import _parser
+from gramstyle.cli.program import command_parser
 from gramstyle.engines.registry import ENGINES
 from gramstyle.images import EXTENSIONS, MAX_PIXELS, SUFFIXES
 from gramstyle.run.options import Options
@@ -42,7 +42,7 @@ def test_every_command_on_the_pages_is_one_that_the_program_takes(
     for commands, excuse in ((LINES.findall(blocks), "nothing"), (NAMED.findall(text), INCOMPLETE)):
         for command in commands:
             with contextlib.suppress(SystemExit):
-                _parser().parse_args(shlex.split(command, comments=True))
+                command_parser().parse_args(shlex.split(command, comments=True))
             error = capsys.readouterr().err
             assert not error or re.search(excuse, error), f"gramstyle {command}: {error}"
 

@@ -91,7 +91,9 @@ def test_a_resumed_run_is_the_uninterrupted_one_bit_by_bit(
 ) -> None:
     assert main(command(folder, "whole.png", "--optimiser", "lbfgsb-device", *more)) == 0
     assert stopped(folder, at, monkeypatch, *more) == 130
-    command_line = f"resume it with: gramstyle resume {folder}/saved -o {folder}/out.png --model "
+    command_line = (
+        f"Resume the run with: gramstyle resume {folder}/saved -o {folder}/out.png --model "
+    )
     assert command_line in capsys.readouterr().err
     assert main(resumed(folder)) == 0
     assert f"resuming after iteration {at}" in capsys.readouterr().err

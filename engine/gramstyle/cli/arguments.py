@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from gramstyle.cli.parsing import Parser
+from gramstyle.cli.pipes import path_or_dash
 from gramstyle.core.conventions import CONVENTIONS
 from gramstyle.engines.registry import ENGINES
 from gramstyle.engines.spec import DEVICES
@@ -15,11 +16,12 @@ from gramstyle.run.options import OPTIMISERS, STARTS, Options
 DEFAULTS = Options()
 
 
-def add_output(parser: Parser) -> None:
-    """Add the option for the image to write."""
+def add_output(parser: Parser, *, pipe: bool = False) -> None:
+    """Add the option for the image to write; with `pipe`, it may be standard output."""
     parser.add_argument(
-        "-o", "--output", type=Path, required=True, metavar="OUT",
-        help="the image to write: .png, .jpg, .webp, .tif or .avif",
+        "-o", "--output", type=path_or_dash if pipe else Path, required=True, metavar="OUT",
+        help="the image to write: .png, .jpg, .webp, .tif or .avif"
+        + ("; -: a PNG to standard output" if pipe else ""),
     )  # fmt: skip
 
 

@@ -24,7 +24,7 @@ from gramstyle.batch import (
 from gramstyle.cli import arguments as add
 from gramstyle.cli.job_progress import job_progress
 from gramstyle.cli.parsing import Commands
-from gramstyle.cli.progress import Speaker
+from gramstyle.cli.speaking import Speaker, report
 from gramstyle.cluster.client import Cluster
 from gramstyle.cluster.opening import open_cluster
 from gramstyle.errors import OptionError
@@ -105,10 +105,11 @@ def run_command(arguments: argparse.Namespace) -> int:
     states = display.states
     if not arguments.quiet:
         took = timedelta(seconds=round(monotonic() - began))
-        print(  # noqa: T201 - the program's one line of output
+        report(
             f"{len(jobs)} jobs in {took}: {states['done']} done, {states['reused']} reused, "
             f"{states['failed']} failed"
         )
+    log.check()
     return 1 if states["failed"] else 0
 
 

@@ -3,11 +3,12 @@
 import argparse
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
 
 from gramstyle.analysis.compare import Comparison, compare_models
 from gramstyle.cli.parsing import Commands
+from gramstyle.cli.printable import printable
+from gramstyle.cli.speaking import answer
 from gramstyle.images import read_image
 from gramstyle.model import read_model
 
@@ -33,9 +34,7 @@ def run_compare(arguments: argparse.Namespace) -> None:
     """Print the table of differences and the verdict."""
     image = None if arguments.image is None else read_image(arguments.image)
     comparison = compare_models(read_model(arguments.a), read_model(arguments.b), image)
-    console = Console(highlight=False, soft_wrap=True)
-    console.print(_table(comparison))
-    console.print(comparison.verdict, markup=False)
+    answer(_table(comparison), comparison.verdict)
 
 
 def _table(comparison: Comparison) -> Table:
@@ -44,5 +43,7 @@ def _table(comparison: Comparison) -> Table:
         table.add_column(title, justify="right")
     for layer in comparison.layers:
         numbers = (layer.weights, layer.biases, layer.responses, layer.directions)
-        table.add_row(layer.name, *(f"{number:.1e}" if number else "0" for number in numbers))
+        table.add_row(
+            printable(layer.name), *(f"{number:.1e}" if number else "0" for number in numbers)
+        )
     return table

@@ -5,17 +5,16 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 
-from rich.console import Console
-
 from gramstyle.cli import arguments as add
 from gramstyle.cli.conformance_build import add_build
 from gramstyle.cli.parsing import Commands
+from gramstyle.cli.speaking import Speaker, answer
 from gramstyle.conformance import Case, cases
 from gramstyle.conformance.adapters import DEVICES, NAMES, dtypes_of, load, version_of
 from gramstyle.conformance.files import read_cases
 from gramstyle.conformance.real_network import real_case
 from gramstyle.conformance.reporting import as_json, as_junit, notes, summary, table
-from gramstyle.conformance.running import DTYPES, Report, Result, printable, run
+from gramstyle.conformance.running import DTYPES, Report, Result, run
 from gramstyle.errors import OptionError
 from gramstyle.model import load_model
 from gramstyle.system.files import write_atomically
@@ -84,9 +83,9 @@ def run_command(arguments: argparse.Namespace) -> int:
     adapter = load(arguments.against, device=arguments.device)
     dtype = _dtype(arguments.against, arguments.dtype)
     chosen = _cases(arguments)
-    console = Console(stderr=True)
-    with console.status("computing"):
-        report = run(adapter, chosen, dtype=dtype, callback=lambda result: _show(console, result))
+    say = Speaker()
+    with say.status("computing"):
+        report = run(adapter, chosen, dtype=dtype, callback=lambda result: _show(say, result))
     if arguments.json is not None:
         data = as_json(report, adapter=arguments.against)
         write_atomically(arguments.json, data, error=OptionError)
@@ -121,8 +120,7 @@ def _dtype(name: str, asked: str | None) -> str:
 def _cases(arguments: argparse.Namespace) -> Sequence[Case]:
     every = list(cases() if arguments.set is None else read_cases(arguments.set))
     if arguments.real_model:
-        console = Console(stderr=True)
-        model = load_model(arguments.model, notify=lambda s: console.print(s, markup=False))
+        model = load_model(arguments.model, notify=Speaker().tell)
         every.append(real_case(model, SIZE if arguments.size is None else arguments.size))
     if arguments.case is None:
         return every
@@ -135,20 +133,17 @@ def _cases(arguments: argparse.Namespace) -> Sequence[Case]:
     return [known[name] for name in known if name in arguments.case]
 
 
-def _show(console: Console, result: Result) -> None:
+def _show(say: Speaker, result: Result) -> None:
     """Print the verdict of a case as soon as it is done, on a terminal."""
-    if console.is_terminal:
+    if say.is_terminal:
         verdict = "passed" if result.passed else "FAILED"
-        console.print(
-            f"{result.case}: {verdict} ({result.seconds:.1f} s)", highlight=False, markup=False
-        )
+        say.tell(f"{result.case}: {verdict} ({result.seconds:.1f} s)")
 
 
 def _print(report: Report, arguments: argparse.Namespace) -> None:
     blocks = [table(report), *notes(report)]
     if report.explanation:
         blocks.append(report.explanation)
-    what = printable(f"{arguments.against} {version_of(arguments.against)}".strip())
+    what = f"{arguments.against} {version_of(arguments.against)}".strip()
     blocks.append(f"{what} on {arguments.device}, gramstyle {version('gramstyle')}")
-    print("\n\n".join(blocks))  # noqa: T201 - what the command is for
-    print(summary(report))  # noqa: T201
+    answer("\n\n".join(blocks), summary(report))

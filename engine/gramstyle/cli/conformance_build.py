@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from gramstyle.cli.parsing import Commands
+from gramstyle.cli.speaking import report
 from gramstyle.conformance import cases
 from gramstyle.conformance.files import write_cases
 
@@ -25,7 +26,7 @@ def add_build(actions: Commands) -> None:
 def run_build(arguments: argparse.Namespace) -> None:
     """Write the set and print its size."""
     written = write_cases(arguments.folder, cases())
-    print(  # noqa: T201
+    report(
         f"wrote {arguments.folder} ({written.cases} cases, {written.bytes} bytes, "
         f"version {written.version})"
     )

@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 
-from rich.console import Console
 from rich.progress import (
     BarColumn,
     DownloadColumn,
@@ -18,10 +17,12 @@ from rich.progress import (
 )
 
 from gramstyle.cli.parsing import Commands
+from gramstyle.cli.speaking import Speaker, report
 from gramstyle.errors import ModelError
 from gramstyle.model.fetch import DownloadProgress, fetch
 from gramstyle.model.locate import cache_folder, make_folder_of
 from gramstyle.model.published import PUBLIC_FILES
+from gramstyle.system.signals import stop_message
 
 # Seconds between lines when the output is not a terminal.
 LINE_SECONDS = 15.0
@@ -52,16 +53,16 @@ def run_fetch(arguments: argparse.Namespace) -> None:
     file = PUBLIC_FILES[arguments.name]
     target = arguments.to or _default_target(file.file_name)
     try:
-        with _display(Console(stderr=True, quiet=arguments.quiet)) as show:
+        with _display(Speaker(quiet=arguments.quiet)) as show:
             fetch(file, target, callback=show)
     except KeyboardInterrupt as stop:
         raise type(stop)(
-            f"{str(stop) or 'stopped'}; the data received so far are saved; run the same command "
+            f"{stop_message(stop)}. The data received so far are saved; run the same command "
             "again to resume"
         ) from None
-    print(f"{target} is {file.file_name}, as published")  # noqa: T201
+    report(f"{target} is {file.file_name}, as published")
     source = shlex.quote(str(target))
-    print(f"next: gramstyle model export --from {source} --to vgg19.onnx")  # noqa: T201
+    report(f"next: gramstyle model export --from {source} --to vgg19.onnx")
 
 
 def _default_target(name: str) -> Path:
@@ -87,7 +88,7 @@ def _size(size: int | None) -> str:
 
 
 @contextmanager
-def _display(console: Console) -> Iterator[Show]:
+def _display(say: Speaker) -> Iterator[Show]:
     """Yield a callback that shows the download's progress, as a bar or as lines."""
     columns = (
         BarColumn(bar_width=24),
@@ -95,26 +96,21 @@ def _display(console: Console) -> Iterator[Show]:
         TransferSpeedColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+    with Progress(*columns, console=say, disable=not say.is_terminal) as bar:
         task = bar.add_task("", total=None)
-        lines = _lines(console)
+        lines = _lines(say)
 
         def show(progress: DownloadProgress) -> None:
             bar.update(task, completed=progress.done, total=progress.total)
             if progress.problem is not None:
-                console.print(
-                    f"{progress.problem}; reconnecting",
-                    soft_wrap=True,
-                    markup=False,
-                    highlight=False,
-                )
-            elif not console.is_terminal:
+                say.tell(f"{progress.problem}; reconnecting")
+            elif not say.is_terminal:
                 lines(progress)
 
         yield show
 
 
-def _lines(console: Console) -> Show:
+def _lines(say: Speaker) -> Show:
     """Return a callback that prints a line every LINE_SECONDS, for files and pipes."""
     start: tuple[float, int] | None = None
     last = 0.0
@@ -133,6 +129,6 @@ def _lines(console: Console) -> Show:
         if total and speed > 0:
             left = f", {timedelta(seconds=round((total - done) / speed))} left"
         speed_text = f", {speed / 1e6:.1f} MB/s{left}" if speed > 0 else ""
-        console.print(f"{done / 1e6:.1f}{of} MB{speed_text}", soft_wrap=True, highlight=False)
+        say.tell(f"{done / 1e6:.1f}{of} MB{speed_text}")
 
     return show

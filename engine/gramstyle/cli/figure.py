@@ -12,7 +12,7 @@ from gramstyle.analysis.figures.layouts import RATIOS, RATIOS_NORMALISED
 from gramstyle.cli import arguments as add
 from gramstyle.cli.job_progress import job_progress
 from gramstyle.cli.parsing import Commands, Parser
-from gramstyle.cli.progress import Speaker
+from gramstyle.cli.speaking import Speaker, report
 from gramstyle.errors import GramstyleError
 from gramstyle.images import check_output, from_pil, write_image
 from gramstyle.model import is_normalised, load_model, read_model
@@ -138,7 +138,7 @@ def run_command(arguments: argparse.Namespace) -> None:
     write_image(output, from_pil(sheet))
     took = timedelta(seconds=round(monotonic() - began))
     if not arguments.quiet:
-        print(f"wrote {output} ({sheet.width}×{sheet.height}) after {took}; cells in {folder}")  # noqa: T201
+        report(f"wrote {output} ({sheet.width}×{sheet.height}) after {took}; cells in {folder}")
 
 
 def _check_cells(folder: Path, output: Path, inputs: list[Path]) -> None:

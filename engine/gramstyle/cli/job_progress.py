@@ -10,7 +10,7 @@ from rich.progress import Progress as Bar
 from gramstyle.batch import Change, Job
 from gramstyle.batch.render import Progress
 from gramstyle.cli.printable import printable
-from gramstyle.cli.progress import Speaker
+from gramstyle.cli.speaking import Speaker
 from gramstyle.errors import GramstyleError
 
 
@@ -21,7 +21,7 @@ class JobProgress:
         self.states = Counter[str]()
         self._bar, self._say = bar, say
         # Failures use the bar's console if it prints anything: other lines would cut the bar.
-        self._errors = Speaker(quiet=False) if say.quiet else say
+        self._errors = Speaker() if say.quiet else say
         self._jobs = bar.add_task("jobs", total=total)
         self._current = bar.add_task("", total=None, visible=False)
 
@@ -33,9 +33,9 @@ class JobProgress:
         self._bar.update(self._current, visible=False)
         line = f"{change.done}/{change.jobs} {outcome.job.name}: {outcome.state}"
         if outcome.state == "failed":
-            self._errors.tell(printable(f"{line}: {outcome.reason}"))
+            self._errors.tell(f"{line}: {outcome.reason}")
         elif not self._say.is_terminal:
-            self._say.tell(printable(line))
+            self._say.tell(line)
 
     def iteration(self, job: Job, progress: Progress) -> None:
         """Show the iteration of a job."""
@@ -51,7 +51,8 @@ class JobProgress:
 @contextmanager
 def job_progress(total: int, say: Speaker, *, place: str = "finished") -> Iterator[JobProgress]:
     """Yield a display for so many jobs; add the number of finished images to what stops them."""
-    columns = (BarColumn(bar_width=24), MofNCompleteColumn(), TextColumn("{task.description}"))
+    name = TextColumn("{task.description}", markup=False)
+    columns = (BarColumn(bar_width=24), MofNCompleteColumn(), name)
     hidden = say.quiet or not say.is_terminal
     with Bar(*columns, TimeRemainingColumn(), console=say, disable=hidden) as bar:
         display = JobProgress(bar, total, say)

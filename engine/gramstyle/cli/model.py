@@ -3,12 +3,13 @@
 import argparse
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
 
 from gramstyle.cli import compare, fetch, normalise
 from gramstyle.cli.model_output import check_target, owned, report_written
 from gramstyle.cli.parsing import Commands
+from gramstyle.cli.printable import printable
+from gramstyle.cli.speaking import Speaker, answer
 from gramstyle.core.network import Convolution
 from gramstyle.errors import OptionError
 from gramstyle.model import Model, load_model, network_name
@@ -90,11 +91,8 @@ def run_export(arguments: argparse.Namespace) -> None:
 
 def run_info(arguments: argparse.Namespace) -> None:
     """Print the metadata and layers of a model file."""
-    progress = Console(stderr=True)
-    model = load_model(arguments.model, notify=lambda s: progress.print(s, markup=False))
-    console = Console(highlight=False, soft_wrap=True)
-    console.print(_facts(model), markup=False)
-    console.print(_layers(model))
+    model = load_model(arguments.model, notify=Speaker().tell)
+    answer(_facts(model), _layers(model))
 
 
 def _facts(model: Model) -> str:
@@ -118,5 +116,5 @@ def _layers(model: Model) -> Table:
             description = "×".join(map(str, layer.W.shape))
         else:
             description = f"{layer.kind} pooling"
-        table.add_row(layer.name, description, "×".join(map(str, shapes[layer.name])))
+        table.add_row(printable(layer.name), description, "×".join(map(str, shapes[layer.name])))
     return table

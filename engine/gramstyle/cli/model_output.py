@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from pathlib import Path
 
+from gramstyle.cli.speaking import report
 from gramstyle.errors import ModelError
 from gramstyle.model import network_name, read_model
 from gramstyle.system.lock import locked
@@ -28,5 +29,5 @@ def report_written(target: Path) -> None:
     model = read_model(target)
     size = target.stat().st_size / 1e6
     precision = model.metadata["precision"]
-    print(f"wrote {target} ({size:.1f} MB, {precision}, sha256 {model.sha256})")  # noqa: T201
-    print(f"network: {network_name(model.network, model.metadata)}")  # noqa: T201
+    report(f"wrote {target} ({size:.1f} MB, {precision}, sha256 {model.sha256})")
+    report(f"network: {network_name(model.network, model.metadata)}")

@@ -5,8 +5,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from rich.console import Console
-
 from gramstyle.analysis.normalise import (
     MeasureOptions,
     MeasureProgress,
@@ -16,7 +14,8 @@ from gramstyle.analysis.normalise import (
 )
 from gramstyle.cli.model_output import check_target, owned, report_written
 from gramstyle.cli.parsing import Commands
-from gramstyle.cli.progress import Speaker, counted
+from gramstyle.cli.progress import counted
+from gramstyle.cli.speaking import Speaker, report
 from gramstyle.engines.onnx_session import load_runtime
 from gramstyle.model import load_model
 from gramstyle.model.export import write_pretrained
@@ -74,22 +73,22 @@ def run_normalise(arguments: argparse.Namespace) -> None:
         write_pretrained(arguments.to, normalise(pretrained, means), precision=arguments.precision)
     left_out = len(images) - means.images
     report_written(arguments.to)
-    print(  # noqa: T201
+    report(
         f"normalised on {means.images} images"
         + (f"; {left_out} left out, see above" if left_out else "")
     )
 
 
 @contextmanager
-def _display(console: Console, total: int) -> Iterator[Show]:
+def _display(say: Speaker, total: int) -> Iterator[Show]:
     """Yield a callback for each image, which shows the progress."""
-    with counted(console, total, "images") as count:
+    with counted(say, total, "images") as count:
 
         def show(progress: MeasureProgress) -> None:
             count(progress.done)
             if progress.problem is not None:
-                console.print(f"left out: {progress.problem}", soft_wrap=True, markup=False)
-            elif not console.is_terminal and progress.done % LINE_EVERY == 0:
-                console.print(f"{progress.done}/{progress.total} images", highlight=False)
+                say.tell(f"left out: {progress.problem}")
+            elif not say.is_terminal and progress.done % LINE_EVERY == 0:
+                say.tell(f"{progress.done}/{progress.total} images")
 
         yield show

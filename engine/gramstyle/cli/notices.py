@@ -4,8 +4,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-from gramstyle.cli.printable import printable
-from gramstyle.cli.progress import Speaker
+from gramstyle.cli.speaking import Speaker
 
 
 @contextmanager
@@ -27,4 +26,4 @@ class _Handler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Print a record; what informs never ends a run."""
         with suppress(Exception):
-            self._say.tell(printable(f"gramstyle: {record.getMessage()}"))
+            self._say.tell(f"gramstyle: {record.getMessage()}")

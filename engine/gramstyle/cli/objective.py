@@ -12,7 +12,8 @@ import numpy as np
 
 from gramstyle.cli import arguments as add
 from gramstyle.cli.parsing import Commands
-from gramstyle.cli.progress import Speaker
+from gramstyle.cli.printable import printable
+from gramstyle.cli.speaking import Speaker, report
 from gramstyle.core.network import Convolution
 from gramstyle.core.objective import Objective
 from gramstyle.engines.onnx_graph import objective_graph, targets_graph
@@ -108,7 +109,7 @@ def run_export(arguments: argparse.Namespace) -> None:
         )
     for path, data in files.items():
         write_atomically(path, data, error=OptionError)
-        print(f"wrote {path} ({len(data) / 1e6:.1f} MB)")  # noqa: T201
+        report(f"wrote {path} ({len(data) / 1e6:.1f} MB)")
 
 
 def _stored(arguments: argparse.Namespace) -> tuple[RunPlan, Objective]:
@@ -155,7 +156,7 @@ def _options(arguments: argparse.Namespace) -> Options:
 
 
 def _plan(content: Any, style: Any, options: Options, arguments: argparse.Namespace) -> RunPlan:
-    say = Speaker(quiet=False)
+    say = Speaker()
     return plan_run(content, style, options, model=arguments.model, notify=say.tell)
 
 
@@ -166,7 +167,7 @@ def _metadata(settings: RunSettings, arguments: argparse.Namespace) -> dict[str,
     for role, image in (("content", settings.content), ("style", settings.style)):
         path = getattr(arguments, role)
         named = stored and path is not None and image is not None
-        images[role] = {**asdict(image), "name": path.name} if named and image else None
+        images[role] = {**asdict(image), "name": printable(path.name)} if named and image else None
     options = {key: settings.options[key] for key in OPTIONS}
     size = "x".join(map(str, arguments.exact)) if arguments.exact else "any"
     return {

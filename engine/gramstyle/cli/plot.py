@@ -6,6 +6,7 @@ from pathlib import Path
 
 from gramstyle.analysis.plots import FORMATS, load_matplotlib, loss_curves
 from gramstyle.cli.parsing import Commands
+from gramstyle.cli.speaking import report
 from gramstyle.errors import OptionError
 from gramstyle.run.records import read_record
 from gramstyle.system.files import is_same_file, write_atomically
@@ -45,7 +46,7 @@ def run_command(arguments: argparse.Namespace) -> None:
         raise OptionError(f"{output} would overwrite a record; choose another name")
     data = loss_curves(runs, by=arguments.by, suffix=suffix)
     write_atomically(output, data, error=OptionError)
-    print(f"wrote {output} with {_count(runs)}")  # noqa: T201 - the command's output
+    report(f"wrote {output} with {_count(runs)}")
 
 
 def _suffixes() -> str:

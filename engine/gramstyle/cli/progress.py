@@ -5,10 +5,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
+from gramstyle.cli.speaking import Speaker
 from gramstyle.run.transfer import Progress
 
 # Without a terminal, a line every so many iterations, or when this many seconds have passed.
@@ -17,49 +17,38 @@ LINE_EVERY, LINE_SECONDS = 10, 15.0
 Show = Callable[[Progress], None]
 
 
-class Speaker(Console):
-    """The console where a command reports its progress: stderr; silent with --quiet."""
-
-    def __init__(self, *, quiet: bool) -> None:
-        super().__init__(stderr=True, quiet=quiet)
-
-    def tell(self, sentence: str) -> None:
-        """Print a sentence as it is."""
-        self.print(sentence, soft_wrap=True, markup=False, highlight=False)
-
-
 @contextmanager
-def display(console: Console, *, quiet: bool) -> Iterator[Show]:
+def display(say: Speaker, *, quiet: bool) -> Iterator[Show]:
     """Yield a function to call after every iteration; restore the terminal at the end."""
     if quiet:
         yield lambda _progress: None
-    elif console.is_terminal:
-        with live_bar(console) as show:
+    elif say.is_terminal:
+        with live_bar(say) as show:
             yield show
     else:
-        yield lines(console)
+        yield lines(say)
 
 
 @contextmanager
-def counted(console: Console, total: int, noun: str) -> Iterator[Callable[[int], None]]:
+def counted(say: Speaker, total: int, noun: str) -> Iterator[Callable[[int], None]]:
     """Yield a function that shows how many are done, in a bar; without a terminal, nothing."""
     columns = (BarColumn(bar_width=24), MofNCompleteColumn(), TextColumn(noun))
-    shown = console.is_terminal and not console.quiet
-    with Bar(*columns, TimeRemainingColumn(), console=console, disable=not shown) as bar:
+    shown = say.is_terminal and not say.quiet
+    with Bar(*columns, TimeRemainingColumn(), console=say, disable=not shown) as bar:
         task = bar.add_task("", total=total)
         yield lambda done: bar.update(task, completed=done)
 
 
 @contextmanager
-def live_bar(console: Console) -> Iterator[Show]:
+def live_bar(say: Speaker) -> Iterator[Show]:
     """Yield a function that shows the progress in a bar in the terminal's last line."""
     columns = (
         BarColumn(bar_width=24),
         MofNCompleteColumn(),
-        TextColumn("{task.description}"),
-        TimeRemainingColumn(),
+        TextColumn("{task.description}", markup=False),
     )
-    with Bar(*columns, console=console) as bar:
+    # stdout may receive an image, which rich would take for text.
+    with Bar(*columns, console=say, redirect_stdout=False) as bar:
         task = bar.add_task("starting", total=None)
 
         def show(progress: Progress) -> None:
@@ -67,14 +56,13 @@ def live_bar(console: Console) -> Iterator[Show]:
                 task,
                 completed=progress.losses.iteration,
                 total=progress.iterations,
-                description=f"{scale_text(progress)}{loss_text(progress)}  "
-                f"{progress.seconds_per_iteration:.2f} s/it",
+                description=f"{scale_text(progress)}{loss_text(progress)}  {time_text(progress)}",
             )
 
         yield show
 
 
-def lines(console: Console) -> Show:
+def lines(say: Speaker) -> Show:
     """Return a function that prints a plain line now and then, for files and pipes."""
     last = time.monotonic()
 
@@ -84,12 +72,9 @@ def lines(console: Console) -> Show:
         due = iteration % LINE_EVERY == 0 or time.monotonic() - last > LINE_SECONDS
         if due or iteration in (1, total):
             last = time.monotonic()
-            left = timedelta(seconds=round(progress.seconds_left))
-            console.print(
+            say.tell(
                 f"iteration {iteration}/{total}  {scale_text(progress)}{loss_text(progress)}  "
-                f"{progress.seconds_per_iteration:.2f} s each  {left} left",
-                soft_wrap=True,
-                highlight=False,
+                f"{time_text(progress)}"
             )
 
     return show
@@ -101,6 +86,12 @@ def scale_text(progress: Progress) -> str:
     if progress.scales == 1:
         return ""
     return f"scale {scale.number + 1}/{progress.scales} {scale.width}×{scale.height}  "
+
+
+def time_text(progress: Progress) -> str:
+    """Return the time of an iteration and the time left as text."""
+    left = timedelta(seconds=round(progress.seconds_left))
+    return f"{progress.seconds_per_iteration:.2f} s each  {left} left"
 
 
 def loss_text(progress: Progress) -> str:

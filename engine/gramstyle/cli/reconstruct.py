@@ -1,12 +1,12 @@
 """`gramstyle reconstruct content|style IMAGE -o OUT`."""
 
 import argparse
-from pathlib import Path
 
 from gramstyle.cli import arguments as add
 from gramstyle.cli.parsing import Commands, Parser
-from gramstyle.cli.progress import Speaker
+from gramstyle.cli.pipes import input_images, path_or_dash
 from gramstyle.cli.running import check_files, perform
+from gramstyle.cli.speaking import Speaker
 from gramstyle.run.plan import plan_run
 from gramstyle.run.reconstruct import content_options, style_options
 
@@ -51,8 +51,9 @@ def add_parser(commands: Commands) -> None:
 
 def _add_common(parser: Parser) -> argparse._ArgumentGroup:
     """Add the image and what every run has; return the group of the loss."""
-    parser.add_argument("image", type=Path, metavar="IMAGE", help="the image to reconstruct")
-    add.add_output(parser)
+    parser.add_argument("image", type=path_or_dash, metavar="IMAGE",
+        help="the image to reconstruct; -: from standard input")  # fmt: skip
+    add.add_output(parser, pipe=True)
     result = parser.add_argument_group("the image")
     add.add_run(result)
     loss = parser.add_argument_group("the loss")
@@ -71,7 +72,8 @@ def run_content(arguments: argparse.Namespace) -> None:
     check_files(arguments, [arguments.image])
     say = Speaker(quiet=arguments.quiet)
     options = content_options(arguments.layer, options)
-    plan = plan_run(arguments.image, None, options, model=arguments.model, notify=say.tell)
+    (image,) = input_images(arguments.image, max_pixels=options.max_pixels)
+    plan = plan_run(image, None, options, model=arguments.model, notify=say.tell)
     perform(plan, arguments, say)
 
 
@@ -81,5 +83,6 @@ def run_style(arguments: argparse.Namespace) -> None:
     check_files(arguments, [arguments.image])
     say = Speaker(quiet=arguments.quiet)
     options = style_options(arguments.layers, options)
-    plan = plan_run(None, arguments.image, options, model=arguments.model, notify=say.tell)
+    (image,) = input_images(arguments.image, max_pixels=options.max_pixels)
+    plan = plan_run(None, image, options, model=arguments.model, notify=say.tell)
     perform(plan, arguments, say)

@@ -5,8 +5,9 @@ from pathlib import Path
 
 from gramstyle.cli import arguments as add
 from gramstyle.cli.parsing import Commands
-from gramstyle.cli.progress import Speaker
+from gramstyle.cli.pipes import path_or_dash, refuse_dash
 from gramstyle.cli.running import check_files, perform
+from gramstyle.cli.speaking import Speaker
 from gramstyle.errors import OptionError
 from gramstyle.run.checkpoint import owned
 from gramstyle.run.resume import Resumed, resume
@@ -23,7 +24,7 @@ def add_parser(commands: Commands) -> None:
     )
     parser.set_defaults(run=run_command)
     parser.add_argument("folder", type=Path, metavar="DIR", help="the folder with the checkpoint")
-    parser.add_argument("-o", "--output", type=Path, metavar="OUT",
+    parser.add_argument("-o", "--output", type=path_or_dash, metavar="OUT",
         help="the image to write (required): .png, .jpg, .webp, .tif or .avif")  # fmt: skip
     machine = parser.add_argument_group("files and the machine, which a checkpoint does not name")
     add.add_model(machine)
@@ -42,6 +43,7 @@ def run_command(arguments: argparse.Namespace) -> None:
         raise OptionError(
             f"name the image to write with -o (the run was started with -o {saved.output})"
         )
+    refuse_dash([arguments.output], command="resume")
     check_files(arguments, [*saved.images.values()])
     with owned(arguments.folder):
         resumed = resume(arguments.folder, model=arguments.model, machine=machine, notify=say.tell)

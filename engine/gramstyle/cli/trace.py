@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
 from gramstyle.analysis.plots import load_matplotlib, trace_images
 from gramstyle.analysis.trace import Row, Trace, trace
 from gramstyle.cli import arguments as add
 from gramstyle.cli.parsing import Commands
-from gramstyle.cli.progress import Speaker
+from gramstyle.cli.printable import printable
+from gramstyle.cli.speaking import Speaker, answer, report
 from gramstyle.core.objective import Objective
 from gramstyle.core.term import PIXELS
 from gramstyle.errors import OptionError
@@ -74,7 +74,7 @@ def run_command(arguments: argparse.Namespace) -> None:
     # The only engine that can be traced step by step.
     options = add.options_of(arguments, size=SIZE, engine="numpy", scales=1)
     _check_places(arguments)
-    say = Speaker(quiet=False)
+    say = Speaker()
     plan = plan_run(
         arguments.content, arguments.style, options, model=arguments.model, notify=say.tell
     )
@@ -96,11 +96,15 @@ def run_command(arguments: argparse.Namespace) -> None:
     _check_targets(files, inputs)
     _write(files, arguments.save)
 
-    console = Console(highlight=False, soft_wrap=True)
-    console.print(_steps(rows), COLUMNS, "", _losses(traced, prepared.objective), sep="\n")
-    console.print(f"the steps of the backward pass took {traced.seconds:.2f} s")
+    answer(
+        _steps(rows),
+        COLUMNS,
+        "",
+        _losses(traced, prepared.objective),
+        f"the steps of the backward pass took {traced.seconds:.2f} s",
+    )
     if arguments.save is not None:
-        console.print(f"wrote {len(files)} files, the images to {arguments.save}", markup=False)
+        report(f"wrote {len(files)} files, the images to {arguments.save}")
 
 
 def _check_places(arguments: argparse.Namespace) -> None:
@@ -181,7 +185,7 @@ def _steps(rows: Sequence[Row]) -> Table:
         table.add_column(title, justify="right", no_wrap=True)
     for row in rows:
         table.add_row(
-            row.layer,
+            printable(row.layer),
             "×".join(map(str, row.shape)),
             *(_number(value) for value in (row.response, row.seed, row.before, row.after)),
             "" if row.open is None else f"{100 * row.open:.1f}",
@@ -211,5 +215,5 @@ def _losses(traced: Trace, objective: Objective) -> Table:
         lines[f"L_{name}"] = (at.terms[name], weights[name])
     lines["L_total"] = (at.loss, 1.0)
     for name, (loss, weight) in lines.items():
-        table.add_row(name, f"{loss:.4e}", f"{weight:.4g}", f"{loss * weight:.4e}")
+        table.add_row(printable(name), f"{loss:.4e}", f"{weight:.4g}", f"{loss * weight:.4e}")
     return table

@@ -5,8 +5,9 @@ from pathlib import Path
 
 from gramstyle.cli import arguments as add
 from gramstyle.cli.parsing import Commands
-from gramstyle.cli.progress import Speaker
+from gramstyle.cli.pipes import input_images, path_or_dash, refuse_dash
 from gramstyle.cli.running import check_files, perform
+from gramstyle.cli.speaking import Speaker
 from gramstyle.errors import OptionError
 from gramstyle.run.checkpoint import check_folder, owned
 from gramstyle.run.checkpointer import Checkpointer, check_can_be_saved, check_replaceable
@@ -26,9 +27,11 @@ def add_parser(commands: Commands) -> None:
         epilog="example: gramstyle transfer photo.jpg painting.jpg -o result.png --size 768",
     )
     parser.set_defaults(run=run_command)
-    parser.add_argument("content", type=Path, metavar="CONTENT", help="the photograph")
-    parser.add_argument("style", type=Path, metavar="STYLE", help="the painting")
-    add.add_output(parser)
+    parser.add_argument("content", type=path_or_dash, metavar="CONTENT",
+        help="the photograph; -: from standard input")  # fmt: skip
+    parser.add_argument("style", type=path_or_dash, metavar="STYLE",
+        help="the painting; -: from standard input")  # fmt: skip
+    add.add_output(parser, pipe=True)
     result = parser.add_argument_group("the image")
     add.add_run(result)
     add.add_scales(result)
@@ -55,19 +58,15 @@ def run_command(arguments: argparse.Namespace) -> None:
     check_files(arguments, inputs)
     every, folder = EVERY if arguments.every is None else arguments.every, arguments.checkpoint
     if folder is not None:
+        refuse_dash([*inputs, arguments.output], command="--checkpoint")
         options = check_can_be_saved(options)
     elif arguments.every is not None:
         raise OptionError("--every is for --checkpoint DIR; add that, or leave --every out")
     if every < 1:
         raise OptionError(f"--every must be at least 1, not {every}")
     say = Speaker(quiet=arguments.quiet)
-    plan = plan_run(
-        arguments.content,
-        arguments.style,
-        options,
-        model=arguments.model,
-        notify=say.tell,
-    )
+    content, style = input_images(arguments.content, arguments.style, max_pixels=options.max_pixels)
+    plan = plan_run(content, style, options, model=arguments.model, notify=say.tell)
     if folder is None:
         perform(plan, arguments, say)
         return

@@ -15,7 +15,7 @@ from gramstyle.images.reading import (
     read_original,
 )
 from gramstyle.images.settings import read_settings, room_left
-from gramstyle.images.writing import EXTENSIONS, check_output, to_pil, write_image
+from gramstyle.images.writing import EXTENSIONS, check_output, encode_image, to_pil, write_image
 
 __all__ = [
     "EXTENSIONS",
@@ -25,6 +25,7 @@ __all__ = [
     "Original",
     "Source",
     "check_output",
+    "encode_image",
     "fitted_size",
     "from_pil",
     "read_image",

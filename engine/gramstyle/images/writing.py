@@ -128,6 +128,27 @@ def write_image(
         replace_file(target, _encoded(image, format_name, settings))
 
 
+def encode_image(
+    image: Image, extension: str, *, settings: Mapping[str, object] | None = None
+) -> bytes:
+    """Return an image as the bytes of a file, as `write_image` writes it.
+
+    Parameters
+    ----------
+    image, settings
+        As for `write_image`.
+    extension
+        One of `EXTENSIONS`.
+
+    Raises
+    ------
+    ImageError
+        If the image cannot be encoded.
+    """
+    with raise_image_error("cannot encode the image", explain_write_failure):
+        return _encoded(image, _format(f"image{extension}"), settings)
+
+
 def to_pil(image: Image) -> PIL.Image.Image:
     """Return an image as a Pillow image of 8 bits.
 

@@ -43,6 +43,12 @@ def load_model(
         If there is no model file and none can be built, or if the file cannot be used.
     GramstyleError
         If the model must be built and there is no folder for temporary files.
+
+    Examples
+    --------
+    >>> from gramstyle.model import load_model
+    >>> load_model().network.names[-1]
+    'pool5'
     """
     found = locate_model(path, notify=notify, check=check)
     try:

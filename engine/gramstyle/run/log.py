@@ -17,13 +17,18 @@ from gramstyle.system.lock import locked
 
 
 class RunLog:
-    """Writes JSON lines to a file, unbuffered; without a path it writes nothing."""
+    """Writes JSON lines to a file, unbuffered; without a path it writes nothing.
+
+    If a line cannot be written, for example on a full disk, nothing more is written, so that the
+    work of the run is not lost; `check` then raises the error.
+    """
 
     def __init__(self, path: Path | None) -> None:
         self._path = path
         self._scale: int | None = None
         self._stream: FileIO | None = None
         self._lock = ExitStack()
+        self._failure: GramstyleError | None = None
         if path is not None:
             self._lock.enter_context(_owned(path))
             try:
@@ -46,8 +51,9 @@ class RunLog:
         self._lock.close()
 
     def start(self, settings: Mapping[str, Any]) -> None:
-        """Write the settings of the run, as `RunSettings.to_json` returns them."""
+        """Write the settings of the run; raises GramstyleError if they cannot be written."""
         self._write({"event": "start", **settings})
+        self.check()
 
     def iteration(self, losses: Losses, scale: ScalePlan, *, scales: int) -> None:
         """Write the losses of an iteration; before the first one of a scale, write the scale."""
@@ -66,18 +72,24 @@ class RunLog:
         self._write({"event": "iteration", **asdict(losses)})
 
     def end(self, summary: Mapping[str, Any]) -> None:
-        """Write how the run ended, as `Record.summary` says."""
+        """Write how the run ended; raises GramstyleError if the log is not complete."""
         self._write({"event": "end", **summary})
+        self.check()
+
+    def check(self) -> None:
+        """Raise the GramstyleError that kept a line from being written, if there was one."""
+        if self._failure is not None:
+            raise self._failure
 
     def _write(self, entry: Mapping[str, Any]) -> None:
-        if self._stream is None:
+        if self._stream is None or self._failure is not None:
             return
         line = (json.dumps(entry) + "\n").encode()
         try:
             if self._stream.write(line) != len(line):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         except OSError as error:
-            raise GramstyleError(f"cannot write the log {self._path}: {error.strerror}") from None
+            self._failure = GramstyleError(f"cannot write the log {self._path}: {error.strerror}")
 
 
 def _owned(path: Path) -> AbstractContextManager[None]:

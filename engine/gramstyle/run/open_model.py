@@ -32,6 +32,17 @@ class OpenModel:
     ----------
     path
         The path of the model file.
+
+    Examples
+    --------
+    >>> from gramstyle import Options, open_model, transfer
+    >>> options = Options(size=32, iterations=1)
+    >>> with open_model() as model:
+    ...     first = transfer("photo.jpg", "painting.jpg", options, model=model)
+    ...     second = transfer("painting.jpg", "photo.jpg", options, model=model)
+    ...
+    >>> first.image.size, second.image.size
+    ((32, 24), (32, 24))
     """
 
     def __init__(self, path: Path, model: Model | None = None) -> None:
@@ -108,10 +119,10 @@ def open_model(
 
     Examples
     --------
-    >>> from gramstyle import open_model, transfer
-    >>> with open_model() as model:  # doctest: +SKIP
-    ...     for name in ("cat.jpg", "town.jpg"):
-    ...         image, record = transfer(name, "painting.jpg", model=model)
+    >>> from gramstyle import Options, open_model, transfer
+    >>> with open_model() as model:
+    ...     for name in ("photo.jpg", "painting.jpg"):
+    ...         image, record = transfer(name, "painting.jpg", Options(size=32), model=model)
     ...         image.save(f"painted-{name}")
     """
     model = load_model(path, notify=notify)

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 from gramstyle.core.arrays import Array, on_host
 from gramstyle.core.objective import Evaluation
-from gramstyle.errors import GramstyleError
 from gramstyle.optimise import lbfgsb, scipy_lbfgsb
 from gramstyle.optimise.interface import Iterate, Minimum
 from gramstyle.optimise.lbfgsb.tracked import StatefulIterate, TrackedPairs
@@ -107,7 +106,7 @@ def optimise_scale(
         return lbfgsb.proceed(
             evaluate, latest, iterations=iterations, tolerance=tolerance, callback=after_state
         )
-    except (GramstyleError, KeyboardInterrupt):
+    except BaseException:
         # During an iteration the pairs may be ahead of the iterate. If saving a state has failed,
         # for example on a full disk, it is not tried again.
         if latest.iteration > saved and not pairs.modified:

@@ -91,6 +91,8 @@ class Progress:
         Where in the run the scale has started.
     ahead
         How long all later scales take, in iterations of this scale.
+    seconds_per_iteration
+        How many seconds an iteration of this scale takes on average, without what happens once.
 
     Examples
     --------
@@ -110,17 +112,12 @@ class Progress:
     scales: int
     start: ScaleStart
     ahead: float
+    seconds_per_iteration: float
     _transparency: Array | None = field(repr=False)
 
     def image(self) -> PIL.Image.Image:
         """Return the iterate as an image of the scale's size."""
         return image_of(self.x, self._transparency)
-
-    @property
-    def seconds_per_iteration(self) -> float:
-        """How many seconds an iteration of this scale has taken on average."""
-        done = self.losses.iteration - self.start.iteration
-        return (self.losses.seconds - self.start.seconds) / done
 
     @property
     def seconds_left(self) -> float:
@@ -197,6 +194,7 @@ class History:
     def __init__(self, losses: Iterable[Losses] = (), *, seconds: float = 0.0) -> None:
         self.losses = list(losses)
         self._began = time.perf_counter() - seconds
+        self._warm: Losses | None = None
 
     @property
     def seconds(self) -> float:
@@ -223,6 +221,20 @@ class History:
                 scale=scale,
             )
         )
+        if self._warm is None or self._warm.scale != scale:
+            self._warm = self.losses[-1]
+
+    def seconds_per_iteration(self, start: ScaleStart) -> float:
+        """Return how many seconds an iteration of the present scale takes on average.
+
+        The time until the first entry at this scale is left out, because the engine is opened and
+        kernels are compiled in it. When there is only that entry, the average time of the
+        evaluations at this scale is returned, of which most iterations need one.
+        """
+        last, warm = self.losses[-1], self._warm
+        if warm is None or last.iteration == warm.iteration:
+            return (last.seconds - start.seconds) / (last.evaluations - start.evaluations)
+        return (last.seconds - warm.seconds) / (last.iteration - warm.iteration)
 
 
 def image_of(x: Array, transparency: Array | None) -> PIL.Image.Image:

@@ -213,6 +213,7 @@ class _Run:
             scales=len(scales),
             start=self.starts[-1],
             ahead=self.plan.ahead(number),
+            seconds_per_iteration=self.history.seconds_per_iteration(self.starts[-1]),
             _transparency=prepared.transparency,
         )
         self.stopped = bool(self.callback(progress))

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from gramstyle.errors import GramstyleError
+from gramstyle.system.signals import held_back
 
 # The names of temporary files, by which those of a killed process are recognised.
 TEMPORARY_NAME = re.compile(r"\.gramstyle-[0-9a-f]{16}\.part")
@@ -38,6 +39,7 @@ class HalfWrittenError(OSError):
         super().__init__(getattr(problem, "errno", None) or errno.EINTR, f"{reason}{kept}")
 
 
+@held_back()
 def replace_file(target: Path, data: bytes) -> None:
     """Write a temporary file in the same folder, then rename it to the target.
 

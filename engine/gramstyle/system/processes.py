@@ -68,16 +68,16 @@ def _start(work: Callable[[T], R], item: T) -> tuple[Connection, SpawnProcess]:
 
 @contextmanager
 def _interrupts_blocked() -> Iterator[None]:
-    """Block SIGINT, in this process for the duration of the block and in children started in it.
+    """Block SIGINT and SIGHUP during the block, and in children started in it for good.
 
-    Ctrl-C reaches the whole process group, and a child that is still importing would print a
-    traceback. The parent handles the signal and terminates its children.
+    A terminal sends them to the whole process group, and a child that is still importing would
+    print a traceback or end. The parent handles the signal and terminates its children.
     """
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return
-    resource_tracker.ensure_running()  # starting the tracker later would unblock the signal
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    resource_tracker.ensure_running()  # starting the tracker later would unblock the signals
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGHUP})
     try:
         yield
     finally:
