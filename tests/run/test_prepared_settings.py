@@ -74,7 +74,7 @@ def test_a_plan_notifies_that_a_model_is_built(
         notify("building")
         return tiny_model_path
 
-    monkeypatch.setattr("gramstyle.run.plan.locate_model", locate)
+    monkeypatch.setattr("gramstyle.run.open_model.locate_model", locate)
     said: list[str] = []
     plan_run(PHOTO, A, OPTIONS, notify=said.append)
     assert said == ["building"]
