@@ -83,7 +83,8 @@ class Options:
     memory
         The memory budget of the run, in bytes; None is three quarters of the machine's memory.
     scheduler
-        The address of a Dask scheduler whose workers compute the tiles.
+        The address of a Dask scheduler whose workers compute the tiles. With "tls://" it is used
+        with the certificates of Dask's configuration (docs/scaling.md).
     workers
         The number of Dask workers to start on this machine instead.
     max_pixels

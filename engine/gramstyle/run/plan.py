@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+from gramstyle.cluster.remote import exposure
 from gramstyle.core.conventions import ALPHA_PIXELS, ALPHA_PIXELS_NORMALISED
 from gramstyle.core.network import Network
 from gramstyle.core.terms import Term, loss_terms
@@ -132,7 +133,8 @@ def plan_run(
     options, model
         As in `transfer`.
     notify
-        Called with one sentence before each long step, such as building the model.
+        Called with one sentence before each long step, such as building the model, and with a
+        warning if the connection to the scheduler is not secure.
 
     Raises
     ------
@@ -140,6 +142,9 @@ def plan_run(
         If an image, an option or the model cannot be used.
     """
     options = Options() if options is None else options
+    warning = None if options.scheduler is None else exposure(options.scheduler)
+    if warning is not None and notify is not None:
+        notify(warning)
     originals = read_originals(content, style, options)
     final = scaled_to(originals, options.size)
     shorter = min(
