@@ -7,7 +7,7 @@ import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -92,18 +92,29 @@ def test_another_version_at_the_scheduler_is_one_line(
 # Who is let in
 
 
+TLS_ALERT = b"\x15"  # the first byte of a refusal
+
+
+def answers(connection: socket.socket) -> bool:
+    """Whether a port answers to something that is no handshake; a Dask server greets first."""
+    connection.sendall(bytes(100))
+    return connection.recv(1) not in (b"", TLS_ALERT)
+
+
 def lets_in(port: int) -> bool:
-    """Whether a port talks to somebody without the cluster's certificate."""
+    """Whether a port talks to somebody without the cluster's certificate, plainly or by TLS."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    try:
+    for wrap in (lambda plain: plain, context.wrap_socket):
+        # A refusal may come as an error of TLS or as a closed connection.
         with (
+            suppress(ssl.SSLError, ConnectionError),
             socket.create_connection(("127.0.0.1", port), timeout=60) as plain,
-            context.wrap_socket(plain) as connection,
+            wrap(plain) as connection,
         ):
-            return bool(connection.recv(1))  # a Dask server speaks first
-    except (ssl.SSLError, ConnectionError):
-        return False
+            if answers(connection):
+                return True
+    return False
 
 
 def test_no_port_of_a_local_cluster_lets_in_a_stranger(cluster: Cluster) -> None:
