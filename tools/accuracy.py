@@ -41,9 +41,9 @@ def main() -> None:
     parser.add_argument("--iterations", type=int, default=100)
     arguments = parser.parse_args()
     options = Options(size=arguments.size, scales=1, threads=THREADS, engine="numpy", pooling="max")
-    prepared = prepare(arguments.content, arguments.style, options)
+    with prepare(arguments.content, arguments.style, options) as prepared:
+        objective, x = prepared.objective, prepared.start
     model = read_model(locate_model())
-    objective, x = prepared.objective, prepared.start
     x = np.clip(x + np.random.default_rng(0).normal(0, 8, x.shape), 0, 255)
     network = objective.network
     exact = network.astype(np.float64)
@@ -89,8 +89,8 @@ def main() -> None:
     first: Array | None = None
     for engine in (name for name in ENGINES if "cpu" in ENGINES[name].devices):
         chosen = replace(options, engine=engine, iterations=arguments.iterations)
-        prepared = prepare(arguments.content, arguments.style, chosen)
-        evaluation = prepared.objective.loss_and_gradient(x)
+        with prepare(arguments.content, arguments.style, chosen) as prepared:
+            evaluation = prepared.objective.loss_and_gradient(x)
         result = transfer(arguments.content, arguments.style, chosen)
         image = np.asarray(result.image, np.float64)[..., :3]
         first = image if first is None else first

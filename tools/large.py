@@ -46,8 +46,14 @@ def measure(
         size=max(width, height), scales=1, memory=memory, iterations=iterations,
         optimiser="lbfgsb-device", max_pixels=10**9, workers=workers,
     )  # fmt: skip
-    prepared = prepare(content, SAMPLES / "meadow.jpg", options)
+    preparing = prepare(content, SAMPLES / "meadow.jpg", options)
     del content
+    with preparing as prepared:
+        return measured(prepared, size, memory, iterations)
+
+
+def measured(prepared: Prepared, size: str, memory: int | None, iterations: int) -> dict[str, Any]:
+    """Measure a prepared scale."""
     seconds: list[float] = []
 
     def evaluate(x: Any) -> Evaluation:
@@ -63,10 +69,11 @@ def measure(
         tolerance=0.0,
     )
     gc.collect()
+    width, height = (int(edge) for edge in size.split("x"))
     return {
         "size": size,
         "memory": memory,
-        "workers": workers,
+        "workers": prepared.options.workers,
         "tile": prepared.options.tile,
         "evaluations": len(seconds),
         "seconds": float(np.median(seconds[1:])),

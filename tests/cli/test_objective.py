@@ -15,6 +15,7 @@ from gramstyle.engines.onnx_session import open_session
 from gramstyle.images import read_image, resize
 from gramstyle.model import Model
 from gramstyle.run.options import Options
+from gramstyle.run.plan import plan_run
 from gramstyle.run.prepare import prepare
 
 Run = Callable[..., int]
@@ -86,9 +87,9 @@ def test_the_file_gives_the_loss_and_gradient_that_a_transfer_has(
     x = rng.uniform(0, 255, (3, 36, 48)).astype(np.float32)
     found = evaluate(folder / "out.onnx", x=x[None])
     options = Options(size=48, alpha=0.1, engine="numpy")
-    prepared = prepare(folder / "photo.png", folder / "painting.jpg", options,
-                       model=tiny_model_path)  # fmt: skip
-    expected = prepared.objective.loss_and_gradient(x.astype(np.float64))
+    images = folder / "photo.png", folder / "painting.jpg"
+    with prepare(*images, options, model=tiny_model_path) as prepared:
+        expected = prepared.objective.loss_and_gradient(x.astype(np.float64))
     assert found["loss"] == pytest.approx(expected.loss, rel=ROUNDING)
     assert relative(found["gradient"][0], expected.gradient) < ROUNDING
 
@@ -113,7 +114,8 @@ def test_the_file_says_what_it_is_made_of(run: Run, folder: Path, tiny_model: Mo
     assert objective["content"]["name"] == "photo.png"
     assert len(objective["content"]["pixels"]) == len(objective["style"]["pixels"]) == 64
     # A photograph of the size asked for is the one that a transfer of this size sees.
-    settings = prepare(folder / "photo.png", None, Options(size=48), model=tiny_model.path).settings
+    plan = plan_run(folder / "photo.png", None, Options(size=48), model=tiny_model.path)
+    settings = plan.settings
     assert settings.content is not None
     assert objective["content"]["pixels"] == settings.content.pixels
 

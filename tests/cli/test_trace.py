@@ -69,8 +69,8 @@ def test_the_table_is_the_pass_from_the_deepest_layer_to_the_pixels(
     output, error = capsys.readouterr()
     assert error == ""
     options = Options(size=40, threads=2, init="noise", seed=5, engine="numpy")
-    prepared = prepare("photo.png", "painting.jpg", options, model=tiny_model_path)
-    expected = trace(prepared.objective, prepared.start)
+    with prepare("photo.png", "painting.jpg", options, model=tiny_model_path) as prepared:
+        expected = trace(prepared.objective, prepared.start)
     found = rows(output)
     assert list(found) == [row.layer for row in expected.rows]
     for row in expected.rows:

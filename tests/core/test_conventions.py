@@ -193,15 +193,14 @@ def test_a_convention_brings_its_start_its_pooling_and_its_weights(
     w: float | None,
 ) -> None:
     layers = ("conv1_1", "conv2_1")
-    prepared = prepare(
-        photograph, painting, Options(size=48, convention=convention, style_layers=layers)
-    )
-    settings = prepared.settings.to_json()
-    assert (settings["init"], settings["pooling"]) == (init, pooling)
-    assert {layer.kind for layer in prepared.objective.network.layers if "pool" in layer.name} == {
-        pooling
-    }
-    assert (prepared.start.transpose(1, 2, 0) == photograph).all() == (init == "content")
+    given = Options(size=48, convention=convention, style_layers=layers)
+    with prepare(photograph, painting, given) as prepared:
+        settings = prepared.settings.to_json()
+        assert (settings["init"], settings["pooling"]) == (init, pooling)
+        assert {
+            layer.kind for layer in prepared.objective.network.layers if "pool" in layer.name
+        } == {pooling}
+        assert (prepared.start.transpose(1, 2, 0) == photograph).all() == (init == "content")
     expected = [w, w] if w else [1000 / 16, 1000 / 25]
     assert settings["style_weights"] == expected
 

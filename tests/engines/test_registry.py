@@ -62,9 +62,9 @@ def test_all_engines_agree_at_the_start(images: tuple[Array, Array], tiny_model_
     found = {}
     for name in ON_CPU:
         options = Options(size=24, engine=name, init="noise", threads=2)
-        prepared = prepare(*images, options, model=tiny_model_path)
-        assert prepared.settings.to_json()["engine"] == name
-        found[name] = prepared.loss_and_gradient(prepared.start)
+        with prepare(*images, options, model=tiny_model_path) as prepared:
+            assert prepared.settings.to_json()["engine"] == name
+            found[name] = prepared.loss_and_gradient(prepared.start)
     truth = found["numpy"]
     for name, evaluation in found.items():
         # float32 sums in another order, and 1e-6 for Winograd's transforms.
@@ -133,10 +133,10 @@ def test_a_run_on_a_gpu_goes_from_images_to_an_image(
 
     monkeypatch.setattr(CudaSession, "__call__", forward)
     options = Options(size=24, device="cuda", tf32=True, optimiser=optimiser, iterations=5)
-    prepared = prepare(*images, options, model=tiny_model_path)
-    assert isinstance(prepared.objective.kernels, DeviceKernels)
-    assert isinstance(prepared.start, gpu.ndarray) == (optimiser == "lbfgsb-device")
-    assert ("compute type", "float32", 7) in gpu.events  # TF32
+    with prepare(*images, options, model=tiny_model_path) as prepared:
+        assert isinstance(prepared.objective.kernels, DeviceKernels)
+        assert isinstance(prepared.start, gpu.ndarray) == (optimiser == "lbfgsb-device")
+        assert ("compute type", "float32", 7) in gpu.events  # TF32
     told: list[type] = []
     plan = plan_run(*images, options, model=tiny_model_path)
     found = execute(plan, callback=lambda progress: told.append(type(progress.x)))
@@ -153,7 +153,10 @@ def test_without_cupy_a_gpu_is_refused_in_one_line(
     images: tuple[Array, Array], tiny_model_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "cupy", None)
-    with pytest.raises(
-        RuntimeMissingError, match=r'CuPy cannot be loaded .* "cupy-cuda13x\[ctk\]>='
+    with (
+        pytest.raises(
+            RuntimeMissingError, match=r'CuPy cannot be loaded .* "cupy-cuda13x\[ctk\]>='
+        ),
+        prepare(*images, Options(size=24, device="cuda"), model=tiny_model_path),
     ):
-        prepare(*images, Options(size=24, device="cuda"), model=tiny_model_path)
+        pass

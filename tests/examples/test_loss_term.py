@@ -56,8 +56,7 @@ def test_tiles_compute_the_loss_and_the_gradient_of_the_whole_image(
     def evaluation(tile: int | None) -> Evaluation:
         options = Options(size=96, engine=engine, tile=tile)  # type: ignore[arg-type]
         plan = loss_term.with_term(plan_run(*PAIR, options, model=tiny_model_path), TERM, 10.0)
-        with RunResources(plan) as resources:
-            prepared = resources.prepare(0)
+        with RunResources(plan) as resources, resources.prepare(0) as prepared:
             return prepared.loss_and_gradient(prepared.start)
 
     whole, tiled = evaluation(None), evaluation(32)

@@ -41,11 +41,11 @@ def test_the_loss_is_the_one_that_the_engine_computes(
 ) -> None:
     paths = SAMPLES / "chelsea.jpg", SAMPLES / "meadow.jpg"
     options = Options(size=64, alpha=minimal.ALPHA, pooling="avg", engine="numpy")
-    prepared = prepare(*paths, options, model=tiny_model_path)
-    expected = prepared.objective.loss_and_gradient(prepared.start)
-    photo, painting = map(minimal.opened, paths)
-    evaluate = minimal.objective(tiny_model.network, tiny_model.preprocessing, photo, painting)
-    loss, gradient = evaluate(prepared.start.astype(np.float32))
+    with prepare(*paths, options, model=tiny_model_path) as prepared:
+        expected = prepared.objective.loss_and_gradient(prepared.start)
+        photo, painting = map(minimal.opened, paths)
+        evaluate = minimal.objective(tiny_model.network, tiny_model.preprocessing, photo, painting)
+        loss, gradient = evaluate(prepared.start.astype(np.float32))
     assert loss == pytest.approx(expected.loss, rel=1e-4)
     np.testing.assert_allclose(gradient, expected.gradient, atol=1e-3 * np.abs(gradient).max())
 

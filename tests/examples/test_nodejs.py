@@ -70,8 +70,8 @@ def first_loss(images: Path, model: Path) -> float:
     """The loss at the photograph, by the engine."""
     photo, painting = images / "photo.ppm", images / "painting.ppm"
     options = Options(size=64, alpha=0.01, engine="numpy")
-    prepared = prepare(photo, painting, options, model=model)
-    return prepared.objective.loss_and_gradient(prepared.start).loss
+    with prepare(photo, painting, options, model=model) as prepared:
+        return prepared.objective.loss_and_gradient(prepared.start).loss
 
 
 def test_the_script_starts_at_the_engine_s_loss_and_makes_it_small(

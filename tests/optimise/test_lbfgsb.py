@@ -395,19 +395,19 @@ def test_an_image_is_optimised_about_as_well_as_with_scipy(start: str, real_mode
     blocks = rng.integers(0, 256, (2, 6, 8, 3), dtype=np.uint8)
     photograph, artwork = (np.kron(b, np.ones((8, 8, 1), np.uint8)) for b in blocks)
     options = Options(size=64, init=start, threads=1)
-    prepared = prepare(photograph, artwork, options, model=real_model_path)
     found = {}
-    for name, solve in (("scipy", optimise.minimise), ("device", minimise)):
-        losses: list[tuple[int, float]] = []
-        solve(
-            prepared.objective.loss_and_gradient,
-            prepared.start,
-            iterations=25,
-            tolerance=0.0,
-            history=10,
-            callback=lambda it, seen=losses: seen.append((it.evaluations, it.evaluation.loss)),
-        )
-        found[name] = losses
+    with prepare(photograph, artwork, options, model=real_model_path) as prepared:
+        for name, solve in (("scipy", optimise.minimise), ("device", minimise)):
+            losses: list[tuple[int, float]] = []
+            solve(
+                prepared.objective.loss_and_gradient,
+                prepared.start,
+                iterations=25,
+                tolerance=0.0,
+                history=10,
+                callback=lambda it, seen=losses: seen.append((it.evaluations, it.evaluation.loss)),
+            )
+            found[name] = losses
     same = min(found["scipy"][-1][0], found["device"][-1][0])
     at = {n: min(loss for e, loss in losses if e <= same) for n, losses in found.items()}
     # For six such starts the ratio was 0.92 to 1.10 this early, where paths amplify rounding; at

@@ -1,5 +1,6 @@
 """A transfer prepared in tiles: chosen by the memory budget, with the same objective."""
 
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -22,11 +23,13 @@ def images(rng: np.random.Generator) -> tuple[Array, Array]:
 
 @pytest.fixture
 def ready(images: tuple[Array, Array], tiny_model_path: Path):  # type: ignore[no-untyped-def]
-    def make(**given: object) -> Prepared:
-        options = Options(size=100, **given)  # type: ignore[arg-type]
-        return prepare(*images, options, model=tiny_model_path)
+    with ExitStack() as stack:
 
-    return make
+        def make(**given: object) -> Prepared:
+            options = Options(size=100, **given)  # type: ignore[arg-type]
+            return stack.enter_context(prepare(*images, options, model=tiny_model_path))
+
+        yield make
 
 
 @pytest.mark.parametrize("engine", ["numpy", "winograd"])

@@ -46,9 +46,11 @@ def settings_of(options: Options, *, model: Path | None = None) -> dict[str, Any
 
 def test_a_reconstruction_uses_the_given_start_and_weight() -> None:
     given = replace(OPTIONS, init="content", alpha=0.25)
-    prepared = prepare(PHOTO, None, content_options("conv2_1", given))
-    assert prepared.settings.to_json()["alpha"] == 0.25
-    with PIL.Image.open(PHOTO) as image:
+    with (
+        prepare(PHOTO, None, content_options("conv2_1", given)) as prepared,
+        PIL.Image.open(PHOTO) as image,
+    ):
+        assert prepared.settings.to_json()["alpha"] == 0.25
         np.testing.assert_array_equal(prepared.start, np.asarray(image).transpose(2, 0, 1))
 
 
@@ -86,8 +88,8 @@ def test_the_formulas_of_the_author_reach_the_objective() -> None:
     x, losses = np.full((3, 24, 32), 90.0), {}
     for convention in ("paper", "author"):
         given = replace(OPTIONS, convention=convention, pooling="avg", init="content", alpha=1.0)
-        objective = prepare(PHOTO, A, given).objective
-        losses[convention] = objective.loss_and_gradient(x)
+        with prepare(PHOTO, A, given) as prepared:
+            losses[convention] = prepared.objective.loss_and_gradient(x)
     for layer, E in losses["paper"].layers["style"].items():
         assert losses["author"].layers["style"][layer] == pytest.approx(4 * E, rel=1e-6)
     # conv4_2 of the tiny network: 7 filters, 3 by 4 positions.

@@ -1,5 +1,6 @@
 """Reconstructions: a transfer with one of its two terms."""
 
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from gramstyle import OptionError, Options, reconstruct_content, reconstruct_sty
 from gramstyle.core.arrays import Array
 from gramstyle.core.objective import Objective
 from gramstyle.model import Model
+from gramstyle.run.plan import plan_run
 from gramstyle.run.prepare import Prepared, prepare
 from gramstyle.run.reconstruct import content_options, style_options
 
@@ -24,11 +26,15 @@ def model(tiny_model_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GRAMSTYLE_MODEL", str(tiny_model_path))
 
 
-def prepare_content(image: Array, layer: str, options: Options | None = None) -> Prepared:
+def prepare_content(
+    image: Array, layer: str, options: Options | None = None
+) -> AbstractContextManager[Prepared]:
     return prepare(image, None, content_options(layer, options))
 
 
-def prepare_style(image: Array, layers: tuple[str, ...], options: Options) -> Prepared:
+def prepare_style(
+    image: Array, layers: tuple[str, ...], options: Options
+) -> AbstractContextManager[Prepared]:
     return prepare(None, image, style_options(layers, options))
 
 
@@ -81,11 +87,12 @@ def test_a_style_reconstruction_has_the_images_gram_matrices_and_its_shape(
 def test_a_reconstruction_starts_from_noise_of_its_seed_whatever_the_image(image: Array) -> None:
     noise = np.random.default_rng(7).uniform(0, 255, (3, 24, 32))
     seeded = replace(OPTIONS, seed=7)
-    for prepared in (
+    for preparing in (
         prepare_content(image, "conv3_1", seeded),
         prepare_style(image, ("conv3_1",), seeded),
     ):
-        np.testing.assert_array_equal(prepared.start, noise)
+        with preparing as prepared:
+            np.testing.assert_array_equal(prepared.start, noise)
 
 
 def test_the_same_seed_gives_the_same_image_on_any_number_of_threads(image: Array) -> None:
@@ -97,18 +104,19 @@ def test_the_same_seed_gives_the_same_image_on_any_number_of_threads(image: Arra
 
 
 def test_the_other_term_leaves_no_trace_in_the_record(image: Array) -> None:
-    content = prepare_content(image, "conv3_1", OPTIONS)
-    style = prepare_style(image, ("conv1_1",), OPTIONS)
-    assert content.settings.style is None
-    assert {name: loss.weight for name, loss in content.settings.loss.items()} == {"content": 1.0}
-    assert style.settings.content is None
-    assert {name: loss.weight for name, loss in style.settings.loss.items()} == {"style": 1.0}
+    content = plan_run(image, None, content_options("conv3_1", OPTIONS)).settings
+    style = plan_run(None, image, style_options(("conv1_1",), OPTIONS)).settings
+    assert content.style is None
+    assert {name: loss.weight for name, loss in content.loss.items()} == {"content": 1.0}
+    assert style.content is None
+    assert {name: loss.weight for name, loss in style.loss.items()} == {"style": 1.0}
 
 
 def test_the_network_is_cut_above_the_layer_that_is_looked_at(image: Array) -> None:
-    assert prepare_content(image, "conv2_2", OPTIONS).objective.network.names[-1] == "conv2_2"
-    prepared = prepare_style(image, ("conv2_1", "conv1_1"), OPTIONS)
-    assert prepared.objective.network.names[-1] == "conv2_1"
+    with prepare_content(image, "conv2_2", OPTIONS) as prepared:
+        assert prepared.objective.network.names[-1] == "conv2_2"
+    with prepare_style(image, ("conv2_1", "conv1_1"), OPTIONS) as prepared:
+        assert prepared.objective.network.names[-1] == "conv2_1"
 
 
 @pytest.mark.parametrize(("content", "style", "init"), [(0, 1, "content"), (1, 0, "style")])
@@ -117,12 +125,12 @@ def test_a_start_that_is_not_there_is_refused(
 ) -> None:
     images = (image if content else None, image if style else None)
     with pytest.raises(OptionError, match=f"no {init} image to start from"):
-        prepare(*images, replace(OPTIONS, init=init))
+        plan_run(*images, replace(OPTIONS, init=init))
 
 
 def test_nothing_to_compare_with_is_refused(tiny_model: Model) -> None:
     with pytest.raises(OptionError, match="nothing to compare with"):
-        prepare(None, None, OPTIONS)
+        plan_run(None, None, OPTIONS)
     with pytest.raises(OptionError, match="nothing to compare with"):
         Objective(
             network=tiny_model.network,

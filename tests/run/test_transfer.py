@@ -18,6 +18,7 @@ from gramstyle.core.arrays import Array
 from gramstyle.core.kernels import Pooling
 from gramstyle.model.onnx_file import Model, write_model
 from gramstyle.model.pretrained import Pretrained
+from gramstyle.run.plan import plan_run
 from gramstyle.run.prepare import prepare
 
 
@@ -159,11 +160,12 @@ def test_forward_and_backward_pool_alike(
     pooling: Pooling, photograph: Array, painting: Array, rng: np.random.Generator
 ) -> None:
     deep = options(pooling=pooling, style_layers=("conv3_1", "conv4_1"))
-    objective = prepare(photograph, painting, deep).objective
     x = rng.uniform(20, 235, (3, 36, 48))
-    gradient = objective.loss_and_gradient(x).gradient.astype(np.float64)
-    u = gradient / np.linalg.norm(gradient)
-    there, back = (objective.loss_and_gradient(x + step * u).loss for step in (0.5, -0.5))
+    with prepare(photograph, painting, deep) as prepared:
+        objective = prepared.objective
+        gradient = objective.loss_and_gradient(x).gradient.astype(np.float64)
+        u = gradient / np.linalg.norm(gradient)
+        there, back = (objective.loss_and_gradient(x + step * u).loss for step in (0.5, -0.5))
     # float32, half a grey level along the gradient: a percent. The other pooling is far off.
     assert there - back == pytest.approx(np.linalg.norm(gradient), rel=0.01)
 
@@ -197,7 +199,7 @@ def test_the_default_alpha_of_a_normalised_network_is_another(
         precision="float32",
         metadata={"normalised.images": "1"},
     )
-    settings = prepare(photograph, painting, options(), model=path).settings
+    settings = plan_run(photograph, painting, options(), model=path).settings
     assert settings.options["alpha"] == pytest.approx(0.01 / (48 * 36), rel=1e-12)
 
 

@@ -380,12 +380,13 @@ def tiny_plan(path, **chosen):
 def test_the_phases_add_up_and_the_backward_pass_is_timed_layer_by_layer(
     tiny_model_path, monkeypatch
 ):
-    prepared = RunResources(tiny_plan(tiny_model_path)).prepare(0)
     # A clock that advances by one second each time it is read.
     clock = SimpleNamespace(perf_counter=map(float, count()).__next__)
     monkeypatch.setattr(engines, "time", clock)
-    found = engines.phases(prepared.objective, prepared.start)
-    names = prepared.objective.network.names
+    plan = tiny_plan(tiny_model_path)
+    with RunResources(plan) as resources, resources.prepare(0) as prepared:
+        found = engines.phases(prepared.objective, prepared.start)
+        names = prepared.objective.network.names
     layers = {f"backward from {name}": 1.0 for name in reversed(names)}
     # The backward pass takes one second more than its layers, before the first of them. "rest" is
     # the time before, between and after the two passes.
@@ -405,8 +406,9 @@ def test_pytorch_has_the_same_objective(tiny_model_path, rng, variant, pooling):
     from tools.benchmark import pytorch
 
     x = rng.uniform(0, 255, (3, 32, 48))
-    own, given = (tiny_plan(tiny_model_path, pooling=pooling) for _ in range(2))
-    own = RunResources(own).prepare(0).objective.loss_and_gradient(x)
+    plan, given = (tiny_plan(tiny_model_path, pooling=pooling) for _ in range(2))
+    with RunResources(plan) as resources, resources.prepare(0) as prepared:
+        own = prepared.objective.loss_and_gradient(x)
     loss, gradient = pytorch.evaluation(given, variant=variant)(x)
     assert loss == pytest.approx(own.loss, rel=1e-5)  # sums in float32 here, in float64 there
     distance = np.linalg.norm(gradient - own.gradient) / np.linalg.norm(own.gradient)

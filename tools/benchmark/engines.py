@@ -1,7 +1,8 @@
 """gramstyle's engines, built as `gramstyle transfer` builds them, and the time of each phase."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 
@@ -15,17 +16,18 @@ from gramstyle.run.transfer import execute
 from .contenders import Built, Curve
 
 
-def evaluation(make_plan: Callable[[], RunPlan]) -> Built:
+@contextmanager
+def evaluation(make_plan: Callable[[], RunPlan]) -> Iterator[Built]:
     """Build the engine that a plan's options select."""
-    prepared = RunResources(make_plan()).prepare(0)
+    with RunResources(make_plan()) as resources, resources.prepare(0) as prepared:
 
-    def evaluate(x: Array) -> tuple[float, Array]:
-        evaluation = prepared.loss_and_gradient(x)
-        return evaluation.loss, evaluation.gradient
+        def evaluate(x: Array) -> tuple[float, Array]:
+            evaluation = prepared.loss_and_gradient(x)
+            return evaluation.loss, evaluation.gradient
 
-    # An engine that computes loss and gradient in one call has no phases to measure.
-    in_steps = prepared.loss_and_gradient == prepared.objective.loss_and_gradient
-    return Built(evaluate, partial(phases, prepared.objective) if in_steps else None)
+        # An engine that computes loss and gradient in one call has no phases to measure.
+        in_steps = prepared.loss_and_gradient == prepared.objective.loss_and_gradient
+        yield Built(evaluate, partial(phases, prepared.objective) if in_steps else None)
 
 
 def optimise(plan: RunPlan) -> Curve:

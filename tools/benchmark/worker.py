@@ -5,6 +5,7 @@ import json
 import sys
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -53,31 +54,31 @@ def evaluation(job: Job) -> dict[str, Any]:
     rng = np.random.default_rng(0)
     x, p, a = rng.uniform(0, 255, (3, 3, job.size, job.size))
     began = time.perf_counter()
-    built = build(contender, partial(random_plan, contender, job, p, a))
-    ready = time.perf_counter()
-    loss, gradient = built.evaluate(x)
-    first = time.perf_counter()
-    if job.gradient:
-        np.save(Path(job.gradient), np.asarray(gradient, np.float32))
-    others = Others()
-    seconds = repeated(
-        lambda: built.evaluate(x),
-        warm_up=WARM_UP - 1,  # one has run already
-        seconds=SECONDS,
-        at_least=AT_LEAST,
-        at_most=AT_MOST,
-    )
-    busy, peak = others.share(), peak_bytes()
-    return {
-        "seconds": seconds,
-        "others": busy,
-        "build_seconds": ready - began,
-        "first_seconds": first - ready,
-        "peak_bytes": peak,
-        "baseline_bytes": baseline,
-        "loss": loss,
-        "phases": phases(built.phases, x),
-    }
+    with build(contender, partial(random_plan, contender, job, p, a)) as built:
+        ready = time.perf_counter()
+        loss, gradient = built.evaluate(x)
+        first = time.perf_counter()
+        if job.gradient:
+            np.save(Path(job.gradient), np.asarray(gradient, np.float32))
+        others = Others()
+        seconds = repeated(
+            lambda: built.evaluate(x),
+            warm_up=WARM_UP - 1,  # one has run already
+            seconds=SECONDS,
+            at_least=AT_LEAST,
+            at_most=AT_MOST,
+        )
+        busy, peak = others.share(), peak_bytes()
+        return {
+            "seconds": seconds,
+            "others": busy,
+            "build_seconds": ready - began,
+            "first_seconds": first - ready,
+            "peak_bytes": peak,
+            "baseline_bytes": baseline,
+            "loss": loss,
+            "phases": phases(built.phases, x),
+        }
 
 
 def phases(
@@ -105,7 +106,7 @@ def optimisation(job: Job) -> dict[str, Any]:
     }
 
 
-def build(contender: Contender, make_plan: Callable[[], RunPlan]) -> Built:
+def build(contender: Contender, make_plan: Callable[[], RunPlan]) -> AbstractContextManager[Built]:
     """Build a contender for the images of a plan; imports only what the contender needs.
 
     The plan is made where it is used. A reference to it here would keep its memory alive, which
@@ -114,7 +115,7 @@ def build(contender: Contender, make_plan: Callable[[], RunPlan]) -> Built:
     if contender.module == "pytorch":
         from . import pytorch
 
-        return Built(pytorch.evaluation(make_plan(), variant=contender.variant))
+        return nullcontext(Built(pytorch.evaluation(make_plan(), variant=contender.variant)))
     from . import engines
 
     return engines.evaluation(make_plan)

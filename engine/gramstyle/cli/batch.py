@@ -27,6 +27,7 @@ from gramstyle.cli.parsing import Commands
 from gramstyle.cli.speaking import Speaker, report
 from gramstyle.cluster.client import Cluster
 from gramstyle.cluster.opening import open_cluster
+from gramstyle.cluster.remote import exposure
 from gramstyle.errors import OptionError
 from gramstyle.model import load_model
 from gramstyle.run.options import Options
@@ -85,7 +86,7 @@ def run_command(arguments: argparse.Namespace) -> int:
     check_layers(jobs, model)
     began = monotonic()
     with (
-        _cluster(where) as cluster,
+        _cluster(where, say) as cluster,
         BatchLog(arguments.log) as log,
         job_progress(len(jobs), say) as display,
     ):
@@ -113,10 +114,13 @@ def run_command(arguments: argparse.Namespace) -> int:
     return 1 if states["failed"] else 0
 
 
-def _cluster(where: Options) -> AbstractContextManager[Cluster | None]:
+def _cluster(where: Options, say: Speaker) -> AbstractContextManager[Cluster | None]:
     """Open a cluster if the options ask for one."""
     if not where.on_cluster:
         return nullcontext()
+    warning = None if where.scheduler is None else exposure(where.scheduler)
+    if warning is not None:
+        say.tell(warning)
     return open_cluster(scheduler=where.scheduler, workers=where.workers, threads=where.threads)
 
 

@@ -126,8 +126,8 @@ def _stored(arguments: argparse.Namespace) -> tuple[RunPlan, Objective]:
         image = read_original(arguments.content, name="content", max_pixels=options.max_pixels)
         content = image.resized(*arguments.exact).pixels / 255
     plan = _plan(content, arguments.style, options, arguments)
-    with RunResources(plan) as resources:
-        return plan, resources.prepare(0).whole("objective export")
+    with RunResources(plan) as resources, resources.prepare(0) as prepared:
+        return plan, prepared.whole("objective export")
 
 
 def _as_inputs(arguments: argparse.Namespace) -> tuple[RunPlan, Objective]:

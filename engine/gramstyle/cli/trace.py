@@ -87,14 +87,14 @@ def run_command(arguments: argparse.Namespace) -> None:
     if arguments.json is not None:
         _check_targets([arguments.json], inputs)
 
-    prepared = RunResources(plan).prepare(0)
-    traced = trace(prepared.whole("trace"), prepared.start)
-    rows = [row for row in traced.rows if row.layer in (*layers, PIXELS)]
-    if arguments.save is not None:
-        say.tell("drawing the images; each takes about a second")
-    files = _files(arguments, prepared, traced, rows)
-    _check_targets(files, inputs)
-    _write(files, arguments.save)
+    with RunResources(plan) as resources, resources.prepare(0) as prepared:
+        traced = trace(prepared.whole("trace"), prepared.start)
+        rows = [row for row in traced.rows if row.layer in (*layers, PIXELS)]
+        if arguments.save is not None:
+            say.tell("drawing the images; each takes about a second")
+        files = _files(arguments, prepared, traced, rows)
+        _check_targets(files, inputs)
+        _write(files, arguments.save)
 
     answer(
         _steps(rows),

@@ -62,9 +62,14 @@ class Cluster:
         self.threads = threads
 
     def worker_count(self) -> int:
-        """Return the present number of workers."""
-        with self._one_line_errors():
-            return len(self._client.nthreads())
+        """Return the present number of workers; raises OptionError if there is no answer."""
+        try:
+            with self._one_line_errors():
+                # A scheduler that is stopped keeps its connections and never answers.
+                there = self._client.sync(self._client.nthreads, callback_timeout=self._patience)
+        except TimeoutError:
+            raise self._gone() from None
+        return len(there)
 
     def submit(
         self,
@@ -260,6 +265,9 @@ class Cluster:
         except TimeoutError:
             raise
         except (distributed.client.CancelledError, OSError):
-            raise OptionError(
-                f"the scheduler at {self._address} does not answer any more; start it again"
-            ) from None
+            raise self._gone() from None
+
+    def _gone(self) -> OptionError:
+        return OptionError(
+            f"the scheduler at {self._address} does not answer any more; start it again"
+        )

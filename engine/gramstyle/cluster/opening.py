@@ -4,14 +4,10 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
 from gramstyle.cluster.client import PATIENCE, Cluster
-from gramstyle.cluster.dask import (
-    check_versions,
-    client_of,
-    configured,
-    load_distributed,
-    local_cluster,
-    quiet_logs,
-)
+from gramstyle.cluster.dask import configured, load_distributed, quiet_logs
+from gramstyle.cluster.local import local_cluster
+from gramstyle.cluster.loop import event_loop
+from gramstyle.cluster.remote import joined_cluster
 from gramstyle.errors import OptionError
 from gramstyle.system.machine import available_threads, physical_memory
 from gramstyle.system.temporary import temporary_folder
@@ -34,7 +30,8 @@ def open_cluster(
     Parameters
     ----------
     scheduler
-        The address of a Dask scheduler, such as ``tcp://10.0.0.5:8786``.
+        The address of a Dask scheduler, such as ``tls://10.0.0.5:8786``, which is used with the
+        certificates of Dask's configuration, or ``tcp://10.0.0.5:8786``.
     workers
         How many processes to start on this machine instead.
     threads
@@ -47,10 +44,11 @@ def open_cluster(
     ------
     OptionError
         If the scheduler does not answer within ten seconds or has no worker; if the scheduler or a
-        worker has another version of gramstyle or of Dask; if this machine has too little memory
-        for so many workers.
+        worker has another version of gramstyle or of Dask; if a worker of this machine does not
+        start, or this machine has too little memory for so many; if the certificates cannot be
+        used.
     RuntimeMissingError
-        If Dask is not installed.
+        If Dask is not installed, or cryptography, which makes certificates for this machine.
     GramstyleError
         If workers are to be started and there is no folder for temporary files.
     """
@@ -62,17 +60,17 @@ def open_cluster(
     with ExitStack() as stack:
         stack.enter_context(quiet_logs())
         stack.enter_context(configured())
+        loop = stack.enter_context(event_loop())
         if workers is not None:
             temporary_folder()  # Dask needs one
             threads = threads or max(1, available_threads() // workers)
             address = "this machine"
-            local = stack.enter_context(local_cluster(distributed, workers))
+            local = stack.enter_context(local_cluster(loop, workers))
             client = stack.enter_context(distributed.Client(local, direct_to_workers=True))
         else:
             assert scheduler is not None  # noqa: S101 - one of the two
             address = scheduler
-            client = stack.enter_context(client_of(distributed, scheduler))
-            check_versions(client, distributed, address)
+            client = stack.enter_context(joined_cluster(loop, scheduler))
         yield Cluster(client, address, threads=threads, patience=patience)
 
 

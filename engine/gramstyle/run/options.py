@@ -111,7 +111,8 @@ class Options:
         The memory budget of the run, in bytes or as text like ``"2GB"``; None is three quarters of
         what the machine or the container has.
     scheduler
-        The address of a Dask scheduler whose workers compute the tiles.
+        The address of a Dask scheduler whose workers compute the tiles. With "tls://" it is used
+        with the certificates of Dask's configuration (docs/scaling.md).
     workers
         The number of Dask workers to start on this machine instead.
     max_pixels

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from gramstyle.cluster.dask import load_distributed
+from gramstyle.cluster.remote import exposure
 from gramstyle.core.conventions import ALPHA_PIXELS, ALPHA_PIXELS_NORMALISED
 from gramstyle.core.network import Network
 from gramstyle.core.terms import Term, loss_terms
@@ -138,8 +139,8 @@ def plan_run(
     options, model
         As in `transfer`.
     notify
-        Called with one sentence before each long step, such as building the model, and for an
-        image that is transparent everywhere.
+        Called with one sentence before each long step, such as building the model, for an image
+        that is transparent everywhere, and if the connection to the scheduler is not secure.
 
     Raises
     ------
@@ -147,6 +148,9 @@ def plan_run(
         If an image, an option or the model cannot be used.
     """
     options = options_or_default(options)
+    warning = None if options.scheduler is None else exposure(options.scheduler)
+    if warning is not None and notify is not None:
+        notify(warning)
     originals = read_originals(content, style, options)
     final = scaled_to(originals, options.size)
     if notify is not None:

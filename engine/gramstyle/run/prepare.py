@@ -1,8 +1,7 @@
 """Prepare the scales of a run: compute the targets, and make the objective and the start."""
 
-import weakref
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from types import TracebackType
@@ -92,6 +91,7 @@ class Prepared:
         return self.objective
 
 
+@contextmanager
 def prepare(
     content: Source | None,
     style: Source | None,
@@ -99,8 +99,14 @@ def prepare(
     *,
     model: ModelSource | None = None,
     notify: Callable[[str], None] | None = None,
-) -> Prepared:
+) -> Iterator[Prepared]:
     """Plan and prepare a run of one scale; parameters and errors are those of `plan_run`.
+
+    Yields
+    ------
+    Prepared
+        The scale. Its cluster, its temporary files and what is stored on workers end with the
+        block.
 
     Raises
     ------
@@ -109,10 +115,8 @@ def prepare(
     """
     options = replace(options_or_default(options), scales=1)
     plan = plan_run(content, style, options, model=model, notify=notify)
-    resources = RunResources(plan)
-    prepared = resources.prepare(0)
-    weakref.finalize(prepared, resources.close)
-    return prepared
+    with RunResources(plan) as resources, resources.prepare(0) as prepared:
+        yield prepared
 
 
 class RunResources:
@@ -132,7 +136,6 @@ class RunResources:
         self._preprocessing: Preprocessing | None = None
         self._cluster: Cluster | None = None
         self._model: Model | None = None
-        self._on_workers = ExitStack()  # the targets of one scale
 
     def __enter__(self) -> Self:
         return self
@@ -143,16 +146,12 @@ class RunResources:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self.close()
+        self._stack.close()  # the cluster, if there is one
 
-    def close(self) -> None:
-        """Close the cluster, if there is one."""
-        self._on_workers.close()
-        self._stack.close()
-
+    @contextmanager
     def prepare(
         self, number: int, start: Array | None = None, *, history: int | None = None
-    ) -> Prepared:
+    ) -> Iterator[Prepared]:
         """Compute the targets of a scale and compose its objective.
 
         Parameters
@@ -164,12 +163,26 @@ class RunResources:
         history
             How many pairs L-BFGS-B's history has; None is the plan's choice.
 
+        Yields
+        ------
+        Prepared
+            The scale. Its temporary files and what is stored on workers end with the block.
+
         Raises
         ------
         RuntimeMissingError, ModelError, OptionError
             If the engine is not installed, or does not accept the model; if there is no room on
             disk for what does not fit into memory; if there is no cluster.
         """
+        with ExitStack() as stack:
+            prepared = self._prepare(stack, number, start, history)
+            del start  # it would stay in memory until the end of the block
+            yield prepared
+
+    def _prepare(
+        self, stack: ExitStack, number: int, start: Array | None, history: int | None
+    ) -> Prepared:
+        """Prepare a scale; what must be closed at its end goes to the stack."""
         scale, images = self._plan.scales[number], self._plan.inputs.take_images(number)
         if history is not None:
             options = replace(scale.options, history=history)
@@ -177,14 +190,15 @@ class RunResources:
         if start is not None:
             images = replace(images, custom=_image_of(start, images.canvas, scale.options))
         if scale.options.on_cluster:
-            return self._on_cluster(scale, images)
+            return self._on_cluster(stack, scale, images)
         if self._engine is None:
             model = self._plan.inputs.take_model()
             self._preprocessing = model.preprocessing
             self._engine = open_engine(scale.spec, model, self._plan.inputs.cache)
         assert self._preprocessing is not None  # noqa: S101 - set with the engine
-        compose = self._whole if scale.spec.edge is None else self._in_tiles
-        return compose(scale, images, self._engine, self._preprocessing)
+        if scale.spec.edge is None:
+            return self._whole(scale, images, self._engine, self._preprocessing)
+        return self._in_tiles(stack, scale, images, self._engine, self._preprocessing)
 
     def _whole(
         self, scale: ScalePlan, images: ScaleImages, engine: Engine, preprocessing: Preprocessing
@@ -212,12 +226,17 @@ class RunResources:
         )
 
     def _in_tiles(
-        self, scale: ScalePlan, images: ScaleImages, engine: Engine, preprocessing: Preprocessing
+        self,
+        stack: ExitStack,
+        scale: ScalePlan,
+        images: ScaleImages,
+        engine: Engine,
+        preprocessing: Preprocessing,
     ) -> Prepared:
         spec = scale.spec
         assert spec.edge is not None  # noqa: S101 - it has tiles
         tiling = Tiling(engine.network, spec.height, spec.width, spec.edge)
-        spill = SpillStore(memory=spec.spill_memory)
+        spill = stack.enter_context(SpillStore(memory=spec.spill_memory))
         terms = spec.terms
         for reference, pixels in _references(images).items():
             _, height, width = pixels.shape
@@ -233,9 +252,9 @@ class RunResources:
             recall=engine.recall if stored <= scratch_space() else None,
             spill=spill,
         )
-        return self._tiled(scale, images, objective, tiled.loss_and_gradient, spill)
+        return self._tiled(stack, scale, images, objective, tiled.loss_and_gradient, spill)
 
-    def _on_cluster(self, scale: ScalePlan, images: ScaleImages) -> Prepared:
+    def _on_cluster(self, stack: ExitStack, scale: ScalePlan, images: ScaleImages) -> Prepared:
         options = scale.options
         if self._cluster is None:
             self._model = self._plan.inputs.take_model()
@@ -246,14 +265,14 @@ class RunResources:
             )
         assert self._model is not None  # noqa: S101 - set with the cluster
         spec = replace(scale.spec, threads=self._cluster.threads)
-        self._on_workers.close()
         there = cluster_objective(self._cluster, spec, self._model, _references(images))
-        self._on_workers.callback(there.close)
-        spill = SpillStore(memory=scale.layout.spill_memory)
-        return self._tiled(scale, images, there.objective, there.loss_and_gradient, spill)
+        stack.callback(there.close)
+        spill = stack.enter_context(SpillStore(memory=scale.layout.spill_memory))
+        return self._tiled(stack, scale, images, there.objective, there.loss_and_gradient, spill)
 
     def _tiled(
         self,
+        stack: ExitStack,
         scale: ScalePlan,
         images: ScaleImages,
         objective: Objective,
@@ -274,7 +293,7 @@ class RunResources:
         def pairs() -> Pairs:
             if layout.history_in_memory:
                 return PairsInMemory(layout.history)
-            return PairsOnDisk(layout.history, folder=scratch_folder())
+            return stack.enter_context(PairsOnDisk(layout.history, folder=scratch_folder()))
 
         return self._prepared(
             scale, images, objective, loss_and_gradient, read_start=read_start, pairs=pairs

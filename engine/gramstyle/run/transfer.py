@@ -176,15 +176,22 @@ class _Run:
         if within and pending[0].optimiser is not None:
             history = self.starts[-1].history
             _check_history(history, self.plan.scales[number].layout.history)
-        prepared = resources.prepare(number, start, history=history)
+        preparing = resources.prepare(number, start, history=history)
         del start
-        if within:
+        with preparing as prepared:
+            return self._optimise(prepared, pending if within else None)
+
+    def _optimise(
+        self, prepared: Prepared, pending: list[RunState] | None
+    ) -> tuple[int, Array, str, Array | None]:
+        """Optimise a prepared scale, from a pending state of this scale or from its start."""
+        if pending is not None:
             here = replace(self.starts.pop(), history=prepared.scale.layout.history)
         else:
             here = ScaleStart(
                 iteration=self.history.iteration,
                 evaluations=self.evaluations,
-                seconds=self.history.seconds if number else 0.0,
+                seconds=self.history.seconds if prepared.scale.number else 0.0,
                 history=prepared.scale.layout.history,
             )
         self.starts.append(here)
@@ -194,7 +201,7 @@ class _Run:
             self.history,
             callback=partial(self._after_iteration, prepared),
             saving=None if self.saver is None else Saving(self._save, self.saver.every),
-            state=_continued(prepared, here, self.history, pending) if within else None,
+            state=_continued(prepared, here, self.history, pending) if pending else None,
         )
         self.evaluations = here.evaluations + minimum.evaluations
         best = here.iteration + minimum.best.iteration

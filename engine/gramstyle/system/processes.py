@@ -60,15 +60,15 @@ def _start(work: Callable[[T], R], item: T) -> tuple[Connection, SpawnProcess]:
     context = multiprocessing.get_context("spawn")
     reader, writer = context.Pipe(duplex=False)
     process = context.Process(target=_work, args=(writer, work, item), daemon=True)
-    with _interrupts_blocked():
+    with interrupts_blocked():
         process.start()
     writer.close()  # the child has its own copy: when it dies, the reader sees the end of file
     return reader, process
 
 
 @contextmanager
-def _interrupts_blocked() -> Iterator[None]:
-    """Block SIGINT and SIGHUP during the block, and in children started in it for good.
+def interrupts_blocked() -> Iterator[None]:
+    """Block SIGINT and SIGHUP in this thread during the block, and in what it starts for good.
 
     A terminal sends them to the whole process group, and a child that is still importing would
     print a traceback or end. The parent handles the signal and terminates its children.

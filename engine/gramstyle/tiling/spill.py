@@ -6,7 +6,8 @@ import tempfile
 import weakref
 from collections.abc import Hashable, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from types import TracebackType
+from typing import Any, BinaryIO, Self
 
 import numpy as np
 
@@ -19,8 +20,8 @@ from gramstyle.tiling.ordered import OrderedArray
 class SpillStore:
     """Stores arrays under keys; arrays that are put under a key again replace the first ones.
 
-    If the system allows it, the spill file has no name in any folder, so that it disappears
-    however the process ends.
+    A context manager, which closes the store. If the system allows it, the spill file has no name
+    in any folder, so that it disappears however the process ends.
 
     Parameters
     ----------
@@ -38,6 +39,17 @@ class SpillStore:
         self._file: BinaryIO | None = None
         self._end = 0
         self._ordered: dict[Hashable, tuple[tuple[int, ...], tuple[int, ...], np.dtype[Any]]] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
 
     def put(self, key: Hashable, arrays: Sequence[Array]) -> None:
         """Store copies of contiguous arrays; those of one key must always have the same shapes.

@@ -7,6 +7,8 @@ import tempfile
 import weakref
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from types import TracebackType
+from typing import Self
 
 import numpy as np
 
@@ -20,6 +22,8 @@ READ = 1 << 18
 
 class PairsOnDisk(Pairs):
     """Pairs of NumPy arrays in an unnamed temporary file, which disappears with the process.
+
+    A context manager, which closes the file.
 
     For any n, 2 · history · READ entries are in memory: the file is read and written, not mapped.
     The operating system may cache parts of it. If `folder` itself is in memory (a tmpfs), this
@@ -51,6 +55,18 @@ class PairsOnDisk(Pairs):
         self._file: io.FileIO | None = None
         self._window = slice(0, 0)  # the entries of all rows that the buffer contains
         self._buffer = np.empty((0, 0), self._dtype)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._file is not None:
+            self._file.close()
 
     def __len__(self) -> int:
         return len(self._slots)
