@@ -1,0 +1,224 @@
+"""The commands that write files, for a disk that fills up under each of them."""
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import PIL.Image
+
+from gramstyle.run.checkpoint import load, read_manifest
+from gramstyle.run.resume import expected_arrays
+
+from .commands import Arguments, narrow, run
+from .from_tests import WEIGHTS_FORMATS, chain
+from .scene import Scene, write_network
+
+# The files in a folder: a hash of each by its name.
+Snapshot = Mapping[str, str]
+
+# Larger than the images of the other campaigns, so that an image takes several pages of memory.
+SIZE = "64"
+SECONDS = re.compile(rb'"seconds": [^,\n]+')
+
+
+@dataclass(frozen=True)
+class Writer:
+    """A command whose outputs lie on a disk that fills up.
+
+    Attributes
+    ----------
+    name
+        What it is in the table.
+    command
+        Returns its arguments for the folder of the disk and another folder with room.
+    old
+        Files that it replaces, by their names on the disk.
+    prepare
+        Called in its process, if it is not None.
+    codes
+        The exit codes with which it may report the full disk.
+    """
+
+    name: str
+    command: Callable[[Path, Path], Arguments]
+    old: Mapping[str, Path] = field(default_factory=dict)
+    prepare: Callable[[], None] | None = None
+    codes: tuple[int, ...] = (2,)
+
+
+def writers(scene: Scene) -> list[Writer]:
+    """Return the commands; files that they read or replace are put into the scene's folder."""
+    older = {suffix: _older_image(scene, suffix) for suffix in ("png", "jpg", "tif")}
+    network, source = scene.folder / "older.onnx", scene.folder / "export.pth"
+    write_network(network, seed=1)
+    WEIGHTS_FORMATS["torch.pth"](source, chain())
+    jobs = _large_jobs(scene)
+
+    def transfer(*more: Callable[[Path, Path], Path | str]) -> Callable[[Path, Path], Arguments]:
+        return lambda disk, room: [*_transfer(scene), *(each(disk, room) for each in more)]
+
+    def on_disk(name: str) -> Callable[[Path, Path], Path]:
+        return lambda disk, _: disk / name
+
+    def with_room(name: str) -> Callable[[Path, Path], Path]:
+        return lambda _, room: room / name
+
+    def word(text: str) -> Callable[[Path, Path], str]:
+        return lambda _disk, _room: text
+
+    images = [
+        Writer(
+            f"transfer -o {name}",
+            transfer(word("-o"), on_disk(name)),
+            {name: older[name.rpartition(".")[2]]},
+        )
+        for name in ("out.png", "out.jpg", "out.tif")
+    ]
+    return [
+        *images,
+        Writer("transfer, a new image", transfer(word("-o"), on_disk("out.png"))),
+        Writer(
+            "transfer --save-every 1",
+            transfer(word("-o"), on_disk("out.png"), word("--save-every"), word("1")),
+        ),
+        Writer(
+            "transfer --log",
+            transfer(word("-o"), with_room("out.png"), word("--log"), on_disk("log.jsonl")),
+        ),
+        Writer(
+            "transfer --checkpoint",
+            transfer(
+                *(word("-o"), with_room("out.png"), word("--checkpoint"), on_disk("saved")),
+                *(word("--every"), word("1")),
+            ),
+        ),
+        Writer(
+            "batch --log",
+            lambda disk, _: [
+                *("batch", _placed(jobs, disk), "--model", scene.model, "--quiet"),
+                *("--log", disk / "log.jsonl"),
+            ],
+            codes=(1, 2),
+        ),
+        Writer(
+            "model export",
+            lambda disk, _: [
+                *("model", "export", "--from", source, "--to", disk / "model.onnx"),
+                *("--precision", "float32", "--preprocess", "caffe"),
+            ],
+            {"model.onnx": network},
+            narrow,
+        ),
+        Writer(
+            "model normalise",
+            lambda disk, _: [
+                *("model", "normalise", scene.photo, "--to", disk / "model.onnx"),
+                *("--model", scene.model, "--size", "48", "--threads", "1", "--quiet"),
+            ],
+            {"model.onnx": network},
+        ),
+        Writer(
+            "objective export",
+            lambda disk, _: [
+                *("objective", "export", "-o", disk / "objective.onnx", "--model", scene.model),
+                *("--content", scene.photo, "--style", scene.style, "--size", "40x48"),
+                *("--threads", "1"),
+            ],
+            {"objective.onnx": network},
+        ),
+        Writer(
+            "trace --json",
+            lambda disk, _: [
+                *("trace", scene.photo, scene.style, "--model", scene.model, "--size", "48"),
+                *("--threads", "1", "--json", disk / "trace.json"),
+            ],
+            {"trace.json": scene.jobs},
+        ),
+        Writer(
+            "plot",
+            lambda disk, _: ["plot", _losses(scene), "-o", disk / "plot.png"],
+            {"plot.png": older["png"]},
+        ),
+    ]
+
+
+def snapshot(folder: Path) -> Snapshot:
+    """Return what is in a folder; raise if a file is not whole."""
+    return {
+        str(path.relative_to(folder)): _content(path)
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() or path.name == "saved"
+    }
+
+
+def _content(path: Path) -> str:
+    """Return what must be equal in two runs: pixels, not the times that an image states."""
+    if path.suffix in (".png", ".jpg", ".tif"):
+        with PIL.Image.open(path) as image:
+            return _hash(image.tobytes())
+    if path.suffix == ".jsonl":
+        *lines, _cut = path.read_bytes().split(b"\n")
+        for line in lines:
+            json.loads(line)
+        return "lines"
+    if path.suffix == ".json" and path.parent.name != "saved":
+        return _hash(SECONDS.sub(b"", path.read_bytes()))
+    if path.name == "saved":
+        return _saved(path)
+    if path.parent.name == "saved":
+        return "checked with its folder"
+    return _hash(path.read_bytes())
+
+
+def _saved(folder: Path) -> str:
+    """Check a checkpoint, if there is one; its iteration depends on when the disk was full."""
+    names = sorted(path.name for path in folder.iterdir())
+    if names:
+        manifest = read_manifest(folder)
+        load(folder, expected=expected_arrays(manifest))
+        if len(names) != 2:
+            raise ValueError(f"the folder of the checkpoint has {names}")
+    return "a checkpoint or none"
+
+
+def _transfer(scene: Scene) -> Arguments:
+    return [
+        *("transfer", scene.photo, scene.style, "--model", scene.model, "--engine", "numpy"),
+        *("--threads", "1", "--size", SIZE, "--iterations", "3", "--quiet"),
+    ]
+
+
+def _older_image(scene: Scene, suffix: str) -> Path:
+    path = scene.folder / f"older.{suffix}"
+    with PIL.Image.open(scene.style) as image:
+        image.save(path)
+    return path
+
+
+def _losses(scene: Scene) -> Path:
+    """Return the log of a run, which is done once."""
+    path = scene.folder / "losses.jsonl"
+    if not path.exists():
+        run([*_transfer(scene), "-o", scene.folder / "spare.png", "--log", path])
+    return path
+
+
+def _large_jobs(scene: Scene) -> str:
+    text = scene.jobs.read_text(encoding="utf-8").replace("size = 48", f"size = {SIZE}")
+    return text.replace('"photos', f'"{scene.folder}/photos').replace(
+        '"style', f'"{scene.folder}/style'
+    )
+
+
+def _placed(jobs: str, disk: Path) -> Path:
+    """Write a jobs file whose outputs lie on a disk, beside it, and return its path."""
+    path = disk.with_suffix(".toml")
+    path.write_text(jobs.replace('"out/', f'"{disk}/'), encoding="utf-8")
+    return path
+
+
+def _hash(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
