@@ -2,66 +2,73 @@
 
 import hashlib
 import json
-import re
+import os
+import sys
+import time
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from gramstyle.run.checkpoint import load, read_manifest, save
-from gramstyle.run.checkpointer import COLUMNS, Checkpointer
-from gramstyle.run.options import Options
-from gramstyle.run.plan import plan_run
-from gramstyle.run.progress import Progress
-from gramstyle.run.resume import expected_arrays
-from gramstyle.run.transfer import execute
+from gramstyle.system.files import TEMPORARY_NAME
 
+from .commands import run
 from .sample import Files, Parts, Sample
 from .scene import Scene
 
 # Stands for the folder of the scene in the mutated text, since its name is not always the same.
 FOLDER = b"/torture"
-OPTIONS = Options(size=24, iterations=4, engine="numpy", threads=1, optimiser="lbfgsb-device")
-STOPPED_AFTER = 3
+MANIFEST = "manifest.json"
+# The run is stopped when it has saved so many checkpoints.
+SAVES = 4
 
 
 def checkpoint_sample(scene: Scene) -> Sample:
-    """Return the checkpoint of a stopped run; its parts are the run's manifest and its state."""
+    """Return the checkpoint of a killed run; its parts are the run's manifest and its state."""
     folder = scene.folder / "checkpoint"
-    folder.mkdir()
-    plan = plan_run(scene.photo, scene.style, OPTIONS, model=scene.model)
-    saver = Checkpointer(folder, plan, scene.folder / "result.png", every=1)
-    with suppress(KeyboardInterrupt):
-        execute(plan, saver=saver, callback=_stop)
-    _remove_times(folder)
-    document = json.loads((folder / "manifest.json").read_bytes())
-    state = (folder / document["state"]).read_bytes()
+    run(
+        [
+            *("transfer", scene.photo, scene.style, "-o", scene.folder / "result.png", "--quiet"),
+            *("--model", scene.model, "--engine", "numpy", "--threads", "1", "--size", "24"),
+            *("--iterations", "9", "--checkpoint", folder, "--every", "1"),
+        ],
+        prepare=_stop_after_saves,
+    )
+    document = json.loads((folder / MANIFEST).read_bytes())
+    files = {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and not TEMPORARY_NAME.fullmatch(path.name)
+    }
+    later = [name for name in files if name.startswith("state-") and name != document["state"]]
+    for name in (*later, MANIFEST):
+        del files[name]
     text = json.dumps(document["run"], indent=1).encode()
     here = json.dumps(str(scene.folder))[1:-1].encode()
 
     def assemble(parts: Parts) -> Files:
-        run, arrays = parts[0].replace(FOLDER, here), parts[1]
-        return {"manifest.json": _sealed(document, run, arrays), document["state"]: arrays}
+        manifest = _sealed(document, parts[0].replace(FOLDER, here), parts[1])
+        return {MANIFEST: manifest, **files, document["state"]: parts[1]}
 
-    parts = (text.replace(here, FOLDER), state)
+    parts = (text.replace(here, FOLDER), files[document["state"]])
     return Sample("checkpoint", assemble(parts), parts, assemble)
 
 
-def _stop(progress: Progress) -> None:
-    if progress.losses.iteration > STOPPED_AFTER:
-        raise KeyboardInterrupt
+def _stop_after_saves() -> None:
+    """End this process before it saves one checkpoint more; stop its clocks until then.
 
+    The times in a checkpoint would make the mutants differ from one corpus to the next.
+    """
+    time.monotonic = time.perf_counter = time.time = float
+    saves = 0
 
-def _remove_times(folder: Path) -> None:
-    """Save the checkpoint again with zeros in place of the seconds that the run took."""
-    run = json.loads(re.sub(r'"seconds": [-+.\de]+', '"seconds": 0.0', _run(folder)))
-    arrays = dict(load(folder, expected=expected_arrays(run)).arrays)
-    arrays["losses"][:, COLUMNS.index("seconds")] = 0
-    save(folder, run, arrays.items())
+    def watch(event: str, arguments: tuple[Any, ...]) -> None:
+        nonlocal saves
+        if event == "os.rename" and Path(os.fsdecode(arguments[1])).name == MANIFEST:
+            saves += 1
+            if saves > SAVES:
+                os._exit(0)
 
-
-def _run(folder: Path) -> str:
-    return json.dumps(dict(read_manifest(folder)))
+    sys.addaudithook(watch)
 
 
 def _sealed(document: Mapping[str, Any], run: bytes, state: bytes) -> bytes:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from .guard import Guard
-from .hdf5 import read_in_forks
+from .hdf5 import run_programs_in_forks
 from .sample import Sample
 from .trial import Trial, Trials
 
@@ -106,7 +106,7 @@ def trials_of_this_process(
     warnings.simplefilter("error")
     warnings.simplefilter("ignore", RuntimeWarning)
     guard = Guard()
-    read_in_forks(guard)
+    run_programs_in_forks(guard)
     return Trials(samples, folder, guard, _captured_output() if capture else lambda: "")
 
 

@@ -28,20 +28,24 @@ class Finding:
 
 @dataclass
 class ReaderResult:
-    """What became of the mutants of one reader."""
+    """What became of the mutants of one reader, the first of which are the samples themselves."""
 
     reader: str
+    samples: int
     mutants: int = 0
     accepted: int = 0
     refused: int = 0
     seconds: float = 0.0
     slowest: float = 0.0
+    originals: list[str] = field(default_factory=list)
     findings: dict[str, Finding] = field(default_factory=dict)
 
     def add(self, number: int, trial: Trial) -> None:
         """Count one mutant."""
         self.mutants += 1
         self.slowest = max(self.slowest, trial.seconds)
+        if number < self.samples:
+            self.originals.append(trial.outcome)
         if not trial.is_finding:
             setattr(self, trial.outcome, getattr(self, trial.outcome) + 1)
             return
@@ -49,6 +53,13 @@ class ReaderResult:
         found = self.findings.setdefault(key, Finding(self.reader, trial.outcome, trial.detail))
         found.count += 1
         found.numbers = [*found.numbers, number][:KEPT]
+
+
+def _check_samples(result: ReaderResult, samples: Sequence[Sample]) -> None:
+    """Make sure that the mutants are those of files which the reader reads."""
+    wanted = ["accepted" if sample.accepted else "refused" for sample in samples]
+    if result.originals != wanted[: len(result.originals)]:
+        raise RuntimeError(f"{result.reader}: {result.originals} instead of {wanted}")
 
 
 def _kind(trial: Trial) -> str:
@@ -66,7 +77,7 @@ def fuzz(
     tell: Callable[[str], None],
 ) -> list[ReaderResult]:
     """Give mutants to all readers, each its share, until there are enough or the time is over."""
-    results = {reader: ReaderResult(reader) for reader in SHARES}
+    results = {reader: ReaderResult(reader, len(samples[reader])) for reader in SHARES}
     end = time.monotonic() + 60 * minutes
     for turn in range(0, mutants, TURN):
         for reader, result in results.items():
@@ -74,6 +85,7 @@ def fuzz(
             began = time.monotonic()
             while result.mutants < last and time.monotonic() < end:
                 read_mutants(reader, result.mutants, last, samples, folder, result.add)
+            _check_samples(result, samples[reader])
             result.seconds += time.monotonic() - began
         done = sum(result.mutants for result in results.values())
         findings = sum(len(result.findings) for result in results.values())

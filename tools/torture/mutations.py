@@ -41,8 +41,10 @@ Mutation = Callable[[random.Random, bytearray, Sequence[bytes]], None]
 def mutant(reader: str, number: int, samples: Sequence[Sample]) -> tuple[Sample, Files]:
     """Return a mutant of a reader's samples and the sample that it was made from.
 
-    Equal arguments give the same mutant.
+    Equal arguments give the same mutant. The first ones are the samples themselves.
     """
+    if number < len(samples):
+        return samples[number], samples[number].files
     rng = random.Random(f"{reader}:{number}")  # noqa: S311 - not for secrets
     sample = rng.choice(samples)
     others = [*sample.parts, *rng.choice(samples).files.values()]

@@ -1,6 +1,7 @@
 """One mutant: read it, and say what happened."""
 
 import resource
+import shutil
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -82,21 +83,22 @@ class Trials:
         """Read files, the first of which a reader is given; `on_error` receives its exception."""
         paths = [self._folder / name for name in files]
         for path, data in zip(paths, files.values(), strict=True):
+            path.parent.mkdir(exist_ok=True)
             path.write_bytes(data)
         began = time.process_time()
         try:
             outcome, detail = self._outcome(reader, paths[0], on_error)
         finally:
             seconds = time.process_time() - began
-            names = {path.name for path in self._folder.iterdir()}
+            there = [path for path in self._folder.rglob("*") if not path.is_dir()]
             for path in self._folder.iterdir():
-                path.unlink()
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
         printed = self._output()
         peak, before = _peak_memory(), self._peak
         self._peak = max(peak, before)
         if outcome in ("accepted", "refused"):
-            if names != set(files):
-                return Trial("wrote a file", f"{sorted(names - set(files))}", seconds)
+            if sorted(there) != sorted(paths):
+                return Trial("wrote a file", f"{sorted(set(there) - set(paths))}", seconds)
             if printed:
                 return Trial("printed", printed[:MAX_MESSAGE], seconds)
             if peak - before > MAX_MEMORY:

@@ -7,11 +7,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 
+import numpy as np
 import PIL.Image
 
-from gramstyle.run.checkpoint import load, read_manifest
 from gramstyle.run.checkpointer import COLUMNS
-from gramstyle.run.resume import expected_arrays
 from gramstyle.system.files import TEMPORARY_NAME
 
 from .commands import Arguments, narrow
@@ -90,11 +89,12 @@ class Transfer(Victim):
 
     def made(self, folder: Path) -> Made:
         """See `Victim`."""
-        run = read_manifest(folder / "saved")
-        arrays = dict(load(folder / "saved", expected=expected_arrays(run)).arrays)
-        arrays["losses"][:, COLUMNS.index("seconds")] = 0
-        hashes = {name: _hash(array.tobytes()) for name, array in arrays.items()}
-        return {**self.outputs(folder), **hashes, "ended": str(run["ended"])}
+        (state,) = (folder / "saved").glob("state-*.npz")
+        with np.load(state) as arrays:
+            made = {name: arrays[name] for name in arrays.files}
+        made["losses"][:, COLUMNS.index("seconds")] = 0
+        hashes = {name: _hash(array.tobytes()) for name, array in made.items()}
+        return {**self.outputs(folder), **hashes}
 
 
 class Batch(Victim):

@@ -3,14 +3,15 @@
 import hashlib
 import json
 import re
+import shutil
+import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import PIL.Image
 
-from gramstyle.run.checkpoint import load, read_manifest
-from gramstyle.run.resume import expected_arrays
+from gramstyle.system.files import TEMPORARY_NAME
 
 from .commands import Arguments, narrow, run
 from .from_tests import WEIGHTS_FORMATS, chain
@@ -150,12 +151,16 @@ def snapshot(folder: Path) -> Snapshot:
     return {
         str(path.relative_to(folder)): _content(path)
         for path in sorted(folder.rglob("*"))
-        if path.is_file() or path.name == "saved"
+        if path.is_file() or (path.name == "saved" and any(path.iterdir()))
     }
 
 
 def _content(path: Path) -> str:
     """Return what must be equal in two runs: pixels, not the times that an image states."""
+    if path.name == "saved":
+        return _saved(path)
+    if "saved" in path.parts:
+        return "see its folder"
     if path.suffix in (".png", ".jpg", ".tif"):
         with PIL.Image.open(path) as image:
             return _hash(image.tobytes())
@@ -164,24 +169,22 @@ def _content(path: Path) -> str:
         for line in lines:
             json.loads(line)
         return "lines"
-    if path.suffix == ".json" and path.parent.name != "saved":
+    if path.suffix == ".json":
         return _hash(SECONDS.sub(b"", path.read_bytes()))
-    if path.name == "saved":
-        return _saved(path)
-    if path.parent.name == "saved":
-        return "checked with its folder"
     return _hash(path.read_bytes())
 
 
 def _saved(folder: Path) -> str:
-    """Check a checkpoint, if there is one; its iteration depends on when the disk was full."""
-    names = sorted(path.name for path in folder.iterdir())
-    if names:
-        manifest = read_manifest(folder)
-        load(folder, expected=expected_arrays(manifest))
-        if len(names) != 2:
-            raise ValueError(f"the folder of the checkpoint has {names}")
-    return "a checkpoint or none"
+    """Return what a copy of the checkpoint is resumed to."""
+    if left := [path.name for path in folder.rglob("*") if TEMPORARY_NAME.fullmatch(path.name)]:
+        raise ValueError(f"the folder of the checkpoint has {left}")
+    with tempfile.TemporaryDirectory() as copies:
+        copy, image = Path(copies, "saved"), Path(copies, "resumed.png")
+        shutil.copytree(folder, copy)
+        ended = run(["resume", copy, "-o", image, "--quiet"])
+        if ended.code or ended.errors:
+            raise ValueError(f"the checkpoint is not resumed: {ended.errors}")
+        return _content(image)
 
 
 def _transfer(scene: Scene) -> Arguments:
