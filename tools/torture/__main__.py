@@ -114,7 +114,7 @@ def _campaigns(chosen: argparse.Namespace, folder: Path) -> dict[str, Callable[[
         (folder / "filled").mkdir()
         scene = make_scene(folder / "disk")
         some = list(filter(is_chosen, writers(scene)))
-        return list(fill_disks(some, folder / "filled", step=chosen.disk_step, tell=_tell))
+        return list(fill_disks(scene, some, folder / "filled", step=chosen.disk_step, tell=_tell))
 
     def mutants() -> list[Any]:
         scene = make_scene(folder / "mutants")

@@ -3,9 +3,11 @@
 import hashlib
 import json
 import os
+import secrets
 import sys
 import time
 from collections.abc import Mapping
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -54,12 +56,14 @@ def checkpoint_sample(scene: Scene) -> Sample:
 
 
 def _stop_after_saves() -> None:
-    """End this process before it saves one checkpoint more; stop its clocks until then.
+    """End this process before it saves one checkpoint more.
 
-    The times in a checkpoint would make the mutants differ from one corpus to the next.
+    Until then its clocks stand still and its random names are numbers: a checkpoint holds both,
+    and would make the mutants differ from one corpus to the next.
     """
     time.monotonic = time.perf_counter = time.time = float
-    saves = 0
+    numbers, saves = count(1), 0
+    secrets.token_hex = lambda nbytes=8: f"{next(numbers):0{2 * (nbytes or 8)}x}"
 
     def watch(event: str, arguments: tuple[Any, ...]) -> None:
         nonlocal saves

@@ -4,6 +4,7 @@ The project's own writers in tests/ make them.
 """
 
 import hashlib
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -33,9 +34,11 @@ def corpus(scene: Scene) -> dict[str, list[Sample]]:
     """Return the samples of each reader."""
     samples: dict[str, list[Sample]] = {"image": [_image(kind) for kind in IMAGE_FORMATS]}
     for name, write in WEIGHTS_FORMATS.items():
-        path = scene.folder / name
+        path = scene.folder / "weights" / name
+        path.parent.mkdir()
         write(path, chain())
-        samples.setdefault(_reader(path), []).append(_weights(name, path.read_bytes()))
+        samples.setdefault(_reader(path), []).append(_weights(path))
+        shutil.rmtree(path.parent)
     samples["onnx"].append(Sample("model.onnx", {"model.onnx": scene.model.read_bytes()}))
     hostile = Sample("hostile.pth", {"hostile.pth": stream(HOSTILE)}, accepted=False)
     samples["torch stream"].append(hostile)
@@ -66,11 +69,16 @@ def _reader(path: Path) -> str:
     if path.suffix == ".pth":
         heads = {b"P": "torch zip", b"\x80": "torch stream"}
         return heads.get(path.read_bytes()[:1], "torch tar")
-    names = {".onnx": "onnx", ".caffemodel": "caffe", ".safetensors": "safetensors"}
-    return names.get(path.suffix, "h5")
+    names = {".onnx": "onnx", ".caffemodel": "caffe", ".h5": "h5", ".keras": "h5"}
+    return names.get(path.suffix, "safetensors")
 
 
-def _weights(name: str, data: bytes) -> Sample:
-    if name.endswith(".safetensors"):
-        return safetensors_sample(name, data)
-    return zip_sample(name, data) if data.startswith(b"PK") else Sample(name, {name: data})
+def _weights(path: Path) -> Sample:
+    """Return a weights file, with the files that lie beside it because it names them."""
+    data = path.read_bytes()
+    if path.suffix == ".safetensors":
+        return safetensors_sample(path.name, data)
+    if path.suffix == ".pth" and data.startswith(b"PK"):
+        return zip_sample(path.name, data)
+    others = {each.name: each.read_bytes() for each in sorted(path.parent.iterdir())}
+    return Sample(path.name, {path.name: data, **others})

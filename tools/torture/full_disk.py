@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from .commands import Ended, run
+from .scene import Scene
 from .writers import Writer, snapshot
 
 MOUNT, UNMOUNT = "/bin/mount", "/bin/umount"
@@ -53,13 +54,18 @@ def reason_to_skip() -> str:
 
 
 def fill_disks(
-    writers: Sequence[Writer], folder: Path, *, step: int, tell: Callable[[str], None]
+    scene: Scene,
+    writers: Sequence[Writer],
+    folder: Path,
+    *,
+    step: int,
+    tell: Callable[[str], None],
 ) -> Iterator[DiskResult]:
     """Run each command on disks of growing sizes until it has room; `step` is in pages."""
     disk, room = folder / "disk", folder / "room"
     disk.mkdir()
     for writer in writers:
-        result = _Disks(writer, disk, room).result(step)
+        result = _Disks(scene, writer, disk, room).result(step)
         tell(f"{result.name}: {result.full} full disks")
         yield result
 
@@ -67,15 +73,15 @@ def fill_disks(
 class _Disks:
     """Disks for one command."""
 
-    def __init__(self, writer: Writer, disk: Path, room: Path) -> None:
-        self._writer, self._disk, self._room = writer, disk, room
+    def __init__(self, scene: Scene, writer: Writer, disk: Path, room: Path) -> None:
+        self._scene, self._writer, self._disk, self._room = scene, writer, disk, room
         with self._mounted(pages=ROOM, files=ROOM):
-            self._old = snapshot(disk)
+            self._old = snapshot(scene, disk)
             self._used = _used(disk)
             ended = self._run()
             if ended.code or ended.errors:
                 raise RuntimeError(f"{writer.name}: code {ended.code}: {ended.errors}")
-            self._new = snapshot(disk)
+            self._new = snapshot(scene, disk)
 
     def result(self, step: int) -> DiskResult:
         result = DiskResult(self._writer.name)
@@ -135,8 +141,8 @@ class _Disks:
     def _broken_files(self) -> Iterator[str]:
         """Yield which files are neither old nor new."""
         try:
-            found = snapshot(self._disk)
-            snapshot(self._room)
+            found = snapshot(self._scene, self._disk)
+            snapshot(self._scene, self._room)
         except Exception as error:
             yield f"a file is not whole: {type(error).__name__}: {error}"
             return

@@ -38,6 +38,7 @@ class ReaderResult:
     seconds: float = 0.0
     slowest: float = 0.0
     originals: list[str] = field(default_factory=list)
+    details: list[str] = field(default_factory=list)
     findings: dict[str, Finding] = field(default_factory=dict)
 
     def add(self, number: int, trial: Trial) -> None:
@@ -46,6 +47,7 @@ class ReaderResult:
         self.slowest = max(self.slowest, trial.seconds)
         if number < self.samples:
             self.originals.append(trial.outcome)
+            self.details.append(trial.detail)
         if not trial.is_finding:
             setattr(self, trial.outcome, getattr(self, trial.outcome) + 1)
             return
@@ -59,7 +61,9 @@ def _check_samples(result: ReaderResult, samples: Sequence[Sample]) -> None:
     """Make sure that the mutants are those of files which the reader reads."""
     wanted = ["accepted" if sample.accepted else "refused" for sample in samples]
     if result.originals != wanted[: len(result.originals)]:
-        raise RuntimeError(f"{result.reader}: {result.originals} instead of {wanted}")
+        raise RuntimeError(
+            f"{result.reader}: {result.originals} instead of {wanted}: {result.details}"
+        )
 
 
 def _kind(trial: Trial) -> str:

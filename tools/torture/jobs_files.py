@@ -12,8 +12,6 @@ iterations = 3
 EVERY_TYPE = """\
 [defaults]
 engine = "numpy"
-threads = 1
-memory = 2_000_000_000
 content_layers = ["conv4_2"]
 style_layers = ["conv1_1", "conv3_1"]
 style_weights = [0.5, 0.25]

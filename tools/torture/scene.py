@@ -1,5 +1,6 @@
 """A network of a few filters, small images and jobs: what the commands of the campaigns use."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +18,6 @@ JOBS = """\
 [defaults]
 size = 48
 engine = "numpy"
-threads = 1
 iterations = 6
 
 [[jobs]]
@@ -66,7 +66,10 @@ class Scene:
 
 
 def make_scene(folder: Path) -> Scene:
-    """Fill a new folder; its files have the same bytes each time."""
+    """Fill a new folder, and make its network the one that commands use if they name none.
+
+    The files have the same bytes each time.
+    """
     for name in ("photos", "out", "workplace"):
         (folder / name).mkdir(parents=True)
     rng = np.random.default_rng(1508_06576)
@@ -76,6 +79,7 @@ def make_scene(folder: Path) -> Scene:
     scene = Scene(folder)
     scene.jobs.write_text(JOBS, encoding="utf-8")
     write_network(scene.model)
+    os.environ["GRAMSTYLE_MODEL"] = str(scene.model)
     return scene
 
 

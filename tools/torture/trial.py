@@ -83,7 +83,7 @@ class Trials:
         """Read files, the first of which a reader is given; `on_error` receives its exception."""
         paths = [self._folder / name for name in files]
         for path, data in zip(paths, files.values(), strict=True):
-            path.parent.mkdir(exist_ok=True)
+            path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(data)
         began = time.process_time()
         try:

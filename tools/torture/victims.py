@@ -80,7 +80,7 @@ class Transfer(Victim):
     def again(self, folder: Path) -> Arguments:
         """See `Victim`."""
         if (folder / "saved" / "manifest.json").exists():
-            return ["resume", folder / "saved", "--quiet"]
+            return ["resume", folder / "saved", "-o", folder / "out.png", "--quiet"]
         return self.command(folder)  # it was killed before it had saved anything
 
     def outputs(self, folder: Path) -> Made:

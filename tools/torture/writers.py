@@ -146,21 +146,20 @@ def writers(scene: Scene) -> list[Writer]:
     ]
 
 
-def snapshot(folder: Path) -> Snapshot:
+def snapshot(scene: Scene, folder: Path) -> Snapshot:
     """Return what is in a folder; raise if a file is not whole."""
-    return {
-        str(path.relative_to(folder)): _content(path)
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() or (path.name == "saved" and any(path.iterdir()))
-    }
+    found = {}
+    for path in sorted(folder.rglob("*")):
+        name = str(path.relative_to(folder))
+        if name == "saved":
+            found[name] = _saved(scene, path)
+        elif path.is_file():
+            found[name] = "see its folder" if name.startswith("saved/") else _content(path)
+    return found
 
 
 def _content(path: Path) -> str:
     """Return what must be equal in two runs: pixels, not the times that an image states."""
-    if path.name == "saved":
-        return _saved(path)
-    if "saved" in path.parts:
-        return "see its folder"
     if path.suffix in (".png", ".jpg", ".tif"):
         with PIL.Image.open(path) as image:
             return _hash(image.tobytes())
@@ -174,16 +173,19 @@ def _content(path: Path) -> str:
     return _hash(path.read_bytes())
 
 
-def _saved(folder: Path) -> str:
-    """Return what a copy of the checkpoint is resumed to."""
+def _saved(scene: Scene, folder: Path) -> str:
+    """Return the image to which a checkpoint leads; without one, the run must start again."""
     if left := [path.name for path in folder.rglob("*") if TEMPORARY_NAME.fullmatch(path.name)]:
         raise ValueError(f"the folder of the checkpoint has {left}")
     with tempfile.TemporaryDirectory() as copies:
         copy, image = Path(copies, "saved"), Path(copies, "resumed.png")
         shutil.copytree(folder, copy)
-        ended = run(["resume", copy, "-o", image, "--quiet"])
+        if (copy / "manifest.json").exists():
+            ended = run(["resume", copy, "-o", image, "--quiet"])
+        else:
+            ended = run([*_transfer(scene), "-o", image, "--checkpoint", copy, "--every", "1"])
         if ended.code or ended.errors:
-            raise ValueError(f"the checkpoint is not resumed: {ended.errors}")
+            raise ValueError(f"the run cannot go on: {ended.errors}")
         return _content(image)
 
 
