@@ -25,6 +25,12 @@ class Finding:
     count: int = 0
     numbers: list[int] = field(default_factory=list)
 
+    @property
+    def line(self) -> str:
+        """The finding in one line, with the arguments that repeat it."""
+        what = " ".join(f"{self.outcome}: {self.detail}".split())
+        return f'{self.reader}: {self.count} × {what} `--repeat "{self.reader}" {self.numbers[0]}`'
+
 
 @dataclass
 class ReaderResult:
@@ -83,6 +89,7 @@ def fuzz(
     """Give mutants to all readers, each its share, until there are enough or the time is over."""
     results = {reader: ReaderResult(reader, len(samples[reader])) for reader in SHARES}
     end = time.monotonic() + 60 * minutes
+    told = set[int]()
     for turn in range(0, mutants, TURN):
         for reader, result in results.items():
             last = round(SHARES[reader] * min(turn + TURN, mutants))
@@ -92,8 +99,12 @@ def fuzz(
             _check_samples(result, samples[reader])
             result.seconds += time.monotonic() - began
         done = sum(result.mutants for result in results.values())
-        findings = sum(len(result.findings) for result in results.values())
-        tell(f"{done:,} mutants, {findings} findings")
+        findings = [each for result in results.values() for each in result.findings.values()]
+        for each in findings:
+            if id(each) not in told:
+                tell(each.line)
+        told.update(map(id, findings))
+        tell(f"{done:,} mutants, {len(findings)} findings")
         if time.monotonic() >= end:
             break
     return list(results.values())

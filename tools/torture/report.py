@@ -66,10 +66,7 @@ def _findings(found: Mapping[str, Sequence[Any]]) -> Iterator[str]:
     for name, rows in found.items():
         for row in rows:
             if name == "mutants":
-                for each in row.findings.values():
-                    repeat = f'--repeat "{each.reader}" {each.numbers[0]}'
-                    what = " ".join(f"{each.outcome}: {each.detail}".split())
-                    yield f"- {each.reader}: {each.count} × {what} `{repeat}`"
+                yield from (f"- {each.line}" for each in row.findings.values())
             else:
                 yield from (f"- {row.name}: {each}" for each in row.findings)
 

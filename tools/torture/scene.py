@@ -18,7 +18,7 @@ JOBS = """\
 [defaults]
 size = 48
 engine = "numpy"
-iterations = 6
+iterations = 3
 
 [[jobs]]
 content = "photos/*"
