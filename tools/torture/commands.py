@@ -1,6 +1,7 @@
 """Run gramstyle's commands in forks of this process, which has imported everything already."""
 
 import os
+import select
 import signal
 import tempfile
 import time
@@ -65,7 +66,7 @@ def run(
         if child == 0:
             _work(arguments, errors.fileno(), prepare)
         if kill_after is not None:
-            time.sleep(kill_after)
+            _wait(child, kill_after)
             os.kill(child, signal.SIGKILL)
         _, status = os.waitpid(child, 0)
         seconds = time.monotonic() - began
@@ -77,6 +78,13 @@ def run(
 def narrow() -> None:
     """Make VGG-19 as narrow as the weights files of the corpus, in this process."""
     vgg19.BLOCKS = BLOCKS
+
+
+def _wait(child: int, seconds: float) -> None:
+    """Wait so long, or until the process has ended."""
+    handle = os.pidfd_open(child)
+    select.select([handle], [], [], seconds)
+    os.close(handle)
 
 
 def _work(arguments: Arguments, errors: int, prepare: Callable[[], None] | None) -> None:
