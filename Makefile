@@ -7,6 +7,7 @@
 #     make test-lowest       the test suite on the lowest declared version of every dependency
 #     make lint     ruff, mypy --strict, import-linter
 #     make bench    time evaluations and the optimisation against PyTorch (downloads it)
+#     make torture  kill runs, fill disks and mutate input files; takes hours
 #     make docs     the pages under docs/ as a site, in build/site
 #     make gallery  the images of docs/gallery.md
 #     make clean    remove everything that was built
@@ -16,7 +17,7 @@ BIN := .venv/bin
 PACKAGE := $(shell find engine -name '*.py')
 MODEL := models/vgg19.onnx
 
-.PHONY: demo test test-frameworks test-release test-lowest lint bench docs gallery clean
+.PHONY: demo test test-frameworks test-release test-lowest lint bench torture docs gallery clean
 .DELETE_ON_ERROR:
 
 demo: demo/chelsea.png
@@ -42,6 +43,9 @@ lint: .venv/.lint
 
 bench: .venv/.bench $(MODEL)
 	$(BIN)/python -m tools.benchmark
+
+torture: .venv/.test
+	$(BIN)/python -m tools.torture
 
 docs: .venv/.docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
