@@ -93,7 +93,10 @@ def test_ctrl_c_while_workers_start_is_one_line_and_leaves_nothing(
         until(lambda: workers_of(program.pid))
         os.killpg(program.pid, signal.SIGINT)  # as a terminal sends it: to all of them
         said = program.communicate()
-    assert said == ("", "gramstyle: stopped before the first iteration; nothing was written\n")
+    line = (
+        "gramstyle: stopped by Ctrl-C. Nothing was written: the first iteration was not complete\n"
+    )
+    assert said == ("", line)
     assert program.returncode == 130
     assert not (tmp_path / "out.png").exists()
 

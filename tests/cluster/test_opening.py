@@ -181,7 +181,7 @@ def test_without_the_maker_of_certificates_workers_are_refused_in_one_line(
 ) -> None:
     monkeypatch.setitem(sys.modules, "cryptography", None)
     with (
-        pytest.raises(RuntimeMissingError, match=r'pip install "cryptography>='),
+        pytest.raises(RuntimeMissingError, match="which cryptography makes; install it with: "),
         open_cluster(workers=1),
     ):
         pass

@@ -32,10 +32,10 @@ def local_cluster(loop: EventLoop, workers: int) -> Iterator[Any]:
     distributed = load_distributed()
     try:
         security = distributed.Security.temporary()
-    except ImportError as error:
+    except ImportError:
         raise RuntimeMissingError(
-            "workers on this machine need certificates, which cryptography makes "
-            f"({error}); {remedy('distributed', error)}"
+            "workers on this machine need certificates, which cryptography makes; "
+            f"{remedy('distributed')}"
         ) from None
     stack = AsyncExitStack()
 
