@@ -25,8 +25,6 @@ def documented_names() -> dict[str, Any]:
     """Return the functions and classes of docs/api by name, without errors and interfaces."""
     found: dict[str, Any] = {}
     for page in sorted((ROOT / "docs" / "api").glob("*.md")):
-        if page.stem in ("batch", "images"):
-            continue
         for name in re.findall(r"^::: (\S+)$", page.read_text(encoding="utf-8"), re.MULTILINE):
             found |= _members(name)
     return {

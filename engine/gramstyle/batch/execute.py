@@ -45,6 +45,24 @@ class Change:
         The outcome of the job.
     done, jobs
         The number of jobs finished so far, including those that failed, and of all jobs.
+
+    Examples
+    --------
+    >>> from functools import partial
+    >>> from pathlib import Path
+    >>> from gramstyle import Options
+    >>> from gramstyle.batch import Job, one_by_one, run_jobs
+    >>> from gramstyle.model import locate_model
+    >>> paths = {"content": Path("photo.jpg"), "style": Path("painting.jpg")}
+    >>> options = Options(size=32, iterations=1)
+    >>> names = {"label": "job 1", "name": "change.png", "output": Path("change.png")}
+    >>> job = Job(**names, **paths, options=options)
+    >>> execute = partial(one_by_one, model=locate_model())
+    >>> def tell(change):
+    ...     print(f"{change.done} of {change.jobs}: {change.outcome.job.name}")
+    ...
+    >>> outcomes = run_jobs([job], execute=execute, on_change=tell)
+    1 of 1: change.png
     """
 
     outcome: Outcome
@@ -79,6 +97,21 @@ def run_jobs(
     ------
     GramstyleError
         If another batch or figure writes to a folder of these jobs.
+
+    Examples
+    --------
+    >>> from functools import partial
+    >>> from pathlib import Path
+    >>> from gramstyle import Options
+    >>> from gramstyle.batch import Job, one_by_one, run_jobs
+    >>> from gramstyle.model import locate_model
+    >>> paths = {"content": Path("photo.jpg"), "style": Path("painting.jpg")}
+    >>> options = Options(size=32, iterations=1)
+    >>> names = {"label": "job 1", "name": "batch.png", "output": Path("batch.png")}
+    >>> job = Job(**names, **paths, options=options)
+    >>> execute = partial(one_by_one, model=locate_model())
+    >>> [outcome.state for outcome in run_jobs([job], execute=execute)]
+    ['done']
     """
     outcomes: list[Outcome] = []
     # Without closing, the work of a stopped batch would go on until it is garbage-collected.
@@ -104,7 +137,21 @@ def _owned(jobs: Sequence[Job]) -> Iterator[None]:
 def one_by_one(
     jobs: Sequence[Job], /, *, model: Path, callback: Callable[[Job, Progress], None] | None = None
 ) -> Outcomes:
-    """Do the jobs in this process; `callback` is called after every iteration of each."""
+    """Do the jobs in this process; `callback` is called after every iteration of each.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from gramstyle import Options
+    >>> from gramstyle.batch import Job, one_by_one
+    >>> from gramstyle.model import locate_model
+    >>> paths = {"content": Path("photo.jpg"), "style": Path("painting.jpg")}
+    >>> options = Options(size=32, iterations=1)
+    >>> names = {"label": "job 1", "name": "one.png", "output": Path("one.png")}
+    >>> job = Job(**names, **paths, options=options)
+    >>> [outcome.state for outcome in one_by_one([job], model=locate_model())]
+    ['done']
+    """
     with OpenModel(model) as opened:
         for job in jobs:
             yield attempt(job, model=opened, callback=callback and partial(callback, job))
@@ -117,6 +164,13 @@ def side_by_side(jobs: Sequence[Job], /, *, model: Path, at_once: int) -> Outcom
     ------
     OptionError
         If `at_once` is below 1, or a job starts workers itself.
+
+    Examples
+    --------
+    >>> from functools import partial
+    >>> from gramstyle.batch import run_jobs, side_by_side
+    >>> execute = partial(side_by_side, model=model, at_once=2)  # doctest: +SKIP
+    >>> outcomes = run_jobs(jobs, execute=execute)  # doctest: +SKIP
     """
     if at_once < 1:
         raise OptionError(f"jobs must be at least 1, not {at_once}")

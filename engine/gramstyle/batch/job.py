@@ -30,6 +30,16 @@ class Job:
         How to render it.
     owner
         What the image belongs to. A figure keeps a record of the losses beside each image.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from gramstyle import Options
+    >>> from gramstyle.batch import Job
+    >>> paths = {name: Path(f"{name}.jpg") for name in ("content", "style")}
+    >>> job = Job(label="job 1", name="out.png", output=Path("out.png"), options=Options(), **paths)
+    >>> sorted(job.inputs)
+    ['content', 'style']
     """
 
     label: str

@@ -54,6 +54,18 @@ def read_jobs(
     GramstyleError
         If the file cannot be read, or if a job is impossible: with the number of its table and the
         key.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from gramstyle.batch import read_jobs
+    >>> images = 'content = "photo.jpg", style = "painting.jpg"'
+    >>> text = f'jobs = [{{{images}, output = "result.png", size = 32}}]'
+    >>> file = Path("jobs.toml")
+    >>> _ = file.write_text(text)
+    >>> (job,) = read_jobs(file)
+    >>> job.name, job.options.size
+    ('result.png', 32)
     """
     document = _document(path)
     folder = Path(os.path.normpath(path.absolute().parent))

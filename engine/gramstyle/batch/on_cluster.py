@@ -38,6 +38,13 @@ def on_workers(jobs: Sequence[Job], /, *, cluster: Cluster, model: Path) -> Outc
         another version. Finished images stay.
     ModelError
         As `read_model` and `Cluster.place_model` do.
+
+    Examples
+    --------
+    >>> from functools import partial
+    >>> from gramstyle.batch import on_workers, run_jobs
+    >>> execute = partial(on_workers, cluster=cluster, model=model)  # doctest: +SKIP
+    >>> outcomes = run_jobs(jobs, execute=execute)  # doctest: +SKIP
     """
     check_whole(jobs)
     network = read_model(model).sha256

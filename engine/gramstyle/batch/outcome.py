@@ -34,6 +34,20 @@ class Outcome:
         The loss of the image; None if there is none.
     error
         What went wrong, for a job that failed.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from gramstyle import Options
+    >>> from gramstyle.batch import Job, one_by_one
+    >>> from gramstyle.model import locate_model
+    >>> paths = {"content": Path("photo.jpg"), "style": Path("painting.jpg")}
+    >>> options = Options(size=32, iterations=1)
+    >>> names = {"label": "job 1", "name": "state.png", "output": Path("state.png")}
+    >>> job = Job(**names, **paths, options=options)
+    >>> (outcome,) = one_by_one([job], model=locate_model())
+    >>> outcome.state, outcome.reason
+    ('done', 'all iterations done')
     """
 
     job: Job

@@ -20,6 +20,14 @@ class Image:
         sRGB, 0 to 255. Where the image is transparent: its colours composited over white.
     alpha : ndarray of float32, shape (height, width), or None
         Opacity, 0 to 1; None where the source has no transparency.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from gramstyle.images import Image
+    >>> image = Image(pixels=np.zeros((2, 3, 3), np.float32))
+    >>> image.width, image.height
+    (3, 2)
     """
 
     pixels: NDArray[np.float32]
@@ -55,6 +63,12 @@ def fitted_size(width: int, height: int, longer_edge: int) -> tuple[int, int]:
     ------
     OptionError
         If a number is below 1.
+
+    Examples
+    --------
+    >>> from gramstyle.images import fitted_size
+    >>> fitted_size(6000, 4000, 512)
+    (512, 341)
     """
     if min(width, height, longer_edge) < 1:
         msg = f"an image of {width} × {height} cannot get a longer edge of {longer_edge} pixels"

@@ -32,6 +32,13 @@ class Original:
         The memory of the decoded pixels.
     start : str
         The start of messages about a failure.
+
+    Examples
+    --------
+    >>> from gramstyle.images import read_original
+    >>> original = read_original("photo.jpg")
+    >>> original.width, original.resized(32, 24).width
+    (64, 32)
     """
 
     width: int
@@ -83,6 +90,12 @@ def resize(image: Image, width: int, height: int) -> Image:
     ------
     OptionError
         If `width` or `height` is below 1.
+
+    Examples
+    --------
+    >>> from gramstyle.images import read_image, resize
+    >>> resize(read_image("photo.jpg"), 32, 24).height
+    24
     """
     if (width, height) == (image.width, image.height):
         return image

@@ -111,6 +111,15 @@ def read_original(
     ------
     ImageError
         As for `read_image`.
+
+    Examples
+    --------
+    >>> from gramstyle.images import read_original
+    >>> with open("photo.jpg", "rb") as file:
+    ...     original = read_original(file)
+    ...
+    >>> original.width, original.height
+    (64, 48)
     """
     return _original(source, name, _Limits(max_pixels, max_bytes))
 
@@ -161,6 +170,13 @@ def from_pil(image: PIL.Image.Image) -> Image:
     ------
     ImageError
         As for `read_image`.
+
+    Examples
+    --------
+    >>> import PIL.Image
+    >>> from gramstyle.images import from_pil
+    >>> from_pil(PIL.Image.new("RGB", (3, 2), "red")).pixels[0, 0].tolist()
+    [255.0, 0.0, 0.0]
     """
     return read_original(image, max_pixels=image.width * image.height).image()
 

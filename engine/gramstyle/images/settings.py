@@ -25,7 +25,14 @@ _MAX_LENGTH = 60_000  # JPEG has 65,533 bytes for all of EXIF
 
 
 def room_left(settings: Mapping[str, object]) -> int:
-    """Return how many more characters of settings a file can store."""
+    """Return how many more characters of settings a file can store.
+
+    Examples
+    --------
+    >>> from gramstyle.images import room_left
+    >>> room_left({"size": 512}) > 0
+    True
+    """
     return _MAX_LENGTH - len(_as_text(settings))
 
 
@@ -69,6 +76,15 @@ def read_settings(path: str | os.PathLike[str]) -> dict[str, Any] | None:
     ------
     ImageError
         If the file is missing, damaged or not an image.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from gramstyle.images import Image, read_settings, write_image
+    >>> image = Image(pixels=np.zeros((2, 3, 3), np.float32))
+    >>> write_image("small.png", image, settings={"size": 512})
+    >>> read_settings("small.png")
+    {'size': 512}
     """
     with (
         raise_image_error(f"cannot read {label(path, 'image')}", explain_read_failure),

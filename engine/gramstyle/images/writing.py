@@ -63,6 +63,12 @@ def check_output(path: str | os.PathLike[str], inputs: Sequence[Source]) -> None
     ImageError
         If the folder is missing, the file cannot be written, the extension is unknown, this
         Pillow cannot encode the format, or `path` is a folder or one of the inputs.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from gramstyle.images import check_output
+    >>> check_output(Path("result.png"), [Path("photo.jpg")])
     """
     with raise_image_error(f"cannot write {label(path, 'image')}", explain_write_failure):
         format_name = _format(path)
@@ -144,6 +150,14 @@ def encode_image(
     ------
     ImageError
         If the image cannot be encoded.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from gramstyle.images import Image, encode_image
+    >>> image = Image(pixels=np.zeros((2, 3, 3), np.float32))
+    >>> encode_image(image, ".png")[1:4]
+    b'PNG'
     """
     with raise_image_error("cannot encode the image", explain_write_failure):
         return _encoded(image, _format(f"image{extension}"), settings)
@@ -167,6 +181,13 @@ def to_pil(image: Image) -> PIL.Image.Image:
     ------
     ImageError
         If a value is NaN or infinite.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from gramstyle.images import Image, to_pil
+    >>> to_pil(Image(pixels=np.full((2, 3, 3), 255, np.float32))).getpixel((0, 0))
+    (255, 255, 255)
     """
     channels = image.pixels
     if image.alpha is not None:
