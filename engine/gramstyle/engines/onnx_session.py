@@ -167,8 +167,8 @@ def load_runtime() -> ModuleType:
             f"{' and '.join(installed)} are both installed and exclude each other; uninstall "
             f"both, then: {install_command('cpu')}"
         )
-    # Without this, version 1.29 and newer write a device id and a database of events into the
-    # user's cache, and send the events to Microsoft. A value that the user has set is kept.
+    # Without this, version 1.32 writes a device id and a database of events into the
+    # user's cache, and sends the events to Microsoft. A value that the user has set is kept.
     os.environ.setdefault(TELEMETRY, "1")
     try:
         import onnxruntime
