@@ -36,7 +36,7 @@ def short(tmp_path_factory):
     _, printed, progress = torture(
         output,
         *("--only", "kills", "disk", "mutants", "--commands", *COMMANDS),
-        *("--kills", "1", "--disk-step", "64", "--mutants", "800"),
+        *("--kills", "1", "--mutants", "800"),
     )
     return json.loads((output / "torture.json").read_text()), printed, progress
 

@@ -134,7 +134,8 @@ class _Disks:
             return problems
         if ended.code not in self._writer.codes:
             problems.append(f"code {ended.code}: {ended.errors[-300:]!r}")
-        elif ended.code == 2 and len(ended.errors.splitlines()) != 1:
+        # A batch has a line for each job that failed as well.
+        elif self._writer.codes == (2,) and len(ended.errors.splitlines()) != 1:
             problems.append(f"not one line: {ended.errors[-300:]!r}")
         return problems
 

@@ -90,15 +90,15 @@ TRY_OUTPUTS = frozenset({"toml"})
 
 # The share of each reader in all mutants: fewer for slow ones.
 SHARES: Mapping[str, float] = {
-    "image": 0.28,
+    "image": 0.3,
     "onnx": 0.13,
     "torch zip": 0.1,
     "torch tar": 0.1,
     "torch stream": 0.12,
-    "h5": 0.03,
+    "h5": 0.015,
     "safetensors": 0.1,
-    "caffe": 0.06,
-    "checkpoint": 0.03,
+    "caffe": 0.065,
+    "checkpoint": 0.02,
     "toml": 0.05,
 }
 

@@ -9,6 +9,7 @@ import PIL.Image
 
 from gramstyle.core.network import Convolution
 from gramstyle.model.onnx_file import write_model
+from gramstyle.model.precision import Precision
 from gramstyle.model.vgg19 import CAFFE
 
 from .from_tests import LAYERS, chain
@@ -83,10 +84,10 @@ def make_scene(folder: Path) -> Scene:
     return scene
 
 
-def write_network(path: Path, seed: int = 0) -> None:
+def write_network(path: Path, seed: int = 0, precision: Precision = "float32") -> None:
     """Write a model file; the weights are scaled so that responses neither vanish nor grow."""
     layers = [
         Convolution(f"conv{name}", (W * np.sqrt(2 / W[0].size)).astype(np.float32), b)
         for name, (W, b) in zip(LAYERS, chain(seed), strict=True)
     ]
-    write_model(path, layers, CAFFE, precision="float32", metadata={"source": "a random chain"})
+    write_model(path, layers, CAFFE, precision=precision, metadata={"source": "a random chain"})

@@ -54,7 +54,8 @@ def writers(scene: Scene) -> list[Writer]:
     """Return the commands; files that they read or replace are put into the scene's folder."""
     older = {suffix: _older_image(scene, suffix) for suffix in ("png", "jpg", "tif")}
     network, source = scene.folder / "older.onnx", scene.folder / "export.pth"
-    write_network(network, seed=1)
+    # Smaller than what replaces it: a file that was overwritten in place would not fit.
+    write_network(network, seed=1, precision="float16")
     WEIGHTS_FORMATS["torch.pth"](source, chain())
     jobs = _large_jobs(scene)
 
