@@ -1,6 +1,7 @@
 """The paper's figures: their cells, and drawing them. Reuse is tested with the batches."""
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from gramstyle.analysis.figures import Figure, cell, draw, reconstructions, styl
 from gramstyle.analysis.figures.layouts import growing
 from gramstyle.batch import Change, Job
 from gramstyle.core.conventions import STYLE_LAYERS
-from gramstyle.errors import ImageError, NonFiniteError, OptionError
+from gramstyle.errors import GramstyleError, ImageError, NonFiniteError, OptionError
 from gramstyle.images import read_settings
 from gramstyle.run.options import Options
 from gramstyle.run.transfer import Progress, transfer
@@ -228,7 +229,13 @@ def test_fewer_than_one_job_is_refused() -> None:
         draw(four(), CELLS, jobs=0)
 
 
-def test_a_figure_can_be_drawn_twice_at_once() -> None:
-    others: list[PIL.Image.Image] = []
-    sheet = draw(one(), CELLS, callback=lambda *_: others.append(draw(one(), CELLS)))
-    assert others[0].tobytes() == sheet.tobytes()
+def test_a_figure_is_not_drawn_twice_at_once_into_one_folder() -> None:
+    refused: list[str] = []
+
+    def draw_too(*_: object) -> None:
+        with pytest.raises(GramstyleError) as caught:
+            draw(one(), CELLS)
+        refused.append(str(caught.value))
+
+    draw(one(), CELLS, callback=draw_too)
+    assert f"another process (process id {os.getpid()}) renders into" in refused[0]

@@ -368,14 +368,15 @@ def test_a_stopped_program_writes_the_image_so_far(
     arguments = ["photo.png", "painting.jpg", "-o", "out.png", "--size", "96"]
     arguments += ["--iterations", "1000000", "--model", str(tiny_model_path)]
     environment = {**os.environ, "PYTHONPATH": str(Path(gramstyle.__file__).parents[1])}
+    # A shell starts its background jobs with Ctrl-C ignored, and children inherit that.
+    start = f"import signal; signal.signal({int(number)}, signal.SIG_DFL);"
+    start += "import sys; from gramstyle.cli import main; sys.exit(main())"
     program = subprocess.Popen(
-        [sys.executable, "-m", "gramstyle", "transfer", *arguments, "--log", "log.jsonl"],
+        [sys.executable, "-c", start, "transfer", *arguments, "--log", "log.jsonl"],
         cwd=folder,
         stderr=subprocess.PIPE,
         text=True,
         env=environment,
-        # A shell starts its background jobs with Ctrl-C ignored, and children inherit that.
-        preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),
     )
     log = folder / "log.jsonl"
     deadline = time.monotonic() + 60

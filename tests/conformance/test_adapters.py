@@ -18,6 +18,7 @@ from gramstyle.conformance.real_network import real_case
 from gramstyle.conformance.running import check, run
 from gramstyle.errors import OptionError
 from gramstyle.model import Model
+from gramstyle.system.installing import install_command
 
 # A framework compiles each shape separately, which takes seconds: these cover every operation.
 FEW = (
@@ -65,7 +66,7 @@ def test_a_missing_framework_is_one_line_with_the_command_that_installs_it(
     with pytest.raises(OptionError) as caught:
         load(name, device="cuda" if name == "cupy" else "cpu")
     assert str(caught.value).startswith(f"{name} needs {needs[0]} (")
-    assert str(caught.value).endswith(f'install it with: pip install "{needs[1]}"')
+    assert str(caught.value).endswith(f"install it with: {install_command(needs[1])}")
     assert "\n" not in str(caught.value)
 
 
