@@ -4,6 +4,7 @@ import contextlib
 import os
 import struct
 import threading
+import tracemalloc
 import warnings
 import zlib
 
@@ -284,6 +285,33 @@ def test_pillows_warnings_do_not_reach_the_user(tmp_path, capfd):
     images.read_image(path)  # pytest would turn a warning into an error
     assert warnings.filters == before
     assert capfd.readouterr() == ("", "")
+
+
+def test_messages_of_libtiff_do_not_reach_the_user(tmp_path, capfd):
+    path = tmp_path / "odd.tif"
+    pixels = np.zeros((8, 8, 3), np.uint8)
+    # A private tag, of which libtiff says that it knows no such tag.
+    PIL.Image.fromarray(pixels).save(path, compression="tiff_lzw", tiffinfo={65000: 7})
+    data = path.read_bytes()
+    path.write_bytes(data[:8] + bytes([data[8] ^ 0xFF]) + data[9:])  # in the compressed pixels
+    with contextlib.suppress(ImageError):
+        images.read_image(path)
+    os.write(2, b"still open")
+    assert capfd.readouterr().err == "still open"
+
+
+def test_a_length_of_gigabytes_in_a_small_file_takes_no_memory(tmp_path):
+    path = tmp_path / "long.jp2"
+    signature = b"\0\0\0\x0cjP  \r\n\x87\n" + b"\0\0\0\x14ftypjp2 \0\0\0\0jp2 "
+    path.write_bytes(signature + struct.pack(">I4s", 2**31 - 1, b"jp2h") + bytes(100))
+    images.read_image(np.zeros((1, 1, 3), np.uint8))  # Pillow's modules are imported
+    tracemalloc.start()
+    try:
+        with pytest.raises(ImageError, match="get a complete copy"):
+            images.read_image(path)
+        assert tracemalloc.get_traced_memory()[1] < 2**24
+    finally:
+        tracemalloc.stop()
 
 
 def test_two_threads_that_read_at_once_leave_the_warning_filters_unchanged(tmp_path, monkeypatch):

@@ -64,5 +64,5 @@ class Guard:
 
 
 def _writes(arguments: tuple[Any, ...]) -> bool:
-    _path, _mode, flags = arguments
-    return isinstance(flags, int) and bool(flags & WRITING)
+    path, _mode, flags = arguments
+    return path != os.devnull and isinstance(flags, int) and bool(flags & WRITING)

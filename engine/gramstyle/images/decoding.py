@@ -1,9 +1,12 @@
 """Decode the pixels of an opened image, and repair what decoders get wrong."""
 
+from contextlib import nullcontext
 from types import MappingProxyType
 
 import PIL.Image
 from PIL import GifImagePlugin, ImageFile, TiffImagePlugin
+
+from gramstyle.images import libtiff
 
 _WIDTH, _HEIGHT = 256, 257  # TIFF
 
@@ -27,12 +30,14 @@ def bytes_while_decoding(image: PIL.Image.Image) -> int:
 
 def load(image: PIL.Image.Image) -> PIL.Image.Image:
     """Decode the pixels of an image; return it, or a repaired one."""
-    if isinstance(image, TiffImagePlugin.TiffImageFile) and image.tile:
+    tiff = image if isinstance(image, TiffImagePlugin.TiffImageFile) else None
+    if tiff is not None and tiff.tile:
         # Pillow checks its own limit again when it allocates a TIFF's pixels, unless they are
         # allocated already. The tags contain the size before rotation.
-        image.im = PIL.Image.new(image.mode, (image.tag_v2[_WIDTH], image.tag_v2[_HEIGHT])).im
+        tiff.im = PIL.Image.new(tiff.mode, (tiff.tag_v2[_WIDTH], tiff.tag_v2[_HEIGHT])).im
     frame = _first_frame(image)
-    image.load()
+    with libtiff.without_messages() if tiff is not None else nullcontext():
+        image.load()
     if frame is not None:
         return _on_canvas(image, frame)
     if _is_opaque(image):

@@ -77,8 +77,20 @@ def _regular_file(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
         raise ImageError("it is not a regular file; save the image to disk first")
     if not status.st_size:
         raise ImageError("the file is empty; get a complete copy")
-    with path.open("rb") as file:
+    with io.FileIO(path) as raw, _Reader(raw) as file:
         yield file
+
+
+class _Reader(io.BufferedReader):
+    """A file that is never asked for more bytes than it has: a request takes memory at once.
+
+    Decoders ask for as many bytes as a damaged file says, which may be gigabytes.
+    """
+
+    def read(self, size: int | None = -1) -> bytes:
+        if size is not None and size > io.DEFAULT_BUFFER_SIZE:
+            size = min(size, max(0, os.fstat(self.fileno()).st_size - self.tell()))
+        return super().read(size)
 
 
 def _seekable(source: bytes | bytearray | memoryview | IO[bytes]) -> IO[bytes]:
