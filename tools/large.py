@@ -27,7 +27,7 @@ import numpy as np
 from PIL import Image
 
 from gramstyle.cli.arguments import size_in_bytes
-from gramstyle.core.objective import Evaluation
+from gramstyle.core.evaluation import Evaluation
 from gramstyle.optimise import lbfgsb
 from gramstyle.run.options import Options
 from gramstyle.run.prepare import Prepared, prepare

@@ -15,7 +15,7 @@ from gramstyle.cluster.objective import ClusterObjective, cluster_objective
 from gramstyle.cluster.opening import open_cluster
 from gramstyle.core.arrays import Array
 from gramstyle.core.conventions import STYLE_LAYERS
-from gramstyle.core.objective import Evaluation
+from gramstyle.core.evaluation import Evaluation
 from gramstyle.core.term import Reference
 from gramstyle.engines.registry import open_engine
 from gramstyle.engines.spec import ObjectiveSpec

@@ -8,7 +8,7 @@ import pytest
 
 from gramstyle.core.arrays import Array
 from gramstyle.core.conventions import AUTHOR, PAPER, Convention
-from gramstyle.core.objective import Evaluation
+from gramstyle.core.evaluation import Evaluation
 from gramstyle.errors import OptionError
 from gramstyle.model import Model
 from gramstyle.run.options import Options

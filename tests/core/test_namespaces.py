@@ -14,8 +14,8 @@ import pytest
 from conftest import tiny_convolutions
 from gramstyle.core import layers, losses
 from gramstyle.core.arrays import Array, cast, namespace, on_host
+from gramstyle.core.evaluation import Evaluation
 from gramstyle.core.network import Convolution, Layer, Network, Pool
-from gramstyle.core.objective import Evaluation
 from gramstyle.model.vgg19 import CAFFE
 from objectives import ContentTarget, Weights, composed, style_targets
 

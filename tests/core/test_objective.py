@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from gramstyle.core.arrays import Array
+from gramstyle.core.evaluation import Evaluation
 from gramstyle.core.kernels import Pooling
 from gramstyle.core.network import Network
-from gramstyle.core.objective import Evaluation, Objective
+from gramstyle.core.objective import Objective
 from gramstyle.engines.onnx_session import Session
 from gramstyle.engines.strips import StripKernels
 from gramstyle.errors import NonFiniteError

@@ -11,7 +11,8 @@ import loss_term
 from documented import ROOT
 from gramstyle import Options, check_gradient
 from gramstyle.core.arrays import Array
-from gramstyle.core.objective import Evaluation, Objective
+from gramstyle.core.evaluation import Evaluation
+from gramstyle.core.objective import Objective
 from gramstyle.core.terms import with_targets
 from gramstyle.model import Model
 from gramstyle.run.plan import plan_run

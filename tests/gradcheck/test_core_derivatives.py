@@ -9,9 +9,10 @@ import pytest
 from gradcheck.functions import both_modes, refused_gradient
 from gramstyle.core.arrays import Array
 from gramstyle.core.conventions import CONVENTIONS
+from gramstyle.core.evaluation import Evaluation
 from gramstyle.core.kernels import Pooling
 from gramstyle.core.network import Network
-from gramstyle.core.objective import Evaluation, Objective
+from gramstyle.core.objective import Objective
 from gramstyle.gradcheck import check_gradient, check_vjp
 from gramstyle.model import Model
 from objectives import ContentTarget, Weights, composed, style_targets

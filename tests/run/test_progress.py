@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from gramstyle.core.objective import LossValues
+from gramstyle.core.evaluation import LossValues
 from gramstyle.run.progress import History, ScaleStart
 
 LOSSES = LossValues(loss=1.0, terms={}, layers={})

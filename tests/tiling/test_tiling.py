@@ -13,9 +13,10 @@ import pytest
 from conftest import tiny_convolutions
 from gramstyle.core.arrays import Array
 from gramstyle.core.conventions import STYLE_LAYERS
+from gramstyle.core.evaluation import Sums
 from gramstyle.core.kernels import PlainKernels, Pooling
 from gramstyle.core.network import Network, Pool
-from gramstyle.core.objective import Objective, Sums
+from gramstyle.core.objective import Objective
 from gramstyle.core.preprocessing import Preprocessing
 from gramstyle.core.term import Reference
 from gramstyle.core.terms import without_targets

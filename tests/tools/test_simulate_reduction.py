@@ -18,7 +18,7 @@ from tools.simulate_reduction.simulation import additions, simulate
 from gramstyle.cluster import worker
 from gramstyle.cluster.objective import AHEAD, ClusterObjective
 from gramstyle.core.conventions import STYLE_LAYERS
-from gramstyle.core.objective import Sums
+from gramstyle.core.evaluation import Sums
 from gramstyle.model import read_model
 from gramstyle.tiling import Tiling
 from objectives import StyleTarget, Weights, composed

@@ -8,7 +8,7 @@ from typing import Any, cast
 import numpy as np
 
 from gramstyle.cluster.objective import AHEAD
-from gramstyle.core.objective import Sums
+from gramstyle.core.evaluation import Sums
 from gramstyle.errors import RuntimeMissingError
 from gramstyle.system.installing import remedy
 from gramstyle.tiling.objective import tree_sum

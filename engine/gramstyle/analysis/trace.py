@@ -12,9 +12,10 @@ from typing import Any
 
 from gramstyle.core import layers
 from gramstyle.core.arrays import Array, namespace
+from gramstyle.core.evaluation import Evaluation, sizes_in
 from gramstyle.core.kernels import Area, Kernels, PlainKernels, Pooling
 from gramstyle.core.network import AddSeed, Convolution, Layer, Network
-from gramstyle.core.objective import Evaluation, Objective, sizes_in, where_not_finite
+from gramstyle.core.objective import Objective, where_not_finite
 from gramstyle.core.term import PIXELS
 from gramstyle.errors import NonFiniteError, OptionError
 

@@ -12,7 +12,8 @@ from gramstyle.cluster import worker
 from gramstyle.cluster.client import Cluster, Placed
 from gramstyle.cluster.worker import Part, TileTask
 from gramstyle.core.arrays import Array
-from gramstyle.core.objective import Evaluation, Objective, Sums, where_not_finite
+from gramstyle.core.evaluation import Evaluation, Sums
+from gramstyle.core.objective import Objective, where_not_finite
 from gramstyle.core.term import Reference
 from gramstyle.engines.spec import ObjectiveSpec
 from gramstyle.errors import NonFiniteError

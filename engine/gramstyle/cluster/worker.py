@@ -20,8 +20,9 @@ from typing import Any, TypeVar
 import numpy as np
 
 from gramstyle.core.arrays import Array
+from gramstyle.core.evaluation import Sums
 from gramstyle.core.network import Responses
-from gramstyle.core.objective import Objective, Sums
+from gramstyle.core.objective import Objective
 from gramstyle.core.term import Reference, Term
 from gramstyle.engines.registry import open_engine
 from gramstyle.engines.spec import ObjectiveSpec

@@ -6,7 +6,8 @@ from typing import Any, Literal
 import numpy as np
 
 from gramstyle.core.arrays import Array
-from gramstyle.core.objective import Evaluation, Objective
+from gramstyle.core.evaluation import Evaluation
+from gramstyle.core.objective import Objective
 from gramstyle.core.terms import ContentTerm, without_targets
 from gramstyle.engines.onnx_session import CPU, open_session
 from gramstyle.errors import ModelError, NonFiniteError, OptionError

@@ -8,9 +8,10 @@ from types import MappingProxyType
 from typing import Any
 
 from gramstyle.core.arrays import Array
+from gramstyle.core.evaluation import Evaluation
 from gramstyle.core.kernels import Kernels
 from gramstyle.core.network import Convolution, Network, Responses
-from gramstyle.core.objective import Backward, Evaluation, Forward, Objective, Recall
+from gramstyle.core.objective import Backward, Forward, Objective, Recall
 from gramstyle.core.preprocessing import Preprocessing
 from gramstyle.core.terms import Term
 from gramstyle.engines.cache import EngineCache

@@ -134,7 +134,7 @@ def check_gradient(
     loss_and_gradient : callable
         ``loss_and_gradient(x)`` returns the loss, one float64 number, and its gradient, float64
         in the shape of x: as a pair, or as an object with `.loss` and `.gradient`, such as
-        `gramstyle.core.objective.Evaluation`.
+        `gramstyle.core.evaluation.Evaluation`.
     x : ndarray of float64
         The point at which to check; an array of any shape.
     mode, directions, eps, atol, rtol, seed, kinks

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from gramstyle.core.arrays import Array, on_host
-from gramstyle.core.objective import Evaluation
+from gramstyle.core.evaluation import Evaluation
 from gramstyle.optimise import lbfgsb, scipy_lbfgsb
 from gramstyle.optimise.interface import Iterate, Minimum
 from gramstyle.optimise.lbfgsb.tracked import StatefulIterate, TrackedPairs

@@ -13,7 +13,8 @@ from gramstyle.cluster.client import Cluster
 from gramstyle.cluster.objective import cluster_objective
 from gramstyle.cluster.opening import open_cluster
 from gramstyle.core.arrays import Array
-from gramstyle.core.objective import Evaluation, Objective
+from gramstyle.core.evaluation import Evaluation
+from gramstyle.core.objective import Objective
 from gramstyle.core.preprocessing import Preprocessing
 from gramstyle.core.term import Reference
 from gramstyle.core.terms import with_targets

@@ -9,7 +9,7 @@ import numpy as np
 import PIL.Image
 
 from gramstyle.core.arrays import Array
-from gramstyle.core.objective import LossValues
+from gramstyle.core.evaluation import LossValues
 from gramstyle.images import Image, to_pil
 from gramstyle.run.plan import ScalePlan
 from gramstyle.run.settings import RunSettings

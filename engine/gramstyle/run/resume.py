@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from gramstyle.core.arrays import Array
-from gramstyle.core.objective import Evaluation
+from gramstyle.core.evaluation import Evaluation
 from gramstyle.errors import OptionError
 from gramstyle.optimise.lbfgsb import PairsInMemory
 from gramstyle.run.checkpoint import START_AGAIN, CheckpointError, naming_folder, opened, refuse

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from gramstyle.core.arrays import Array
-from gramstyle.core.objective import Evaluation
+from gramstyle.core.evaluation import Evaluation
 from gramstyle.optimise import lbfgsb
 from gramstyle.run.progress import Losses, ScaleStart
 

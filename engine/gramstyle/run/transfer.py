@@ -6,7 +6,7 @@ from functools import partial
 from typing import Protocol
 
 from gramstyle.core.arrays import Array, namespace, on_host
-from gramstyle.core.objective import Evaluation
+from gramstyle.core.evaluation import Evaluation
 from gramstyle.errors import OptionError
 from gramstyle.images import Source
 from gramstyle.optimise import lbfgsb

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
+from gramstyle.core.evaluation import Size, sizes_of
 from gramstyle.core.kernels import Area
 from gramstyle.core.network import Convolution, Network, Pool
-from gramstyle.core.objective import Size, sizes_of
 from gramstyle.core.term import PIXELS
 from gramstyle.errors import OptionError
 

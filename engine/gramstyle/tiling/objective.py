@@ -6,16 +6,9 @@ from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 from gramstyle.core.arrays import Array, namespace
+from gramstyle.core.evaluation import Evaluation, Sizes, Sums
 from gramstyle.core.network import Responses
-from gramstyle.core.objective import (
-    Evaluation,
-    Forward,
-    Objective,
-    Recall,
-    Sizes,
-    Sums,
-    where_not_finite,
-)
+from gramstyle.core.objective import Forward, Objective, Recall, where_not_finite
 from gramstyle.core.preprocessing import Preprocessing
 from gramstyle.core.term import Reference, Term
 from gramstyle.engines.registry import Engine
