@@ -230,13 +230,14 @@ def test_a_batch_that_is_stopped_closes_its_executor(jobs_with: Jobs) -> None:
 
 
 def test_closing_side_by_side_ends_its_processes(jobs_with: Jobs, two_at_once: Execute) -> None:
+    others = set(multiprocessing.active_children())  # workers of a cluster that tests share
     # So many iterations that the second is at work when the first has failed.
     bad, good, *_ = jobs_with(iterations=1_000_000)
     working = two_at_once([replace(bad, content=bad.content.with_name("readme.txt")), good])
     assert next(working).state == "failed"
-    assert len(multiprocessing.active_children()) == 1
+    assert len(set(multiprocessing.active_children()) - others) == 1
     working.close()
-    assert multiprocessing.active_children() == []
+    assert set(multiprocessing.active_children()) <= others
 
 
 def test_fewer_than_one_at_once_is_refused(job: Job, tiny_model_path: Path) -> None:

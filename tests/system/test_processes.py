@@ -58,8 +58,9 @@ def test_results_errors_and_deaths_are_reported_and_ctrl_c_is_ignored() -> None:
 
 
 def test_processes_that_still_run_are_terminated_with_the_generator() -> None:
+    others = set(multiprocessing.active_children())  # workers of a cluster that tests share
     results = each_in_a_process(end_in_some_way, ["nothing", "sleep"], at_once=2)
     assert next(results) == ("nothing", "nothing returned")
-    assert multiprocessing.active_children()
+    assert set(multiprocessing.active_children()) - others
     results.close()
-    assert not multiprocessing.active_children()
+    assert set(multiprocessing.active_children()) <= others
