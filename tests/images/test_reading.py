@@ -1,6 +1,7 @@
 """Orientation, arrays, hostile files and the limit on the size of an image."""
 
 import contextlib
+import logging
 import os
 import struct
 import threading
@@ -298,6 +299,19 @@ def test_messages_of_libtiff_do_not_reach_the_user(tmp_path, capfd):
         images.read_image(path)
     os.write(2, b"still open")
     assert capfd.readouterr().err == "still open"
+
+
+def test_errors_that_pillow_logs_do_not_reach_the_user(tmp_path, capfd, monkeypatch):
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])  # pytest's own
+    path = tmp_path / "many.tif"
+    PIL.Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(path)
+    samples = struct.pack("<HHIHH", 277, 3, 1, 3, 0)  # SamplesPerPixel
+    assert samples in path.read_bytes()
+    more = struct.pack("<HHIHH", 277, 3, 1, 300, 0)
+    path.write_bytes(path.read_bytes().replace(samples, more))
+    with pytest.raises(ImageError):
+        images.read_image(path)
+    assert capfd.readouterr().err == ""
 
 
 def test_a_length_of_gigabytes_in_a_small_file_takes_no_memory(tmp_path):

@@ -1,6 +1,7 @@
 """Open image files, and what else holds the bytes of one, and read only their headers."""
 
 import io
+import logging
 import os
 import stat
 import struct
@@ -24,6 +25,9 @@ Encoded = str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes]
 # The formats that may be decoded. Pillow supports many more, some of which start other programs
 # (EPS).
 _READABLE = ("JPEG", "PNG", "WEBP", "TIFF", "AVIF", "BMP", "GIF", "PPM", "JPEG2000")
+
+# Pillow logs errors about odd tags. If a program configures no logging, Python would print them.
+logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 # A stream that cannot seek is read into memory; a longer one is refused.
 _LONGEST_STREAM = 2 * 10**9
