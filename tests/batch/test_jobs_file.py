@@ -246,7 +246,7 @@ BAD_OUTPUTS = {
     "a place without a value": ("out/{alpha}.png", "the job has no alpha for {alpha}"),
     "a place by number": ("out/{}.png", "unknown key ''"),
     "an attribute of a place": ("out/{content.parent}.png", "unknown key 'content.parent'"),
-    "a place of a gigabyte": ("out/{size:1000000000}.png", "with nothing behind it"),
+    "a place of a gigabyte": ("out/{size:1000000000}.png", "without a conversion or a format"),
     "half a place": ("out/{size.png", "write {{ for a brace"),
 }
 BAD |= {

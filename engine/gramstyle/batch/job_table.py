@@ -36,8 +36,8 @@ def jobs_of(
 ) -> Iterator[Job]:
     """Yield the jobs of a table; paths in it are relative to the folder.
 
-    The machine's options do not come from the table; `notify` is called with one line about what
-    each pattern leaves out.
+    The options of the machine do not come from the table. `notify` is called with one line about
+    the files that each pattern leaves out.
     """
     check_keys(table, (*KEYS, "grid"))
     grid = _grid(table)

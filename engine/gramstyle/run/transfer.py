@@ -38,7 +38,7 @@ class Saver(Protocol):
         """The number of iterations from one saved state to the next."""
 
     def save(self, state: RunState) -> None:
-        """Save a state, replacing the one before; the run goes on to use the state's arrays."""
+        """Save a state in place of the previous one; the run still uses the state's arrays."""
 
 
 def transfer(
