@@ -149,7 +149,7 @@ def add_engine(group: argparse._ArgumentGroup) -> None:
         help="on a GPU, round the factors of products to TF32: faster, with three digits instead "
         "of seven")  # fmt: skip
     group.add_argument("--optimiser", choices=OPTIMISERS,
-        help="lbfgsb, SciPy's L-BFGS-B; lbfgsb-device, the same method in bounded memory, on arrays "
+        help="lbfgsb, SciPy's L-BFGS-B; lbfgsb-device, the same method in bounded memory on arrays "
         "that stay where the gradient is computed (default: lbfgsb-device on a GPU, in tiles, on "
         "a cluster and with a checkpoint, else lbfgsb)")  # fmt: skip
 
