@@ -109,7 +109,7 @@ def test_the_machine_does_not_come_from_the_file(place: str, line: str, read: Re
     with pytest.raises(OptionError) as caught:
         read(text)
     option = key.replace("_", "-")
-    assert f"{key} is not for a file, which may come from somebody else" in str(caught.value)
+    assert f"{key} is not an option of a jobs file, which may come" in str(caught.value)
     assert str(caught.value).endswith(f"and give --{option} on the command line")
 
 

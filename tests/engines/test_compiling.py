@@ -198,7 +198,7 @@ def test_a_cache_that_cannot_be_written_costs_time_and_one_warning(
     warnings = [message for level, message in compiler.messages if level == "WARNING"]
     assert len(warnings) == 1
     assert warnings[0].startswith("compiled code cannot be cached (")
-    assert warnings[0].endswith("name a folder for it by NUMBA_CACHE_DIR")
+    assert warnings[0].endswith("set NUMBA_CACHE_DIR to a folder that can be written")
 
 
 def test_without_a_home_directory_no_folder_is_made_in_its_place(

@@ -106,8 +106,8 @@ def run_command(arguments: argparse.Namespace) -> int:
     if not arguments.quiet:
         took = timedelta(seconds=round(monotonic() - began))
         report(
-            f"{len(jobs)} jobs in {took}: {states['done']} done, {states['reused']} reused, "
-            f"{states['failed']} failed"
+            f"{len(jobs)} {'job' if len(jobs) == 1 else 'jobs'} in {took}: {states['done']} done, "
+            f"{states['reused']} reused, {states['failed']} failed"
         )
     log.check()
     return 1 if states["failed"] else 0

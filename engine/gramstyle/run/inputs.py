@@ -153,4 +153,4 @@ def notify_of_invisible(
     ):
         if image is not None and image.alpha is not None and not image.alpha.any():
             name = name_of(source, role)
-            notify(f"{name} is transparent everywhere, so that it is read as a white image.")
+            notify(f"{name} is transparent everywhere; it is read as a white image.")

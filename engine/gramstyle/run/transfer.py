@@ -264,7 +264,7 @@ def _check_history(wanted: int, there: int) -> None:
     if there < wanted:
         raise OptionError(
             f"the run has a history of {wanted} pairs, and there is room for {there} now; make "
-            "room for temporary files, or name another folder for them by TMPDIR"
+            "room for temporary files, or set TMPDIR to another folder"
         )
 
 

@@ -128,7 +128,7 @@ def _warn(reason: str) -> None:
     """Warn, once in a process, that code is not cached."""
     if not _warned:
         log.warning(
-            "compiled code cannot be cached (%s), so that every run compiles it again; name a "
-            "folder for it by NUMBA_CACHE_DIR", reason
+            "compiled code cannot be cached (%s), so every run compiles it again; set "
+            "NUMBA_CACHE_DIR to a folder that can be written", reason
         )  # fmt: skip
     _warned.append(reason)
