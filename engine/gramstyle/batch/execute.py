@@ -37,7 +37,7 @@ class Execute(Protocol):
 
 @dataclass(frozen=True)
 class Change:
-    """What a callback receives after a job.
+    """The argument of a callback after each job.
 
     Attributes
     ----------

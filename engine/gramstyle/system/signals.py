@@ -31,7 +31,7 @@ _EXCEPTIONS: dict[int, type[KeyboardInterrupt]] = {
 
 
 class _State:
-    """What a signal does now; the handlers run in the main thread only."""
+    """The present action of signals; the handlers run in the main thread only."""
 
     ends_at_once = False
     blocks = 0
