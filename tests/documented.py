@@ -10,9 +10,10 @@ ROOT = Path(__file__).resolve().parents[1]
 
 @dataclass(frozen=True)
 class Row:
-    """One row of the equation table: what is in the paper, its functions, its tests."""
+    """One row of the equation table: what is in the paper, its derivation, functions and tests."""
 
     what: str
+    derivation: str
     functions: tuple[str, ...]
     tests: tuple[str, ...]
 
@@ -42,8 +43,9 @@ def named_tests(text: str) -> tuple[str, ...]:
 def rows_of(text: str) -> list[Row]:
     """The rows of the table whose last column names tests."""
     found = re.findall(r"^\|([^|]+)\|([^|]+)\|([^|]+)\|$", text, re.MULTILINE)
+    link = re.compile(r"\[(.+)\]\(derivations\.md#(.+)\)")
     return [
-        Row(what.strip(), named_functions(functions), named_tests(tests))
+        Row(*link.findall(what)[0], named_functions(functions), named_tests(tests))
         for what, functions, tests in found
         if "test_" in tests
     ]

@@ -1,8 +1,8 @@
 """gramstyle: a photograph in the style of a painting, by explicit gradients.
 
 "A Neural Algorithm of Artistic Style" (Gatys, Ecker, Bethge, arXiv 1508.06576) without a
-deep-learning framework: VGG-19 runs forward in ONNX Runtime, a backward pass derived by hand
-carries the paper's gradients to the pixels, SciPy's L-BFGS-B moves them.
+deep-learning framework: an engine runs VGG-19 forward, a backward pass derived by hand carries the
+paper's gradients to the pixels, and L-BFGS-B updates the pixels.
 """
 
 import logging
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from gramstyle.run.reconstruct import reconstruct_content, reconstruct_style
     from gramstyle.run.transfer import transfer
 
-# A program that configures no logging sees nothing of the logger "gramstyle".
+# The logger "gramstyle" prints nothing unless the program configures logging.
 logging.getLogger("gramstyle").addHandler(logging.NullHandler())
 
 __all__ = [

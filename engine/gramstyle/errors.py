@@ -1,11 +1,11 @@
-"""What can go wrong through no fault of the code: one sentence each, with the remedy in it."""
+"""The errors that a user can correct. Each message is one line that says what to do."""
 
 import difflib
 from collections.abc import Iterable
 
 
 class GramstyleError(Exception):
-    """A problem that the user can mend; its text is one line with the remedy."""
+    """A problem that the user can correct; its message is one line that says what to do."""
 
 
 class ImageError(GramstyleError):
@@ -13,15 +13,15 @@ class ImageError(GramstyleError):
 
 
 class ModelError(GramstyleError):
-    """A network file that is missing, damaged or not what the engine can run."""
+    """A network file that is missing or damaged, or that the engine cannot run."""
 
 
 class OptionError(GramstyleError):
-    """An option whose value makes no sense."""
+    """An option with an invalid value."""
 
 
 class RuntimeMissingError(GramstyleError):
-    """What computes is not installed: ONNX Runtime (or it is twice), Numba, CuPy."""
+    """A package such as ONNX Runtime, Numba or CuPy is missing, or is installed twice."""
 
 
 class NonFiniteError(GramstyleError):

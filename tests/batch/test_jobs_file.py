@@ -109,7 +109,7 @@ def test_the_machine_does_not_come_from_the_file(place: str, line: str, read: Re
     with pytest.raises(OptionError) as caught:
         read(text)
     option = key.replace("_", "-")
-    assert f"{key} is not for a file, which may come from somebody else" in str(caught.value)
+    assert f"{key} is not an option of a jobs file, which may come" in str(caught.value)
     assert str(caught.value).endswith(f"and give --{option} on the command line")
 
 
@@ -246,7 +246,7 @@ BAD_OUTPUTS = {
     "a place without a value": ("out/{alpha}.png", "the job has no alpha for {alpha}"),
     "a place by number": ("out/{}.png", "unknown key ''"),
     "an attribute of a place": ("out/{content.parent}.png", "unknown key 'content.parent'"),
-    "a place of a gigabyte": ("out/{size:1000000000}.png", "with nothing behind it"),
+    "a place of a gigabyte": ("out/{size:1000000000}.png", "without a conversion or a format"),
     "half a place": ("out/{size.png", "write {{ for a brace"),
 }
 BAD |= {

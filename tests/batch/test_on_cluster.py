@@ -263,7 +263,7 @@ def test_only_the_job_that_kills_every_worker_fails(
     results = dict(cluster.map_jobs(by_value(die_of_one), [1, 2, 3]))
     assert (results[1], results[2]) == (20, 30)
     assert type(results[0]) is KilledWorkersError
-    assert "2 workers have died of the same task; if memory" in str(results[0])
+    assert "2 workers have died while they ran the same task; if their memory" in str(results[0])
 
 
 def test_a_lost_cluster_is_not_the_failure_of_a_job(

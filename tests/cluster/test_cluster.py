@@ -318,7 +318,7 @@ def test_a_model_that_is_not_there_is_sent_once_and_kept_by_its_hash(
 
 
 def test_a_model_that_was_changed_on_its_way_is_not_kept(own_cache: Path) -> None:
-    with pytest.raises(ModelError, match="something else than the model"):
+    with pytest.raises(ModelError, match="another file than the model"):
         worker.keep_model("0" * 64, b"anything")
     assert not (own_cache / "gramstyle" / f"{'0' * 64}.onnx").exists()
 

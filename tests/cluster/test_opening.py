@@ -89,7 +89,7 @@ def test_another_version_at_the_scheduler_is_one_line(
         pass
 
 
-# Who is let in
+# Who can connect
 
 
 TLS_ALERT = b"\x15"  # the first byte of a refusal

@@ -100,7 +100,7 @@ def unreadable(path: Path) -> None:
 
 @pytest.mark.parametrize("file", ["index", "code"])
 @pytest.mark.parametrize("damage", [empty, truncated, random, one_byte, unreadable])
-def test_damaged_files_are_made_anew_silently_but_for_the_log(
+def test_damaged_files_are_replaced_and_only_the_log_says_so(
     damage: Callable[[Path], None], file: str, compiler: Compiler
 ) -> None:
     compiler.runs(from_cache=False)
@@ -109,7 +109,7 @@ def test_damaged_files_are_made_anew_silently_but_for_the_log(
     compiler.runs(from_cache=True)
     for level, message in compiler.messages:
         assert level == "INFO"
-        assert message.startswith("the cached code of double is compiled anew: ")
+        assert message.startswith("the cached code of double is compiled again: ")
     assert len(compiler.messages) <= 1  # an index may name code that is missing, as after a change
 
 
@@ -120,7 +120,7 @@ def test_code_with_another_hash_is_not_loaded(compiler: Compiler) -> None:
     assert "it does not have the recorded hash" in compiler.messages[0][1]
 
 
-def test_code_that_is_gone_is_made_anew(compiler: Compiler) -> None:
+def test_code_that_is_missing_is_compiled_again(compiler: Compiler) -> None:
     compiler.runs(from_cache=False)
     compiler.code.unlink()
     compiler.runs(from_cache=False)
@@ -198,7 +198,7 @@ def test_a_cache_that_cannot_be_written_costs_time_and_one_warning(
     warnings = [message for level, message in compiler.messages if level == "WARNING"]
     assert len(warnings) == 1
     assert warnings[0].startswith("compiled code cannot be cached (")
-    assert warnings[0].endswith("name a folder for it by NUMBA_CACHE_DIR")
+    assert warnings[0].endswith("set NUMBA_CACHE_DIR to a folder that can be written")
 
 
 def test_without_a_home_directory_no_folder_is_made_in_its_place(

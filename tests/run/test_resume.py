@@ -258,7 +258,10 @@ def test_a_run_of_another_version_continues_from_its_image(
     monkeypatch.setattr("gramstyle.run.plan.program", lambda: "gramstyle 9")
     assert main(resumed(folder)) == 0
     said = capsys.readouterr()
-    assert "the image of iteration 5 alone, since these have changed: program\n" in said.err
+    assert (
+        "the image of iteration 5, without the history, since these have changed: program\n"
+        in said.err
+    )
     assert "after 22 iterations" in said.out
 
 

@@ -1,4 +1,4 @@
-"""A checkpoint of a stranger gives no orders, and any nonsense in it is one line."""
+"""A checkpoint does not choose output or machine, and an invalid entry is an error of one line."""
 
 import json
 import os
@@ -47,7 +47,7 @@ def saved(finished: Path, tmp_path: Path) -> Iterator[Path]:
 
 
 def change(saved: Path, path: str, value: Any) -> None:
-    """Change an entry of the manifest, as a stranger would; the checksum is right."""
+    """Change an entry of the manifest, as an attacker would; the checksum is right."""
     manifest = json.loads(json.dumps(read_manifest(saved)))
     arrays = load(saved, expected=read_saved_run(saved).expected()).arrays
     *above, last = path.split("/")

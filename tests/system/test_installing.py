@@ -79,8 +79,8 @@ def test_a_path_with_spaces_is_quoted(bin_folder: Path, monkeypatch: pytest.Monk
     assert install_command("fast").startswith('"/my own/bin/python" -m pip install ')
 
 
-def test_a_package_that_is_there_and_fails_is_installed_anew(bin_folder: Path) -> None:
+def test_a_package_that_is_installed_and_fails_is_reinstalled(bin_folder: Path) -> None:
     assert remedy("cpu", ModuleNotFoundError()) == f"install it with: {install_command('cpu')}"
     broken = ImportError("libgomp.so.1: cannot open shared object file")
-    expected = 'install it anew with: pip install --force-reinstall "onnxruntime>=1.20"'
+    expected = 'reinstall it with: pip install --force-reinstall "onnxruntime>=1.20"'
     assert remedy("cpu", broken) == expected

@@ -112,7 +112,7 @@ def test_a_file_system_without_locks_is_no_reason_to_stop(
         pass
 
 
-def test_a_lock_file_that_its_owner_removes_at_this_moment_is_made_anew(
+def test_a_lock_file_that_its_owner_removes_at_this_moment_is_created_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plainly, removed = lock.try_lock, list[Path]()

@@ -1,7 +1,7 @@
-"""One backward pass, measured layer by layer: how long the derivative is, and where.
+"""One backward pass, measured layer by layer: the norm of the derivative at each layer.
 
-The engine's own pass runs. It calls its kernels for every step, so kernels that forward each call
-and measure its arguments and its result see all of it, and change nothing.
+The engine's own backward pass runs with kernels that forward every call to the engine's kernels and
+measure its arguments and its result. The results do not change.
 """
 
 import math
@@ -22,7 +22,7 @@ from gramstyle.errors import NonFiniteError, OptionError
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One layer of the pass; every length is ‖·‖₂ over all values.
+    """One layer of the backward pass; every length is the norm ‖·‖₂ over all values.
 
     Attributes
     ----------
@@ -33,18 +33,18 @@ class Row:
     response
         ‖F‖; None for the pixels.
     seed
-        The length of the derivative of the loss terms that look at this layer, weighted:
-        α · equation 2, β w_l · equation 6, or their sum. None where no term does.
+        The length of the derivative of the loss terms at this layer, weighted: α · equation 2,
+        β w_l · equation 6, or their sum. None if the layer has no term.
     before
         ‖dF‖: the derivative from the layers above, plus the seed. ‖dx‖ for the pixels.
     after
         ‖dZ‖: the part of dF that passes the ReLU; None for a pooling, which has no ReLU, and for
         the pixels.
     open
-        The fraction of the layer's values that are above 0, where the ReLU passes dF; None as
-        before.
+        The fraction of the layer's values that are above 0, where the ReLU passes dF; None for a
+        pooling and for the pixels.
     seconds
-        The time to add the seed and to compute the layer's backward; None for the pixels.
+        The time to add the seed and to compute the layer's backward pass; None for the pixels.
     """
 
     layer: str
@@ -66,9 +66,9 @@ class Trace:
     rows
         In the order of the pass: the deepest layer first, the pixels last.
     evaluation
-        What the objective gave, as without a trace.
+        The result of the objective, the same as without a trace.
     seconds
-        How long the steps of the pass took, without what it took to measure them.
+        How long the steps of the pass took, without the measurements.
     """
 
     rows: tuple[Row, ...]
@@ -82,15 +82,15 @@ def trace(objective: Objective, x: Array) -> Trace:
     Raises
     ------
     OptionError
-        If the objective has a pass of its own, which cannot be looked into.
+        If the objective has its own backward pass, which cannot be traced step by step.
     NonFiniteError
         If a loss or the gradient is NaN or infinite.
 
     Notes
     -----
-    Seeds are measured as equations 2 and 6 write them, with the ReLU's mask. Where faster
-    kernels leave that mask to the ReLU, `before` is measured as if they did not; only below a
-    pooling that a loss term looks at it counts what the ReLU stops in the end.
+    Seeds are measured with the ReLU's mask, as in equations 2 and 6. Faster kernels may leave this
+    mask to the step of the ReLU; `before` is then measured with the mask. The only exception is a
+    layer below a pooling that has a loss term: there `before` includes values that the ReLU stops.
     """
     if objective.backward is not None:
         raise OptionError("this engine's pass cannot be traced; choose the engine numpy")
@@ -159,7 +159,7 @@ class _Recorder:
     def __init__(self, kernels: Kernels, network: Network) -> None:
         self._kernels = kernels
         self.network = network
-        self._above: list[Layer] = list(network.layers)  # the pass has not reached these
+        self._above: list[Layer] = list(network.layers)  # the pass has not reached these layers
         self.rows: list[Row] = []
         self._start_row()
 
@@ -226,7 +226,7 @@ class _Recorder:
         self._kernels.backward_ends()
 
     def _measure(self, dF: Array) -> None:
-        """Measure dF; where there is a seed, with its mask, whether kernels apply it or not."""
+        """Measure dF; with the seed's mask if there is a seed, even if kernels do not apply it."""
         self._before = _length(dF if self._sum is None else self._sum)
 
     def _timed(self, step: Callable[[], Array]) -> Array:

@@ -1,4 +1,4 @@
-"""Do all jobs of a batch, with an executor: one by one, side by side, or on a cluster."""
+"""Run all jobs of a batch with an executor: one by one, side by side, or on a cluster."""
 
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -20,8 +20,8 @@ from gramstyle.system.processes import each_in_a_process
 
 Outcomes = Generator[Outcome, None, None]
 
-# Each lock takes an open file, of which a process may have 256 on some systems. The same batch, if
-# it is started twice, meets itself in the first folders.
+# Each lock takes an open file, and on some systems a process may have only 256. A batch that is
+# started twice locks the same first folders, so this number suffices to refuse the second one.
 MAX_LOCKS = 100
 
 
@@ -29,22 +29,22 @@ class Execute(Protocol):
     """An executor."""
 
     def __call__(self, jobs: Sequence[Job], /) -> Outcomes:
-        """Yield the outcome of each job as it is finished, in any order.
+        """Yield the outcome of each job as soon as it is finished, in any order.
 
-        A job that fails has an outcome too. Closing the generator ends all work.
+        A job that fails has an outcome too. Closing the generator stops all jobs.
         """
 
 
 @dataclass(frozen=True)
 class Change:
-    """What a callback receives after a job.
+    """The argument of a callback after each job.
 
     Attributes
     ----------
     outcome
         The outcome of the job.
     done, jobs
-        The number of jobs finished so far, including those that failed, and of all jobs.
+        The number of jobs finished so far, including those that failed, and the number of all jobs.
 
     Examples
     --------
@@ -76,7 +76,7 @@ def run_jobs(
     execute: Execute,
     on_change: Callable[[Change], None] | None = None,
 ) -> tuple[Outcome, ...]:
-    """Do all jobs; one that fails does not stop the others.
+    """Run all jobs; a job that fails does not stop the others.
 
     Parameters
     ----------
@@ -114,7 +114,7 @@ def run_jobs(
     ['done']
     """
     outcomes: list[Outcome] = []
-    # Without closing, the work of a stopped batch would go on until it is garbage-collected.
+    # Without this, the jobs of a stopped batch would continue until garbage collection.
     with _owned(jobs), closing(execute(jobs)) as finished:
         for outcome in finished:
             outcomes.append(outcome)
@@ -125,7 +125,7 @@ def run_jobs(
 
 @contextmanager
 def _owned(jobs: Sequence[Job]) -> Iterator[None]:
-    """Keep other batches out of the folders where these jobs write their images."""
+    """Lock the folders where these jobs write their images."""
     folders = sorted({job.output.parent.resolve() for job in jobs})
     with ExitStack() as stack:
         for folder in folders[:MAX_LOCKS]:
@@ -137,7 +137,7 @@ def _owned(jobs: Sequence[Job]) -> Iterator[None]:
 def one_by_one(
     jobs: Sequence[Job], /, *, model: Path, callback: Callable[[Job, Progress], None] | None = None
 ) -> Outcomes:
-    """Do the jobs in this process; `callback` is called after every iteration of each.
+    """Run the jobs in this process; `callback` is called after every iteration of each.
 
     Examples
     --------
@@ -158,12 +158,12 @@ def one_by_one(
 
 
 def side_by_side(jobs: Sequence[Job], /, *, model: Path, at_once: int) -> Outcomes:
-    """Do several jobs at once, each in its own process with its share of the cores.
+    """Run several jobs at once, each in its own process with its share of the cores.
 
     Raises
     ------
     OptionError
-        If `at_once` is below 1, or a job starts workers itself.
+        If `at_once` is below 1, or if a job starts its own workers.
 
     Examples
     --------

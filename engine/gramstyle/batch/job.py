@@ -1,4 +1,4 @@
-"""A job: one image to render, with everything that takes except the network."""
+"""A job: one image to render, with all that is needed except the network."""
 
 import os
 from collections.abc import Iterator
@@ -29,7 +29,7 @@ class Job:
     options
         How to render it.
     owner
-        What the image belongs to. A figure keeps a record of the losses beside each image.
+        What the image belongs to. A figure stores a record of the losses beside each image.
 
     Examples
     --------
@@ -61,7 +61,7 @@ class Job:
 
     @property
     def mark(self) -> dict[str, str]:
-        """The setting that identifies the job's image as its own."""
+        """The setting that identifies an image as the output of this job."""
         return {"job": self.output.name} if self.owner == "batch" else {"cell": self.name}
 
     @property
@@ -70,7 +70,7 @@ class Job:
         return self.output.with_suffix(".jsonl") if self.owner == "figure" else None
 
     def with_threads(self, share: int | None) -> "Job":
-        """Return the job with a share of the cores to use, unless its options name a number."""
+        """Return the job with a number of threads, unless its options contain one."""
         if share is None or self.options.threads is not None:
             return self
         return replace(self, options=replace(self.options, threads=share))

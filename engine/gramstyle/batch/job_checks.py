@@ -15,7 +15,7 @@ from gramstyle.run.option_values import shown
 
 
 def check_outputs(jobs: Sequence[Job]) -> None:
-    """Refuse jobs that could not write their files, or would overwrite the files of others."""
+    """Refuse jobs that could not write their files, or would overwrite other files."""
     first_of: dict[str, Job] = {}
     writable: set[tuple[Path, str]] = set()
     read = {_identity(path) for path in {path for job in jobs for path in job.inputs.values()}}
@@ -26,7 +26,7 @@ def check_outputs(jobs: Sequence[Job]) -> None:
             labels = dict.fromkeys((other.label, job.label))
             raise OptionError(
                 f"{' and '.join(labels)}: more than one image would be {shown(job.name)}; use "
-                "places in output, as in {content}-{style}.png"
+                "placeholders in output, as in {content}-{style}.png"
             )
         with located(job.label):
             identity = _identity(job.output)
@@ -45,7 +45,7 @@ def check_outputs(jobs: Sequence[Job]) -> None:
 
 
 def check_inputs(jobs: Iterable[Job], model: Path) -> None:
-    """Read the jobs' images, and refuse jobs whose run could not begin."""
+    """Read the jobs' images, and refuse jobs whose run could not start."""
     for job in jobs:
         with located(job.label):
             planned_settings(job, model=model)
@@ -64,7 +64,7 @@ def check_layers(jobs: Iterable[Job], model: Path) -> None:
 
 
 def check_whole(jobs: Iterable[Job]) -> None:
-    """Refuse jobs that ask for a cluster themselves, for a batch whose jobs run on workers."""
+    """Refuse jobs with their own cluster in a batch whose jobs run on workers."""
     for job in jobs:
         if job.options.on_cluster:
             key = "workers" if job.options.scheduler is None else "scheduler"
@@ -75,7 +75,7 @@ def check_whole(jobs: Iterable[Job]) -> None:
 
 
 def check_side_by_side(jobs: Iterable[Job]) -> None:
-    """Refuse jobs that start workers, which the processes of several jobs cannot do."""
+    """Refuse jobs that start workers, because child processes cannot start workers."""
     for job in jobs:
         if job.options.workers is not None:
             raise OptionError(

@@ -36,8 +36,8 @@ def jobs_of(
 ) -> Iterator[Job]:
     """Yield the jobs of a table; paths in it are relative to the folder.
 
-    The machine's options do not come from the table; `notify` is called with one line about what
-    each pattern leaves out.
+    The options of the machine do not come from the table. `notify` is called with one line about
+    the files that each pattern leaves out.
     """
     check_keys(table, (*KEYS, "grid"))
     grid = _grid(table)
@@ -83,8 +83,8 @@ def check_keys(names: Iterable[str], known: Iterable[str]) -> None:
     for name in names:
         if name in MACHINE:
             raise OptionError(
-                f"{name} is not for a file, which may come from somebody else; remove it, and give "
-                f"--{name.replace('_', '-')} on the command line"
+                f"{name} is not an option of a jobs file, which may come from somebody else; "
+                f"remove it, and give --{name.replace('_', '-')} on the command line"
             )
     check_known(names, known)
 

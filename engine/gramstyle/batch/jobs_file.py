@@ -37,22 +37,22 @@ def read_jobs(
         A TOML file: a table ``defaults`` for all jobs, and ``[[jobs]]`` with ``content``,
         ``style``, ``output``, any field of `Options` except `MACHINE`, and a table ``grid`` of
         lists; every combination of their values is a job. Paths are relative to the file's folder;
-        content and style may be patterns such as ``photos/*``; output has places such as
-        ``{content}``.
+        content and style may be patterns such as ``photos/*``; output may have placeholders such
+        as ``{content}``.
     machine
         Options of the machine (`gramstyle.run.options.MACHINE`) by name, for all jobs.
     notify
-        Called with one line for each pattern that leaves out files that are no images.
+        Called with one line for each pattern that matches files that are not images.
 
     Returns
     -------
     tuple of Job
-        In the order of the file; within a table the content images change slowest.
+        In the order of the file; within a table the content image changes slowest.
 
     Raises
     ------
     GramstyleError
-        If the file cannot be read, or if a job is impossible: with the number of its table and the
+        If the file cannot be read, or if a job is invalid; names the number of its table and the
         key.
 
     Examples

@@ -1,4 +1,4 @@
-"""Do jobs on the workers of a cluster, each whole on one worker."""
+"""Run jobs on the workers of a cluster; each job runs on one worker."""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -17,25 +17,25 @@ from gramstyle.model import read_model
 
 
 def on_workers(jobs: Sequence[Job], /, *, cluster: Cluster, model: Path) -> Outcomes:
-    """Do the jobs on a cluster, one at a time on each worker.
+    """Run the jobs on a cluster, one at a time on each worker.
 
-    Images that can be reused are found here, without a worker. The other jobs are sent with their
-    images, a few at a time; if a worker dies, its job is done again on another one.
+    This machine finds images that can be reused. It sends the other jobs with their images to
+    workers, a few at a time. If a worker dies, its job runs again on another one.
 
     Parameters
     ----------
     jobs
-        Jobs whose options do not name a number of threads take the cluster's.
+        Jobs without an option `threads` use the cluster's number of threads.
     cluster
-        From `open_cluster`. It must stay open until all outcomes are there.
+        From `open_cluster`. It must stay open until all outcomes have arrived.
     model
         The network's file. The workers receive it.
 
     Raises
     ------
     OptionError
-        If a job asks for a cluster itself; if the cluster no longer answers; or if a worker has
-        another version. Finished images stay.
+        If a job has its own cluster, if the cluster no longer answers, or if a worker has another
+        version. Finished images remain.
     ModelError
         As `read_model` and `Cluster.place_model` do.
 

@@ -1,4 +1,4 @@
-"""Do one job: reuse its image or render it. Whatever goes wrong becomes the job's outcome."""
+"""Run one job: reuse its image or render it. An error becomes the outcome of the job."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -61,12 +61,12 @@ class Outcome:
 def attempt(
     job: Job, *, model: ModelFile, callback: Callable[[Progress], None] | None = None
 ) -> Outcome:
-    """Do a job; every error becomes its outcome, but Ctrl-C does not.
+    """Run a job; every error except Ctrl-C becomes its outcome.
 
     Parameters
     ----------
     job
-        Its image is written whole or not at all, with its settings and its fingerprint.
+        Its image is written completely or not at all, with its settings and its fingerprint.
     model
         The network's file, or an open model.
     callback
@@ -90,13 +90,13 @@ def guarded(job: Job, step: Callable[[], T]) -> T | Outcome:
         return failed(job, error, began)
     except MemoryError:
         text = "there is not enough memory for it; choose a smaller size"
-    except Exception as error:  # one job must not stop the others
+    except Exception as error:  # an error of one job must not stop the others
         text = f"{type(error).__name__}: {error}; this is a bug in gramstyle, please report it"
     return failed(job, GramstyleError(text), began)
 
 
 def failed(job: Job, error: GramstyleError, began: float) -> Outcome:
-    """Return the outcome of a job that failed; it began at this reading of the clock."""
+    """Return the outcome of a job that failed; `began` is the time at which it started."""
     reason = " ".join(str(error).split())
     return Outcome(job, "failed", _seconds_since(began), reason, error=error)
 

@@ -11,9 +11,9 @@ from gramstyle.run.options import STARTS, Options
 
 
 def output_name(pattern: str, content: Path, style: Path, options: Options) -> str:
-    """Return the pattern with its places filled in.
+    """Return the pattern with its placeholders filled in.
 
-    The places are {content} and {style}, the images' names without folder and extension;
+    The placeholders are {content} and {style}, the images' names without folder and extension;
     {folder}, the name of the content image's folder; and every option that has a value.
     """
     images = {"content": content.stem, "folder": content.parent.name, "style": style.stem}
@@ -28,7 +28,7 @@ def output_name(pattern: str, content: Path, style: Path, options: Options) -> s
             if place is None:
                 continue
             if form or conversion:
-                raise OptionError(f"write {{{place}}} with nothing behind it")
+                raise OptionError(f"write {{{place}}} without a conversion or a format")
             check_known([place], (*images, *FROM_FILES))
             name += images[place] if place in images else _text(place, getattr(options, place))
     return name

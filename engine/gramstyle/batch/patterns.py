@@ -68,14 +68,14 @@ def matching(pattern: Path) -> list[Path]:
 
 
 def check_patterns(job: Job, patterns: Iterable[Path]) -> None:
-    """Refuse an output that the next run would take for an image to read."""
+    """Refuse an output that a pattern would match in the next run."""
     parts = job.output.parts
     for pattern in patterns:
         same_depth = len(parts) == len(pattern.parts)
         if same_depth and all(map(_fits, parts[1:], pattern.parts[1:])):
             raise OptionError(
                 f"{shown(job.name)} would be one of the images of {shown(pattern.name)} in "
-                "the next run; choose a folder of its own for output"
+                "the next run; choose another folder for output"
             )
 
 
@@ -117,7 +117,7 @@ def _entries(base: Path, part: str) -> list[Path]:
 
 
 def _fits(name: str, part: str) -> bool:
-    """Return whether a name is named by a part of a path: it is the same, or matches a pattern."""
+    """Return whether a name equals a part of a path, or matches it as a pattern."""
     if name == part:
         return True
     if name.startswith(".") and not part.startswith("."):

@@ -74,18 +74,18 @@ def pack(job: Job, *, network: str) -> bytes:
 
 
 def run_remote(payload: bytes) -> bytes:
-    """Do a packed job in a temporary folder, and return its outcome for `accept`.
+    """Run a packed job in a temporary folder, and return its outcome for `accept`.
 
     Parameters
     ----------
     payload
-        From `pack`. The job takes the threads that its options name, or those of this process.
+        From `pack`. The job uses the threads of its options, or else those of this process.
 
     Returns
     -------
     bytes
-        The outcome, and the image file if there is one. Errors become outcomes too. Without the
-        network, or with another version of gramstyle, a refusal.
+        The outcome, and the image file if there is one; errors become outcomes too. If this
+        machine lacks the network or has another version of gramstyle, a refusal.
     """
     began = time.monotonic()
     parts = _unzipped(payload)
@@ -145,7 +145,7 @@ def _find_network(sha256: str) -> Path:
 
 @lru_cache(maxsize=1)
 def _opened(path: Path, _sha256: str) -> OpenModel:
-    """Return the model, which this process keeps open for its next job."""
+    """Return the model, which stays open in this process for the next job."""
     return OpenModel(path)
 
 
@@ -157,7 +157,7 @@ def _check_wanted(_progress: Progress) -> None:
 def _attempted(
     parts: Mapping[str, bytes], header: Mapping[str, Any], model: OpenModel, folder: Path
 ) -> tuple[dict[str, Any], dict[str, bytes]]:
-    """Do a job in a folder; return the fields of its outcome, and the image if there is one."""
+    """Run a job in a folder; return the fields of its outcome, and the image if there is one."""
     # Images keep their names, which the settings of the result mention.
     files = {role: folder / role / Path(path).name for role, path in header["files"].items()}
     for role, path in files.items():

@@ -1,8 +1,8 @@
 """Whether a job's image exists already, rendered from the same files with the same settings.
 
-A batch or a figure that was stopped resumes by asking this of every job. An image carries its
-settings and a fingerprint. An equal fingerprint answers without decoding the job's images;
-otherwise the settings are compared, which hold hashes of the images' pixels.
+A batch or a figure that is repeated checks this for every job. An image contains its settings and a
+fingerprint. If the fingerprints are equal, the job's images need not be decoded. Otherwise the
+settings are compared, which contain hashes of the images' pixels.
 """
 
 import hashlib
@@ -29,17 +29,17 @@ _IRRELEVANT = (
     "program", "threads", "max_pixels", "memory", "scheduler", "workers", "scales", "versions",
     "result", FINGERPRINT,
 )  # fmt: skip
-# Options that the machine's memory decides unless they are given.
+# Options whose defaults depend on the machine's memory.
 _BY_MEMORY = ("tile", "optimiser")
 
 
 def fingerprint(job: Job, *, model: ModelFile) -> str | None:
     """Return a SHA-256 of everything that determines the job's image.
 
-    It covers the bytes of the image files and of the network, the options that change the image,
-    as they were given, and the version of gramstyle. Jobs with equal fingerprints have the same
-    image, up to rounding and to what the machine chooses (tiles, a shorter history). Jobs with
-    different ones may too: two files can hold the same pixels.
+    It covers the bytes of the image files and of the network, the given options that change the
+    image, and the version of gramstyle. Jobs with equal fingerprints have the same image, up to
+    rounding and the choices of the machine (tiles, a shorter history). Jobs with different
+    fingerprints may have the same image too, because two files can contain the same pixels.
 
     The result is None if a file cannot be read, or if the image to start from is not a file.
     """

@@ -1,6 +1,6 @@
 """The command line program `gramstyle`.
 
-This module imports little, so that Ctrl-C while the others are imported is handled here.
+This module imports little, so that it can handle Ctrl-C while the others are imported.
 
 Exit codes:
 

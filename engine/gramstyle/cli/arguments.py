@@ -45,9 +45,9 @@ def add_run(
 def add_scales(group: argparse._ArgumentGroup) -> None:
     """Add the option for the scales of a transfer."""
     group.add_argument("--scales", type=int, metavar="N",
-        help="how many scales the run passes through, each 1.4 times larger than the one before "
-        "and started from its image; --iterations are those of the first one, the others take "
-        "fewer (default: all of 512 pixels or more; 1: --size alone)")  # fmt: skip
+        help="the number of scales of the run; each is 1.4 times larger than the one before and "
+        "starts from its image; --iterations is for the first one, the others take fewer "
+        "(default: all of 512 pixels or more; 1: --size alone)")  # fmt: skip
 
 
 def add_init(group: argparse._ArgumentGroup) -> None:
@@ -67,9 +67,9 @@ def add_loss(parser: Parser) -> None:
         "authors' released code, its weights, max pooling, and a start from the photograph "
         "(default: the text's formulas, and a start from the photograph)")  # fmt: skip
     loss.add_argument("--alpha", type=float, metavar="A",
-        help="the weight of the content; more keeps more of the photograph "
-        "(default 50 / (width · height), alike at every size; 0.01 instead of 50 for a "
-        "normalised network; 1 with --convention author)")  # fmt: skip
+        help="the weight of the content; a larger one keeps more of the photograph "
+        "(default 50 / (width · height), so that results look alike at every size; 0.01 instead "
+        "of 50 for a normalised network; 1 with --convention author)")  # fmt: skip
     loss.add_argument("--beta", type=float, metavar="B",
         help=f"the weight of the style (default {DEFAULTS.beta:g})")  # fmt: skip
     loss.add_argument("--content-layers", "--content-layer", type=names, metavar="LAYER,…",
@@ -111,18 +111,18 @@ def add_machine(group: argparse._ArgumentGroup) -> None:
 def add_model(group: argparse._ArgumentGroup) -> None:
     """Add the option for the model file."""
     group.add_argument("--model", type=Path, metavar="FILE",
-        help="the network (default: GRAMSTYLE_MODEL, the checkout's models/, the user's "
-        "cache, where it is built if need be)")  # fmt: skip
+        help="the network (default: GRAMSTYLE_MODEL, the checkout's models/, or the user's "
+        "cache, where it is built if it is missing)")  # fmt: skip
 
 
 def add_resources(group: argparse._ArgumentGroup, *, work: str = "compute the tiles") -> None:
-    """Add the options for what a run may take of the machine; `work` is what a cluster does."""
+    """Add the options for the cores and the memory of a run; `work` is what a cluster does."""
     group.add_argument("--threads", type=int, metavar="N",
         help="processor cores to use (default: all that the machine or the container "
         "has)")  # fmt: skip
     group.add_argument("--memory", type=size_in_bytes, metavar="SIZE",
-        help="memory budget of the run, like 2GB: larger images are computed in tiles, exactly, "
-        "and what does not fit is written to temporary files (default: three quarters of "
+        help="memory budget of the run, like 2GB: larger images are computed in exact tiles, "
+        "and data that do not fit are written to temporary files (default: three quarters of "
         "what the machine or the container has)")  # fmt: skip
     add_cluster(group, work=work)
     group.add_argument("--max-pixels", type=int, metavar="N",
@@ -146,11 +146,12 @@ def add_engine(group: argparse._ArgumentGroup) -> None:
         "where Numba is installed, else numpy)")  # fmt: skip
     add_device(group)
     group.add_argument("--tf32", action="store_const", const=True,
-        help="on a GPU, let products be rounded to TF32: faster, three digits instead of "
-        "seven")  # fmt: skip
+        help="on a GPU, round the factors of products to TF32: faster, with three digits instead "
+        "of seven")  # fmt: skip
     group.add_argument("--optimiser", choices=OPTIMISERS,
-        help="lbfgsb, SciPy's L-BFGS-B; lbfgsb-device, the same method on arrays that stay where "
-        "the gradient is computed (default: lbfgsb, and lbfgsb-device on a GPU)")  # fmt: skip
+        help="lbfgsb, SciPy's L-BFGS-B; lbfgsb-device, the same method in bounded memory on arrays "
+        "that stay where the gradient is computed (default: lbfgsb-device on a GPU, in tiles, on "
+        "a cluster and with a checkpoint, else lbfgsb)")  # fmt: skip
 
 
 def add_device(group: argparse._ArgumentGroup) -> None:
@@ -161,7 +162,7 @@ def add_device(group: argparse._ArgumentGroup) -> None:
 
 
 def add_files(group: argparse._ArgumentGroup) -> None:
-    """Add the options for the files that a run writes besides its image."""
+    """Add the options for the files that a run writes in addition to its image."""
     group.add_argument("--save-every", type=int, metavar="N",
         help="also write the image of every N-th iteration, as OUT-0010.png, …")  # fmt: skip
     group.add_argument("--log", type=Path, metavar="FILE.jsonl",
@@ -169,7 +170,7 @@ def add_files(group: argparse._ArgumentGroup) -> None:
 
 
 def add_quiet(group: argparse._ArgumentGroup) -> None:
-    """Add the option that silences the progress."""
+    """Add the option that switches the progress off."""
     group.add_argument("--quiet", action="store_true", help="print nothing but errors")
 
 

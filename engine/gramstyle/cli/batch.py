@@ -40,10 +40,9 @@ def add_parser(commands: Commands) -> None:
     parser = commands.add_parser(
         "batch",
         help="render many images from a file of jobs",
-        description="Do every job of a TOML file (docs/batch.md): many photographs, many "
-        "paintings, grids of options. A batch that was stopped resumes with the images that are "
-        "missing when the command is repeated. A job that fails does not stop the others; the exit "
-        "code is then 1.",
+        description="Run every job of a TOML file (docs/batch.md): many photographs, many "
+        "paintings, grids of options. If a batch is stopped, repeat the command to render the "
+        "missing images. A job that fails does not stop the others; the exit code is then 1.",
         epilog="example: gramstyle batch jobs.toml --log jobs.jsonl",
     )
     parser.set_defaults(run=run_command)
@@ -51,12 +50,12 @@ def add_parser(commands: Commands) -> None:
     parser.add_argument("--model", type=Path, metavar="FILE",
         help="the network (default: as for transfer)")  # fmt: skip
     parser.add_argument("--jobs", type=int, metavar="N",
-        help="jobs to do at once on this machine, each with its share of the cores unless it "
-        "names threads (default 1)")  # fmt: skip
+        help="jobs to run at once on this machine, each with its share of the cores, or with "
+        "--threads (default 1)")  # fmt: skip
     machine = parser.add_argument_group(
-        "the machine, which a jobs file does not name; a worker of a cluster does one job at a time"
+        "the machine, which a jobs file does not name; a worker of a cluster runs one job at a time"
     )
-    add.add_resources(machine, work="do the jobs")
+    add.add_resources(machine, work="run the jobs")
     add.add_device(machine)
     parser.add_argument("--log", type=Path, metavar="FILE.jsonl",
         help="write the outcome of each job as JSON lines")  # fmt: skip
@@ -64,7 +63,7 @@ def add_parser(commands: Commands) -> None:
 
 
 def run_command(arguments: argparse.Namespace) -> int:
-    """Do the jobs of the file; return 1 if one failed."""
+    """Run the jobs of the file; return 1 if one failed."""
     say = Speaker(quiet=arguments.quiet)
     at_once = 1 if arguments.jobs is None else arguments.jobs
     if at_once < 1:
@@ -107,8 +106,8 @@ def run_command(arguments: argparse.Namespace) -> int:
     if not arguments.quiet:
         took = timedelta(seconds=round(monotonic() - began))
         report(
-            f"{len(jobs)} jobs in {took}: {states['done']} done, {states['reused']} reused, "
-            f"{states['failed']} failed"
+            f"{len(jobs)} {'job' if len(jobs) == 1 else 'jobs'} in {took}: {states['done']} done, "
+            f"{states['reused']} reused, {states['failed']} failed"
         )
     log.check()
     return 1 if states["failed"] else 0

@@ -36,7 +36,7 @@ def add_parser(actions: Commands) -> None:
         "fetch",
         help="download a published weights file",
         description="Download a weights file from its publisher and check its hash. If the "
-        "download is interrupted, run the same command again to resume it.",
+        "download is\ninterrupted, run the same command again to resume it.",
         epilog=_list(),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -27,10 +27,9 @@ def add_parser(commands: Commands) -> None:
     """Describe the commands and their options."""
     parser = commands.add_parser(
         "figure",
-        help="draw the figures of the paper with images of your own",
-        description="Draw figure 1, 2 or 3 of the paper. Its single images are stored with their "
-        "records. A figure that was stopped resumes with the missing ones when the command is "
-        "repeated.",
+        help="draw the figures of the paper with your own images",
+        description="Draw figure 1, 2 or 3 of the paper. The images of the figure are stored with "
+        "their records. If the command is stopped, repeat it to render the missing images.",
     )
     kinds = parser.add_subparsers(title="figures", required=True, metavar="FIGURE")
 
@@ -78,7 +77,7 @@ def _add_common(
         help="the painting")  # fmt: skip
     add.add_output(parser)
     parser.add_argument("--cells", type=Path, metavar="DIR",
-        help="the folder for the single images and their records; images that are there are "
+        help="the folder for the single images and their records; images that exist there are "
         "reused if they were rendered with the same options (default: OUT without its "
         "extension, and -cells)")  # fmt: skip
     every = parser.add_argument_group("every image")

@@ -16,7 +16,7 @@ from gramstyle.system.temporary import temporary_folder
 
 
 class ImageOutput:
-    """The image of a run, which is saved whatever ends the run.
+    """The image of a run, which is saved even if an error or a signal ends the run.
 
     Attributes
     ----------
@@ -105,7 +105,7 @@ class ImageOutput:
 
 
 def _with_sentence(stop: BaseException, sentence: str) -> BaseException:
-    """Return an exception like the given one whose message has another sentence."""
+    """Return an exception of the same type, with a sentence added to its message."""
     if isinstance(stop, (GramstyleError, KeyboardInterrupt, MemoryError)):
         return type(stop)(f"{_reason(stop)}. {sentence}")
     stop.add_note(sentence)

@@ -1,4 +1,4 @@
-"""Model files that a command writes: checks before, and a report after."""
+"""Model files that a command writes: checks before the work, and a report after it."""
 
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
@@ -19,7 +19,7 @@ def check_target(target: Path, *, sources: Iterable[Path | None]) -> None:
 
 
 def owned(target: Path) -> AbstractContextManager[None]:
-    """Keep other processes from writing the same model file; the work before it takes a while."""
+    """Keep other processes from writing the same model file during the block."""
     action = f"is writing {target}; wait until it has ended, or choose another --to"
     return locked(target, error=ModelError, action=action)
 

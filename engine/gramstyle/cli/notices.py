@@ -24,6 +24,6 @@ class _Handler(logging.Handler):
         self._say = say
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Print a record; what informs never ends a run."""
+        """Print a record; an error while printing never ends a run."""
         with suppress(Exception):
             self._say.tell(f"gramstyle: {record.getMessage()}")

@@ -28,7 +28,7 @@ from gramstyle.run.settings import RunSettings
 from gramstyle.system.files import write_atomically
 from gramstyle.system.replaceable import check_file
 
-# What stands for an image of any size while options are checked.
+# The size with which options are checked if the graph takes images of any size.
 ANY_EDGE = 64
 
 # The options that the graph depends on.
@@ -68,18 +68,18 @@ def add_parser(commands: Commands) -> None:
 
     images = export.add_argument_group("the images")
     images.add_argument("--size", dest="exact", type=_size, metavar="WxH",
-        help="the image that the graph takes, exactly; the photograph is resized to it "
+        help="the exact size of the image that the graph takes; the photograph is resized to it "
         "(default without a photograph: any size)")  # fmt: skip
     images.add_argument("--content", type=Path, metavar="PHOTO",
-        help="the content image; without it the content is left out")  # fmt: skip
+        help="the content image; without it, the loss has no content term")  # fmt: skip
     images.add_argument("--style", type=Path, metavar="PAINTING",
-        help="the style image; without it the style is left out")  # fmt: skip
+        help="the style image; without it, the loss has no style terms")  # fmt: skip
     images.add_argument("--targets", choices=("stored", "inputs"), default="stored",
         help="stored: the file contains the targets, P and the Gram matrices of these images; "
-        "inputs: the graph takes them as inputs, and no images are named here "
+        "inputs: the graph takes them as inputs; leave --content and --style out "
         "(default stored)")  # fmt: skip
     images.add_argument("--targets-model", type=Path, metavar="FILE",
-        help="with --targets inputs: also write the graph that computes them from "
+        help="with --targets inputs: also write the graph that computes the targets from "
         "an image")  # fmt: skip
 
     add.add_loss(export)
@@ -190,13 +190,13 @@ def _of_network(settings: RunSettings) -> dict[str, str]:
 
 
 def _check_places(targets: Iterable[Path], sources: Iterable[Path]) -> None:
-    """Refuse to start on what could not be written, or would overwrite what it is made from."""
+    """Refuse files that could not be written, or that would overwrite an input."""
     taken = {source.resolve() for source in sources}
     for target in targets:
         check_file(target, error=OptionError)
         if target.resolve() in taken:
             raise OptionError(
-                f"{target} would overwrite what is read or written besides; choose another name"
+                f"{target} would overwrite another file of this command; choose another name"
             )
         taken.add(target.resolve())
 

@@ -11,9 +11,9 @@ from gramstyle.errors import ImageError, OptionError
 from gramstyle.images import encode_image, from_pil
 
 DASH = Path("-")
-# The format of an image on standard output, which has no name that could choose another one.
+# The format of an image on standard output, which has no extension.
 FORMAT = ".png"
-# The bytes of a pixel in the largest files: four channels of 16 bits. Metadata may come on top.
+# The bytes of a pixel in the largest files, without metadata: four channels of 16 bits.
 BYTES_PER_PIXEL, METADATA_BYTES = 8, 2**24
 
 

@@ -20,7 +20,7 @@ def add_parser(commands: Commands) -> None:
         help="draw the losses of logged runs",
         description="Draw the losses of runs over their iterations: the total, and the "
         "contributions of content, style and each style layer, multiplied by their weights, on a "
-        "logarithmic scale. The record of a stopped run is drawn as far as it goes. Needs "
+        "logarithmic scale. The record of a stopped run can be drawn too. Needs "
         "matplotlib.",
         epilog="example: gramstyle plot max.jsonl avg.jsonl -o pooling.svg",
     )

@@ -15,17 +15,19 @@ def add_parser(commands: Commands) -> None:
     """Describe the command and its options."""
     parser = commands.add_parser(
         "reconstruct",
-        help="show what a layer represents of an image, as in the paper's figure 1",
-        description="From white noise, find an image that some layers cannot tell from IMAGE: by "
-        "their responses (content), or by their Gram matrices (style).",
+        help="show what a layer represents, as in figure 1 of the paper",
+        description="Start from white noise, and find an image that has the responses of IMAGE at "
+        "a layer (content), or its Gram matrices at some layers (style).",
     )
-    kinds = parser.add_subparsers(title="what to keep", required=True, metavar="content|style")
+    kinds = parser.add_subparsers(
+        title="what to reconstruct", required=True, metavar="content|style"
+    )
 
     content = kinds.add_parser(
         "content",
-        help="the responses themselves: what is where",
-        description="From white noise, find an image with the responses of IMAGE at one layer "
-        "(equations 1 and 2).",
+        help="the responses at a layer: forms at their places",
+        description="Start from white noise, and find an image with the responses of IMAGE at one "
+        "layer (equations 1 and 2).",
         epilog="example: gramstyle reconstruct content photo.jpg --layer conv4_2 -o content.png",
     )
     _add_common(content)
@@ -35,9 +37,9 @@ def add_parser(commands: Commands) -> None:
 
     style = kinds.add_parser(
         "style",
-        help="their Gram matrices: which responses go together, wherever",
-        description="From white noise, find an image with the Gram matrices of IMAGE at some "
-        "layers (equations 3 to 6).",
+        help="the Gram matrices: which filters respond together, at any place",
+        description="Start from white noise, and find an image with the Gram matrices of IMAGE at "
+        "some layers (equations 3 to 6).",
         epilog="example: gramstyle reconstruct style painting.jpg --layers conv1_1,conv2_1 "
         "-o style.png",
     )

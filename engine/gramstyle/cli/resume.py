@@ -54,13 +54,13 @@ def run_command(arguments: argparse.Namespace) -> None:
 
 
 def _announcement(resumed: Resumed) -> list[str]:
-    """Return what changes the result, and which options of the machine are not in use now."""
+    """Return what changes the result, and which options of the machine are missing now."""
     saved = resumed.saved
     if saved.finished:
         return [f"the run has ended after {saved.iteration} iterations; its image is written"]
     line = f"resuming after iteration {saved.iteration}"
     if resumed.warm:
-        line = f"resuming from the image of iteration {saved.iteration} alone"
+        line = f"resuming from the image of iteration {saved.iteration}, without the history"
     if resumed.differs:
         effect = "" if resumed.warm else "; the result may differ in the last bits"
         line += f"{effect}, since these have changed: {', '.join(resumed.differs)}"

@@ -138,6 +138,6 @@ def _sentence(output: Path, result: Result) -> str:
     done = result.record.losses[-1].iteration
     width, height = result.image.size
     return (
-        f"wrote {shown(output)} ({width}×{height}) after {done} iterations in {took}: "
-        f"{result.record.reason}"
+        f"wrote {shown(output)} ({width}×{height}) after {done} "
+        f"{'iteration' if done == 1 else 'iterations'} in {took}: {result.record.reason}"
     )

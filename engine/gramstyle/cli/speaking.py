@@ -1,7 +1,7 @@
-"""What a command says: progress and errors on stderr, reports and answers on stdout.
+"""The output of a command: progress and errors on stderr, reports and answers on stdout.
 
-Progress and reports only inform: if they cannot be written, the command goes on without them. An
-answer is what the user asked for: if it cannot be written, the command fails.
+If progress or a report cannot be written, the command continues without it. An answer is what the
+user asked for: if it cannot be written, the command fails.
 """
 
 import os
@@ -25,7 +25,7 @@ class ReaderGoneError(AnswerError):
 
 
 class Speaker(Console):
-    """The console where a command shows its progress: stderr; silent with --quiet."""
+    """The console on stderr where a command shows its progress; prints nothing if quiet."""
 
     def __init__(self, *, quiet: bool = False) -> None:
         super().__init__(
@@ -39,7 +39,7 @@ class Speaker(Console):
         )
 
     def tell(self, sentence: str) -> None:
-        """Print a sentence as it is, in one line."""
+        """Print a sentence on stderr, in one line."""
         self.out(printable(sentence), highlight=False)
 
 

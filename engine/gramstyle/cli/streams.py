@@ -1,4 +1,4 @@
-"""The standard streams of the program. A stream that fails falls silent; the work goes on."""
+"""The standard streams of the program. A stream that fails discards further output."""
 
 import errno
 import io
@@ -12,12 +12,12 @@ from typing import TextIO
 class TolerantStream(io.TextIOBase):
     r"""A text stream that raises nothing and remembers its first failure.
 
-    What its encoding cannot express is written as an escape sequence such as ``\xd7``.
+    Characters that its encoding lacks are written as escape sequences such as ``\xd7``.
 
     Attributes
     ----------
     failure
-        Why the stream has fallen silent; None if everything has been written.
+        Why the stream discards its output; None if everything has been written.
     """
 
     def __init__(self, stream: TextIO | None) -> None:
@@ -56,7 +56,7 @@ class TolerantStream(io.TextIOBase):
                 self._stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
                 self._stream.flush()
             except (OSError, ValueError) as failure:
-                self._fall_silent(failure)
+                self._discard_from_now_on(failure)
         return len(text)
 
     def write_bytes(self, data: bytes) -> None:
@@ -66,9 +66,9 @@ class TolerantStream(io.TextIOBase):
                 self._stream.buffer.write(data)
                 self._stream.buffer.flush()
             except (OSError, ValueError) as failure:
-                self._fall_silent(failure)
+                self._discard_from_now_on(failure)
 
-    def _fall_silent(self, failure: Exception) -> None:
+    def _discard_from_now_on(self, failure: Exception) -> None:
         self.failure = failure
         # Python would fail again when it flushes the stream at the end of the process.
         with suppress(OSError, ValueError), open(os.devnull, "wb") as nothing:  # noqa: PTH123
@@ -90,8 +90,8 @@ def tolerant_streams() -> Iterator[None]:
 def _open_descriptors() -> None:
     """Open the null device in place of closed streams, and let writing block.
 
-    The next file that is opened would otherwise take the number of a closed stream, and messages
-    of libraries would be written into it.
+    The next file that is opened would otherwise get the number of a closed stream, and libraries
+    would write their messages into it.
     """
     for number in (0, 1, 2):
         try:

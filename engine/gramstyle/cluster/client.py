@@ -35,7 +35,7 @@ class Done(Generic[D]):
 
 
 class KilledWorkersError(OptionError):
-    """An error: several workers have died of the same task."""
+    """An error: several workers have died while they ran the same task."""
 
 
 class Cluster:
@@ -123,7 +123,8 @@ class Cluster:
         Raises
         ------
         GramstyleError
-            The error of the task; OptionError as in `wait`, or if several workers died of the task.
+            The error of the task; OptionError as in `wait`, or if several workers died while they
+            ran the task.
         """
         error, result = self._ended(placed)
         if error is not None:
@@ -234,13 +235,13 @@ class Cluster:
                     if error is None:
                         return None, placed.result(timeout=patience)
                 except TimeoutError:
-                    # Its worker has died and another one computes it again, or the result is large.
+                    # Another worker computes the task again, or the result is large.
                     patience *= 2
                     continue
             if isinstance(error, distributed.scheduler.KilledWorker):
                 error = KilledWorkersError(
-                    f"{error.allowed_failures + 1} workers have died of the same task; if memory "
-                    "is short on them, choose smaller tiles, or a smaller size"
+                    f"{error.allowed_failures + 1} workers have died while they ran the same task; "
+                    "if their memory is short, choose smaller tiles, or a smaller size"
                 )
             return error, None
 

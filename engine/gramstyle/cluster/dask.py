@@ -12,15 +12,15 @@ from gramstyle.errors import RuntimeMissingError
 from gramstyle.system.installing import remedy
 
 _SETTINGS = {
-    # Tasks contain windows of pixels, which may be large: Dask must not warn.
+    # Tasks contain windows of pixels, which may be large. Dask must not warn about them.
     "distributed.admin.large-graph-warning-threshold": "1TB",
-    # A killed worker is started again, which may take minutes on a busy machine. Dask would close
-    # its place after 15 seconds.
+    # A killed worker is started again, which may take minutes on a busy machine. By default Dask
+    # gives the worker up after 15 seconds.
     "distributed.deploy.lost-worker-timeout": "1h",
     # Connecting to a worker that has just died ends after this time.
     "distributed.comm.timeouts.connect": "10s",
-    # A scheduler or worker in this program or started by it serves no web pages, whose readers
-    # need no certificate.
+    # A scheduler or worker that this program starts serves no web pages, because anyone could read
+    # them without a certificate.
     "distributed.scheduler.http.routes": [],
     "distributed.worker.http.routes": [],
 }

@@ -1,4 +1,4 @@
-"""A cluster of processes on this machine, which lets in only the program that started it."""
+"""A cluster of processes on this machine, to which only the program that starts it can connect."""
 
 import asyncio
 import logging
@@ -60,7 +60,7 @@ def local_cluster(loop: EventLoop, workers: int) -> Iterator[Any]:
     starting = loop.submit(start())
 
     async def close() -> None:
-        # A start that Ctrl-C has interrupted goes on: its processes end once they have started.
+        # After Ctrl-C the start continues; its processes end once they have started.
         with suppress(Exception):
             await asyncio.wrap_future(starting)
         await stack.aclose()

@@ -23,7 +23,7 @@ class EventLoop:
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        """Run a coroutine and return its result; an exception meanwhile, as of Ctrl-C, cancels it.
+        """Run a coroutine and return its result; an exception such as Ctrl-C cancels it.
 
         Raises
         ------
@@ -42,8 +42,8 @@ class EventLoop:
 def event_loop() -> Iterator[EventLoop]:
     """Run an event loop in a thread; at the end, cancel what still runs there, and end the thread.
 
-    The thread does not see Ctrl-C, nor do the processes that are started in it: a terminal sends
-    it to all of them, and the main thread ends them.
+    A terminal sends Ctrl-C to all processes. The thread and the processes that are started in it
+    ignore it; the main thread ends them.
     """
     started: Future[asyncio.AbstractEventLoop] = Future()
     ended = asyncio.Event()

@@ -30,8 +30,8 @@ def open_cluster(
     Parameters
     ----------
     scheduler
-        The address of a Dask scheduler, such as ``tls://10.0.0.5:8786``, which is used with the
-        certificates of Dask's configuration, or ``tcp://10.0.0.5:8786``.
+        The address of a Dask scheduler, such as ``tcp://10.0.0.5:8786``, or
+        ``tls://10.0.0.5:8786`` with the certificates of Dask's configuration.
     workers
         How many processes to start on this machine instead.
     threads
@@ -45,7 +45,7 @@ def open_cluster(
     OptionError
         If the scheduler does not answer within ten seconds or has no worker; if the scheduler or a
         worker has another version of gramstyle or of Dask; if a worker of this machine does not
-        start, or this machine has too little memory for so many; if the certificates cannot be
+        start, or if this machine has too little memory for them; if the certificates cannot be
         used.
     RuntimeMissingError
         If Dask is not installed, or cryptography, which makes certificates for this machine.

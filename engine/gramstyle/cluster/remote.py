@@ -1,4 +1,4 @@
-"""Join a cluster that is there already: its address, its certificates and its versions."""
+"""Join an existing cluster: check its address, its certificates and its versions."""
 
 import asyncio
 import re
@@ -24,13 +24,13 @@ _ENCRYPTED = ("tls://", "wss://")
 
 
 def exposure(address: str) -> str | None:
-    """Return a warning if anybody on the network could take over this cluster; else None."""
+    """Return a warning if others on the network could take over this cluster; else None."""
     host = address.rpartition("://")[2].rpartition(":")[0].strip("[]")
     if address.startswith(_ENCRYPTED) or not ADDRESS.fullmatch(address) or _is_here(host):
         return None
     return (
         f"warning: the connection to {address} is neither encrypted nor authenticated, and a Dask "
-        "cluster executes what it is sent; on a network that you do not trust, use TLS "
+        "cluster executes code that is sent to it; on a network that you do not trust, use TLS "
         "(docs/scaling.md)"
     )
 
@@ -49,8 +49,8 @@ def joined_cluster(loop: EventLoop, address: str) -> Iterator[Any]:
     Raises
     ------
     OptionError
-        If the address is no address, or its certificates cannot be used; if the scheduler does not
-        answer in time, or has no workers; if it or a worker has another version.
+        If the address is invalid, or its certificates cannot be used; if the scheduler does not
+        answer in time, or has no workers; if the scheduler or a worker has another version.
     """
     if not ADDRESS.fullmatch(address):
         raise OptionError(
@@ -110,7 +110,7 @@ async def _check(address: str) -> None:
 async def _connect(client: Any, address: str) -> None:
     try:
         await asyncio.wait_for(client, ANSWER)
-    except Exception as error:  # a server that is not Dask may answer anything
+    except Exception as error:  # a server other than Dask may send any answer
         what = "it does not answer" if isinstance(error, TimeoutError) else _one_line(error)
         raise OptionError(
             f"there is no Dask scheduler at {address} ({what}); check the address, or start "

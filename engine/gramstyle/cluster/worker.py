@@ -1,6 +1,6 @@
 """The tasks that a worker runs for an image in tiles: pure functions.
 
-Their results depend on their arguments alone, so that tasks can run in any order and be repeated: a
+Their results depend only on their arguments, so tasks can run in any order and can be repeated: a
 lost worker costs only time. A process caches the engine between tasks, and the results of pass 1
 for pass 2; it can compute both again.
 """
@@ -324,7 +324,7 @@ def installed_version() -> str:
 
 
 def check_version(wanted: str) -> None:
-    """Refuse to work for another version of gramstyle.
+    """Refuse a task from another version of gramstyle.
 
     Raises
     ------
@@ -362,8 +362,7 @@ def keep_model(sha256: str, data: bytes) -> None:
     """
     if sha256_of(data) != sha256:
         raise ModelError(
-            f"worker {_process.name} received something else than the model {sha256[:12]}…; "
-            "try again"
+            f"worker {_process.name} received another file than the model {sha256[:12]}…; try again"
         )
     target = _by_hash(sha256)
     if target is None:

@@ -1,7 +1,7 @@
 """The cases by name: each operation, each convention that is easily mistaken, whole objectives.
 
-All numbers come from a hash of the case's name. So they are the same on every machine, and they
-never change, as those of a random generator might. They are multiples of 1/256, or of 1/128 to 1/8
+All numbers come from a hash of the case's name. They are therefore the same on every machine and
+never change; those of a random generator might. They are multiples of 1/256, or of 1/128 to 1/8
 where they are large, so that float16 and float32 represent them exactly.
 """
 

@@ -1,7 +1,7 @@
-"""Total variation: how rough an image is. A further loss term, not in Gatys et al. (2015).
+"""Total variation, a measure of roughness. A further loss term, not in Gatys et al. (2015).
 
 It has the squared form of Mahendran and Vedaldi (2015, arXiv 1412.0035, section 3, β = 2), which is
-smooth everywhere. The term divides it by the number of pixels: one weight suits every size.
+smooth everywhere. The term divides it by the number of pixels, so that one weight suits every size.
 """
 
 from dataclasses import dataclass

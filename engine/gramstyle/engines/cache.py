@@ -1,4 +1,4 @@
-"""What engines compute from the weights of a model alone, kept from one run to the next."""
+"""Results that engines compute from the weights of a model alone, shared by several runs."""
 
 import threading
 from collections.abc import Callable
@@ -9,8 +9,8 @@ from gramstyle.core.arrays import Array
 class EngineCache:
     """Arrays that the engines of one model share.
 
-    They depend on the weights alone, and no engine writes to them, so that runs in several threads
-    can use one cache. The other arrays of an engine depend on the image and end with its run.
+    They depend only on the weights, and no engine writes to them, so runs in several threads can
+    use one cache. The other arrays of an engine depend on the image; the run releases them.
     """
 
     def __init__(self) -> None:

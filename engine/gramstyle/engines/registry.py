@@ -73,7 +73,7 @@ class Engine:
 
 @dataclass(frozen=True)
 class Opening:
-    """What an engine is opened from.
+    """The arguments for opening an engine.
 
     Attributes
     ----------
@@ -207,7 +207,7 @@ def _open_winograd(opening: Opening) -> Engine:
 
 
 def _open_hybrid(opening: Opening) -> Engine:
-    # A machine that has room for the responses in two layouts also has room for a third.
+    # A machine that has memory for the responses in two layouts also has memory for a third.
     session = opening.session(blocked=True)
     kernels, passes = _winograd(opening)
 

@@ -1,4 +1,4 @@
-"""What the last bits of an engine's results depend on, apart from versions of packages.
+"""The conditions that the last bits of an engine's results depend on, besides package versions.
 
 NumPy, OpenBLAS and Numba choose code for the processor when they are loaded. Environment variables
 such as OPENBLAS_CORETYPE, NPY_DISABLE_CPU_FEATURES and NUMBA_CPU_NAME can change the choice.
@@ -14,12 +14,12 @@ from gramstyle.engines.cuda.device import gpu_name
 from gramstyle.engines.registry import ENGINES
 from gramstyle.engines.spec import DeviceName
 
-# What `rounding` names.
+# The names of these conditions.
 NAMES = ("machine", "system", "processor", "BLAS kernel", "Numba's target", "GPU", "threads")
 
 
 def rounding(engine: str, device: DeviceName, threads: int) -> dict[str, str]:
-    """Return what the last bits of an engine's results depend on, by its name in messages."""
+    """Return the conditions that the last bits of an engine's results depend on, by name."""
     entry = ENGINES[engine]
     values = (
         platform.machine(),
@@ -41,7 +41,7 @@ def processor_features() -> str:
 def blas_kernel() -> str:
     """Return the name, version and kernel of the BLAS that NumPy uses.
 
-    SciPy may load a BLAS of its own, which computes nothing that a checkpoint contains.
+    SciPy may load its own BLAS, but nothing in a checkpoint is computed with it.
     """
     found = [each for each in threadpool_info() if each["user_api"] == "blas"]
     package = str(Path(np.__file__).parent)  # its libraries are in numpy.libs or numpy/.dylibs

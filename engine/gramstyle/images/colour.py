@@ -1,4 +1,4 @@
-"""Convert what Pillow decodes, in any of its modes, to sRGB and alpha."""
+"""Convert images that Pillow has decoded, in any mode, to sRGB and alpha."""
 
 from collections.abc import Callable, Mapping
 from functools import partial

@@ -1,4 +1,4 @@
-"""Decode the pixels of an opened image, and repair what decoders get wrong."""
+"""Decode the pixels of an opened image, and correct errors of decoders."""
 
 from contextlib import nullcontext
 from types import MappingProxyType
@@ -12,7 +12,7 @@ _WIDTH, _HEIGHT = 256, 257  # TIFF
 
 # The bytes with which Pillow stores a pixel, by mode; all other modes take 4.
 _BYTES = MappingProxyType({"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16L": 2, "I;16B": 2, "I;16N": 2})
-# The bytes for each pixel that a decoder takes besides, as measured with an image of 24 megapixels.
+# The further bytes per pixel that a decoder takes, as measured with an image of 24 megapixels.
 _DECODER_BYTES = MappingProxyType({"JPEG": 4, "MPO": 4, "WEBP": 12, "AVIF": 8, "JPEG2000": 16})
 
 
@@ -46,7 +46,7 @@ def load(image: PIL.Image.Image) -> PIL.Image.Image:
 
 
 def _first_frame(image: PIL.Image.Image) -> tuple[int, int, int, int] | None:
-    """Return where the first frame of a GIF is if it does not fill the canvas."""
+    """Return the place of the first frame of a GIF, if it does not fill the canvas."""
     if not isinstance(image, GifImagePlugin.GifImageFile) or image.tell() or not image.tile:
         return None
     box = image.tile[0].extents

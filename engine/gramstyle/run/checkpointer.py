@@ -1,6 +1,6 @@
-"""What a checkpoint of a run contains, and the object that saves one.
+"""The contents of a checkpoint of a run, and the object that saves it.
 
-The manifest says what the run is: its options, the names of the images' copies, and hashes. What it
+The manifest describes the run: its options, the names of the images' copies, and hashes. What it
 says about the machine and the output is for messages only. The arrays are the optimiser's state
 and the losses so far.
 """
@@ -60,7 +60,7 @@ class Checkpointer:
 
     @classmethod
     def beginning(cls, folder: Path, plan: RunPlan, output: Path, every: int) -> Self:
-        """Copy the images of a new run into a folder; return what saves its states there.
+        """Copy the images of a new run into a folder; return the saver of its states.
 
         Raises
         ------

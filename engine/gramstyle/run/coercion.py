@@ -1,8 +1,8 @@
 """The values of options as plain Python values.
 
-Notebooks give NumPy scalars, arrays and text, files give other types than the command line. Where
-the meaning is clear, a value becomes the type that its option has, so that records, checkpoints and
-comparisons see that type only. Everything else is an OptionError that names the option.
+Notebooks pass NumPy scalars, arrays and text; files contain other types than the command line. If
+the meaning is clear, a value is converted to the type of its option, so that records, checkpoints
+and comparisons contain only this type. Any other value raises an OptionError that names the option.
 """
 
 import re
@@ -58,7 +58,7 @@ def check_bounds(options: "DataclassInstance", bounds: Mapping[str, tuple[int, i
 
 
 def choose(options: "DataclassInstance", choices: Mapping[str, Iterable[str]]) -> None:
-    """Replace the names in these options by the choices that they mean, in any case.
+    """Replace the names in these options by the choices that they mean; the case is ignored.
 
     Raises
     ------
@@ -173,7 +173,7 @@ def _number(value: object) -> Any:
         except ValueError:
             return float(value)
     if isinstance(value, Decimal):
-        return float(value)  # as a whole number, 1E+999999999 would fill the memory
+        return float(value)  # as an integer, 1E+999999999 would fill the memory
     if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError
     return value

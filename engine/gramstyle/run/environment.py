@@ -1,4 +1,4 @@
-"""The environment of a run: what may change its result if the run is resumed elsewhere."""
+"""The environment of a run, which may change its result if the run is resumed elsewhere."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,8 +7,8 @@ from gramstyle.engines import rounding
 from gramstyle.run.plan import RunPlan
 from gramstyle.run.settings import DISTRIBUTIONS
 
-# If one of these changes, the optimiser's state does not fit: its arrays have another type, or
-# are elsewhere; or another program computes another loss.
+# If one of these changes, the optimiser's state cannot be used: its arrays have another type or
+# place, or another version of the program computes another loss.
 _LAYOUT = ("program", "engine", "device", "tiles")
 # Everything else changes the last bits of a result.
 _ROUNDING = ("python", *DISTRIBUTIONS, *rounding.NAMES)

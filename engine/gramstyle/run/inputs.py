@@ -62,7 +62,7 @@ class RunInputs:
     images
         The images of each scale; None once their targets are computed.
     cache
-        Keeps what engines compute from the weights of an open model; None keeps nothing.
+        Stores what engines compute from the weights of an open model; None stores nothing.
     """
 
     model: Model | None
@@ -145,7 +145,7 @@ def notify_of_invisible(
     start: Source,
     notify: Callable[[str], None],
 ) -> None:
-    """Call `notify` for each image that is transparent everywhere, which is seldom intended."""
+    """Call `notify` for each image that is transparent everywhere, which is rarely intended."""
     for image, source, role in (
         (images.content, content, "content"),
         (images.style, style, "style"),
@@ -153,4 +153,4 @@ def notify_of_invisible(
     ):
         if image is not None and image.alpha is not None and not image.alpha.any():
             name = name_of(source, role)
-            notify(f"{name} is transparent everywhere, so that it is read as a white image.")
+            notify(f"{name} is transparent everywhere; it is read as a white image.")

@@ -19,8 +19,8 @@ from gramstyle.system.lock import locked
 class RunLog:
     """Writes JSON lines to a file, unbuffered; without a path it writes nothing.
 
-    If a line cannot be written, for example on a full disk, nothing more is written, so that the
-    work of the run is not lost; `check` then raises the error.
+    If a line cannot be written, for example on a full disk, the log ends there and the run
+    continues; `check` then raises the error.
     """
 
     def __init__(self, path: Path | None) -> None:

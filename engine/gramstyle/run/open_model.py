@@ -13,11 +13,11 @@ from gramstyle.model import Model, load_model, read_model
 
 
 class OpenModel:
-    """A model in memory, with what the engines have computed from its weights.
+    """A model in memory, with the results that the engines have computed from its weights.
 
-    The second run with the same model then starts without this preparation. Results are the same
-    to the last bit. Runs in several threads can use one open model. The file is read once: a file
-    that is replaced later makes no difference.
+    Later runs with the same model start without this preparation. Their results are the same to
+    the last bit. Runs in several threads can use one open model. The file is read once; it makes
+    no difference if the file is replaced later.
 
     Use it in a `with` block, which frees the memory at its end.
 
@@ -63,7 +63,7 @@ class OpenModel:
         self.close()
 
     def close(self) -> None:
-        """Free the memory. Runs that have begun continue; later ones are refused."""
+        """Free the memory. Runs that have started continue; later ones are refused."""
         with self._lock:
             self._model = self._cache = None
 

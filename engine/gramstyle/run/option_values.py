@@ -11,15 +11,15 @@ from gramstyle.run.options import Options
 __all__ = ["FROM_FILES", "MACHINE", "OPTIONS", "check_known", "options_from", "shown"]
 
 OPTIONS = tuple(field.name for field in fields(Options))
-# The options that name a machine and what a run may take of it. The command line and the caller
-# give them. A file never does: a jobs file or a checkpoint may come from a stranger.
+# The options that choose the machine and limit its use. They come from the command line or from the
+# caller, never from a file: a jobs file or a checkpoint may come from somebody else.
 MACHINE = ("device", "threads", "memory", "scheduler", "workers", "max_pixels")
 FROM_FILES = tuple(name for name in OPTIONS if name not in MACHINE)
 
 
 def options_from(table: Mapping[str, Any]) -> Options:
     """Return the options that a table of TOML or JSON values describes, or raise an OptionError."""
-    if not isinstance(table.get("init", ""), str):  # only Python has images that are no files
+    if not isinstance(table.get("init", ""), str):  # only Python has images that are not files
         raise OptionError(f"init must be text, not {shown(table['init'])}")
     return Options(**table)
 

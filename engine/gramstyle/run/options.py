@@ -26,8 +26,8 @@ CHOICES = {
     "optimiser": OPTIMISERS,
 }
 
-# The least and the largest value of each whole number. No run comes near the largest values; far
-# beyond them, threads, processes and the tables of a run would fill the machine.
+# The least and the largest value of each whole number. No useful run needs more than the largest
+# values; far larger numbers of threads, processes or rows would fill the machine.
 BOUNDS = {
     "size": (1, 1_000_000),
     "iterations": (1, 1_000_000),
@@ -114,14 +114,14 @@ class Options:
         The address of a Dask scheduler whose workers compute the tiles. With "tls://" it is used
         with the certificates of Dask's configuration (docs/scaling.md).
     workers
-        The number of Dask workers to start on this machine instead.
+        The number of Dask workers to start on this machine, instead of a scheduler's address.
     max_pixels
         Images with more pixels are refused before they are decoded.
 
     Raises
     ------
     OptionError
-        If a value makes no sense, or options do not go together; names the option.
+        If a value is invalid, or options contradict each other; names the option.
 
     Examples
     --------

@@ -188,7 +188,7 @@ def plan_run(
     if room_left(settings.to_json()) < RESULT:
         raise ModelError(
             f"the metadata of {network_file.path} are too long for an image's settings; write the "
-            "model anew with: gramstyle model export --from ... --to ..."
+            "model again with: gramstyle model export --from ... --to ..."
         )
     return RunPlan(
         content=content,

@@ -57,7 +57,7 @@ class Losses:
 
 @dataclass(frozen=True)
 class ScaleStart:
-    """Where in a run one of its scales has started.
+    """The start of one of the scales of a run.
 
     Attributes
     ----------
@@ -121,7 +121,7 @@ class Progress:
 
     @property
     def seconds_left(self) -> float:
-        """How many seconds this scale and the later ones will take at the present speed."""
+        """The estimated time for the rest of this scale and the later ones, in seconds."""
         here = self.start.iteration + self.scale.iterations - self.losses.iteration
         return self.seconds_per_iteration * (here + self.ahead)
 
@@ -159,7 +159,7 @@ class Record:
 
     @property
     def summary(self) -> dict[str, Any]:
-        """How the run went, in a few numbers, as JSON types."""
+        """The outcome of the run: a few numbers and the reason, as JSON types."""
         return {
             "iterations": self.losses[-1].iteration,
             "evaluations": self.losses[-1].evaluations,
@@ -198,7 +198,7 @@ class History:
 
     @property
     def seconds(self) -> float:
-        """How many seconds the run has taken so far."""
+        """The time that the run has taken so far, in seconds."""
         return time.perf_counter() - self._began
 
     @property

@@ -1,8 +1,8 @@
 """Resume a run from its checkpoint.
 
-In the same environment, a resumed run has the same result as an uninterrupted one, bit by bit. With
-other kernels or versions, the last bits may differ. If the optimiser's state does not fit, the run
-continues from the image alone.
+In the same environment, a resumed run has the same result as an uninterrupted one, bit for bit.
+With other kernels or versions, the last bits may differ. If the optimiser's state cannot be used,
+the run continues from the image alone.
 """
 
 import os
@@ -41,9 +41,9 @@ class Resumed:
     differs
         The names of what has changed in the environment.
     warm
-        Whether the run continues from its image alone, since the optimiser's state does not fit.
+        Whether the run continues from its image alone, without the optimiser's state.
     missing
-        The names of the machine's options that were given when the run was started, and not now.
+        The names of the machine's options that were given when the run was started, but not now.
     """
 
     plan: RunPlan
@@ -54,7 +54,7 @@ class Resumed:
     missing: tuple[str, ...]
 
     def checkpointer(self, output: Path) -> Checkpointer:
-        """Return what saves the states of the run, which now writes this image."""
+        """Return the object that saves the states of the run, which now writes this image."""
         saved = self.saved
         images = {role: path.name for role, path in saved.images.items()}
         inputs = saved.manifest["inputs"]

@@ -1,7 +1,7 @@
 """The run that a checkpoint describes: every entry of its manifest, its type and range checked.
 
-A checkpoint may come from a stranger. It says what is computed, from the images in its folder. It
-does not say on which machine, with how much of it, or where the result goes.
+A checkpoint may come from somebody else. It describes what is computed, from the images in its
+folder. It does not choose the machine, limit its use, or name the file of the result.
 """
 
 from collections.abc import Mapping

@@ -38,7 +38,7 @@ class Saver(Protocol):
         """The number of iterations from one saved state to the next."""
 
     def save(self, state: RunState) -> None:
-        """Save a state, replacing the one before; the run goes on to use the state's arrays."""
+        """Save a state in place of the previous one; the run still uses the state's arrays."""
 
 
 def transfer(
@@ -264,7 +264,7 @@ def _check_history(wanted: int, there: int) -> None:
     if there < wanted:
         raise OptionError(
             f"the run has a history of {wanted} pairs, and there is room for {there} now; make "
-            "room for temporary files, or name another folder for them by TMPDIR"
+            "room for temporary files, or set TMPDIR to another folder"
         )
 
 

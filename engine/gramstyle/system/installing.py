@@ -1,4 +1,4 @@
-"""The commands that install what an extra of gramstyle brings."""
+"""The commands that install the packages of an extra of gramstyle."""
 
 import re
 import shutil
@@ -12,13 +12,13 @@ def remedy(extra: str, error: ImportError | None = None) -> str:
     """Return what to do if the packages of an extra are missing, or fail with an error."""
     if error is None or isinstance(error, ModuleNotFoundError):
         return f"install it with: {install_command(extra)}"
-    return f"install it anew with: {install_command(extra, '--force-reinstall')}"
+    return f"reinstall it with: {install_command(extra, '--force-reinstall')}"
 
 
 def install_command(extra: str, *options: str) -> str:
     """Return the command that installs the packages of an extra into this environment.
 
-    It names the packages, so that it works wherever gramstyle was installed from.
+    It names the packages, so it works no matter how gramstyle was installed.
     """
     packages = " ".join(f'"{requirement}"' for requirement in requirements(extra))
     return " ".join((_installer(), *options, packages))

@@ -19,7 +19,7 @@ else:
 
 # The name of the lock file in a folder that one process owns.
 IN_FOLDER = ".gramstyle.lock"
-# On Windows this byte is locked, far behind the text in the file, which stays readable.
+# On Windows this byte is locked, far after the text in the file, which stays readable.
 LOCKED_BYTE = 2**30
 # How often a lock file is opened again that another process has just removed.
 ATTEMPTS = 3

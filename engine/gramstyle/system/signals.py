@@ -1,4 +1,4 @@
-"""The signals that stop a program: raised as exceptions, held back while a file is written."""
+"""The signals that stop a program: raised as exceptions, delayed while a file is written."""
 
 import os
 import signal
@@ -31,7 +31,7 @@ _EXCEPTIONS: dict[int, type[KeyboardInterrupt]] = {
 
 
 class _State:
-    """What a signal does now; the handlers run in the main thread only."""
+    """The present action of signals; the handlers run in the main thread only."""
 
     ends_at_once = False
     blocks = 0
@@ -43,9 +43,9 @@ class _State:
 def stop_signals(*, until_exit: bool) -> Iterator[None]:
     """Raise SIGINT, SIGTERM and SIGHUP as exceptions during the block.
 
-    A signal that is ignored at the start stays ignored, as nohup and shells want it. The second
-    signal of an impatient user has no effect, so that what the first one started is completed; a
-    third one is raised again. In a thread other than the main one, this function does nothing.
+    A signal that is ignored at the start stays ignored, as nohup and shells expect. A second signal
+    has no effect, so that the work that the first one started is completed; a third one is raised
+    again. In a thread other than the main one, this function does nothing.
 
     Parameters
     ----------
@@ -71,7 +71,7 @@ def stop_signals(*, until_exit: bool) -> Iterator[None]:
 
 @contextmanager
 def held_back() -> Iterator[None]:
-    """Hold the signals of `stop_signals` back during the block, and raise them at its end.
+    """Delay the signals of `stop_signals` during the block, and raise them at its end.
 
     If the block raises a GramstyleError, the exception of the signal has its message.
     """

@@ -21,7 +21,7 @@ def temporary_folder() -> Path:
         return Path(tempfile.gettempdir())
     except FileNotFoundError:
         raise GramstyleError(
-            "there is no folder for temporary files; name one that can be written by TMPDIR"
+            "there is no folder for temporary files; set TMPDIR to one that can be written"
         ) from None
 
 
@@ -49,7 +49,7 @@ def temporary_directory() -> Iterator[Path]:
         folder = tempfile.TemporaryDirectory(prefix="gramstyle-", dir=parent)
     except OSError as error:
         raise GramstyleError(
-            f"cannot make a folder in {parent}: {error.strerror}; name another one by TMPDIR"
+            f"cannot make a folder in {parent}: {error.strerror}; set TMPDIR to another one"
         ) from None
     with folder as name:
         yield Path(name)

@@ -130,7 +130,7 @@ def choose_layout(
         raise OptionError(
             f"there is room for {pairs} pairs of L-BFGS-B's history at {width}×{height} pixels, "
             f"and it needs at least {FEWEST_PAIRS}; make {_gb(FEWEST_PAIRS * PAIR * pixels)} free "
-            "for temporary files, or name another folder for them by TMPDIR"
+            "for temporary files, or set TMPDIR to another folder"
         )
     return Layout(edge, pairs, in_memory, left - PAIR * pixels * pairs if in_memory else left)
 

@@ -1,4 +1,4 @@
-"""The objective over the tiles of an image: two passes, and what they share."""
+"""The objective over the tiles of an image: two passes, and their common functions."""
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping

@@ -131,7 +131,7 @@ class SpillStore:
             why = "the disk is full" if error.errno == errno.ENOSPC else error.strerror
             raise OptionError(
                 f"cannot write {size / 1e9:.1f} GB to a spill file in {folder} ({why}); make room "
-                "there, or name another folder by TMPDIR"
+                "there, or set TMPDIR to another folder"
             ) from None
 
 

@@ -35,10 +35,10 @@ def draw(
     on_change: Callable[[Change], None] | None = None,
     callback: Callable[[Job, Progress], None] | None = None,
 ) -> PIL.Image.Image:
-    """Render the cells that the folder lacks, and lay out all of them.
+    """Render the cells that are missing from the folder, and return the sheet of all cells.
 
-    A cell is reused if it was rendered from the same images, options and network. When an error
-    or Ctrl-C stops the figure, the finished cells stay.
+    A cell is reused if it was rendered from the same images, options and network. If an error
+    or Ctrl-C stops the figure, the finished cells remain.
 
     Parameters
     ----------
@@ -50,8 +50,8 @@ def draw(
         As for `transfer`.
     jobs
         How many cells to render at once, each in its own process with its share of the cores.
-        The images do not depend on it. A script that asks for more than one must be importable:
-        its work stands under ``if __name__ == "__main__":``.
+        The images do not depend on it. A script that uses more than one must be importable: put
+        its work under ``if __name__ == "__main__":``.
     on_change
         Called after every cell.
     callback

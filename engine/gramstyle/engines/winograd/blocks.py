@@ -1,4 +1,4 @@
-"""A network as blocks: each convolution with its ReLU and the pooling behind it."""
+"""A network as blocks: each convolution with its ReLU and the pooling after it."""
 
 from dataclasses import dataclass, replace
 from functools import partial
@@ -14,7 +14,7 @@ from gramstyle.engines.winograd.layout import padded
 
 @dataclass(frozen=True)
 class Block:
-    """A convolution with its ReLU, and the pooling behind it if there is one.
+    """A convolution with its ReLU, and the pooling after it if there is one.
 
     Attributes
     ----------

@@ -1,9 +1,9 @@
 """Compile functions with Numba, and cache the machine code on disk.
 
-The cache is Numba's, in Numba's place (NUMBA_CACHE_DIR, `__pycache__` or the user's cache), with
-these differences: what is damaged or cannot be written costs time, where Numba ends the program;
-machine code is loaded only if it has the hash of what was stored; and a change to any module of
-this package outdates all code of the package, where Numba looks at one module.
+The cache is Numba's, in Numba's folder (NUMBA_CACHE_DIR, `__pycache__` or the user's cache), with
+three differences. If a file is damaged or cannot be written, the code is compiled again; Numba
+would end the program. Machine code is loaded only if its hash is the recorded one. A change to any
+module of this package outdates all code of the package; Numba checks only one module.
 """
 
 import errno
@@ -27,7 +27,7 @@ def compiled(function: Callable[..., Any]) -> Any:
     dispatcher: Any = njit(nogil=True)(function)
     try:
         dispatcher._cache = _Cache(function)
-    except (RuntimeError, OSError):  # RuntimeError: there is no place for it
+    except (RuntimeError, OSError):  # RuntimeError: there is no folder for it
         _warn("no folder for it can be written")
     return dispatcher
 
@@ -38,7 +38,7 @@ def inlined(function: Callable[..., Any]) -> Any:
 
 
 def _expanded(locator: Any) -> Any:
-    """Return a locator that refuses `~`: Numba would make that folder if there is no home."""
+    """Return a locator that refuses `~`, which Numba would create if there is no home directory."""
 
     class Expanded(locator):
         def ensure_cache_path(self) -> None:
@@ -72,7 +72,7 @@ class _Cache(FunctionCache):
         try:
             return super().load_overload(signature, target)
         except Exception as error:  # damaged pickles raise exceptions of any type
-            log.info("the cached code of %s is compiled anew: %r", self._function, error)
+            log.info("the cached code of %s is compiled again: %r", self._function, error)
             self._cache_file.discard()
             return None
 
@@ -128,7 +128,7 @@ def _warn(reason: str) -> None:
     """Warn, once in a process, that code is not cached."""
     if not _warned:
         log.warning(
-            "compiled code cannot be cached (%s), so that every run compiles it again; name a "
-            "folder for it by NUMBA_CACHE_DIR", reason
+            "compiled code cannot be cached (%s), so every run compiles it again; set "
+            "NUMBA_CACHE_DIR to a folder that can be written", reason
         )  # fmt: skip
     _warned.append(reason)

@@ -48,7 +48,7 @@ class WinogradPasses:
     workers
         The threads.
     cache
-        Keeps the transformed kernels for later passes of the same model; None keeps nothing.
+        Stores the transformed kernels for later passes of the same model; None stores nothing.
 
     Attributes
     ----------
@@ -129,7 +129,7 @@ class WinogradPasses:
         raise AssertionError("a network starts with a convolution")
 
     def _block_forward(self, block: Block, X: Array) -> Array:
-        """Return F or, behind a pooling, Y: X (C, H, V) through a block."""
+        """Return F, or Y if the block has a pooling: X (C, H, V) through a block."""
         _, H, V = X.shape
         C, N, store_f = padded(len(X)), len(block.b), block.name in self._returned
         mask = self.storage.masks.get(block.name, NO_BYTES)
@@ -216,7 +216,7 @@ class WinogradPasses:
         self._workers.run(strip, range(0, count, length))
 
     def _first_forward(self, v: Array) -> Array:
-        """Return F or, behind a pooling, Y: v (3, H, V) through the first block."""
+        """Return F, or Y if the block has a pooling: v (3, H, V) through the first block."""
         block, (_, H, V) = self._blocks[0], v.shape
         self.storage.allocate(H, V)
         F = self.storage.target(block.name, apart_from=None)

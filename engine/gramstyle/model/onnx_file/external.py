@@ -79,7 +79,7 @@ def _number(text: str, name: str) -> int:
 
 
 def include_external_data(proto: onnx.ModelProto, model: Path) -> None:
-    """Put the values of all external tensors in the proto itself.
+    """Put the values of all external tensors into the message itself.
 
     Raises
     ------

@@ -1,7 +1,7 @@
 """Parse an ONNX file within bounds.
 
-protobuf makes an object of 170 bytes of an empty node, which takes two bytes in a file. The fields
-of a file are therefore counted before it is parsed.
+An empty node takes two bytes in a file, and an object of 170 bytes once protobuf has parsed it. The
+fields of a file are therefore counted before it is parsed.
 """
 
 import io
@@ -25,7 +25,7 @@ def parse_onnx(stream: io.BufferedIOBase) -> onnx.ModelProto:
     Raises
     ------
     LimitError
-        If it has too many fields, or too many bytes besides the values of tensors.
+        If it has too many fields, or too many bytes in addition to the values of tensors.
     Exception
         Of nearly any type, if it is damaged.
     """
@@ -41,7 +41,7 @@ def parse_onnx(stream: io.BufferedIOBase) -> onnx.ModelProto:
 
 
 def _described(message: Message, start: int, end: int, kind: Any, depth: int) -> int:
-    """Return the number of bytes besides the values of tensors in a message of a kind."""
+    """Return the number of bytes in a message of a kind without the values of tensors."""
     if depth > MAX_DEPTH:
         raise LimitError("expected a graph, found graphs nested in graphs; is it another network?")
     size = 0

@@ -130,7 +130,7 @@ def _numbered(entries: list[_Entry]) -> Iterator[tuple[str, _Entry]]:
         *_, match = NUMBERED.finditer(entry.path)
         models[entry.path[: match.start()]][int(match[1] or 0)].append(entry)
     for model, layers in models.items():
-        # Convolutions behind the sixteenth are not VGG-19's.
+        # Convolutions after the sixteenth are not VGG-19's.
         for (block, number, _), layer in zip(convolution_shapes(), sorted(layers), strict=False):
             for entry in layers[layer]:
                 yield f"{model}/block{block}_conv{number}.{entry.key}", entry

@@ -68,7 +68,7 @@ _CLASSES = {
     *(_Global("torch Tensor"), _Global("torch.nn.parameter Parameter")),
     _Global("torch.nn.parameter Buffer"),
 }
-# torch.load(weights_only=True) accepts these too. Their values hold no tensors and are dropped.
+# torch.load(weights_only=True) accepts these too. They contain no tensors and are discarded.
 _DTYPE_NAMES = (
     *("float64", "float32", "float16", "bfloat16", "int64", "int32", "int16", "int8", "uint8"),
     *("bool", "complex64", "complex128"),
@@ -108,7 +108,7 @@ def unpickle(
     Parameters
     ----------
     stream
-        Afterwards its position is right behind the pickle.
+        Afterwards its position is immediately after the pickle.
     storages
         Receives the storages that the pickle refers to, by key. With neither this nor `tensors`,
         the pickle may not refer to storages or globals.

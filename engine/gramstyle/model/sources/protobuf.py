@@ -23,7 +23,7 @@ MAX_FIELDS = 100_000
 
 
 class LimitError(ModelError):
-    """An untrusted file is larger, in some respect, than a file of VGG-19's weights."""
+    """An untrusted file exceeds a limit that no file of VGG-19's weights reaches."""
 
 
 class Field(NamedTuple):
@@ -101,7 +101,7 @@ class Message:
 
 
 def varint(data: bytes, at: int) -> tuple[int, int]:
-    """Return the number at an offset, seven bits in each byte, and the offset behind it."""
+    """Return the number at an offset, seven bits in each byte, and the offset after it."""
     value = 0
     for shift in range(0, 70, 7):
         if at >= len(data):

@@ -236,5 +236,5 @@ def _into_direction(x: Array, g: Gradient, to: Array) -> tuple[Array, float, flo
         fits = xp.min(xp.where(d == 0, math.inf, room / xp.where(d == 0, 1.0, xp.abs(d))))
         shortest = fits if shortest is None else xp.minimum(shortest, fits)
     both = on_host(xp.stack([slope, shortest]))
-    # x + d is in the box by construction, whatever rounding does to the ratio.
+    # x + d is in the box by construction, independently of the rounding of the ratio.
     return to, float(both[0]), max(1.0, float(both[1]))

@@ -6,9 +6,9 @@ is replaced by one that names it, and the previous state file is removed only af
 manifest therefore always names a complete file. A run owns its folder from beginning to end, so
 that no other run saves to it. The folder also holds copies of the images that the run reads.
 
-A checkpoint may come from anywhere, so it is treated as hostile: it reaches nothing outside its
-folder, size and hash are checked before its contents are parsed, its entries are checked one by
-one, and its arrays must be exactly those that the caller expects.
+A checkpoint is untrusted input. Nothing outside its folder is read, size and hash are checked
+before the contents are parsed, every entry is checked, and the arrays must be exactly those that
+the caller expects.
 """
 
 from gramstyle.run.checkpoint.archive import Expected

@@ -1,7 +1,7 @@
 """Copies of a run's images in its checkpoint's folder.
 
-A checkpoint may come from a stranger. A path in it could lead anywhere, so it contains none: the
-images are read from the folder itself.
+A checkpoint may come from somebody else, and a path in it could lead anywhere. It therefore
+contains no paths: the images are read from the folder itself.
 """
 
 import re

@@ -1,4 +1,4 @@
-"""Write checkpoints such that the last one survives any failure of the next."""
+"""Write checkpoints so that the last one survives any failure of the next."""
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
