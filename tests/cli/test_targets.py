@@ -19,7 +19,7 @@ COMMANDS = {
         "conformance",
         "run",
         "--against",
-        "numpy-plain",
+        "numpy_plain",
         "--junit",
         "report.xml",
         "--json",

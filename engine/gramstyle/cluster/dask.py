@@ -24,15 +24,30 @@ _SETTINGS = {
     "distributed.scheduler.http.routes": [],
     "distributed.worker.http.routes": [],
 }
+# The user's timeouts are meant for clusters that are shared. A scheduler of this program that ended
+# because nobody used it for a moment would let the start of a worker wait in vain.
+_LOCAL_SETTINGS = {
+    "distributed.scheduler.idle-timeout": None,
+    "distributed.scheduler.no-workers-timeout": None,
+    "distributed.comm.timeouts.tcp": "30s",
+}
 _LOGGERS = ("distributed", "distributed.client", "tornado", "tornado.application", "asyncio")
 
 
-def configured() -> AbstractContextManager[Any]:
-    """Return the context in which Dask has the settings that gramstyle needs."""
+def configured(*, local: bool) -> AbstractContextManager[Any]:
+    """Return the context in which Dask has the settings that gramstyle needs.
+
+    Parameters
+    ----------
+    local
+        Whether the scheduler and the workers are processes that this program starts.
+    """
     load_distributed()
     import dask
 
-    context: AbstractContextManager[Any] = dask.config.set(_SETTINGS)
+    context: AbstractContextManager[Any] = dask.config.set(
+        _SETTINGS | (_LOCAL_SETTINGS if local else {})
+    )
     return context
 
 
