@@ -8,7 +8,7 @@ from types import ModuleType
 from typing import Any
 
 from gramstyle.cluster.worker import find_model, introduce, keep_model
-from gramstyle.errors import RuntimeMissingError
+from gramstyle.errors import OptionError, RuntimeMissingError
 from gramstyle.system.installing import remedy
 
 _SETTINGS = {
@@ -52,13 +52,26 @@ def configured(*, local: bool) -> AbstractContextManager[Any]:
 
 
 def load_distributed() -> ModuleType:
-    """Import Dask's distributed package; raises RuntimeMissingError if it is not installed."""
+    """Import Dask's distributed package.
+
+    Raises
+    ------
+    RuntimeMissingError
+        If it is not installed.
+    OptionError
+        If it cannot read its configuration.
+    """
     try:
         import distributed
         import distributed.scheduler
     except ImportError as error:
         raise RuntimeMissingError(
             f"a cluster needs Dask ({error}); {remedy('distributed', error)}"
+        ) from None
+    except ValueError as error:  # Dask reads its files when it is imported
+        reason = " ".join(str(error).split())
+        raise OptionError(
+            f"Dask cannot read its configuration ({reason}); correct the file or DASK_CONFIG"
         ) from None
     module: ModuleType = distributed
     return module
