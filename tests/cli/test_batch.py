@@ -255,8 +255,9 @@ def test_a_stopped_batch_or_figure_ends_its_processes_and_finished_images_stay(
         raise
     assert process.returncode == code
     total, place = (60, "finished") if command[0] == "batch" else (20, "in out")
+    words = "terminated" if number == signal.SIGTERM else "stopped by Ctrl-C"
     finished = rf"\(\d+ of {total} images are {place}; repeat the command to resume\)"
-    assert re.fullmatch(f"gramstyle: stopped {finished}", error.splitlines()[-1])
+    assert re.fullmatch(f"gramstyle: {words} {finished}", error.splitlines()[-1])
     assert "Traceback" not in error
     assert not (folder / "fig.png").exists()
     for path in folder.glob("out/*.png"):

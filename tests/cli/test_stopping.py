@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import PIL.Image
 import pytest
 
@@ -82,10 +83,17 @@ def test_a_bug_saves_the_image_so_far_and_shows_a_harmless_traceback(
     assert "bug in gramstyle" in error.splitlines()[-1]
 
 
+@pytest.mark.parametrize(
+    "fail", [raising(MemoryError()), lambda: np.empty((2**20, 2**20, 2**20), np.uint8)]
+)
 def test_running_out_of_memory_saves_the_image_so_far(
-    transfer: Run, images: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+    fail: Callable[[], Any],
+    transfer: Run,
+    images: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: Capture,
 ) -> None:
-    after(monkeypatch, 1, raising(MemoryError()))
+    after(monkeypatch, 1, fail)
     assert transfer("--quiet") == 2
     assert saved_iterations(images / "out.png") == 1
     assert capsys.readouterr().err == (

@@ -14,6 +14,7 @@ import psutil
 import pytest
 
 from gramstyle.cli import main
+from gramstyle.cluster.dask import configured
 from gramstyle.cluster.opening import open_cluster
 from gramstyle.errors import OptionError
 from gramstyle.images import read_settings
@@ -129,3 +130,12 @@ def test_a_worker_that_is_killed_while_it_starts_is_one_line(
         pass
     assert capfd.readouterr() == ("", "")
     assert loops() == before
+
+
+def test_timeouts_in_the_configuration_do_not_end_a_cluster_that_starts(own_cache: Path) -> None:
+    # A shared cluster may end when it is idle; this one would end before its first worker is there.
+    short = {"distributed.scheduler.idle-timeout": "1ms", "distributed.comm.timeouts.tcp": "1ms"}
+    with dask.config.set(short), open_cluster(workers=1):
+        pass
+    with dask.config.set(short), configured(local=False):
+        assert dask.config.get("distributed.comm.timeouts.tcp") == "1ms"

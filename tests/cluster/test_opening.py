@@ -3,6 +3,7 @@
 import os
 import socket
 import ssl
+import subprocess
 import sys
 import urllib.error
 import urllib.request
@@ -219,3 +220,15 @@ def test_more_workers_than_the_memory_holds_are_refused_before_any_starts() -> N
     words = r"10000 workers take about 6000 GB .* choose --workers \d+"
     with refused(words), open_cluster(workers=10_000):
         pass
+
+
+def test_a_broken_configuration_of_dask_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "dask.yaml").write_text(": [ }")
+    program = "from gramstyle.cluster.dask import load_distributed; load_distributed()"
+    ended = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True,
+        env={**os.environ, "DASK_CONFIG": str(tmp_path)},
+    )  # fmt: skip
+    line = ended.stderr.splitlines()[-1]
+    assert line.startswith("gramstyle.errors.OptionError: Dask cannot read its configuration")
+    assert line.endswith("correct the file or DASK_CONFIG")

@@ -53,11 +53,23 @@ def path(tmp_path):
         Path.read_bytes,
         lambda path: bytearray(path.read_bytes()),
         lambda path: memoryview(path.read_bytes()),
+        lambda path: memoryview(bytes(x for byte in path.read_bytes() for x in (byte, 0)))[::2],
         lambda path: io.BytesIO(path.read_bytes()),
         lambda path: Pipe(path.read_bytes()),
         lambda path: io.BufferedReader(Pipe(path.read_bytes())),
     ],
-    ids=["str", "Path", "PathLike", "bytes", "bytearray", "memoryview", "BytesIO", "pipe", "stdin"],
+    ids=[
+        "str",
+        "Path",
+        "PathLike",
+        "bytes",
+        "bytearray",
+        "memoryview",
+        "strided",
+        "BytesIO",
+        "pipe",
+        "stdin",
+    ],
 )
 def test_an_image_may_come_as_a_path_bytes_or_a_stream(source, path):
     np.testing.assert_array_equal(images.read_image(source(path)).pixels, colours())
@@ -83,9 +95,12 @@ def test_every_format_is_the_same_as_bytes(kind, tmp_path):
 def test_a_stream_that_cannot_be_an_image_is_refused_with_its_reason(path, monkeypatch):
     closed = path.open("rb")
     closed.close()
+    released = memoryview(b"bytes")
+    released.release()
     with path.open() as text:
         for source, reason in (
             (closed, "closed"),
+            (released, "is released"),
             (text, "mode 'rb'"),
             (io.StringIO("text"), "mode 'rb'"),
             (io.BytesIO(), "empty"),

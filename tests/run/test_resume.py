@@ -155,6 +155,22 @@ def test_a_state_without_losses_is_refused_in_one_line_and_the_log_stays(
     assert (folder / "run.jsonl").read_bytes() == log
 
 
+def test_times_that_no_run_takes_are_refused_in_one_line(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert stopped(folder, 5, monkeypatch) == 130
+    capsys.readouterr()
+    saved = folder / "saved"
+    manifest = dict(read_manifest(saved))
+    arrays = dict(load(saved, expected=read_saved_run(saved).expected()).arrays)
+    arrays["losses"][:, 2] = 1e300
+    checkpoint.save(saved, manifest, arrays.items())
+    assert main(resumed(folder, "--quiet")) == 2
+    error = capsys.readouterr().err
+    assert "row 0 of its losses has a time that no run takes" in error
+    assert error.count("\n") == 1
+
+
 def test_a_run_that_started_with_a_short_history_has_it_where_there_is_more_room(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -156,6 +156,8 @@ for _ in range(400):
 
 BAD = [
     ("options", None, "options is None, not a table"),
+    ("seconds", 1e30, "seconds is 1e+30, not a number from 0 to 1e+09"),
+    ("seconds", -1, "seconds is -1, not a number from 0"),
     ("options", [], "options is [], not a table"),
     ("options", NESTED, "not a table"),
     ("options/beta", None, "its options: beta must be a number, not None"),

@@ -126,3 +126,21 @@ def test_a_lock_file_that_its_owner_removes_at_this_moment_is_created_again(
     monkeypatch.setattr(lock, "try_lock", last_moment)
     with locked(tmp_path, error=GramstyleError, action="writes it"):
         assert removed[0].exists()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no modes")
+def test_a_narrow_umask_does_not_hide_a_lock_from_other_users(tmp_path: Path) -> None:
+    # A user who cannot open the file could not see that it is locked.
+    before = os.umask(0o077)
+    try:
+        with locked(tmp_path, error=GramstyleError, action="writes it"):
+            assert (tmp_path / lock.IN_FOLDER).stat().st_mode & 0o777 == 0o644
+    finally:
+        os.umask(before)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has other limits")
+def test_a_name_that_is_too_long_for_its_lock_is_not_locked(tmp_path: Path) -> None:
+    target = tmp_path / ("x" * 253)
+    with locked(target, error=GramstyleError, action="writes it"):
+        target.write_text("possible")

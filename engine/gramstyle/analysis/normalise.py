@@ -25,6 +25,7 @@ from gramstyle.model.known import weights_hash
 from gramstyle.model.pretrained import Pretrained
 from gramstyle.run.coercion import check_bounds, choose, make_plain
 from gramstyle.run.options import BOUNDS, CHOICES
+from gramstyle.system.files import real_path
 from gramstyle.system.machine import available_threads, check_memory
 
 # Memory of the responses of all convolutions and their copies, per pixel of an image.
@@ -120,7 +121,7 @@ def find_images(paths: Iterable[Path]) -> list[Path]:
             raise ImageError(f"there is no image or folder {path}")
     once: dict[Path, Path] = {}
     for path in found:
-        once.setdefault(path.resolve(), path)
+        once.setdefault(real_path(path), path)
     if not once:
         raise ImageError(
             "there are no images in the given folders; name images, or folders with images"

@@ -14,6 +14,7 @@ from gramstyle.batch.outcome import Outcome, attempt, failed, guarded, reused
 from gramstyle.batch.render import Progress
 from gramstyle.errors import GramstyleError, OptionError
 from gramstyle.run.open_model import OpenModel
+from gramstyle.system.files import real_path
 from gramstyle.system.lock import locked
 from gramstyle.system.machine import available_threads
 from gramstyle.system.processes import each_in_a_process
@@ -126,7 +127,7 @@ def run_jobs(
 @contextmanager
 def _owned(jobs: Sequence[Job]) -> Iterator[None]:
     """Lock the folders where these jobs write their images."""
-    folders = sorted({job.output.parent.resolve() for job in jobs})
+    folders = sorted({real_path(job.output.parent) for job in jobs})
     with ExitStack() as stack:
         for folder in folders[:MAX_LOCKS]:
             action = f"renders into {folder}; wait until it has ended, or choose another folder"

@@ -127,7 +127,7 @@ def accept(job: Job, answer: bytes) -> Outcome:
         return dataclasses.replace(outcome, error=GramstyleError(outcome.reason))
     try:
         own_settings(job)  # another file may have appeared there meanwhile
-        write_atomically(job.output.resolve(), parts[_IMAGE], error=ImageError)
+        write_atomically(job.output, parts[_IMAGE], error=ImageError)
     except GramstyleError as error:
         return failed(job, error, began)
     return outcome

@@ -1,7 +1,6 @@
 """`gramstyle batch JOBS.toml`."""
 
 import argparse
-import os
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from datetime import timedelta
@@ -32,7 +31,7 @@ from gramstyle.errors import OptionError
 from gramstyle.model import load_model
 from gramstyle.run.options import Options
 from gramstyle.run.plan import check_packages
-from gramstyle.system.files import check_folder
+from gramstyle.system.files import check_folder, is_same_place
 
 
 def add_parser(commands: Commands) -> None:
@@ -131,7 +130,7 @@ def _check_log(arguments: argparse.Namespace, jobs: Sequence[Job]) -> None:
     check_folder(log, error=OptionError)
     used = {path for job in jobs for path in (*job.inputs.values(), job.output)}
     used |= {arguments.file, *([arguments.model] if arguments.model else [])}
-    if os.path.realpath(log) in {os.path.realpath(path) for path in used}:
+    if any(is_same_place(log, path) for path in used):
         raise OptionError(
             f"--log {log} is the jobs file, an image or the model; choose another name"
         )

@@ -3,6 +3,7 @@
 import argparse
 from collections.abc import Sequence
 from importlib.metadata import version
+from itertools import combinations
 from pathlib import Path
 
 from gramstyle.cli import arguments as add
@@ -17,7 +18,7 @@ from gramstyle.conformance.reporting import as_json, as_junit, notes, summary, t
 from gramstyle.conformance.running import DTYPES, Report, Result, run
 from gramstyle.errors import OptionError
 from gramstyle.model import load_model
-from gramstyle.system.files import write_atomically
+from gramstyle.system.files import is_same_place, write_atomically
 from gramstyle.system.replaceable import check_file
 
 # A pass of the real network at this size takes a second or two and fits every framework's memory.
@@ -105,8 +106,8 @@ def _check_files(arguments: argparse.Namespace) -> None:
         check_file(path, error=OptionError)
         if path.exists() and not path.is_file():
             raise OptionError(f"cannot write {path}: it exists and is not a file")
-    used = [path.resolve() for path in (*targets, arguments.model) if path is not None]
-    if len(set(used)) < len(used):
+    used = [path for path in (*targets, arguments.model) if path is not None]
+    if any(is_same_place(a, b) for a, b in combinations(used, 2)):
         raise OptionError("--json, --junit and --model name one file twice; choose another name")
 
 

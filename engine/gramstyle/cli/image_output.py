@@ -43,9 +43,8 @@ class ImageOutput:
 
     def numbered(self, progress: Progress) -> None:
         """Save the image of an iteration under its number."""
-        path = self._path
-        name = f"{path.stem}-{progress.losses.iteration:04d}{path.suffix}"
-        write_image(path.with_name(name), from_pil(progress.image()), settings=self._settings)
+        path = numbered(self._path, progress.losses.iteration)
+        write_image(path, from_pil(progress.image()), settings=self._settings)
 
     def stopped(self, stop: BaseException) -> BaseException:
         """Save the image so far, unless the finished one is saved.
@@ -104,10 +103,18 @@ class ImageOutput:
         return spare
 
 
+def numbered(path: Path, iteration: int) -> Path:
+    """Return the path of the image of an iteration."""
+    return path.with_name(f"{path.stem}-{iteration:04d}{path.suffix}")
+
+
 def _with_sentence(stop: BaseException, sentence: str) -> BaseException:
     """Return an exception of the same type, with a sentence added to its message."""
-    if isinstance(stop, (GramstyleError, KeyboardInterrupt, MemoryError)):
-        return type(stop)(f"{_reason(stop)}. {sentence}")
+    text = f"{_reason(stop)}. {sentence}"
+    if isinstance(stop, MemoryError):  # NumPy's takes a shape and a type instead of a message
+        return MemoryError(text)
+    if isinstance(stop, (GramstyleError, KeyboardInterrupt)):
+        return type(stop)(text)
     stop.add_note(sentence)
     return stop
 

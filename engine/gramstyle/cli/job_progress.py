@@ -12,6 +12,7 @@ from gramstyle.batch.render import Progress
 from gramstyle.cli.printable import printable
 from gramstyle.cli.speaking import Speaker
 from gramstyle.errors import GramstyleError
+from gramstyle.system.signals import stop_message
 
 
 class JobProgress:
@@ -59,7 +60,7 @@ def job_progress(total: int, say: Speaker, *, place: str = "finished") -> Iterat
         try:
             yield display
         except (GramstyleError, KeyboardInterrupt) as stop:
-            reason = str(stop) or "stopped"
+            reason = stop_message(stop) if isinstance(stop, KeyboardInterrupt) else str(stop)
             finished = display.states["done"] + display.states["reused"]
             if finished:
                 reason += (

@@ -25,7 +25,7 @@ from gramstyle.run.options import Options
 from gramstyle.run.plan import RunPlan, plan_run
 from gramstyle.run.prepare import RunResources
 from gramstyle.run.settings import RunSettings
-from gramstyle.system.files import write_atomically
+from gramstyle.system.files import is_same_place, write_atomically
 from gramstyle.system.replaceable import check_file
 
 # The size with which options are checked if the graph takes images of any size.
@@ -191,14 +191,14 @@ def _of_network(settings: RunSettings) -> dict[str, str]:
 
 def _check_places(targets: Iterable[Path], sources: Iterable[Path]) -> None:
     """Refuse files that could not be written, or that would overwrite an input."""
-    taken = {source.resolve() for source in sources}
+    taken = list(sources)
     for target in targets:
         check_file(target, error=OptionError)
-        if target.resolve() in taken:
+        if any(is_same_place(target, path) for path in taken):
             raise OptionError(
                 f"{target} would overwrite another file of this command; choose another name"
             )
-        taken.add(target.resolve())
+        taken.append(target)
 
 
 def _size(text: str) -> tuple[int, int]:

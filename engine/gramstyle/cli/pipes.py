@@ -1,5 +1,6 @@
 """Standard input as an image to read, and standard output as the image to write: the name `-`."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -74,6 +75,14 @@ def check_standard_output() -> None:
     check_answered()
     if sys.stdout.isatty():
         raise OptionError("standard output is a terminal; redirect it, or name a file with -o")
+
+
+def is_standard_output(path: Path) -> bool:
+    """Return whether a path names the file, pipe or device that standard output is."""
+    try:
+        return os.path.samestat(os.fstat(sys.stdout.fileno()), path.stat())
+    except (OSError, ValueError):  # there is no such file, or no descriptor
+        return False
 
 
 def write_standard_output(image: PIL.Image.Image, settings: dict[str, object]) -> None:

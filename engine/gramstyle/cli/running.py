@@ -7,18 +7,21 @@ from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
-from gramstyle.cli.image_output import ImageOutput
-from gramstyle.cli.pipes import DASH, check_standard_output, shown
+from gramstyle.cli.image_output import ImageOutput, numbered
+from gramstyle.cli.pipes import DASH, check_standard_output, is_standard_output, shown
 from gramstyle.cli.progress import display
 from gramstyle.cli.speaking import Speaker, report
 from gramstyle.errors import OptionError
 from gramstyle.images import check_output
+from gramstyle.run.checkpoint import is_file_of
 from gramstyle.run.checkpointer import Checkpointer
 from gramstyle.run.log import RunLog
 from gramstyle.run.option_values import MACHINE
+from gramstyle.run.options import BOUNDS
 from gramstyle.run.plan import RunPlan
 from gramstyle.run.state import RunState
 from gramstyle.run.transfer import Progress, Result, execute
+from gramstyle.system.files import is_same_place
 
 
 def perform(
@@ -115,11 +118,22 @@ def check_files(arguments: argparse.Namespace, inputs: Sequence[Path]) -> None:
     if arguments.save_every is not None:
         _check_numbered(output, arguments.save_every, inputs)
     if arguments.log is not None:
-        used = [*files, *([arguments.model] if arguments.model else [])]
-        if arguments.log.resolve() in {path.resolve() for path in used}:
-            raise OptionError(
-                f"--log {arguments.log} is one of the images or the model; choose another name"
-            )
+        _check_log(arguments, files)
+
+
+def _check_log(arguments: argparse.Namespace, images: Sequence[Path]) -> None:
+    """Refuse a log that would overwrite a file that is read or written."""
+    log: Path = arguments.log
+    used = [*images, *([arguments.model] if arguments.model else [])]
+    if any(is_same_place(log, path) for path in used):
+        raise OptionError(f"--log {log} is one of the images or the model; choose another name")
+    if arguments.output == DASH and is_standard_output(log):
+        raise OptionError(f"--log {log} is standard output, where the image goes; name a file")
+    checkpoint: Path | None = getattr(arguments, "checkpoint", None) or getattr(
+        arguments, "folder", None
+    )
+    if checkpoint is not None and is_file_of(checkpoint, log):
+        raise OptionError(f"--log {log} is a file of the checkpoint; choose another name")
 
 
 def _check_numbered(output: Path, every: int, inputs: Sequence[Path]) -> None:
@@ -128,6 +142,7 @@ def _check_numbered(output: Path, every: int, inputs: Sequence[Path]) -> None:
         raise OptionError(f"--save-every must be at least 1, not {every}")
     if output == DASH:
         raise OptionError("--save-every needs a file; name one with -o, or leave it out")
+    check_output(numbered(output, BOUNDS["iterations"][1]), [])  # the longest name
     for existing in output.parent.glob(f"*{output.suffix}"):
         if existing.name.startswith(f"{output.stem}-"):
             check_output(existing, inputs)

@@ -22,7 +22,7 @@ from gramstyle.errors import OptionError
 from gramstyle.run.options import STARTS
 from gramstyle.run.plan import plan_run
 from gramstyle.run.prepare import Prepared, RunResources
-from gramstyle.system.files import check_folder, write_atomically
+from gramstyle.system.files import check_folder, is_same_place, write_atomically
 from gramstyle.system.replaceable import check_file
 
 # One evaluation at this size takes less than a second.
@@ -120,9 +120,8 @@ def _check_places(arguments: argparse.Namespace) -> None:
 
 def _check_targets(targets: Iterable[Path], inputs: Sequence[Path]) -> None:
     """Raise if a target is an input, or exists and is not a file."""
-    read = {path.resolve() for path in inputs}
     for target in targets:
-        if target.resolve() in read:
+        if any(is_same_place(target, path) for path in inputs):
             raise OptionError(f"{target} would overwrite an input; choose another name")
         if target.exists() and not target.is_file():
             raise OptionError(f"cannot write {target}: it exists and is not a file")

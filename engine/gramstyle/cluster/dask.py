@@ -8,7 +8,7 @@ from types import ModuleType
 from typing import Any
 
 from gramstyle.cluster.worker import find_model, introduce, keep_model
-from gramstyle.errors import RuntimeMissingError
+from gramstyle.errors import OptionError, RuntimeMissingError
 from gramstyle.system.installing import remedy
 
 _SETTINGS = {
@@ -24,26 +24,54 @@ _SETTINGS = {
     "distributed.scheduler.http.routes": [],
     "distributed.worker.http.routes": [],
 }
+# The user's timeouts are meant for clusters that are shared. A scheduler of this program that ended
+# because nobody used it for a moment would let the start of a worker wait in vain.
+_LOCAL_SETTINGS = {
+    "distributed.scheduler.idle-timeout": None,
+    "distributed.scheduler.no-workers-timeout": None,
+    "distributed.comm.timeouts.tcp": "30s",
+}
 _LOGGERS = ("distributed", "distributed.client", "tornado", "tornado.application", "asyncio")
 
 
-def configured() -> AbstractContextManager[Any]:
-    """Return the context in which Dask has the settings that gramstyle needs."""
+def configured(*, local: bool) -> AbstractContextManager[Any]:
+    """Return the context in which Dask has the settings that gramstyle needs.
+
+    Parameters
+    ----------
+    local
+        Whether the scheduler and the workers are processes that this program starts.
+    """
     load_distributed()
     import dask
 
-    context: AbstractContextManager[Any] = dask.config.set(_SETTINGS)
+    context: AbstractContextManager[Any] = dask.config.set(
+        _SETTINGS | (_LOCAL_SETTINGS if local else {})
+    )
     return context
 
 
 def load_distributed() -> ModuleType:
-    """Import Dask's distributed package; raises RuntimeMissingError if it is not installed."""
+    """Import Dask's distributed package.
+
+    Raises
+    ------
+    RuntimeMissingError
+        If it is not installed.
+    OptionError
+        If it cannot read its configuration.
+    """
     try:
         import distributed
         import distributed.scheduler
     except ImportError as error:
         raise RuntimeMissingError(
             f"a cluster needs Dask ({error}); {remedy('distributed', error)}"
+        ) from None
+    except ValueError as error:  # Dask reads its files when it is imported
+        reason = " ".join(str(error).split())
+        raise OptionError(
+            f"Dask cannot read its configuration ({reason}); correct the file or DASK_CONFIG"
         ) from None
     module: ModuleType = distributed
     return module

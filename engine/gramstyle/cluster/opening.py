@@ -59,7 +59,7 @@ def open_cluster(
     distributed = load_distributed()
     with ExitStack() as stack:
         stack.enter_context(quiet_logs())
-        stack.enter_context(configured())
+        stack.enter_context(configured(local=workers is not None))
         loop = stack.enter_context(event_loop())
         if workers is not None:
             temporary_folder()  # Dask needs one

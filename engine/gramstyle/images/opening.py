@@ -99,7 +99,9 @@ class _Reader(io.BufferedReader):
 
 def _seekable(source: bytes | bytearray | memoryview | IO[bytes]) -> IO[bytes]:
     """Return bytes or an open file as a binary file at its start."""
-    if isinstance(source, (bytes, bytearray, memoryview)):
+    if isinstance(source, memoryview):
+        source = _bytes_of(source)
+    if isinstance(source, (bytes, bytearray)):
         return io.BytesIO(source)
     if getattr(source, "closed", False):
         raise ImageError("the file is closed; pass an open one, or its path")
@@ -117,6 +119,14 @@ def _seekable(source: bytes | bytearray | memoryview | IO[bytes]) -> IO[bytes]:
             raise ImageError(msg) from None
         return io.BytesIO(data)
     return source
+
+
+def _bytes_of(view: memoryview) -> bytes:
+    """Return the bytes that a view shows, which need not be contiguous."""
+    try:
+        return view.tobytes()
+    except ValueError:
+        raise ImageError("the memoryview is released; pass it before that") from None
 
 
 def _identified(file: IO[bytes]) -> ImageFile.ImageFile:

@@ -19,7 +19,7 @@ from gramstyle.images.managed import srgb_profile
 from gramstyle.images.problems import as_path, explain_write_failure, label, raise_image_error
 from gramstyle.images.reading import Source
 from gramstyle.images.settings import embedding
-from gramstyle.system.files import is_same_file, replace_file
+from gramstyle.system.files import is_same_file, real_path, replace_file
 from gramstyle.system.replaceable import check_replaceable
 
 EXTENSIONS: Mapping[str, str] = MappingProxyType(
@@ -233,7 +233,7 @@ def _format(path: str | os.PathLike[str]) -> str:
 
 def _target(path: str | os.PathLike[str]) -> Path:
     """Return the file to write: the target of a symbolic link rather than the link."""
-    target = Path(path).resolve()
+    target = real_path(path)
     if target.is_dir():
         raise ImageError("it is a folder; name a file in it")
     if target.exists() and not target.is_file():

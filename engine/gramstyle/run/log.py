@@ -13,6 +13,7 @@ from typing import Any, Self
 from gramstyle.errors import GramstyleError
 from gramstyle.run.plan import ScalePlan
 from gramstyle.run.progress import Losses
+from gramstyle.system.files import real_path
 from gramstyle.system.lock import locked
 
 
@@ -94,7 +95,8 @@ class RunLog:
 
 def _owned(path: Path) -> AbstractContextManager[None]:
     """Keep other processes from writing the same log; pipes and devices may have many writers."""
-    if (path.exists() and not path.is_file()) or not path.parent.is_dir():
+    place = real_path(path)
+    if (place.exists() and not place.is_file()) or not place.parent.is_dir():
         return nullcontext()
     action = f"is writing the log {path}; wait until it has ended, or choose another name"
-    return locked(path, error=GramstyleError, action=action)
+    return locked(place, error=GramstyleError, action=action)

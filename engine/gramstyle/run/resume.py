@@ -22,7 +22,14 @@ from gramstyle.run.environment import changed, environment, fits
 from gramstyle.run.option_values import MACHINE
 from gramstyle.run.plan import RunPlan, plan_run
 from gramstyle.run.progress import Losses
-from gramstyle.run.saved_run import Layers, SavedOptimiser, SavedRun, read_saved_run
+from gramstyle.run.saved_run import (
+    MOST_LOSSES,
+    MOST_SECONDS,
+    Layers,
+    SavedOptimiser,
+    SavedRun,
+    read_saved_run,
+)
 from gramstyle.run.state import OptimiserState, RunState
 
 
@@ -182,6 +189,8 @@ def _check_rows(losses: tuple[Losses, ...], *, scales: int) -> None:
     for number, row in enumerate(losses):
         if row.iteration != number or not 0 <= row.scale < scales:
             refuse(f"row {number} of its losses is of another iteration or scale; {START_AGAIN}")
+        if not (0 <= row.seconds <= MOST_SECONDS and 0 <= row.evaluations <= MOST_LOSSES):
+            refuse(f"row {number} of its losses has a time that no run takes; {START_AGAIN}")
 
 
 def _check_same(saved: SavedRun, plan: RunPlan) -> None:

@@ -33,6 +33,7 @@ FLOATS = ("float32", "float64")
 COLUMNS = ("iteration", "evaluations", "seconds", "loss", "scale")
 # Limits that no run exceeds: of evaluations and rows, of an edge in pixels, of terms and layers.
 MOST_LOSSES, MOST_PIXELS, MOST_LAYERS = 10_000_000, BOUNDS["size"][1], 64
+MOST_SECONDS = 1e9  # 30 years
 
 ENTRIES = (
     "iteration", "options", "machine", "inputs", "images", "output", "every", "fingerprints",
@@ -213,7 +214,7 @@ def _saved_run(folder: Path, run: Entries, manifest: Mapping[str, Any]) -> Saved
         scales=scales,
         starts=starts,
         columns=columns,
-        seconds=run.number("seconds"),
+        seconds=run.number("seconds", least=0, most=MOST_SECONDS),
         evaluations=run.whole("evaluations", most=MOST_LOSSES),
         ended=run.text("ended"),
         optimiser=None if optimiser is None else _optimiser(optimiser, starts[-1], columns),
@@ -234,7 +235,7 @@ def _start(entry: Entries, iteration: int) -> ScaleStart:
     return ScaleStart(
         iteration=entry.whole("iteration", most=iteration),
         evaluations=entry.whole("evaluations", most=MOST_LOSSES),
-        seconds=entry.number("seconds"),
+        seconds=entry.number("seconds", least=0, most=MOST_SECONDS),
         history=entry.whole("history", least=1, most=BOUNDS["history"][1]),
     )
 

@@ -84,9 +84,11 @@ def _discard(part: Path) -> None:
 
 def check_regular(target: Path) -> bool:
     """Return whether a file exists; raise OSError if it is a folder, a pipe or a device."""
-    if not target.exists():
+    try:
+        status = target.stat()
+    except FileNotFoundError:
         return False
-    if not target.is_file():
+    if not stat.S_ISREG(status.st_mode):
         raise OSError(errno.EINVAL, "it exists and is not a file")
     return True
 
@@ -163,7 +165,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def write_atomically(path: Path, data: bytes, *, error: type[GramstyleError]) -> None:
-    """Call `replace_file` and report a failure in one line.
+    """Call `replace_file` and report a failure in one line; follow symbolic links.
 
     Raises
     ------
@@ -171,9 +173,25 @@ def write_atomically(path: Path, data: bytes, *, error: type[GramstyleError]) ->
         Of the type given, if the file cannot be written.
     """
     try:
-        replace_file(path, data)
+        replace_file(real_path(path), data)
     except OSError as reason:
         raise error(f"cannot write {path}: {reason.strerror}; nothing was written") from None
+
+
+def real_path(path: str | os.PathLike[str]) -> Path:
+    """Return the path to which symbolic links lead; unlike `Path.resolve`, raise no error.
+
+    A link that leads to itself stays in the path, where reading or writing it is an OSError.
+    """
+    return Path(os.path.realpath(path))
+
+
+def is_same_place(a: str | os.PathLike[str], b: str | os.PathLike[str]) -> bool:
+    """Return whether writing to one path changes what is read from the other.
+
+    They are names of one file, as for `is_same_file`, or of one file that does not exist yet.
+    """
+    return is_same_file(a, b) or real_path(a) == real_path(b)
 
 
 def is_same_file(a: str | os.PathLike[str], b: str | os.PathLike[str]) -> bool:
@@ -192,5 +210,6 @@ def check_folder(path: Path, *, error: type[GramstyleError]) -> None:
     GramstyleError
         Of the type given, if it does not.
     """
-    if not path.parent.is_dir():
-        raise error(f"cannot write {path}: there is no folder {path.parent}; make it first")
+    folder = real_path(path).parent if path.is_symlink() else path.parent
+    if not folder.is_dir():
+        raise error(f"cannot write {path}: there is no folder {folder}; make it first")

@@ -27,8 +27,11 @@ ATTEMPTS = 3
 PROCESS_ID = re.compile(rb"[0-9]{1,18}")
 # Some network file systems have no locks, and some folders take no new file. Work that is possible
 # there must not fail for that.
-_NO_LOCKS = (errno.ENOTSUP, errno.ENOSYS, errno.ENOLCK, errno.EINVAL)
-_NO_NEW_FILE = (errno.EACCES, errno.EPERM, errno.EROFS)
+# NFS locks only files that are open for writing (EBADF). A name may be too long with the ending.
+_NO_LOCKS = (errno.ENOTSUP, errno.ENOSYS, errno.ENOLCK, errno.EINVAL, errno.EBADF)
+_NO_NEW_FILE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG)
+# Other users must be able to open a lock file, whatever the umask is, to see that it is locked.
+_MODE = 0o644
 
 
 @contextmanager
@@ -100,6 +103,8 @@ def _acquired(path: Path) -> FileIO:
                 with suppress(OSError):  # on a full disk the lock holds without the id
                     stream.truncate(0)
                     stream.write(str(os.getpid()).encode())
+                    if os.chmod in os.supports_fd:
+                        os.chmod(stream.fileno(), _MODE)  # noqa: PTH101 - not by its name
                 return stream
         except BaseException:
             stream.close()

@@ -5,7 +5,13 @@ import re
 from pathlib import Path
 
 from gramstyle.errors import GramstyleError
-from gramstyle.system.files import NO_NEW_FILE, check_folder, check_regular, temporary_path
+from gramstyle.system.files import (
+    NO_NEW_FILE,
+    check_folder,
+    check_regular,
+    real_path,
+    temporary_path,
+)
 
 
 def check_file(path: Path, *, error: type[GramstyleError]) -> None:
@@ -18,7 +24,7 @@ def check_file(path: Path, *, error: type[GramstyleError]) -> None:
     """
     check_folder(path, error=error)
     try:
-        check_replaceable(path)
+        check_replaceable(real_path(path))
     except OSError as reason:
         raise error(f"cannot write {path}: {reason.strerror}; choose another name") from None
 
@@ -70,7 +76,7 @@ def _is_mounted(target: Path) -> bool:
         lines = Path("/proc/self/mountinfo").read_bytes().splitlines()
     except OSError:
         return False
-    place = os.fsencode(target.resolve())
+    place = os.fsencode(real_path(target))
     return any(_unescaped(line.split(b" ")[4]) == place for line in lines)
 
 

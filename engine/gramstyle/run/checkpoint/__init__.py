@@ -16,7 +16,7 @@ from gramstyle.run.checkpoint.entries import Entries
 from gramstyle.run.checkpoint.inputs import ROLES, copy_inputs, input_in, remove_inputs
 from gramstyle.run.checkpoint.loading import Checkpoint, OpenCheckpoint, load, opened, read_manifest
 from gramstyle.run.checkpoint.problems import START_AGAIN, CheckpointError, naming_folder, refuse
-from gramstyle.run.checkpoint.saving import check_folder, owned, save
+from gramstyle.run.checkpoint.saving import check_folder, is_file_of, owned, save
 
 __all__ = [
     "ROLES",
@@ -29,6 +29,7 @@ __all__ = [
     "check_folder",
     "copy_inputs",
     "input_in",
+    "is_file_of",
     "load",
     "naming_folder",
     "opened",

@@ -44,13 +44,15 @@ class Entries:
             self._refuse(name, f"a whole number from {least} to {most:,}")
         return value
 
-    def number(self, name: str) -> float:
-        """Return a finite number."""
+    def number(self, name: str, *, least: float = -1e300, most: float = 1e300) -> float:
+        """Return a finite number in a range."""
         value = self._get(name)
         if isinstance(value, bool) or not isinstance(value, int | float):
             self._refuse(name, "a number")
         if abs(value) > 1e300 or not math.isfinite(value):
             self._refuse(name, "a finite number")
+        if not least <= value <= most:
+            self._refuse(name, f"a number from {least:g} to {most:g}")
         return float(value)
 
     def text(self, name: str) -> str:

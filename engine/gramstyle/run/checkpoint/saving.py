@@ -145,6 +145,15 @@ def _is_ours(name: str) -> bool:
     )
 
 
+def is_file_of(folder: Path, path: Path) -> bool:
+    """Return whether a path is one of the files that a run saves into a checkpoint's folder."""
+    folder, path = files.real_path(folder), files.real_path(path)
+    if not path.is_relative_to(folder) or path == folder:
+        return False
+    name = path.relative_to(folder).parts[0]
+    return name == manifests.NAME or _is_ours(name)
+
+
 def _current_manifest(folder: Path) -> Manifest | None:
     """Return the manifest in a folder, or None if there is none that can be used."""
     try:
