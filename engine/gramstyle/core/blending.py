@@ -26,6 +26,13 @@ class ReferenceSample:
         The image (3, H, W), RGB, 0..255.
     share
         λ, above 0; the shares of one reference add up to 1.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from gramstyle.core.blending import ReferenceSample
+    >>> ReferenceSample(np.zeros((3, 4, 5)), share=0.75).share
+    0.75
     """
 
     pixels: Array
@@ -85,7 +92,7 @@ def with_blended_targets(
 
 
 def _blendable(term: Term) -> BlendableTerm:
-    if not isinstance(term, BlendableTerm):
+    if not isinstance(term, BlendableTerm) or term.per_position:
         raise OptionError(
             f"the loss {term.name} cannot blend several images or scales; give one style image and "
             "one --style-scale"
