@@ -1,6 +1,7 @@
 """The name of a job's image, from the pattern in the jobs file."""
 
 import string
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +11,18 @@ from gramstyle.run.option_values import FROM_FILES, check_known, shown
 from gramstyle.run.options import STARTS, Options
 
 
-def output_name(pattern: str, content: Path, style: Path, options: Options) -> str:
+def output_name(pattern: str, content: Path, styles: Sequence[Path], options: Options) -> str:
     """Return the pattern with its places filled in.
 
-    The places are {content} and {style}, the images' names without folder and extension;
+    The places are {content} and {style}, the images' names without folder and extension, with a +
+    between those of several style images;
     {folder}, the name of the content image's folder; and every option that has a value.
     """
-    images = {"content": content.stem, "folder": content.parent.name, "style": style.stem}
+    images = {
+        "content": content.stem,
+        "folder": content.parent.name,
+        "style": "+".join(style.stem for style in styles),
+    }
     with located(f"output {shown(pattern)}"):
         try:
             pieces = list(string.Formatter().parse(pattern))
