@@ -80,6 +80,8 @@ def _add_targets(
     edge = max(spec.height, spec.width)
     summed = not any(term.per_position for term in terms if term.reference == reference)
     if max(pixels.shape) > edge and summed and ENGINES[spec.engine].tiles:
+        halo = Tiling(engine.network, spec.height, spec.width, edge).halo
+        edge = max(edge - 2 * halo, edge // 2)  # a window is about as large as the result
         with SpillStore(memory=0) as spill:
             return _add_targets_in_tiles(
                 engine, preprocessing, edge, spill, reference, terms, pixels
