@@ -95,8 +95,8 @@ class Options:
     tv
         The weight of the total variation; 0 leaves it out.
     init
-        The start: "content", "style", "noise" (white noise, from `seed`), or an image; None
-        is the convention's.
+        The start: "content", "style" (the first style image), "noise" (white noise, from `seed`),
+        or an image; None is the convention's.
     seed
         The seed of the noise.
     pooling
