@@ -120,6 +120,26 @@ def test_the_file_says_what_it_is_made_of(run: Run, folder: Path, tiny_model: Mo
     assert objective["content"]["pixels"] == settings.content.pixels
 
 
+def test_the_file_has_the_blended_targets_of_several_style_images_and_names_them(
+    run: Run, folder: Path, rng: np.random.Generator, tiny_model_path: Path
+) -> None:
+    PIL.Image.fromarray(rng.integers(0, 99, (30, 30, 3), np.uint8)).save(folder / "second.png")
+    style = ("--style", "painting.jpg", "second.png", "--style-blend", "3,1")
+    scales = ("--style-scale", "0.5,1", "--alpha", "0.1")
+    assert run("--content", "photo.png", *style, *scales, "--size", "48x36") == 0
+    x = rng.uniform(0, 255, (3, 36, 48)).astype(np.float32)
+    found = evaluate(folder / "out.onnx", x=x[None])
+    options = Options(size=48, alpha=0.1, engine="numpy", style_blend=(3, 1), style_scale=(0.5, 1))
+    styles = [folder / "painting.jpg", folder / "second.png"]
+    with prepare(folder / "photo.png", styles, options, model=tiny_model_path) as prepared:
+        expected = prepared.objective.loss_and_gradient(x.astype(np.float64))
+    assert found["loss"] == pytest.approx(expected.loss, rel=ROUNDING)
+    assert relative(found["gradient"][0], expected.gradient) < ROUNDING
+    objective = json.loads(said(folder / "out.onnx")["objective"])
+    assert [each["name"] for each in objective["style"]] == ["painting.jpg", "second.png"]
+    assert objective["style_blend"] == [0.75, 0.25]
+
+
 def test_two_files_compute_together_what_one_with_its_targets_inside_does(
     run: Run, folder: Path, rng: np.random.Generator
 ) -> None:
@@ -156,6 +176,10 @@ def test_without_a_photograph_the_file_takes_any_size(run: Run, folder: Path) ->
         ((*IMAGES, "--size", "8x8"), "too small for layer conv5_1"),
         (("--style", "painting.jpg", "--size", "8x48"), "both edges must be at least 16 pixels"),
         ((*IMAGES, "--targets", "inputs"), "--targets inputs takes no images"),
+        (
+            ("--targets", "inputs", "--alpha", "1", "--style-scale", "2"),
+            "--style-scale is for --targets stored",
+        ),
         (("--targets", "inputs"), "add --alpha A or --size WxH"),
         ((*IMAGES, "--size", "48x36", "--targets-model", "t.onnx"), "is for --targets inputs"),
         ((*IMAGES, "--size", "48x36", "--content-layer", "conv9_9"), "unknown layer 'conv9_9'"),

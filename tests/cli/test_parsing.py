@@ -39,7 +39,7 @@ def test_the_closest_known_word_is_suggested_with_the_help_of_the_command(
 @pytest.mark.parametrize(
     ("arguments", "word"),
     [
-        ("transfer a b c -o d", "'c'"),
+        ("transfer a b -o d c", "'c'"),
         ("transfer a b -o c --xyzzy", "'--xyzzy'"),
         ("transfer a b", "-o/--output"),
         ("transfer a b -o c --size big", "'big'"),

@@ -14,6 +14,7 @@ from gramstyle.cluster.client import Cluster
 from gramstyle.cluster.objective import ClusterObjective, cluster_objective
 from gramstyle.cluster.opening import open_cluster
 from gramstyle.core.arrays import Array
+from gramstyle.core.blending import ReferenceSample
 from gramstyle.core.conventions import STYLE_LAYERS
 from gramstyle.core.evaluation import Evaluation
 from gramstyle.core.term import Reference
@@ -62,7 +63,8 @@ def spec(model: Model, images: dict[Reference, Array], **how: Any) -> ObjectiveS
 def on_cluster(
     cluster: Cluster, model: Model, images: dict[Reference, Array] = IMAGES, **how: Any
 ) -> ClusterObjective:
-    return cluster_objective(cluster, spec(model, images, **how), model, images)
+    samples = {name: [ReferenceSample(pixels)] for name, pixels in images.items()}
+    return cluster_objective(cluster, spec(model, images, **how), model, samples)
 
 
 def here(model: Model, images: dict[Reference, Array] = IMAGES, **how: Any) -> TiledObjective:

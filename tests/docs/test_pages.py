@@ -71,7 +71,12 @@ def test_the_defaults_on_the_page_are_those_of_the_code() -> None:
     options = Options()
     for option, said in table("docs/defaults.md", "option"):
         name = option.removeprefix("--").replace("-", "_")
-        default = {"init": options.start, "pooling": options.pools}.get(name, vars(options)[name])
+        chosen = {
+            "init": options.start,
+            "pooling": options.pools,
+            "style_scale": options.style_scales[0],
+        }
+        default = chosen.get(name, vars(options)[name])
         if default is None:  # computed: from the size, or from the number of layers
             assert re.match(r"\d+ / \(|1 each$", said)
         else:

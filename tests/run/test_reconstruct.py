@@ -106,7 +106,7 @@ def test_the_same_seed_gives_the_same_image_on_any_number_of_threads(image: Arra
 def test_the_other_term_leaves_no_trace_in_the_record(image: Array) -> None:
     content = plan_run(image, None, content_options("conv3_1", OPTIONS)).settings
     style = plan_run(None, image, style_options(("conv1_1",), OPTIONS)).settings
-    assert content.style is None
+    assert content.styles == ()
     assert {name: loss.weight for name, loss in content.loss.items()} == {"content": 1.0}
     assert style.content is None
     assert {name: loss.weight for name, loss in style.loss.items()} == {"style": 1.0}

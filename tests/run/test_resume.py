@@ -317,7 +317,7 @@ def _cut(folder: Path) -> None:
 
 def _newer(folder: Path) -> None:
     manifest = folder / "saved/manifest.json"
-    manifest.write_text(manifest.read_text().replace('"version": 2', '"version": 9'))
+    manifest.write_text(manifest.read_text().replace('"version": 3', '"version": 9'))
 
 
 @pytest.mark.parametrize(

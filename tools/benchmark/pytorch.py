@@ -40,9 +40,9 @@ def evaluation(plan: RunPlan, *, variant: str) -> Evaluate:
 def _inputs(plan: RunPlan) -> tuple[Model, Image, Image]:
     """Return the model, the content image and the style image of a plan of one scale."""
     model, images = plan.inputs.model, plan.inputs.images[0]
-    if model is None or images is None or images.content is None or images.style is None:
+    if model is None or images is None or images.content is None or not images.styles:
         raise ValueError("the comparison with PyTorch needs a content image and a style image")
-    return model, images.content, images.style
+    return model, images.content, images.styles[0].image
 
 
 def as_input(v: Array, layout: torch.memory_format) -> torch.Tensor:

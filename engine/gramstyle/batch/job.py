@@ -9,6 +9,7 @@ from typing import Literal
 
 from gramstyle.errors import GramstyleError
 from gramstyle.run.options import STARTS, Options
+from gramstyle.run.settings import style_roles
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +24,8 @@ class Job:
     name
         The output as the jobs file writes it, or the name of the cell.
     content, style
-        The images. A job without one of them is a reconstruction of the other.
+        The images; several style images are a tuple. A job without one of them is a reconstruction
+        of the other.
     output
         The image to write.
     options
@@ -45,18 +47,26 @@ class Job:
     label: str
     name: str
     content: Path | None
-    style: Path | None
+    style: Path | tuple[Path, ...] | None
     output: Path
     options: Options
     owner: Literal["batch", "figure"] = "batch"
 
     @property
+    def styles(self) -> tuple[Path, ...]:
+        """The style images."""
+        if self.style is None:
+            return ()
+        return self.style if isinstance(self.style, tuple) else (self.style,)
+
+    @property
     def inputs(self) -> dict[str, Path]:
-        """The image files that the job reads, by role: content, style, init."""
+        """The image files that the job reads, by role: content, style, style2, …, init."""
         start = self.options.start
         is_file = isinstance(start, str | os.PathLike) and start not in STARTS
         init = Path(start) if is_file else None  # type: ignore[arg-type]
-        files = {"content": self.content, "style": self.style, "init": init}
+        styles = dict(zip(style_roles(len(self.styles)), self.styles, strict=True))
+        files = {"content": self.content, **styles, "init": init}
         return {role: path for role, path in files.items() if path is not None}
 
     @property

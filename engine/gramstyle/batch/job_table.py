@@ -17,7 +17,7 @@ from gramstyle.run.option_values import (
     options_from,
     shown,
 )
-from gramstyle.run.options import STARTS
+from gramstyle.run.options import MOST_STYLES, STARTS
 
 MAX_JOBS = 100_000
 
@@ -47,9 +47,11 @@ def jobs_of(
     axes: dict[str, list[Any]] = {}
     patterns: list[Path] = []
     for name in _IMAGES:
-        single = [values.pop(name, None)]
         axes[name] = []
-        for value in grid.get(name, single):
+        for value in grid.get(name, [values.pop(name, None)]):
+            if name == "style" and isinstance(value, list):
+                axes[name].append(_blended(value, folder))
+                continue
             text = _text(name, value)
             with located(name):
                 found = images_of(text, folder)
@@ -64,7 +66,9 @@ def jobs_of(
         chosen = dict(zip(axes, combination, strict=True))
         content, style = chosen.pop("content"), chosen.pop("style")
         options = options_from({**_with_start({**values, **chosen}, folder), **machine})
-        name = output_name(output, content, style, options)
+        styles = style if isinstance(style, tuple) else (style,)
+        options.style_shares(len(styles))  # refuses another number of styles
+        name = output_name(output, content, styles, options)
         job = Job(
             label=label,
             name=name,
@@ -115,6 +119,24 @@ def _text(name: str, value: object) -> str:
     if not isinstance(value, str):
         raise OptionError(f"{name} must be text, not {shown(value)}")
     return value
+
+
+def _blended(names: list[Any], folder: Path) -> tuple[Path, ...]:
+    """Return the style images of a list, which one job blends."""
+    if not 1 <= len(names) <= MOST_STYLES:
+        raise OptionError(f"style must have from 1 to {MOST_STYLES} images, not {len(names)}")
+    styles: list[Path] = []
+    for value in names:
+        text = _text("style", value)
+        with located("style"):
+            found = images_of(text, folder)
+            if found.pattern is not None:
+                raise OptionError(
+                    f"{shown(text)} is a pattern, and a list is blended in one image; name its "
+                    "files, or write the pattern without the list"
+                )
+        styles += found.images
+    return tuple(styles)
 
 
 def _with_start(values: dict[str, Any], folder: Path) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """The name of a job's image, from the pattern in the jobs file."""
 
 import string
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +11,18 @@ from gramstyle.run.option_values import FROM_FILES, check_known, shown
 from gramstyle.run.options import STARTS, Options
 
 
-def output_name(pattern: str, content: Path, style: Path, options: Options) -> str:
+def output_name(pattern: str, content: Path, styles: Sequence[Path], options: Options) -> str:
     """Return the pattern with its placeholders filled in.
 
-    The placeholders are {content} and {style}, the images' names without folder and extension;
-    {folder}, the name of the content image's folder; and every option that has a value.
+    The placeholders are {content} and {style}, the images' names without folder and extension (those
+    of several style images with a + between them); {folder}, the name of the content image's folder;
+    and every option that has a value.
     """
-    images = {"content": content.stem, "folder": content.parent.name, "style": style.stem}
+    images = {
+        "content": content.stem,
+        "folder": content.parent.name,
+        "style": "+".join(style.stem for style in styles),
+    }
     with located(f"output {shown(pattern)}"):
         try:
             pieces = list(string.Formatter().parse(pattern))

@@ -30,6 +30,8 @@ from gramstyle.cluster.worker import (
 from gramstyle.errors import GramstyleError, ImageError, ModelError, OptionError
 from gramstyle.run.open_model import OpenModel
 from gramstyle.run.option_values import options_from
+from gramstyle.run.options import MOST_STYLES
+from gramstyle.run.settings import style_roles
 from gramstyle.system.files import write_atomically
 from gramstyle.system.temporary import temporary_directory, temporary_folder
 
@@ -168,7 +170,7 @@ def _attempted(
         label=header["label"],
         name=header["name"],
         content=files["content"],
-        style=files["style"],
+        style=tuple(files[role] for role in style_roles(MOST_STYLES) if role in files),
         output=folder / Path(header["output"]).name,
         options=options_from({**header["options"], **start}),
     ).with_threads(own_threads())

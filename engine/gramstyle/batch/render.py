@@ -27,7 +27,7 @@ def planned_settings(job: Job, *, model: ModelFile) -> Mapping[str, Any]:
 
     Raises what `gramstyle.transfer` raises before its first iteration.
     """
-    plan = plan_run(job.content, job.style, job.options, model=model)
+    plan = plan_run(job.content, job.styles or None, job.options, model=model)
     return {**plan.settings.to_json(), **job.mark}
 
 
@@ -38,7 +38,7 @@ def render(
 
     Raises what `gramstyle.transfer` raises, and a GramstyleError if the record cannot be written.
     """
-    plan = plan_run(job.content, job.style, job.options, model=model)
+    plan = plan_run(job.content, job.styles or None, job.options, model=model)
     settings = {**plan.settings.to_json(), **job.mark}
     with _log(job.record) as log:
         log.start(settings)

@@ -29,6 +29,12 @@ _IRRELEVANT = (
     "program", "threads", "max_pixels", "memory", "scheduler", "workers", "scales", "versions",
     "result", FINGERPRINT,
 )  # fmt: skip
+# Options whose defaults an image of an earlier gramstyle does not name, and these defaults.
+_ADDED: dict[str, tuple[object, ...]] = {
+    "style_blend": ([], [1.0]),
+    "style_scale": ([1.0],),
+    "style_size": (None,),
+}
 # Options whose defaults depend on the machine's memory.
 _BY_MEMORY = ("tile", "optimiser")
 
@@ -78,12 +84,15 @@ def find_reusable(job: Job, *, model: ModelFile) -> Mapping[str, Any] | None:
                 planned[name] = found.get(name)
         if _relevant(found) != _relevant(json.loads(json.dumps(planned))):
             return None
-    size = found.get("content") or found.get("style")
     try:
         image = read_output(job)
     except ImageError:
         return None
-    if not isinstance(size, dict) or [size.get("width"), size.get("height")] != [
+    size = found.get("content")
+    if size is None:  # a style image may have another size than the result
+        if max(image.width, image.height) != job.options.size:
+            return None
+    elif not isinstance(size, dict) or [size.get("width"), size.get("height")] != [
         image.width,
         image.height,
     ]:
@@ -119,13 +128,25 @@ def read_output(job: Job) -> Image:
 def _relevant(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return what the image depends on: for images their pixels, not their names."""
     relevant = {name: value for name, value in settings.items() if name not in _IRRELEVANT}
+    for name, defaults in _ADDED.items():
+        if relevant.get(name) in defaults:
+            relevant.pop(name, None)
     for name in ("content", "style", "start"):
         described = relevant.get(name)
-        if isinstance(described, dict):
-            relevant[name] = {key: value for key, value in described.items() if key != "name"}
+        if isinstance(described, list):
+            relevant[name] = [_unnamed(each) for each in described]
+        elif described is not None:
+            relevant[name] = _unnamed(described)
     if relevant.get("start") is not None:
         relevant.pop("init", None)  # the name of the image to start from
     return relevant
+
+
+def _unnamed(described: object) -> object:
+    """Return what an image's settings say, except its name."""
+    if not isinstance(described, dict):
+        return described
+    return {key: value for key, value in described.items() if key != "name"}
 
 
 def _model_hash(model: ModelFile) -> str:

@@ -93,6 +93,19 @@ def add_style_weights(group: argparse._ArgumentGroup, *, but: str = "") -> None:
         help=f"a weight for each style layer (default: equal, with the sum 1{but})")  # fmt: skip
 
 
+def add_style(parser: Parser) -> None:
+    """Add the options for several style images, and for the size of the strokes."""
+    group = parser.add_argument_group("the style")
+    group.add_argument("--style-blend", type=numbers, metavar="W,…",
+        help="a number above 0 for each style image, its share of the style: 3,1 is three quarters "
+        "of the first one (default: equal shares)")  # fmt: skip
+    group.add_argument("--style-scale", type=numbers, metavar="F,…",
+        help="the size of the strokes: the longer edge of the style image as a multiple of the "
+        "result's; several, like 0.5,1, mix strokes of these sizes (default 1)")  # fmt: skip
+    group.add_argument("--style-size", type=whole_numbers, metavar="PIXELS,…",
+        help="the longer edge of the style image in pixels, instead of --style-scale")  # fmt: skip
+
+
 def add_pooling(group: argparse._ArgumentGroup, *, but: str = "") -> None:
     """Add the option for the pooling; `but` names an exception from the default."""
     group.add_argument("--pooling", choices=("max", "avg"),
@@ -208,3 +221,11 @@ def numbers(text: str) -> tuple[float, ...]:
         return coercion.numbers_in(text)
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is not a list like 0.2,0.2,0.6") from None
+
+
+def whole_numbers(text: str) -> tuple[int, ...]:
+    """Return the numbers of a list like 256,512."""
+    try:
+        return tuple(int(number) for number in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list like 256,512") from None

@@ -3,8 +3,8 @@
 import argparse
 import json
 import re
-from collections.abc import Iterable
-from dataclasses import asdict, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,10 +31,13 @@ from gramstyle.system.replaceable import check_file
 # The size with which options are checked if the graph takes images of any size.
 ANY_EDGE = 64
 
+# The options of the style images, which the targets depend on.
+STYLE_OPTIONS = ("style_blend", "style_scale", "style_size")
+
 # The options that the graph depends on.
 OPTIONS = (
-    "alpha", "beta", "content_layers", "content_weights", "style_layers", "style_weights", "tv",
-    "convention", "pooling",
+    "alpha", "beta", "content_layers", "content_weights", "style_layers", "style_weights",
+    *STYLE_OPTIONS, "tv", "convention", "pooling",
 )  # fmt: skip
 
 DESCRIPTION = """\
@@ -72,8 +75,8 @@ def add_parser(commands: Commands) -> None:
         "(default without a photograph: any size)")  # fmt: skip
     images.add_argument("--content", type=Path, metavar="PHOTO",
         help="the content image; without it, the loss has no content term")  # fmt: skip
-    images.add_argument("--style", type=Path, metavar="PAINTING",
-        help="the style image; without it, the loss has no style terms")  # fmt: skip
+    images.add_argument("--style", type=Path, nargs="+", metavar="PAINTING",
+        help="the style image, or several; without it, the loss has no style terms")  # fmt: skip
     images.add_argument("--targets", choices=("stored", "inputs"), default="stored",
         help="stored: the file contains the targets, P and the Gram matrices of these images; "
         "inputs: the graph takes them as inputs; leave --content and --style out "
@@ -82,6 +85,7 @@ def add_parser(commands: Commands) -> None:
         help="with --targets inputs: also write the graph that computes the targets from "
         "an image")  # fmt: skip
 
+    add.add_style(export)
     add.add_loss(export)
     add.add_machine(export.add_argument_group("the network and the machine"))
 
@@ -89,7 +93,7 @@ def add_parser(commands: Commands) -> None:
 def run_export(arguments: argparse.Namespace) -> None:
     """Write the graph, and the one that computes its targets."""
     targets = [path for path in (arguments.output, arguments.targets_model) if path is not None]
-    sources = [path for path in (arguments.content, arguments.style) if path is not None]
+    sources = [path for path in (arguments.content, *(arguments.style or ())) if path is not None]
     _check_places(targets, sources)
     plan, objective = (_stored if arguments.targets == "stored" else _as_inputs)(arguments)
     _check_places(targets, [*sources, plan.model])
@@ -134,6 +138,12 @@ def _as_inputs(arguments: argparse.Namespace) -> tuple[RunPlan, Objective]:
     """Return the objective whose targets are inputs of the graph: its terms have none."""
     if arguments.content is not None or arguments.style is not None:
         raise OptionError("--targets inputs takes no images; leave --content and --style out")
+    for name in STYLE_OPTIONS:
+        if getattr(arguments, name) is not None:
+            raise OptionError(
+                f"--{name.replace('_', '-')} is for --targets stored; with --targets inputs, pass "
+                "the targets A/M as the weighted mean of those of the style images"
+            )
     options = _options(arguments)
     if arguments.exact is None and options.alpha is None and options.formulas.alpha is None:
         raise OptionError("add --alpha A or --size WxH: without either there is no default alpha")
@@ -163,11 +173,12 @@ def _plan(content: Any, style: Any, options: Options, arguments: argparse.Namesp
 def _metadata(settings: RunSettings, arguments: argparse.Namespace) -> dict[str, str]:
     """Return the metadata of the graph: those of the network, and how the graph was made."""
     stored = arguments.targets == "stored"
-    images: dict[str, Any] = {}
-    for role, image in (("content", settings.content), ("style", settings.style)):
-        path = getattr(arguments, role)
-        named = stored and path is not None and image is not None
-        images[role] = {**asdict(image), "name": printable(path.name)} if named and image else None
+    # With targets as inputs, there are images in the place of those that are not named.
+    found = settings.to_json() if stored else {}
+    images: dict[str, Any] = {
+        "content": _named(found.get("content"), [arguments.content]),
+        "style": _named(found.get("style"), arguments.style or []),
+    }
     options = {key: settings.options[key] for key in OPTIONS}
     size = "x".join(map(str, arguments.exact)) if arguments.exact else "any"
     return {
@@ -176,6 +187,13 @@ def _metadata(settings: RunSettings, arguments: argparse.Namespace) -> dict[str,
         "targets": arguments.targets,
         "objective": json.dumps({**options, **images}, ensure_ascii=False),
     }
+
+
+def _named(described: Any, paths: Sequence[Path]) -> Any:
+    """Return an image's settings, or those of several, with the names of the files."""
+    if isinstance(described, list):
+        return [_named(each, [path]) for each, path in zip(described, paths, strict=True)]
+    return described and {**described, "name": printable(paths[0].name)}
 
 
 def _of_network(settings: RunSettings) -> dict[str, str]:

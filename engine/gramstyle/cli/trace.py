@@ -1,4 +1,4 @@
-"""`gramstyle trace CONTENT STYLE`."""
+"""`gramstyle trace CONTENT STYLE [STYLE …]`."""
 
 import argparse
 import json
@@ -46,7 +46,8 @@ def add_parser(commands: Commands) -> None:
     )
     parser.set_defaults(run=run_command)
     parser.add_argument("content", type=Path, metavar="CONTENT", help="the photograph")
-    parser.add_argument("style", type=Path, metavar="STYLE", help="the painting")
+    parser.add_argument("style", type=Path, nargs="+", metavar="STYLE",
+        help="the painting, or several")  # fmt: skip
 
     shown = parser.add_argument_group("output")
     shown.add_argument("--layer", type=add.names, metavar="LAYER,…",
@@ -65,6 +66,7 @@ def add_parser(commands: Commands) -> None:
     where.add_argument("--seed", type=int, metavar="N",
         help=f"seed of the noise (default {add.DEFAULTS.seed})")  # fmt: skip
 
+    add.add_style(parser)
     add.add_loss(parser)
     add.add_machine(parser.add_argument_group("the network and the machine"))
 
@@ -78,7 +80,7 @@ def run_command(arguments: argparse.Namespace) -> None:
     plan = plan_run(
         arguments.content, arguments.style, options, model=arguments.model, notify=say.tell
     )
-    inputs = [arguments.content, arguments.style, plan.model]
+    inputs = [arguments.content, *arguments.style, plan.model]
     if options.start not in STARTS:
         inputs.append(Path(str(options.start)))
     model = plan.inputs.model

@@ -1,4 +1,4 @@
-"""`gramstyle transfer CONTENT STYLE -o OUT`."""
+"""`gramstyle transfer CONTENT STYLE [STYLE …] -o OUT`."""
 
 import argparse
 from pathlib import Path
@@ -23,19 +23,21 @@ def add_parser(commands: Commands) -> None:
     parser = commands.add_parser(
         "transfer",
         help="render a photograph in the style of a painting",
-        description="Render the photograph CONTENT in the style of the painting STYLE.",
+        description="Render the photograph CONTENT in the style of the painting STYLE, or of "
+        "several.",
         epilog="example: gramstyle transfer photo.jpg painting.jpg -o result.png --size 768",
     )
     parser.set_defaults(run=run_command)
     parser.add_argument("content", type=path_or_dash, metavar="CONTENT",
         help="the photograph; -: from standard input")  # fmt: skip
-    parser.add_argument("style", type=path_or_dash, metavar="STYLE",
-        help="the painting; -: from standard input")  # fmt: skip
+    parser.add_argument("style", type=path_or_dash, nargs="+", metavar="STYLE",
+        help="the painting, or several; -: from standard input")  # fmt: skip
     add.add_output(parser, pipe=True)
     result = parser.add_argument_group("the image")
     add.add_run(result)
     add.add_scales(result)
     add.add_init(result)
+    add.add_style(parser)
     add.add_loss(parser)
     machine = parser.add_argument_group("files and the machine")
     add.add_machine(machine)
@@ -52,7 +54,7 @@ def add_parser(commands: Commands) -> None:
 def run_command(arguments: argparse.Namespace) -> None:
     """Run the command."""
     options = add.options_of(arguments)
-    inputs = [arguments.content, arguments.style]
+    inputs = [arguments.content, *arguments.style]
     if options.start not in STARTS:
         inputs.append(Path(str(options.start)))
     check_files(arguments, inputs)
@@ -65,8 +67,9 @@ def run_command(arguments: argparse.Namespace) -> None:
     if every < 1:
         raise OptionError(f"--every must be at least 1, not {every}")
     say = Speaker(quiet=arguments.quiet)
-    content, style = input_images(arguments.content, arguments.style, max_pixels=options.max_pixels)
-    plan = plan_run(content, style, options, model=arguments.model, notify=say.tell)
+    images = (arguments.content, *arguments.style)
+    content, *styles = input_images(*images, max_pixels=options.max_pixels)
+    plan = plan_run(content, styles, options, model=arguments.model, notify=say.tell)
     if folder is None:
         perform(plan, arguments, say)
         return

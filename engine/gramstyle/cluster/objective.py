@@ -4,6 +4,7 @@ import math
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, cast
 
 import numpy as np
@@ -12,9 +13,11 @@ from gramstyle.cluster import worker
 from gramstyle.cluster.client import Cluster, Placed
 from gramstyle.cluster.worker import Part, TileTask
 from gramstyle.core.arrays import Array
+from gramstyle.core.blending import ReferenceSample, with_blended_targets
 from gramstyle.core.evaluation import Evaluation, Sums
+from gramstyle.core.network import Network
 from gramstyle.core.objective import Objective, where_not_finite
-from gramstyle.core.term import Reference
+from gramstyle.core.term import Reference, Term
 from gramstyle.engines.spec import ObjectiveSpec
 from gramstyle.errors import NonFiniteError
 from gramstyle.model import Model
@@ -111,7 +114,10 @@ class ClusterObjective:
 
 
 def cluster_objective(
-    cluster: Cluster, spec: ObjectiveSpec, model: Model, references: Mapping[Reference, Array]
+    cluster: Cluster,
+    spec: ObjectiveSpec,
+    model: Model,
+    references: Mapping[Reference, Sequence[ReferenceSample]],
 ) -> ClusterObjective:
     """Place the model and the images on a cluster, and compute the targets there.
 
@@ -124,8 +130,8 @@ def cluster_objective(
     model
         The model with the spec's hash.
     references
-        The pixels (3, H, W), RGB, 0..255, of the images that the terms compare with. The content
-        image has the size of the spec.
+        The samples of the images that the terms compare with. The content image has one, of the
+        size of the spec.
 
     Raises
     ------
@@ -139,16 +145,15 @@ def cluster_objective(
     cluster.place_model(model.path, spec.model)
 
     terms, targets = spec.terms, list[Placed]([{}] * len(tiling))
-    for reference, pixels in references.items():
-        _, height, width = pixels.shape
-        there = replace(spec, height=height, width=width)
-        tiles = Tiling(network, height, width, spec.edge)
-        if any(each.reference == reference and each.per_position for each in terms):
-            targets = _placed(cluster, there, tiles, reference, pixels, worker.reference_targets)
+    for reference, samples in references.items():
         if any(each.reference == reference and not each.per_position for each in terms):
-            parts = _placed(cluster, there, tiles, reference, pixels, worker.reference_part)
-            found: Part = cluster.fetch(_sum_up(cluster, parts))
-            terms = with_summed_targets(terms, reference, found.sums, tiles.sizes())
+            add_targets = partial(_add_summed_targets, cluster, spec, network, reference)
+            terms = with_blended_targets(terms, reference, samples, add_targets)
+        if any(each.reference == reference and each.per_position for each in terms):
+            (sample,) = samples
+            targets = _placed(
+                cluster, spec, tiling, reference, sample.pixels, worker.reference_targets
+            )
     return ClusterObjective(
         objective=Objective(
             network=network, preprocessing=model.preprocessing, terms=terms, weights=spec.weights
@@ -158,6 +163,24 @@ def cluster_objective(
         targets=targets,
         shared=[cluster.submit(worker.place, each, {}) for each in (spec, terms)],
     )
+
+
+def _add_summed_targets(
+    cluster: Cluster,
+    spec: ObjectiveSpec,
+    network: Network,
+    reference: Reference,
+    terms: tuple[Term, ...],
+    pixels: Array,
+) -> tuple[Term, ...]:
+    """Compute the targets that are sums over a reference image on the workers."""
+    assert spec.edge is not None  # noqa: S101 - it has tiles
+    _, height, width = pixels.shape
+    there = replace(spec, height=height, width=width)
+    tiles = Tiling(network, height, width, spec.edge)
+    parts = _placed(cluster, there, tiles, reference, pixels, worker.reference_part)
+    found: Part = cluster.fetch(_sum_up(cluster, parts))
+    return with_summed_targets(terms, reference, found.sums, tiles.sizes())
 
 
 def _placed(

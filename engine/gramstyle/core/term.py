@@ -10,11 +10,13 @@ to one of the losses that equation 7 weights: "content", "style", "tv". A term k
   equations 2 and 6 have it;
 - its target (`target`): the array of the content image or the style image that it compares with.
 
+A term that can compare with several images at once, each with its share, is a `BlendableTerm`.
+
 To add a loss, write one module beside this one, with the loss's value, gradient and term, and add
 one line to `loss_terms`.
 """
 
-from typing import Any, Literal, Protocol, Self
+from typing import Any, Literal, Protocol, Self, runtime_checkable
 
 from gramstyle.core.arrays import Array
 from gramstyle.core.kernels import Area, Kernels
@@ -82,3 +84,15 @@ class Term(Protocol):
 
     def compared_with(self, target: Any, M: int) -> Self:
         """Return a copy of the term with a target from a reference image of M positions."""
+
+
+@runtime_checkable
+class BlendableTerm(Term, Protocol):
+    """A term whose targets of several images have a weighted sum that it can compare with."""
+
+    def plus_share(self, other: Any, share: float) -> Self:
+        """Return a copy with share · another term's target per position added to the target.
+
+        The other term is a copy of this one with the target of one image. A term without a target
+        counts as 0.
+        """

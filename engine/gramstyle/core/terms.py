@@ -174,6 +174,12 @@ class StyleTerm:
         """Return a copy of the term whose target is A, summed over M positions."""
         return replace(self, A=target, M=M)
 
+    def plus_share(self, other: Self, share: float) -> Self:
+        """Return a copy whose A/M is this term's, if it has one, plus share · the other's A/M."""
+        assert other.A is not None  # noqa: S101 - as above
+        A = other.A * (share / other.M)
+        return self.compared_with(A if self.A is None else self._scaled(1) + A, 1)
+
     def _scaled(self, M: int) -> Array:
         """Return A, rescaled to the M positions of the generated image.
 

@@ -24,7 +24,7 @@ from gramstyle.run.options import Options, is_named_start
 from gramstyle.run.plan import RunPlan
 from gramstyle.run.progress import Losses
 from gramstyle.run.saved_run import COLUMNS, SAVED
-from gramstyle.run.settings import RunSettings
+from gramstyle.run.settings import RunSettings, style_roles
 from gramstyle.run.state import OptimiserState, RunState
 
 # The defaults of the machine's options.
@@ -67,7 +67,8 @@ class Checkpointer:
         CheckpointError, OptionError
             If an image cannot be copied; if it is not a file.
         """
-        sources = {"content": plan.content, "style": plan.style}
+        styles = dict(zip(style_roles(len(plan.styles)), plan.styles, strict=True))
+        sources = {"content": plan.content, **styles}
         if not is_named_start(plan.options.start):
             sources["init"] = plan.options.start
         files = {role: _file(source, role) for role, source in sources.items()}

@@ -115,6 +115,8 @@ def _plain_or_refused(name: str, value: object, kind: Any) -> object:
     kinds = [part for part in _parts(kind) if part is not NoneType]
     if value is None and len(kinds) < len(_parts(kind)):
         return None
+    if len(kinds) == 2 and get_args(kinds[1])[:1] == (kinds[0],):  # a number, or a list of some
+        return _number_or_list(name, value, kinds[1])
     if len(kinds) > 1:  # an image, which `read_image` checks
         return str.__str__(value) if isinstance(value, str) else value
     try:
@@ -123,6 +125,16 @@ def _plain_or_refused(name: str, value: object, kind: Any) -> object:
         return _plain(value, kinds[0])
     except (TypeError, ValueError, OverflowError):
         words = "a number of bytes or a size like 2GB" if name == "memory" else _words(kinds[0])
+        raise OptionError(f"{name} must be {words}, not {shown(value)}") from None
+
+
+def _number_or_list(name: str, value: object, kind: Any) -> object:
+    """Return a number as a list of one, and a list as it is; refuse other values."""
+    try:
+        value = _scalar(value)
+        return _plain((value,) if isinstance(value, Real | Decimal) else value, kind)
+    except (TypeError, ValueError, OverflowError):
+        words = f"{_WORDS[get_args(kind)[0]]} or {_words(kind)}"
         raise OptionError(f"{name} must be {words}, not {shown(value)}") from None
 
 
@@ -182,7 +194,9 @@ def _number(value: object) -> Any:
 def _items(value: Any, kind: Any) -> tuple[object, ...]:
     """Return the items of a list, also one that is written as on the command line."""
     if isinstance(value, str):
-        return names_in(value) if kind is str else numbers_in(value)
+        if kind is str:
+            return names_in(value)
+        return tuple(_plain(number, kind) for number in numbers_in(value))
     if isinstance(value, bytes | Mapping | Set):  # a set has no order
         raise TypeError
     items = tuple(islice(value, MOST_ITEMS + 1))

@@ -1,15 +1,16 @@
 """The images and the model, which a run reads once, and the images at each scale."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from gramstyle.engines.cache import EngineCache
 from gramstyle.errors import OptionError
 from gramstyle.images import Image, Original, Source, fitted_size, read_original
 from gramstyle.model import Model
-from gramstyle.run.options import Options, is_named_start
-from gramstyle.run.settings import name_of
+from gramstyle.run.options import MOST_STYLES, Options, is_named_start
+from gramstyle.run.settings import name_of, style_roles
 from gramstyle.system.machine import check_memory, physical_memory
 
 # The least number of bytes that a run takes per pixel of the result: for the images while they are
@@ -20,26 +21,70 @@ BYTES_PER_PIXEL = 80
 DEFAULT_BUDGET = 0.75
 
 
+# The bytes of a pixel of an image in memory, three colours in float32.
+PIXEL = 12
+
+# One style image, or several.
+Styles = Source | Sequence[Source]
+
+
+class Canvas(NamedTuple):
+    """The size of the result at one scale, in pixels."""
+
+    width: int
+    height: int
+
+
 @dataclass(frozen=True, kw_only=True)
-class ScaleImages:
-    """The images at one scale; `content` or `style` may be missing.
+class StyleSample:
+    """A style image at one size.
 
     Attributes
     ----------
+    number
+        The number of the style image, from 0.
+    image
+        The image.
+    share
+        Its share of the style; the shares of all samples add up to 1.
+    """
+
+    number: int
+    image: Image
+    share: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScaleImages:
+    """The images at one scale; `content` or the styles may be missing.
+
+    Attributes
+    ----------
+    content, styles
+        The content image, and the samples of the style images.
+    canvas
+        The size of the result.
     custom
         The image to start from, if one is given.
+    first_style
+        The first style image, as large as the result, if the run starts from it.
     """
 
     content: Image | None
-    style: Image | None
-    custom: Image | None
+    styles: tuple[StyleSample, ...]
+    canvas: Canvas
+    custom: Image | None = None
+    first_style: Image | None = None
 
     @property
-    def canvas(self) -> Image:
-        """The image that has the size of the result."""
-        canvas = self.style if self.content is None else self.content
-        assert canvas is not None  # noqa: S101 - a run has at least one image
-        return canvas
+    def largest_styles(self) -> tuple[Image, ...]:
+        """Each style image at the largest of its sizes."""
+        largest: dict[int, Image] = {}
+        for sample in self.styles:
+            known = largest.setdefault(sample.number, sample.image)
+            if sample.image.width * sample.image.height > known.width * known.height:
+                largest[sample.number] = sample.image
+        return tuple(largest.values())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +92,7 @@ class Originals:
     """The decoded images of a run in their own sizes; as in `ScaleImages`, each may be missing."""
 
     content: Original | None
-    style: Original | None
+    styles: tuple[Original, ...]
     custom: Original | None
 
 
@@ -91,7 +136,24 @@ def memory_budget(options: Options) -> int:
     return sys.maxsize if there is None else int(DEFAULT_BUDGET * there)
 
 
-def read_originals(content: Source | None, style: Source | None, options: Options) -> Originals:
+def style_sources(style: Styles | None) -> tuple[Source, ...]:
+    """Return the style images that are given: one, or a list or tuple of some.
+
+    Raises
+    ------
+    OptionError
+        If the list is empty or too long.
+    """
+    if style is None:
+        return ()
+    if not isinstance(style, list | tuple):  # an array is one image
+        return (style,)  # type: ignore[return-value]
+    if not 1 <= len(style) <= MOST_STYLES:
+        raise OptionError(f"give from 1 to {MOST_STYLES} style images, not {len(style)}")
+    return tuple(style)
+
+
+def read_originals(content: Source | None, styles: Sequence[Source], options: Options) -> Originals:
     """Return the decoded images; raises ImageError or OptionError if one is bad or missing.
 
     The decoded images, which are in memory at the same time, must fit in the memory budget.
@@ -106,12 +168,12 @@ def read_originals(content: Source | None, style: Source | None, options: Option
 
     originals = Originals(
         content=None if content is None else read(content, "content"),
-        style=None if style is None else read(style, "style"),
+        styles=tuple(map(read, styles, style_roles(len(styles)))),
         custom=None,
     )
-    if content is None and style is None:
+    if content is None and not styles:
         raise OptionError("there is nothing to compare with; name a content or a style image")
-    missing = {"content": content is None, "style": style is None}
+    missing = {"content": content is None, "style": not styles}
     if not is_named_start(options.start):
         return replace(originals, custom=read(options.start, "init"))
     if missing.get(start := str(options.start), False):
@@ -119,38 +181,134 @@ def read_originals(content: Source | None, style: Source | None, options: Option
     return originals
 
 
-def scaled_to(originals: Originals, edge: int) -> ScaleImages:
-    """Return the images with a longer edge of so many pixels, each in its own aspect ratio."""
+def sizes_of_styles(
+    originals: Originals, edge: int, options: Options
+) -> Iterator[tuple[int, int, int]]:
+    """Yield the samples of the style images where the result's longer edge has so many pixels.
 
-    def scaled(original: Original | None) -> Image | None:
-        if original is None:
-            return None
-        width, height = fitted_size(original.width, original.height, edge)
-        check_memory(width, height, bytes_per_pixel=BYTES_PER_PIXEL)
+    Yields
+    ------
+    int, int, int
+        The number of the style image, the sample's width and its height.
+    """
+    for number, original in enumerate(originals.styles):
+        for scale in options.style_scales:
+            longer = max(1, round(edge * scale))
+            yield number, *fitted_size(original.width, original.height, longer)
+
+
+def shorter_edge(originals: Originals, options: Options) -> int:
+    """Return the shortest edge of all images at the last scale, in pixels."""
+    sizes = [size for _, *size in sizes_of_styles(originals, options.size, options)]
+    content = originals.content
+    if content is not None:
+        sizes.append(list(fitted_size(content.width, content.height, options.size)))
+    return min(map(min, sizes))
+
+
+def check_samples(originals: Originals, edges: Sequence[int], options: Options) -> None:
+    """Refuse more samples of the style images than the memory budget holds.
+
+    A single one is not checked here: it is about as large as the result.
+
+    Raises
+    ------
+    OptionError
+        If they do not fit.
+    """
+    sizes = [size for edge in edges for size in sizes_of_styles(originals, edge, options)]
+    needed = PIXEL * sum(width * height for _, width, height in sizes)
+    single = len(originals.styles) * len(options.style_scales) == 1
+    if not single and needed > memory_budget(options):
+        raise OptionError(
+            f"the style images at all sizes take {needed / 1e9:.1f} GB, and the memory budget is "
+            f"{memory_budget(options) / 1e9:.1f} GB; raise --memory, or choose fewer style images "
+            "or a smaller --style-scale"
+        )
+
+
+def scaled_to(originals: Originals, edge: int, options: Options) -> ScaleImages:
+    """Return the images for a result with a longer edge of so many pixels.
+
+    The content image has that edge, and the style images have its multiples by their scales. Each
+    has its own aspect ratio.
+    """
+
+    def resized(original: Original, width: int, height: int, option: str = "--size") -> Image:
+        check_memory(width, height, bytes_per_pixel=BYTES_PER_PIXEL, option=option)
         return original.resized(width, height)
 
+    def size_of(original: Original) -> tuple[int, int]:
+        return fitted_size(original.width, original.height, edge)
+
+    content, custom = originals.content, originals.custom
+    shares, scales = options.style_shares(len(originals.styles)), options.style_scales
+    option = "--style-size" if options.style_size is not None else "--style-scale"
     images = ScaleImages(
-        content=scaled(originals.content), style=scaled(originals.style), custom=None
+        content=None if content is None else resized(content, *size_of(content)),
+        styles=tuple(
+            StyleSample(
+                number=number,
+                image=resized(
+                    originals.styles[number],
+                    width,
+                    height,
+                    "--size" if max(width, height) <= edge else option,
+                ),
+                share=shares[number] / len(scales),
+            )
+            for number, width, height in sizes_of_styles(originals, edge, options)
+        ),
+        canvas=Canvas(*size_of(content or originals.styles[0])),
     )
-    if originals.custom is None:
+    if custom is not None:
+        return replace(images, custom=custom.resized(*images.canvas))
+    if options.start != "style":
         return images
-    size = (images.canvas.width, images.canvas.height)
-    return replace(images, custom=originals.custom.resized(*size))
+    first = originals.styles[0]
+    same = [
+        each.image
+        for each in images.styles
+        if (each.number, each.image.width, each.image.height) == (0, *size_of(first))
+    ]
+    return replace(images, first_style=same[0] if same else resized(first, *size_of(first)))
 
 
 def notify_of_invisible(
     images: ScaleImages,
     content: Source | None,
-    style: Source | None,
+    styles: Sequence[Source],
     start: Source,
     notify: Callable[[str], None],
 ) -> None:
     """Call `notify` for each image that is transparent everywhere, which is rarely intended."""
     for image, source, role in (
         (images.content, content, "content"),
-        (images.style, style, "style"),
+        *zip(images.largest_styles, styles, style_roles(len(styles)), strict=True),
         (images.custom, start, "init"),
     ):
         if image is not None and image.alpha is not None and not image.alpha.any():
             name = name_of(source, role)
             notify(f"{name} is transparent everywhere; it is read as a white image.")
+
+
+def notify_of_enlarged(
+    originals: Originals,
+    images: ScaleImages,
+    styles: Sequence[Source],
+    options: Options,
+    notify: Callable[[str], None],
+) -> None:
+    """Call `notify` for each style image that a given scale or size enlarges, and so blurs."""
+    if options.style_scale is None and options.style_size is None:
+        return
+    option = "--style-scale" if options.style_size is None else "--style-size"
+    for original, image, source, role in zip(
+        originals.styles, images.largest_styles, styles, style_roles(len(styles)), strict=True
+    ):
+        if image.width > original.width or image.height > original.height:
+            notify(
+                f"{name_of(source, role)} has {original.width}×{original.height} pixels and is "
+                f"enlarged to {image.width}×{image.height}, which blurs its strokes; a larger "
+                f"image or a smaller {option} keeps them sharp."
+            )

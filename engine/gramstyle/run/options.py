@@ -1,7 +1,7 @@
 """The options of a transfer: their defaults, and the checks of their values."""
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal, TypeVar, get_args
 
 import numpy as np
 
@@ -12,6 +12,8 @@ from gramstyle.engines.spec import DEVICES, DeviceName
 from gramstyle.errors import OptionError
 from gramstyle.images import MAX_PIXELS, Source
 from gramstyle.run.coercion import check_bounds, choose, make_plain, shown
+
+T = TypeVar("T")
 
 OptimiserName = Literal["lbfgsb", "lbfgsb-device"]
 OPTIMISERS: tuple[OptimiserName, ...] = get_args(OptimiserName)
@@ -40,6 +42,11 @@ BOUNDS = {
     "workers": (1, 1024),
     "max_pixels": (1, 10**10),
 }
+
+# How many style images a run has at most, and at how many scales it samples each of them.
+MOST_STYLES, MOST_STYLE_SCALES = 64, 16
+# The largest values of the options of the style, whose least values are above 0.
+STYLE_BOUNDS = {"style_blend": 1e100, "style_scale": 100.0, "style_size": 1_000_000}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,11 +83,20 @@ class Options:
     style_weights
         One w_l for each style layer; None is the convention's: 1 / (number of layers), or
         1000 / N² for "author".
+    style_blend
+        A number above 0 for each style image: the shares of the images, whose sum may be any.
+        None gives equal shares.
+    style_scale
+        The size of the strokes: the longer edge of the style image as a multiple of the result's.
+        Several samples each style image at all of them, in equal shares. None is 1, unless
+        `style_size` is given.
+    style_size
+        The longer edge of the style image in pixels, or several, instead of `style_scale`.
     tv
         The weight of the total variation; 0 leaves it out.
     init
-        The start: "content", "style", "noise" (white noise, from `seed`), or an image; None
-        is the convention's.
+        The start: "content", "style" (the first style image), "noise" (white noise, from `seed`),
+        or an image; None is the convention's.
     seed
         The seed of the noise.
     pooling
@@ -146,6 +162,9 @@ class Options:
     content_layer: str | None = None
     style_layers: tuple[str, ...] = STYLE_LAYERS
     style_weights: tuple[float, ...] | None = None
+    style_blend: tuple[float, ...] | None = None
+    style_scale: float | tuple[float, ...] | None = None
+    style_size: int | tuple[int, ...] | None = None
     tv: float = 0.0
     init: Source | None = None
     seed: int = 0
@@ -179,6 +198,7 @@ class Options:
             object.__setattr__(self, "content_layer", None)
         _check_layers("content", self.content_layers, self.content_weights)
         _check_layers("style", self.style_layers, self.style_weights)
+        _check_style(self)
         entry = ENGINES[self.runs_on]
         if self.device not in entry.devices:
             raise OptionError(
@@ -193,6 +213,23 @@ class Options:
             )
         if self.on_cluster and (self.device == "cuda" or not entry.tiles):
             raise OptionError("a cluster computes tiles on CPUs; leave --device and --engine out")
+
+    @property
+    def style_scales(self) -> tuple[float, ...]:
+        """The longer edges of a style image, as multiples of the result's."""
+        if self.style_size is not None:
+            return tuple(edge / self.size for edge in _several(self.style_size))
+        return (1.0,) if self.style_scale is None else _several(self.style_scale)
+
+    def style_shares(self, count: int) -> tuple[float, ...]:
+        """Return the shares of so many style images, which add up to 1; raises OptionError."""
+        blend = (1.0,) * count if self.style_blend is None else self.style_blend
+        if len(blend) != count:
+            images = "style image" if count == 1 else "style images"
+            raise OptionError(
+                f"style_blend has {len(blend)} numbers for {count} {images}; give one each"
+            )
+        return tuple(each / sum(blend) for each in blend)
 
     @property
     def formulas(self) -> Convention:
@@ -252,3 +289,30 @@ def _check_layers(name: str, layers: tuple[str, ...], weights: tuple[float, ...]
         )
     if not all(np.isfinite(weight) and weight >= 0 for weight in weights or ()):
         raise OptionError(f"each of {name}_weights must be a number from 0 upwards")
+
+
+def _several(values: T | tuple[T, ...]) -> tuple[T, ...]:
+    return values if isinstance(values, tuple) else (values,)
+
+
+def _check_style(options: Options) -> None:
+    """Check the options of the style that need no images."""
+    for name, most in STYLE_BOUNDS.items():
+        values = getattr(options, name)
+        if values is None:
+            continue
+        items = MOST_STYLES if name == "style_blend" else MOST_STYLE_SCALES
+        if not 1 <= len(values) <= items:
+            raise OptionError(f"{name} must have from 1 to {items} numbers, not {len(values)}")
+        for value in values:
+            if not 0 < value <= most:
+                raise OptionError(
+                    f"each number of {name} must be above 0 and at most {most:g}, not {value:g}"
+                )
+        if name != "style_blend" and len(set(values)) != len(values):
+            raise OptionError(f"{name} must not have the same number twice")
+    if options.style_scale is not None and options.style_size is not None:
+        raise OptionError("give style_scale or style_size, not both")
+    blend = options.style_blend
+    if blend is not None and min(blend) < 1e-9 * sum(blend):
+        raise OptionError("each number of style_blend must be at least a billionth of their sum")

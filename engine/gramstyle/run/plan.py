@@ -17,12 +17,18 @@ from gramstyle.errors import ImageError, ModelError, OptionError
 from gramstyle.images import Image, Source, room_left
 from gramstyle.model import Model, is_normalised
 from gramstyle.run.inputs import (
+    Canvas,
     RunInputs,
     ScaleImages,
+    Styles,
+    check_samples,
     memory_budget,
+    notify_of_enlarged,
     notify_of_invisible,
     read_originals,
     scaled_to,
+    shorter_edge,
+    style_sources,
 )
 from gramstyle.run.open_model import ModelSource, opened
 from gramstyle.run.options import Options, is_named_start, options_or_default
@@ -33,6 +39,7 @@ from gramstyle.run.settings import (
     RunSettings,
     name_of,
     program,
+    style_roles,
     versions,
 )
 from gramstyle.system.machine import available_threads
@@ -87,7 +94,7 @@ class RunPlan:
 
     Attributes
     ----------
-    content, style, model
+    content, styles, model
         The images, as given, and the path of the model file.
     options
         The options, as given.
@@ -100,7 +107,7 @@ class RunPlan:
     """
 
     content: Source | None
-    style: Source | None
+    styles: tuple[Source, ...]
     model: Path
     options: Options
     scales: tuple[ScalePlan, ...]
@@ -123,7 +130,7 @@ class RunPlan:
 
 def plan_run(
     content: Source | None,
-    style: Source | None,
+    style: Styles | None,
     options: Options | None = None,
     *,
     model: ModelSource | None = None,
@@ -151,33 +158,40 @@ def plan_run(
     warning = None if options.scheduler is None else exposure(options.scheduler)
     if warning is not None and notify is not None:
         notify(warning)
-    originals = read_originals(content, style, options)
-    final = scaled_to(originals, options.size)
-    if notify is not None:
-        notify_of_invisible(final, content, style, options.start, notify)
-    shorter = min(
-        min(each.width, each.height) for each in (final.content, final.style) if each is not None
-    )
+    styles = style_sources(style)
+    options.style_shares(len(styles))  # refuses another number of styles
+    originals = read_originals(content, styles, options)
     scales = scales_of(
-        options.size, iterations=options.iterations, scales=options.scales, shorter=shorter
+        options.size,
+        iterations=options.iterations,
+        scales=options.scales,
+        shorter=shorter_edge(originals, options),
     )
-    images = [*(scaled_to(originals, scale.edge) for scale in scales[:-1]), final]
+    check_samples(originals, [scale.edge for scale in scales], options)
+    final = scaled_to(originals, options.size, options)  # first, since it may be too large
+    if notify is not None:
+        notify_of_invisible(final, content, styles, options.start, notify)
+        notify_of_enlarged(originals, final, styles, options, notify)
+    images = [*(scaled_to(originals, scale.edge, options) for scale in scales[:-1]), final]
     del originals
     network_file, cache = opened(model, notify=notify, check=partial(check_packages, options))
     deepest = _network(network_file, options, final)
-    for image, source, role in ((final.content, content, "content"), (final.style, style, "style")):
-        if image is not None:
-            _check_size(deepest, image, name_of(source, role))
+    if final.content is not None:
+        _check_size(deepest, final.content, name_of(content, "content"))
+    roles = style_roles(len(styles))
+    for sample in final.styles:
+        name = name_of(styles[sample.number], roles[sample.number])
+        _check_size(deepest, sample.image, name)
     plans = tuple(
         _scale_plan(number, scale, each, network_file, options)
         for number, (scale, each) in enumerate(zip(scales, images, strict=True))
     )
     settings = RunSettings(
         program=program(),
-        options=_plain(plans[-1], options),
+        options=_plain(plans[-1], options, len(styles)),
         loss=_loss_settings(plans[-1].spec),
         content=_described(content, "content", final.content),
-        style=_described(style, "style", final.style),
+        styles=tuple(map(ImageSettings.of, styles, roles, final.largest_styles)),
         start=_described(options.start, "init", final.custom),
         model=network_file.metadata,
         sha256=network_file.sha256,
@@ -192,7 +206,7 @@ def plan_run(
         )
     return RunPlan(
         content=content,
-        style=style,
+        styles=styles,
         model=network_file.path,
         options=options,
         scales=plans,
@@ -245,7 +259,7 @@ def _scale_plan(
 def _network(model: Model, options: Options, images: ScaleImages) -> Network:
     """Return the network up to the deepest layer that a term uses."""
     content = () if images.content is None else options.content_layers
-    style = () if images.style is None else options.style_layers
+    style = options.style_layers if images.styles else ()
     return model.network.until((*content, *style)).pooled_by(options.pools)
 
 
@@ -259,7 +273,7 @@ def _loss(
     if images.content is not None:
         given = options.content_weights or (1.0,) * len(options.content_layers)
         content = dict(zip(options.content_layers, given, strict=True))
-    if images.style is not None:
+    if images.styles:
         names = options.style_layers
         weights = options.style_weights or tuple(
             convention.layer_weight(filters[name], len(names)) for name in names
@@ -270,7 +284,7 @@ def _loss(
     return terms, {name: factors[name] for name in dict.fromkeys(term.name for term in terms)}
 
 
-def _alpha(options: Options, canvas: Image, model: Model) -> float:
+def _alpha(options: Options, canvas: Canvas, model: Model) -> float:
     if options.alpha is not None:
         return options.alpha
     if options.formulas.alpha is not None:
@@ -279,7 +293,7 @@ def _alpha(options: Options, canvas: Image, model: Model) -> float:
     return per_pixel / (canvas.width * canvas.height)
 
 
-def _laid_out(network: Network, canvas: Image, options: Options) -> tuple[Layout, Options]:
+def _laid_out(network: Network, canvas: Canvas, options: Options) -> tuple[Layout, Options]:
     """Return the layout of an image in the memory budget, and the options that follow from it."""
     memory = memory_budget(options)
     layout = choose_layout(
@@ -324,7 +338,7 @@ def _loss_settings(spec: ObjectiveSpec) -> Mapping[str, LossSettings]:
     }
 
 
-def _plain(last: ScalePlan, given: Options) -> dict[str, Any]:
+def _plain(last: ScalePlan, given: Options, styles: int) -> dict[str, Any]:
     """Return the options as JSON types, with the choices filled in."""
     options, loss = last.options, _loss_settings(last.spec)
     values = {each.name: getattr(options, each.name) for each in fields(options)}
@@ -342,4 +356,6 @@ def _plain(last: ScalePlan, given: Options) -> dict[str, Any]:
         "beta": loss["style"].weight if "style" in loss else 0.0,
         "content_weights": list(loss["content"].layers.values()) if "content" in loss else [],
         "style_weights": list(loss["style"].layers.values()) if "style" in loss else [],
+        "style_blend": list(options.style_shares(styles)),
+        "style_scale": list(options.style_scales),
     }

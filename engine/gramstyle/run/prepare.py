@@ -1,6 +1,6 @@
 """Prepare the scales of a run: compute the targets, and make the objective and the start."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -16,23 +16,22 @@ from gramstyle.core.arrays import Array
 from gramstyle.core.evaluation import Evaluation
 from gramstyle.core.objective import Objective
 from gramstyle.core.preprocessing import Preprocessing
-from gramstyle.core.term import Reference
-from gramstyle.core.terms import with_targets
 from gramstyle.engines.cuda.device import Device
 from gramstyle.engines.registry import Engine, LossAndGradient, open_engine
 from gramstyle.errors import OptionError
 from gramstyle.images import Image, Source, read_image, resize
 from gramstyle.model import Model
 from gramstyle.optimise.lbfgsb import Pairs, PairsInMemory, PairsOnDisk
-from gramstyle.run.inputs import ScaleImages
+from gramstyle.run.inputs import Canvas, ScaleImages, Styles
 from gramstyle.run.open_model import ModelSource
 from gramstyle.run.options import Options, options_or_default
 from gramstyle.run.plan import RunPlan, ScalePlan, plan_run
 from gramstyle.run.settings import RunSettings
+from gramstyle.run.targets import samples_of, terms_in_tiles, terms_whole
 from gramstyle.system.temporary import scratch_folder
 from gramstyle.tiling import SpillStore, TiledObjective, Tiling
 from gramstyle.tiling.budget import on_disk
-from gramstyle.tiling.objective import add_tiled_targets, stored_targets
+from gramstyle.tiling.objective import stored_targets
 from gramstyle.tiling.spill import scratch_space
 
 
@@ -95,7 +94,7 @@ class Prepared:
 @contextmanager
 def prepare(
     content: Source | None,
-    style: Source | None,
+    style: Styles | None,
     options: Options | None = None,
     *,
     model: ModelSource | None = None,
@@ -204,11 +203,8 @@ class RunResources:
     def _whole(
         self, scale: ScalePlan, images: ScaleImages, engine: Engine, preprocessing: Preprocessing
     ) -> Prepared:
-        start, terms = _start(scale, images), scale.spec.terms
-        for reference, pixels in _references(images).items():
-            x = np.ascontiguousarray(pixels, np.float64)
-            responses = engine.forward(preprocessing.forward(x))
-            terms = with_targets(terms, reference, responses, engine.kernels)
+        start = _start(scale, images)
+        terms = terms_whole(engine, preprocessing, scale.spec, images)
         objective = engine.objective(scale.spec, preprocessing, terms)
         loss_and_gradient: LossAndGradient = objective.loss_and_gradient
         if engine.compiled is not None:
@@ -238,11 +234,7 @@ class RunResources:
         assert spec.edge is not None  # noqa: S101 - it has tiles
         tiling = Tiling(engine.network, spec.height, spec.width, spec.edge)
         spill = stack.enter_context(SpillStore(memory=spec.spill_memory))
-        terms = spec.terms
-        for reference, pixels in _references(images).items():
-            _, height, width = pixels.shape
-            tiles = Tiling(engine.network, height, width, spec.edge)
-            terms = add_tiled_targets(engine, preprocessing, terms, reference, pixels, tiles, spill)
+        terms = terms_in_tiles(engine, preprocessing, spec, images, spill)
         objective = engine.objective(spec, preprocessing, terms)
         stored = on_disk(scale.layout, tiling, recalls=engine.recall is not None)
         tiled = TiledObjective(
@@ -266,7 +258,7 @@ class RunResources:
             )
         assert self._model is not None  # noqa: S101 - set with the cluster
         spec = replace(scale.spec, threads=self._cluster.threads)
-        there = cluster_objective(self._cluster, spec, self._model, _references(images))
+        there = cluster_objective(self._cluster, spec, self._model, samples_of(images))
         stack.callback(there.close)
         spill = stack.enter_context(SpillStore(memory=scale.layout.spill_memory))
         return self._tiled(stack, scale, images, there.objective, there.loss_and_gradient, spill)
@@ -321,23 +313,13 @@ class RunResources:
         )
 
 
-def _references(images: ScaleImages) -> Mapping[Reference, Array]:
-    """Return the pixels (3, H, W) of the reference images."""
-    pixels: dict[Reference, Array] = {}
-    if images.style is not None:
-        pixels["style"] = images.style.pixels.transpose(2, 0, 1)
-    if images.content is not None:
-        pixels["content"] = images.content.pixels.transpose(2, 0, 1)
-    return pixels
-
-
 def _from_host(objective: Objective, device: Device, x: Array) -> Evaluation:
     """Evaluate on a GPU for an optimiser that runs on the host."""
     evaluation = objective.loss_and_gradient(device.to_device(x))
     return replace(evaluation, gradient=device.to_host(evaluation.gradient))
 
 
-def _image_of(x: Array, canvas: Image, options: Options) -> Image:
+def _image_of(x: Array, canvas: Canvas, options: Options) -> Image:
     """Return an iterate of another scale as an image of the canvas's size."""
     source = np.clip(x.transpose(1, 2, 0).astype(np.float32) / np.float32(255), 0, 1)
     # An iterate is larger than the images if a small content image is enlarged.
@@ -351,10 +333,11 @@ def _start(scale: ScalePlan, images: ScaleImages, dtype: type = np.float64) -> A
     if images.custom is not None:
         return _as_pixels(images.custom, dtype)
     if options.start == "content":
-        return _as_pixels(canvas, dtype)
+        assert images.content is not None  # noqa: S101 - checked when planning
+        return _as_pixels(images.content, dtype)
     if options.start == "style":
-        assert images.style is not None  # noqa: S101 - checked when planning
-        return _as_pixels(resize(images.style, canvas.width, canvas.height), dtype)
+        assert images.first_style is not None  # noqa: S101 - as above
+        return _as_pixels(resize(images.first_style, canvas.width, canvas.height), dtype)
     noise = np.random.default_rng(options.seed)
     x: Array = np.empty((3, canvas.height, canvas.width), dtype)
     for channel in x:

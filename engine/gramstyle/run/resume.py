@@ -98,8 +98,8 @@ def resume(
     machine = {} if machine is None else machine
     saved = read_saved_run(folder)
     options = saved.options(machine)
-    images = saved.images
-    plan = plan_run(images["content"], images["style"], options, model=model, notify=notify)
+    content = saved.images["content"]
+    plan = plan_run(content, saved.styles, options, model=model, notify=notify)
     _check_same(saved, plan)
     _check_scales(plan, saved)
     _check_columns(plan, saved)

@@ -14,7 +14,6 @@ from gramstyle.engines.registry import ENGINES
 from gramstyle.errors import OptionError
 from gramstyle.optimise.interface import WINDOW
 from gramstyle.run.checkpoint import (
-    ROLES,
     START_AGAIN,
     Entries,
     Expected,
@@ -25,8 +24,9 @@ from gramstyle.run.checkpoint import (
 )
 from gramstyle.run.environment import NAMES
 from gramstyle.run.option_values import FROM_FILES, MACHINE, check_known, options_from
-from gramstyle.run.options import BOUNDS, STARTS, Options
+from gramstyle.run.options import BOUNDS, MOST_STYLES, STARTS, Options
 from gramstyle.run.progress import ScaleStart
+from gramstyle.run.settings import style_roles
 
 FLOATS = ("float32", "float64")
 # The columns of the table of losses, before those of the terms and of their layers.
@@ -125,6 +125,11 @@ class SavedRun:
     optimiser: SavedOptimiser | None
 
     @property
+    def styles(self) -> tuple[Path, ...]:
+        """The copies of the style images."""
+        return tuple(self.images[role] for role in style_roles(MOST_STYLES) if role in self.images)
+
+    @property
     def finished(self) -> bool:
         """Whether the run has ended."""
         return bool(self.ended) and len(self.starts) == len(self.scales)
@@ -201,15 +206,16 @@ def _saved_run(folder: Path, run: Entries, manifest: Mapping[str, Any]) -> Saved
     starts = tuple(_start(each, iteration) for each in run.tables("starts", most=len(scales)))
     columns = _layers(run.table("columns"))
     optimiser = run.optional_table("optimiser")
+    images = _images(folder, run.text("inputs"), run.table("images"))
     return SavedRun(
         folder=folder,
         manifest=manifest,
         iteration=iteration,
-        images=_images(folder, run.text("inputs"), run.table("images")),
+        images=images,
         output=run.text("output"),
         every=run.whole("every", least=1, most=BOUNDS["iterations"][1]),
         given=tuple(name for name in run.texts("machine", most=len(MACHINE)) if name in MACHINE),
-        fingerprints=_fingerprints(run.table("fingerprints")),
+        fingerprints=_fingerprints(run.table("fingerprints"), images),
         environment=_environment(run.table("environment")),
         scales=scales,
         starts=starts,
@@ -241,13 +247,15 @@ def _start(entry: Entries, iteration: int) -> ScaleStart:
 
 
 def _images(folder: Path, inputs: str, names: Entries) -> dict[str, Path]:
-    roles = [role for role in ROLES if role in names or role != "init"]
-    names.exactly(tuple(roles))
+    start = ("init",) if "init" in names else ()
+    styles = max(1, sum(1 for role in names if role in style_roles(MOST_STYLES)))
+    roles = ("content", *style_roles(styles), *start)
+    names.exactly(roles)
     return {role: input_in(folder, inputs, role, names.text(role)) for role in roles}
 
 
-def _fingerprints(entry: Entries) -> dict[str, str | None]:
-    names = ("model", "content", "style", "start")
+def _fingerprints(entry: Entries, images: Mapping[str, Path]) -> dict[str, str | None]:
+    names = ("model", *(role for role in images if role != "init"), "start")
     entry.exactly(names)
     return {name: entry.optional_text(name) for name in names}
 

@@ -20,14 +20,14 @@ DISTRIBUTIONS = (
 
 @dataclass(frozen=True)
 class ImageSettings:
-    """An image that a run has read, at the size of the result.
+    """An image that a run has read, at the size that the last scale uses.
 
     Attributes
     ----------
     name
         The file's name without its folders, or the image's role in brackets.
     width, height
-        In pixels.
+        In pixels. A style image that is sampled at several scales is described at the largest.
     pixels
         The SHA-256 of the pixels as float32, and of the transparency.
     """
@@ -65,7 +65,7 @@ class RunSettings:
         The options by name, with the defaults that were chosen filled in.
     loss
         The losses by name.
-    content, style, start
+    content, styles, start
         The images; `start` is the image to start from, if one is given.
     model
         The model file's metadata.
@@ -81,7 +81,7 @@ class RunSettings:
     options: Mapping[str, Any]
     loss: Mapping[str, LossSettings]
     content: ImageSettings | None
-    style: ImageSettings | None
+    styles: tuple[ImageSettings, ...]
     start: ImageSettings | None
     model: Mapping[str, str]
     sha256: str
@@ -95,10 +95,9 @@ class RunSettings:
             "program": self.program,
             **self.options,
             "loss": {name: asdict(loss) for name, loss in self.loss.items()},
-            **{
-                role: None if image is None else asdict(image)
-                for role, image in self.images().items()
-            },
+            "content": None if self.content is None else asdict(self.content),
+            "style": self._style(),
+            "start": None if self.start is None else asdict(self.start),
             "model": {**self.model, "sha256": self.sha256},
             "versions": dict(self.versions),
             **edges,
@@ -106,7 +105,19 @@ class RunSettings:
 
     def images(self) -> dict[str, ImageSettings | None]:
         """Return the images by their roles."""
-        return {"content": self.content, "style": self.style, "start": self.start}
+        styles = dict(zip(style_roles(len(self.styles)), self.styles, strict=True))
+        return {"content": self.content, "style": None, **styles, "start": self.start}
+
+    def _style(self) -> dict[str, Any] | list[dict[str, Any]] | None:
+        """Return the style image as JSON types; several as a list."""
+        if len(self.styles) > 1:
+            return [asdict(image) for image in self.styles]
+        return asdict(self.styles[0]) if self.styles else None
+
+
+def style_roles(count: int) -> tuple[str, ...]:
+    """Return the roles of so many style images: "style", "style2" and so on."""
+    return ("style", *(f"style{number}" for number in range(2, count + 1)))[:count]
 
 
 def name_of(source: Source | None, role: str) -> str:

@@ -10,6 +10,7 @@ from gramstyle.core.evaluation import Evaluation
 from gramstyle.errors import OptionError
 from gramstyle.images import Source
 from gramstyle.optimise import lbfgsb
+from gramstyle.run.inputs import Styles
 from gramstyle.run.open_model import ModelSource
 from gramstyle.run.optimising import Saving, optimise_scale
 from gramstyle.run.options import Options
@@ -43,7 +44,7 @@ class Saver(Protocol):
 
 def transfer(
     content: Source,
-    style: Source,
+    style: Styles,
     options: Options | None = None,
     *,
     model: ModelSource | None = None,
@@ -55,7 +56,8 @@ def transfer(
     ----------
     content, style
         The photograph and the painting: a path, a Pillow image, or an array (H, W), (H, W, 3)
-        or (H, W, 4) of uint8, uint16 or float in 0..1.
+        or (H, W, 4) of uint8, uint16 or float in 0..1. Several paintings are a list or a tuple;
+        `Options.style_blend` has their shares. An array is always one image.
     options
         The options; by default those of `Options`.
     model

@@ -47,8 +47,10 @@ def _resource_limits() -> list[int]:
     return [limit for limit in limits if limit != resource.RLIM_INFINITY]
 
 
-def check_memory(width: int, height: int, *, bytes_per_pixel: int) -> None:
+def check_memory(width: int, height: int, *, bytes_per_pixel: int, option: str = "--size") -> None:
     """Refuse an image size for which the machine has too little memory.
+
+    The message says which option to make smaller.
 
     Raises
     ------
@@ -59,5 +61,5 @@ def check_memory(width: int, height: int, *, bytes_per_pixel: int) -> None:
     if available is not None and needed > available:
         raise OptionError(
             f"a size of {width}×{height} pixels takes about {needed / 1e9:.0f} GB of memory and "
-            f"this machine has {available / 1e9:.0f}; choose a smaller --size"
+            f"this machine has {available / 1e9:.0f}; choose a smaller {option}"
         )

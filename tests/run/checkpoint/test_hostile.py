@@ -65,10 +65,10 @@ def test_a_missing_folder_or_one_without_a_checkpoint_is_refused(tmp_path: Path)
 
 
 def test_a_checkpoint_of_a_newer_version_is_refused_as_such(saved: Path) -> None:
-    (saved / "manifest.json").write_text('{"format": "gramstyle checkpoint", "version": 3}')
+    (saved / "manifest.json").write_text('{"format": "gramstyle checkpoint", "version": 4}')
     message = refusal(saved)
     assert "made by a newer gramstyle" in message
-    assert "version 3" in message
+    assert "version 4" in message
 
 
 def test_a_checkpoint_of_the_version_that_names_files_elsewhere_is_refused_as_such(

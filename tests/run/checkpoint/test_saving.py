@@ -63,7 +63,7 @@ def test_the_manifest_contains_the_size_and_hash_of_the_state(saved: Path) -> No
     assert document.pop("checksum")
     assert document == {
         "format": "gramstyle checkpoint",
-        "version": 2,
+        "version": 3,
         "state": "state-000120.npz",
         "sha256": hashlib.sha256(data).hexdigest(),
         "bytes": len(data),

@@ -13,13 +13,12 @@ the caller expects.
 
 from gramstyle.run.checkpoint.archive import Expected
 from gramstyle.run.checkpoint.entries import Entries
-from gramstyle.run.checkpoint.inputs import ROLES, copy_inputs, input_in, remove_inputs
+from gramstyle.run.checkpoint.inputs import copy_inputs, input_in, remove_inputs
 from gramstyle.run.checkpoint.loading import Checkpoint, OpenCheckpoint, load, opened, read_manifest
 from gramstyle.run.checkpoint.problems import START_AGAIN, CheckpointError, naming_folder, refuse
 from gramstyle.run.checkpoint.saving import check_folder, is_file_of, owned, save
 
 __all__ = [
-    "ROLES",
     "START_AGAIN",
     "Checkpoint",
     "CheckpointError",

@@ -23,7 +23,6 @@ from gramstyle.system import files
 # Each run has a folder of its own, so that a new run leaves the images of the former one in place
 # until its first checkpoint is complete.
 FOLDER = re.compile(r"inputs-[0-9a-f]{16}")
-ROLES = ("content", "style", "init")
 
 
 def copy_inputs(folder: Path, sources: Mapping[str, Path]) -> tuple[str, dict[str, str]]:
@@ -34,7 +33,7 @@ def copy_inputs(folder: Path, sources: Mapping[str, Path]) -> tuple[str, dict[st
     folder
         The checkpoint's folder.
     sources
-        The image files by role, each of which is one of `ROLES`.
+        The image files by role, which is the name of a folder.
 
     Returns
     -------

@@ -9,7 +9,8 @@ from typing import Any
 
 from gramstyle.run.checkpoint.problems import COPY_AGAIN, OTHER_FOLDER, START_AGAIN, refuse, shown
 
-FORMAT, VERSION = "gramstyle checkpoint", 2
+# Version 3 can have several style images; otherwise it is version 2, which is read too.
+FORMAT, VERSION, READABLE = "gramstyle checkpoint", 3, (2, 3)
 NAME = "manifest.json"
 STATE = re.compile(r"state-[0-9]{6,9}(-[0-9]{1,9})?\.npz")
 KEYS = frozenset({"format", "version", "state", "sha256", "bytes", "run"})
@@ -90,7 +91,7 @@ def decoded(data: bytes) -> Manifest:
     if isinstance(version, int) and version > VERSION:
         refuse(
             f"it was made by a newer gramstyle: it has version {shown(version)}, and this "
-            f"gramstyle reads version {VERSION}; resume it with the newer one"
+            f"gramstyle reads versions up to {VERSION}; resume it with the newer one"
         )
     if version == 1:
         refuse(
@@ -105,7 +106,7 @@ def decoded(data: bytes) -> Manifest:
     if not intact:
         refuse(f"{NAME} is damaged: its checksum is wrong; {COPY_AGAIN}")
     # The checksum is right, so only a deliberate change can fail the following checks.
-    if document.keys() != KEYS or version != VERSION:
+    if document.keys() != KEYS or version not in READABLE:
         refuse(f"{NAME} does not have the expected entries; {START_AGAIN}")
     state, sha256, run = document["state"], document["sha256"], document["run"]
     if not isinstance(state, str) or not STATE.fullmatch(state):

@@ -1,0 +1,105 @@
+"""The targets of a scale: computed from one image after the other, and blended."""
+
+from collections.abc import Mapping
+from functools import partial
+
+import numpy as np
+
+from gramstyle.core.arrays import Array
+from gramstyle.core.blending import ReferenceSample, with_blended_targets
+from gramstyle.core.preprocessing import Preprocessing
+from gramstyle.core.term import Reference, Term
+from gramstyle.core.terms import with_targets
+from gramstyle.engines.registry import ENGINES, Engine
+from gramstyle.engines.spec import ObjectiveSpec
+from gramstyle.images import Image
+from gramstyle.run.inputs import ScaleImages
+from gramstyle.tiling import SpillStore, Tiling
+from gramstyle.tiling.objective import add_tiled_targets
+
+
+def samples_of(images: ScaleImages) -> Mapping[Reference, list[ReferenceSample]]:
+    """Return the samples of the reference images: views of their pixels, and their shares."""
+    samples: dict[Reference, list[ReferenceSample]] = {}
+    if images.styles:
+        samples["style"] = [
+            ReferenceSample(_planes(each.image), each.share) for each in images.styles
+        ]
+    if images.content is not None:
+        samples["content"] = [ReferenceSample(_planes(images.content))]
+    return samples
+
+
+def terms_whole(
+    engine: Engine, preprocessing: Preprocessing, spec: ObjectiveSpec, images: ScaleImages
+) -> tuple[Term, ...]:
+    """Return the terms with their targets, for an image that is computed whole."""
+    terms = spec.terms
+    for reference, samples in samples_of(images).items():
+        add_targets = partial(_add_targets, engine, preprocessing, spec, reference)
+        terms = with_blended_targets(terms, reference, samples, add_targets)
+    return terms
+
+
+def terms_in_tiles(
+    engine: Engine,
+    preprocessing: Preprocessing,
+    spec: ObjectiveSpec,
+    images: ScaleImages,
+    spill: SpillStore,
+) -> tuple[Term, ...]:
+    """Return the terms with their summed targets; the spill store receives the others."""
+    assert spec.edge is not None  # noqa: S101 - it has tiles
+    terms = spec.terms
+    for reference, samples in samples_of(images).items():
+        add_targets = partial(
+            _add_targets_in_tiles, engine, preprocessing, spec.edge, spill, reference
+        )
+        terms = with_blended_targets(terms, reference, samples, add_targets)
+    return terms
+
+
+def _planes(image: Image) -> Array:
+    """Return a view of an image's pixels (3, H, W)."""
+    planes: Array = image.pixels.transpose(2, 0, 1)
+    return planes
+
+
+def _add_targets(
+    engine: Engine,
+    preprocessing: Preprocessing,
+    spec: ObjectiveSpec,
+    reference: Reference,
+    terms: tuple[Term, ...],
+    pixels: Array,
+) -> tuple[Term, ...]:
+    """Compute the targets from an image whole; in tiles if it is larger than the result.
+
+    The layout of the run leaves room for the responses to an image of the result's size.
+    """
+    edge = max(spec.height, spec.width)
+    summed = not any(term.per_position for term in terms if term.reference == reference)
+    if max(pixels.shape) > edge and summed and ENGINES[spec.engine].tiles:
+        halo = Tiling(engine.network, spec.height, spec.width, edge).halo
+        edge = max(edge - 2 * halo, edge // 2)  # a window is about as large as the result
+        with SpillStore(memory=0) as spill:
+            return _add_targets_in_tiles(
+                engine, preprocessing, edge, spill, reference, terms, pixels
+            )
+    x = np.ascontiguousarray(pixels, np.float64)
+    responses = engine.forward(preprocessing.forward(x))
+    return with_targets(terms, reference, responses, engine.kernels)
+
+
+def _add_targets_in_tiles(
+    engine: Engine,
+    preprocessing: Preprocessing,
+    edge: int,
+    spill: SpillStore,
+    reference: Reference,
+    terms: tuple[Term, ...],
+    pixels: Array,
+) -> tuple[Term, ...]:
+    _, height, width = pixels.shape
+    tiles = Tiling(engine.network, height, width, edge)
+    return add_tiled_targets(engine, preprocessing, terms, reference, pixels, tiles, spill)
