@@ -14,9 +14,9 @@ from gramstyle.run.options import STARTS, Options
 def output_name(pattern: str, content: Path, styles: Sequence[Path], options: Options) -> str:
     """Return the pattern with its placeholders filled in.
 
-    The placeholders are {content} and {style}, the images' names without folder and extension (those
-    of several style images with a + between them); {folder}, the name of the content image's folder;
-    and every option that has a value.
+    The placeholders are {content} and {style}, the images' names without folder and extension, with
+    a + between several style images; {folder}, the name of the content image's folder; and every
+    option that has a value.
     """
     images = {
         "content": content.stem,
