@@ -24,8 +24,8 @@ _SETTINGS = {
     "distributed.scheduler.http.routes": [],
     "distributed.worker.http.routes": [],
 }
-# The user's timeouts are meant for shared clusters. If this program's own scheduler ended because it
-# was idle for a moment, a worker that is starting would wait for it without end.
+# The user's timeouts are meant for shared clusters. If this program's own scheduler ended because
+# it was idle for a moment, a worker that is starting would wait for it without end.
 _LOCAL_SETTINGS = {
     "distributed.scheduler.idle-timeout": None,
     "distributed.scheduler.no-workers-timeout": None,
