@@ -256,7 +256,10 @@ def test_a_limit_above_pillows_own_works_and_leaves_pillows_unchanged(
     path = tmp_path / "a.image"
     path.write_bytes(sample(kind))
     monkeypatch.setattr(PIL.Image, "MAX_IMAGE_PIXELS", limit)
-    if kind == "webp" and limit == 10 and int(features.version("pil").split(".")[0]) >= 13:
+    version = int(features.version("pil").split(".")[0])
+    if limit == 10 and version < 13:
+        pytest.skip("Pillow 12 also checks each strip of an image, which is above this small limit")
+    if kind == "webp" and limit == 10:
         # Since version 13, Pillow's WebP reader checks the limit itself when it opens a file.
         assert "convert it to PNG or TIFF" in refusal(path, max_pixels=70)
     else:
