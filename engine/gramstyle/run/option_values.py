@@ -6,14 +6,12 @@ from typing import Any
 
 from gramstyle.errors import OptionError, suggestion
 from gramstyle.run.coercion import shown
-from gramstyle.run.options import Options
+from gramstyle.run.options import MACHINE, Options
 
 __all__ = ["FROM_FILES", "MACHINE", "OPTIONS", "check_known", "options_from", "shown"]
 
 OPTIONS = tuple(field.name for field in fields(Options))
-# The options that choose the machine and limit its use. They come from the command line or from the
-# caller, never from a file: a jobs file or a checkpoint may come from somebody else.
-MACHINE = ("device", "threads", "memory", "scheduler", "workers", "max_pixels")
+# A file may come from somebody else: it does not choose the machine.
 FROM_FILES = tuple(name for name in OPTIONS if name not in MACHINE)
 
 

@@ -1,0 +1,46 @@
+"""The options of the content: where it is compared, and its weight."""
+
+from dataclasses import dataclass
+
+from gramstyle.core.conventions import CONTENT_LAYER
+from gramstyle.errors import OptionError
+from gramstyle.run.options.layers import check_layers
+
+
+@dataclass(frozen=True, kw_only=True)
+class ContentOptions:
+    """The options of the content.
+
+    Attributes
+    ----------
+    alpha
+        The weight α of equation 7. None is 1 for the convention "author", else
+        50 / (width · height), or 0.01 / (width · height) for a normalised network, of the result.
+    content_layers
+        The layers where content is compared.
+    content_weights
+        One weight for each content layer; None is 1 each.
+    content_layer
+        Short for `content_layers` with one layer; the constructor resets it to None.
+
+    Examples
+    --------
+    >>> from gramstyle import Options
+    >>> Options(content_layer="conv5_2").content_layers
+    ('conv5_2',)
+    """
+
+    alpha: float | None = None
+    content_layers: tuple[str, ...] = (CONTENT_LAYER,)
+    content_weights: tuple[float, ...] | None = None
+    content_layer: str | None = None
+
+
+def check_content(options: ContentOptions) -> None:
+    """Check the options of the content, and replace `content_layer`; raises OptionError."""
+    if options.content_layer is not None:
+        if options.content_layers not in ((CONTENT_LAYER,), (options.content_layer,)):
+            raise OptionError("give content_layers or content_layer, not both")
+        object.__setattr__(options, "content_layers", (options.content_layer,))
+        object.__setattr__(options, "content_layer", None)
+    check_layers("content", options.content_layers, options.content_weights)

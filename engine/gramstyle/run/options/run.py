@@ -1,0 +1,104 @@
+"""The options of the run: its formulas, scales, start, optimiser and engine."""
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from gramstyle.core.conventions import CONVENTIONS, Convention
+from gramstyle.core.kernels import Pooling
+from gramstyle.engines.registry import ENGINES
+from gramstyle.images import Source
+
+OptimiserName = Literal["lbfgsb", "lbfgsb-device"]
+OPTIMISERS: tuple[OptimiserName, ...] = get_args(OptimiserName)
+
+STARTS = ("noise", "content", "style")
+
+RUN_CHOICES = {
+    "convention": tuple(name for name in CONVENTIONS if name),
+    "pooling": ("max", "avg"),
+    "engine": tuple(ENGINES),
+    "optimiser": OPTIMISERS,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """The options of the run.
+
+    Attributes
+    ----------
+    iterations
+        The maximum number of iterations of L-BFGS-B; if there are several scales, at the first.
+    scales
+        The number of scales of the run, each √2 times larger than the one before (see
+        `gramstyle.run.scales`); None uses all scales of 512 pixels or more.
+    convention
+        The formulas of the losses, and the defaults that belong to them. "paper": the paper's
+        formulas, and a start from noise. "author": the formulas, weights, start and pooling of its
+        authors' released code. None: the paper's formulas, and a start from the content image.
+    init
+        The start: "content", "style" (the first style image), "noise" (white noise, from `seed`),
+        or an image; None is the convention's.
+    seed
+        The seed of the noise.
+    pooling
+        "avg", which the paper prefers, or "max", as the network was trained; None is the
+        convention's.
+    tolerance
+        The relative tolerance: the run ends early once the loss has fallen by less than this
+        fraction of itself in ten iterations; 0 never ends it early.
+    optimiser
+        "lbfgsb" is SciPy's; "lbfgsb-device" is the same method in bounded memory, for arrays that
+        stay where the gradient is computed. None is "lbfgsb-device" on a GPU, in tiles and on a
+        cluster, else "lbfgsb".
+    history
+        How many past steps L-BFGS-B uses.
+    engine
+        The engine that computes loss and gradient, by its name in `gramstyle.engines.registry`;
+        None is "cupy" on a GPU, else "winograd" if Numba is installed, else "numpy".
+    tf32
+        On a GPU, whether products may be rounded to TF32, which is faster.
+    tile
+        The edge in pixels of the tiles in which the image is computed; the result is exact. None
+        computes the image whole if `memory` allows that, else in the largest tiles that fit.
+
+    Examples
+    --------
+    >>> from gramstyle import Options
+    >>> options = Options(iterations=200)
+    >>> options.start, options.pools
+    ('content', 'avg')
+    """
+
+    iterations: int = 100
+    scales: int | None = None
+    convention: str | None = None
+    init: Source | None = None
+    seed: int = 0
+    pooling: Pooling | None = None
+    tolerance: float = 0.0
+    optimiser: OptimiserName | None = None
+    history: int = 10
+    engine: str | None = None
+    tf32: bool = False
+    tile: int | None = None
+
+    @property
+    def formulas(self) -> Convention:
+        """The convention, as formulas and defaults."""
+        return CONVENTIONS[self.convention]
+
+    @property
+    def start(self) -> Source:
+        """The start: the one given, or the convention's."""
+        return self.formulas.init if self.init is None else self.init
+
+    @property
+    def pools(self) -> Pooling:
+        """The pooling: the one given, or the convention's."""
+        return self.formulas.pooling if self.pooling is None else self.pooling
+
+
+def is_named_start(start: Source) -> bool:
+    """Return whether a start is one of `STARTS`, not an image."""
+    return isinstance(start, str) and start in STARTS
