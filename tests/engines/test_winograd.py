@@ -239,6 +239,10 @@ def test_the_loss_terms_equal_the_plain_ones(rng: np.random.Generator) -> None:
     assert_close(found, np.where(responses > 0, expected, 0))
     alone = step.add_style_gradient(None, F, G, A, M, 3.0)
     assert_close(alone, PLAIN.add_style_gradient(None, responses.astype(float), G, A, M, 3.0))
+    assert_close(step.moments(F), PLAIN.moments(responses.astype(float)))
+    for D in (noise, noise[0]):  # not symmetric
+        expected = PLAIN.add_affine_gradient(None, responses.astype(float), D, noise[1])
+        assert_close(step.add_affine_gradient(None, F, D, noise[1]), expected)
 
 
 def test_the_result_does_not_depend_on_the_number_of_threads(rng: np.random.Generator) -> None:

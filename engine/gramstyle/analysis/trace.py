@@ -179,6 +179,12 @@ class _Recorder:
     def add_content_gradient(self, *arguments: Any) -> Array:
         return self._kernels.add_content_gradient(*arguments)
 
+    def moments(self, F: Array, owned: Area | None = None) -> Array:
+        return self._kernels.moments(F, owned)
+
+    def add_affine_gradient(self, *arguments: Any) -> Array:
+        return self._kernels.add_affine_gradient(*arguments)
+
     def add_gradient(self, *arguments: Any) -> Array:
         return self._kernels.add_gradient(*arguments)
 

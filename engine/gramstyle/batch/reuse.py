@@ -31,6 +31,7 @@ _IRRELEVANT = (
 )  # fmt: skip
 # Options whose defaults an image of an earlier gramstyle does not name, and these defaults.
 _ADDED: dict[str, tuple[object, ...]] = {
+    "style_loss": ("gram",),
     "style_blend": ([], [1.0]),
     "style_scale": ([1.0],),
     "style_size": (None,),

@@ -7,6 +7,7 @@ from typing import Any
 from gramstyle.cli.parsing import Parser
 from gramstyle.cli.pipes import path_or_dash
 from gramstyle.core.conventions import CONVENTIONS
+from gramstyle.core.terms import STYLE_LOSSES
 from gramstyle.engines.registry import ENGINES
 from gramstyle.engines.spec import DEVICES
 from gramstyle.run import coercion
@@ -96,6 +97,7 @@ def add_style_weights(group: argparse._ArgumentGroup, *, but: str = "") -> None:
 def add_style(parser: Parser) -> None:
     """Add the options for several style images, and for the size of the strokes."""
     group = parser.add_argument_group("the style")
+    add_style_loss(group)
     group.add_argument("--style-blend", type=numbers, metavar="W,…",
         help="a number above 0 for each style image, its share of the style: 3,1 is three quarters "
         "of the first one (default: equal shares)")  # fmt: skip
@@ -104,6 +106,14 @@ def add_style(parser: Parser) -> None:
         "result's; several, like 0.5,1, mix strokes of these sizes (default 1)")  # fmt: skip
     group.add_argument("--style-size", type=whole_numbers, metavar="PIXELS,…",
         help="the longer edge of the style image in pixels, instead of --style-scale")  # fmt: skip
+
+
+def add_style_loss(group: argparse._ArgumentGroup) -> None:
+    """Add the option for the statistic that the style loss compares."""
+    group.add_argument("--style-loss", choices=STYLE_LOSSES,
+        help="what the style loss compares: gram, the Gram matrices of the paper; mean-std, mean "
+        "and standard deviation of each filter; covariance, Gram matrices of centred responses, "
+        f"which keep more of the photograph's colours (default {DEFAULTS.style_loss})")  # fmt: skip
 
 
 def add_pooling(group: argparse._ArgumentGroup, *, but: str = "") -> None:

@@ -36,8 +36,8 @@ STYLE_OPTIONS = ("style_blend", "style_scale", "style_size")
 
 # The options that the graph depends on.
 OPTIONS = (
-    "alpha", "beta", "content_layers", "content_weights", "style_layers", "style_weights",
-    *STYLE_OPTIONS, "tv", "convention", "pooling",
+    "alpha", "beta", "content_layers", "content_weights", "style_loss", "style_layers",
+    "style_weights", *STYLE_OPTIONS, "tv", "convention", "pooling",
 )  # fmt: skip
 
 DESCRIPTION = """\

@@ -234,6 +234,16 @@ class Recorder:
         """Return dF + weight · equation 2."""
         return self._step.add_content_gradient(dF, F, P, weight, owned)
 
+    def moments(self, F: Array, owned: Area | None = None) -> Array:
+        """Return the sums over positions of F and F²."""
+        return self._step.moments(F, owned)
+
+    def add_affine_gradient(
+        self, dF: Array | None, F: Array, D: Array, d: Array, owned: Area | None = None
+    ) -> Array:
+        """Return dF + (D F + d, where F > 0, else 0)."""
+        return self._step.add_affine_gradient(dF, F, D, d, owned)
+
     def add_gradient(
         self, dF: Array | None, F: Array, gradient: Array, owned: Area | None = None
     ) -> Array:

@@ -27,6 +27,10 @@ ALPHA_PIXELS = 50.0
 # to their square, the style loss to their fourth power. Both constants were chosen by eye.
 ALPHA_PIXELS_NORMALISED = 0.01
 
+# The factor of each style loss, chosen by eye so that the default α and β give a result like that
+# of Gram matrices.
+STYLE_FACTORS = {"gram": 1.0, "mean-std": 3e4, "covariance": 1.0}
+
 
 @dataclass(frozen=True, kw_only=True)
 class Convention:
@@ -60,6 +64,24 @@ class Convention:
     alpha: float | None
     init: str
     pooling: Pooling
+
+
+def style_factor(style_loss: str, *, normalised: bool) -> float:
+    """Return the factor of a style loss, for a network that is normalised or not.
+
+    The loss "mean-std" is proportional to the square of the responses, as the content loss is, so a
+    normalised network changes its factor as it changes α.
+
+    Examples
+    --------
+    >>> from gramstyle.core.conventions import style_factor
+    >>> style_factor("covariance", normalised=True), style_factor("mean-std", normalised=False)
+    (1.0, 30000.0)
+    """
+    factor = STYLE_FACTORS[style_loss]
+    if style_loss == "mean-std" and normalised:
+        factor *= ALPHA_PIXELS_NORMALISED / ALPHA_PIXELS
+    return factor
 
 
 def _one(_N: int, _M: int) -> float:

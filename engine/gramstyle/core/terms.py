@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import ClassVar, Self
 
 import numpy as np
@@ -9,13 +10,18 @@ import numpy as np
 from gramstyle.core import losses
 from gramstyle.core.arrays import Array
 from gramstyle.core.conventions import PAPER, Convention
+from gramstyle.core.covariance import CovarianceTerm
 from gramstyle.core.kernels import Area, Kernels, PlainKernels, within
+from gramstyle.core.mean_std import MeanStdTerm
 from gramstyle.core.term import PIXELS, Reference, Term
 from gramstyle.core.total_variation import TotalVariationTerm
 
 __all__ = [
     "PIXELS",
+    "STYLE_LOSSES",
     "ContentTerm",
+    "CovarianceTerm",
+    "MeanStdTerm",
     "Reference",
     "StyleTerm",
     "Term",
@@ -27,6 +33,9 @@ __all__ = [
     "with_targets",
     "without_targets",
 ]
+
+# The statistics of the responses that a style loss may compare; the first one is the paper's.
+STYLE_LOSSES = ("gram", "mean-std", "covariance")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -190,12 +199,19 @@ class StyleTerm:
         return self.A * (M / self.M)
 
 
+_OTHER_STYLES: Mapping[str, type[MeanStdTerm | CovarianceTerm]] = MappingProxyType(
+    {"mean-std": MeanStdTerm, "covariance": CovarianceTerm}
+)
+
+
 def loss_terms(
     *,
     content: Mapping[str, float],
     style: Mapping[str, float],
     tv: bool = False,
     convention: Convention = PAPER,
+    style_loss: str = "gram",
+    style_factor: float = 1.0,
 ) -> tuple[Term, ...]:
     """Return the terms of a loss, without targets.
 
@@ -207,6 +223,9 @@ def loss_terms(
         Whether the total variation is a term.
     convention
         The convention whose factors multiply the equations.
+    style_loss, style_factor
+        The statistic that the style loss compares, one of `STYLE_LOSSES`, and a factor of every
+        style loss except "gram".
 
     Examples
     --------
@@ -222,6 +241,8 @@ def loss_terms(
         ),
         *(
             StyleTerm(layer=layer, weight=weight, convention=convention)
+            if style_loss == "gram"
+            else _OTHER_STYLES[style_loss](layer=layer, weight=weight, factor=style_factor)
             for layer, weight in style.items()
         ),
         *([TotalVariationTerm()] if tv else []),
@@ -307,7 +328,11 @@ def with_target_arrays(
     for term in terms:
         if isinstance(term, ContentTerm) and term.P is not None:
             result.append(replace(term, P=convert(term.P)))
-        elif isinstance(term, StyleTerm) and term.A is not None and not per_position:
+        elif (
+            isinstance(term, StyleTerm | MeanStdTerm | CovarianceTerm)
+            and term.A is not None
+            and not per_position
+        ):
             result.append(replace(term, A=convert(term.A)))
         else:
             result.append(term)

@@ -8,7 +8,7 @@ from typing import Any
 
 from gramstyle.cluster.dask import load_distributed
 from gramstyle.cluster.remote import exposure
-from gramstyle.core.conventions import ALPHA_PIXELS, ALPHA_PIXELS_NORMALISED
+from gramstyle.core.conventions import ALPHA_PIXELS, ALPHA_PIXELS_NORMALISED, style_factor
 from gramstyle.core.network import Network
 from gramstyle.core.terms import Term, loss_terms
 from gramstyle.engines import registry
@@ -279,7 +279,14 @@ def _loss(
             convention.layer_weight(filters[name], len(names)) for name in names
         )
         style = dict(zip(names, weights, strict=True))
-    terms = loss_terms(content=content, style=style, tv=options.tv > 0, convention=convention)
+    terms = loss_terms(
+        content=content,
+        style=style,
+        tv=options.tv > 0,
+        convention=convention,
+        style_loss=options.style_loss,
+        style_factor=style_factor(options.style_loss, normalised=is_normalised(model.metadata)),
+    )
     factors = {"content": _alpha(options, canvas, model), "style": options.beta, "tv": options.tv}
     return terms, {name: factors[name] for name in dict.fromkeys(term.name for term in terms)}
 

@@ -10,6 +10,7 @@ from gramstyle.analysis.trace import Row, terms
 from gramstyle.core.arrays import Array
 from gramstyle.core.objective import Objective
 from gramstyle.core.term import PIXELS
+from gramstyle.core.terms import StyleTerm
 
 CHANNELS_SHOWN, CHANNELS_IN_A_ROW = 16, 4
 GRADIENTS_IN_A_ROW = 4
@@ -37,7 +38,8 @@ def trace_images(
     Returns
     -------
     dict
-        ``feature-maps-LAYER.png`` for each layer, ``gram-LAYER.png`` for each style layer,
+        ``feature-maps-LAYER.png`` for each layer, ``gram-LAYER.png`` for each style layer
+        that Gram matrices are compared at,
         ``gradient-TERM-LAYER.png`` for each term of the loss, such as
         ``gradient-content-conv4_2.png``, ``gradients.png`` of these together, ``backward.png``.
 
@@ -54,9 +56,10 @@ def trace_images(
     for name in layers:
         F = responses[name]
         files[f"feature-maps-{name}.png"] = feature_maps(name, F)
-        if name in styles:
-            target = styles[name]
+        target = styles.get(name)
+        if isinstance(target, StyleTerm):  # other style losses have no Gram matrices
             M = F.shape[1] * F.shape[2]
+            assert target.A is not None  # noqa: S101 - a traced objective has its targets
             G, A = objective.kernels.gram(F) / M, target.A / target.M
             files[f"gram-{name}.png"] = gram_matrices(name, G, A)
     # The kernels take the memory of the responses, so these come last.
