@@ -190,6 +190,9 @@ def add_files(group: argparse._ArgumentGroup) -> None:
         help="also write the image of every N-th iteration, as OUT-0010.png, …")  # fmt: skip
     group.add_argument("--log", type=Path, metavar="FILE.jsonl",
         help="write settings and losses as JSON lines")  # fmt: skip
+    group.add_argument("--record", type=Path, metavar="FILE",
+        help="write the iterates as an animation: .mp4 or .webm (needs the extra video), .gif or "
+        ".webp")  # fmt: skip
 
 
 def add_quiet(group: argparse._ArgumentGroup) -> None:
