@@ -37,7 +37,7 @@ STYLE_OPTIONS = ("style_blend", "style_scale", "style_size")
 # The options that the graph depends on.
 OPTIONS = (
     "alpha", "beta", "content_layers", "content_weights", "style_layers", "style_weights",
-    *STYLE_OPTIONS, "tv", "convention", "pooling",
+    *STYLE_OPTIONS, "tv", "convention", "pooling", "padding",
 )  # fmt: skip
 
 DESCRIPTION = """\
