@@ -38,6 +38,7 @@ STYLE_OPTIONS = ("style_blend", "style_scale", "style_size")
 OPTIONS = (
     "alpha", "beta", "content_layers", "content_weights", "style_loss", "style_layers",
     "style_weights", *STYLE_OPTIONS, "tv", "convention", "pooling",
+    "padding",
 )  # fmt: skip
 
 DESCRIPTION = """\
