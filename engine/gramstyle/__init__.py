@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from gramstyle.run.options import Options
     from gramstyle.run.progress import Losses, Progress, Record, Result
     from gramstyle.run.reconstruct import reconstruct_content, reconstruct_style
+    from gramstyle.run.texture import texture
     from gramstyle.run.transfer import transfer
 
 # The logger "gramstyle" prints nothing unless the program configures logging.
@@ -55,6 +56,7 @@ __all__ = [
     "open_model",
     "reconstruct_content",
     "reconstruct_style",
+    "texture",
     "transfer",
 ]
 
@@ -62,7 +64,7 @@ __all__ = [
 # line program handles Ctrl-C before it imports the packages that compute.
 _MODULES = (
     "errors", "gradcheck", "run.open_model", "run.options", "run.progress", "run.reconstruct",
-    "run.transfer",
+    "run.texture", "run.transfer",
 )  # fmt: skip
 
 

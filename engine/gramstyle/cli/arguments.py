@@ -1,6 +1,7 @@
 """Arguments that several commands share; every default is the one in `Options`."""
 
 import argparse
+import re
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from gramstyle.engines.spec import DEVICES
 from gramstyle.run import coercion
 from gramstyle.run.option_values import MACHINE
 from gramstyle.run.options import OPTIMISERS, STARTS, Options
+from gramstyle.run.scales import BASE
 
 DEFAULTS = Options()
 
@@ -33,6 +35,11 @@ def add_run(
     """Add the options of every optimisation: size, iterations, tolerance and seed."""
     group.add_argument("--size", type=int, metavar="PIXELS",
         help=f"the longer edge of {what} (default {defaults.size})")  # fmt: skip
+    add_iterations(group, defaults)
+
+
+def add_iterations(group: argparse._ArgumentGroup, defaults: Options = DEFAULTS) -> None:
+    """Add the options of every optimisation except the size."""
     group.add_argument("--iterations", type=int, metavar="N",
         help="maximum number of iterations of L-BFGS-B "
         f"(default {defaults.iterations})")  # fmt: skip
@@ -44,12 +51,12 @@ def add_run(
         f"(default {defaults.seed})")  # fmt: skip
 
 
-def add_scales(group: argparse._ArgumentGroup) -> None:
-    """Add the option for the scales of a transfer."""
+def add_scales(group: argparse._ArgumentGroup, *, smallest: int = BASE) -> None:
+    """Add the option for the scales of a run; `smallest` is the edge of the first by default."""
     group.add_argument("--scales", type=int, metavar="N",
         help="the number of scales of the run; each is 1.4 times larger than the one before and "
         "starts from its image; --iterations is for the first one, the others take fewer "
-        "(default: all of 512 pixels or more; 1: --size alone)")  # fmt: skip
+        f"(default: all of {smallest} pixels or more; 1: --size alone)")  # fmt: skip
 
 
 def add_init(group: argparse._ArgumentGroup) -> None:
@@ -79,15 +86,25 @@ def add_loss(parser: Parser) -> None:
         f"(default {','.join(DEFAULTS.content_layers)})")  # fmt: skip
     loss.add_argument("--content-weights", type=numbers, metavar="W,…",
         help="a weight for each content layer (default: 1 each)")  # fmt: skip
-    loss.add_argument("--style-layers", type=names, metavar="LAYER,…",
-        help="the layers where style is compared "
-        f"(default {','.join(DEFAULTS.style_layers)})")  # fmt: skip
+    add_style_layers(loss)
     add_style_weights(loss, but="; 1000 / filters² with --convention author")
-    loss.add_argument("--tv", type=float, metavar="WEIGHT",
-        help="the weight of the total variation, which smooths the image "
-        f"(default {DEFAULTS.tv:g})")  # fmt: skip
+    add_tv(loss)
     add_pooling(loss, but="; max with --convention author")
     add_padding(loss)
+
+
+def add_tv(group: argparse._ArgumentGroup) -> None:
+    """Add the option for the weight of the total variation."""
+    group.add_argument("--tv", type=float, metavar="WEIGHT",
+        help="the weight of the total variation, which smooths the image "
+        f"(default {DEFAULTS.tv:g})")  # fmt: skip
+
+
+def add_style_layers(group: argparse._ArgumentGroup) -> None:
+    """Add the option for the layers where style is compared."""
+    group.add_argument("--style-layers", type=names, metavar="LAYER,…",
+        help="the layers where style is compared "
+        f"(default {','.join(DEFAULTS.style_layers)})")  # fmt: skip
 
 
 def add_style_weights(group: argparse._ArgumentGroup, *, but: str = "") -> None:
@@ -96,8 +113,8 @@ def add_style_weights(group: argparse._ArgumentGroup, *, but: str = "") -> None:
         help=f"a weight for each style layer (default: equal, with the sum 1{but})")  # fmt: skip
 
 
-def add_style(parser: Parser) -> None:
-    """Add the options for several style images, and for the size of the strokes."""
+def add_style(parser: Parser) -> argparse._ArgumentGroup:
+    """Add the options for several style images and the size of the strokes; return their group."""
     group = parser.add_argument_group("the style")
     add_style_loss(group)
     group.add_argument("--style-blend", type=numbers, metavar="W,…",
@@ -108,6 +125,7 @@ def add_style(parser: Parser) -> None:
         "result's; several, like 0.5,1, mix strokes of these sizes (default 1)")  # fmt: skip
     group.add_argument("--style-size", type=whole_numbers, metavar="PIXELS,…",
         help="the longer edge of the style image in pixels, instead of --style-scale")  # fmt: skip
+    return group
 
 
 def add_style_loss(group: argparse._ArgumentGroup) -> None:
@@ -236,6 +254,14 @@ def size_in_bytes(text: str) -> int:
 def names(text: str) -> tuple[str, ...]:
     """Return the names of a list like conv1_1,conv2_1."""
     return coercion.names_in(text)
+
+
+def width_and_height(text: str) -> tuple[int, int]:
+    """Return width and height of a size like 640x480."""
+    found = re.fullmatch(r"([1-9]\d{0,5})[x×]([1-9]\d{0,5})", text)
+    if found is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a size like 640x480")
+    return int(found[1]), int(found[2])
 
 
 def numbers(text: str) -> tuple[float, ...]:

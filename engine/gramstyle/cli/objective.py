@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -71,7 +70,7 @@ def add_parser(commands: Commands) -> None:
         help="the graph to write")  # fmt: skip
 
     images = export.add_argument_group("the images")
-    images.add_argument("--size", dest="exact", type=_size, metavar="WxH",
+    images.add_argument("--size", dest="exact", type=add.width_and_height, metavar="WxH",
         help="the exact size of the image that the graph takes; the photograph is resized to it "
         "(default without a photograph: any size)")  # fmt: skip
     images.add_argument("--content", type=Path, metavar="PHOTO",
@@ -218,11 +217,3 @@ def _check_places(targets: Iterable[Path], sources: Iterable[Path]) -> None:
                 f"{target} would overwrite another file of this command; choose another name"
             )
         taken.append(target)
-
-
-def _size(text: str) -> tuple[int, int]:
-    """Return width and height of a size like 640x480."""
-    found = re.fullmatch(r"([1-9]\d{0,5})[x×]([1-9]\d{0,5})", text)
-    if found is None:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a size like 640x480")
-    return int(found[1]), int(found[2])

@@ -15,6 +15,7 @@ from gramstyle.cli import (
     plot,
     reconstruct,
     resume,
+    texture,
     trace,
     transfer,
 )
@@ -66,6 +67,7 @@ def command_parser() -> Parser:
     )
     transfer.add_parser(commands)
     resume.add_parser(commands)
+    texture.add_parser(commands)
     reconstruct.add_parser(commands)
     trace.add_parser(commands)
     plot.add_parser(commands)

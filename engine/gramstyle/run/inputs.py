@@ -1,5 +1,6 @@
 """The images and the model, which a run reads once, and the images at each scale."""
 
+import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -24,6 +25,9 @@ DEFAULT_BUDGET = 0.75
 # The bytes of a pixel of an image in memory, three colours in float32.
 PIXEL = 12
 
+# The name of a convolution, with the number of its block.
+BLOCK = re.compile(r"conv[1-5]_")
+
 # One style image, or several.
 Styles = Source | Sequence[Source]
 
@@ -33,6 +37,13 @@ class Canvas(NamedTuple):
 
     width: int
     height: int
+
+    def fitted(self, edge: int, multiple: int = 1) -> "Canvas":
+        """Return a canvas with a longer edge of so many pixels; both edges rounded to multiples."""
+        if edge == max(self):
+            return self
+        sizes = fitted_size(self.width, self.height, edge)
+        return Canvas(*(max(1, round(each / multiple)) * multiple for each in sizes))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -197,9 +208,10 @@ def sizes_of_styles(
             yield number, *fitted_size(original.width, original.height, longer)
 
 
-def shorter_edge(originals: Originals, options: Options) -> int:
+def shorter_edge(originals: Originals, options: Options, canvas: Canvas | None = None) -> int:
     """Return the shortest edge of all images at the last scale, in pixels."""
-    sizes = [size for _, *size in sizes_of_styles(originals, options.size, options)]
+    sizes = [] if canvas is None else [list(canvas)]
+    sizes += [size for _, *size in sizes_of_styles(originals, options.size, options)]
     content = originals.content
     if content is not None:
         sizes.append(list(fitted_size(content.width, content.height, options.size)))
@@ -227,11 +239,14 @@ def check_samples(originals: Originals, edges: Sequence[int], options: Options) 
         )
 
 
-def scaled_to(originals: Originals, edge: int, options: Options) -> ScaleImages:
+def scaled_to(
+    originals: Originals, edge: int, options: Options, canvas: Canvas | None = None
+) -> ScaleImages:
     """Return the images for a result with a longer edge of so many pixels.
 
     The content image has that edge, and the style images have its multiples by their scales. Each
-    has its own aspect ratio.
+    has its own aspect ratio. The result has that of the content image, or of the first style image,
+    unless a canvas is given: the size of the result at this scale.
     """
 
     def resized(original: Original, width: int, height: int, option: str = "--size") -> Image:
@@ -259,7 +274,7 @@ def scaled_to(originals: Originals, edge: int, options: Options) -> ScaleImages:
             )
             for number, width, height in sizes_of_styles(originals, edge, options)
         ),
-        canvas=Canvas(*size_of(content or originals.styles[0])),
+        canvas=canvas or Canvas(*size_of(content or originals.styles[0])),
     )
     if custom is not None:
         return replace(images, custom=custom.resized(*images.canvas))
@@ -272,6 +287,16 @@ def scaled_to(originals: Originals, edge: int, options: Options) -> ScaleImages:
         if (each.number, each.image.width, each.image.height) == (0, *size_of(first))
     ]
     return replace(images, first_style=same[0] if same else resized(first, *size_of(first)))
+
+
+def multiple_of(options: Options) -> int:
+    """Return what both edges of a result must be multiples of, so that its copies join.
+
+    With circular padding, each pooling below the deepest style layer halves the edges. Without it
+    the answer is 1.
+    """
+    blocks = [int(name[4]) for name in options.style_layers if BLOCK.match(name)]
+    return 2 ** (max(blocks, default=1) - 1) if options.pads == "circular" else 1
 
 
 def notify_of_invisible(

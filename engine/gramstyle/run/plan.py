@@ -23,6 +23,7 @@ from gramstyle.run.inputs import (
     Styles,
     check_samples,
     memory_budget,
+    multiple_of,
     notify_of_enlarged,
     notify_of_invisible,
     read_originals,
@@ -32,7 +33,7 @@ from gramstyle.run.inputs import (
 )
 from gramstyle.run.open_model import ModelSource, opened
 from gramstyle.run.options import Options, is_named_start, options_or_default
-from gramstyle.run.scales import Scale, scales_of
+from gramstyle.run.scales import BASE, TEXTURE_BASE, Scale, scales_of
 from gramstyle.run.settings import (
     ImageSettings,
     LossSettings,
@@ -135,6 +136,7 @@ def plan_run(
     *,
     model: ModelSource | None = None,
     notify: Callable[[str], None] | None = None,
+    canvas: Canvas | None = None,
 ) -> RunPlan:
     """Read and check everything that a run needs. Each image is decoded once.
 
@@ -148,6 +150,9 @@ def plan_run(
     notify
         Called with one sentence before each long step, such as building the model, for an image
         that is transparent everywhere, and if the connection to the scheduler is not secure.
+    canvas
+        The size of a result without a content image, a texture, whose longer edge is
+        `Options.size`; None is the aspect ratio of the first style image.
 
     Raises
     ------
@@ -165,14 +170,20 @@ def plan_run(
         options.size,
         iterations=options.iterations,
         scales=options.scales,
-        shorter=shorter_edge(originals, options),
+        shorter=shorter_edge(originals, options, canvas),
+        base=BASE if canvas is None else TEXTURE_BASE,
     )
     check_samples(originals, [scale.edge for scale in scales], options)
-    final = scaled_to(originals, options.size, options)  # first, since it may be too large
+    final = scaled_to(originals, options.size, options, canvas)  # first, it may be too large
     if notify is not None:
         notify_of_invisible(final, content, styles, options.start, notify)
         notify_of_enlarged(originals, final, styles, options, notify)
-    images = [*(scaled_to(originals, scale.edge, options) for scale in scales[:-1]), final]
+    multiple = multiple_of(options)
+    images = [
+        scaled_to(originals, scale.edge, options, canvas and canvas.fitted(scale.edge, multiple))
+        for scale in scales[:-1]
+    ]
+    images.append(final)
     del originals
     network_file, cache = opened(model, notify=notify, check=partial(check_packages, options))
     deepest = _network(network_file, options, final)

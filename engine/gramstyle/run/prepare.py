@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
+from math import gcd
 from types import TracebackType
 from typing import Self
 
@@ -33,6 +34,9 @@ from gramstyle.tiling import SpillStore, TiledObjective, Tiling
 from gramstyle.tiling.budget import on_disk
 from gramstyle.tiling.objective import stored_targets
 from gramstyle.tiling.spill import scratch_space
+
+# How many pixels of an image the filter that enlarges it reads on each side, rounded up.
+FILTER = 8
 
 
 @dataclass(frozen=True)
@@ -322,6 +326,32 @@ def _from_host(objective: Objective, device: Device, x: Array) -> Evaluation:
 def _image_of(x: Array, canvas: Canvas, options: Options) -> Image:
     """Return an iterate of another scale as an image of the canvas's size."""
     source = np.clip(x.transpose(1, 2, 0).astype(np.float32) / np.float32(255), 0, 1)
+    if options.pads == "circular":
+        return _wrapped(source, canvas, options)
+    return _resized(source, canvas, options)
+
+
+def _wrapped(source: Array, canvas: Canvas, options: Options) -> Image:
+    """Return pixels (h, w, 3), whose opposite edges meet, resized so that they still do.
+
+    A margin of the opposite edge surrounds the pixels while they are resized. It is as many whole
+    pixels before as after, and wider than the filter of the resizing.
+    """
+    margins, larger = [], []
+    for here, there in zip(source.shape[:2], (canvas.height, canvas.width), strict=True):
+        parts = gcd(here, there)
+        count = min(parts, -(-FILTER * parts // here))
+        margins.append(here // parts * count)
+        larger.append(there // parts * count)
+    around = np.pad(source, (*((each, each) for each in margins), (0, 0)), mode="wrap")
+    down, across = larger
+    size = Canvas(canvas.width + 2 * across, canvas.height + 2 * down)
+    image = _resized(around, size, options)
+    inside = image.pixels[down : down + canvas.height, across : across + canvas.width]
+    return replace(image, pixels=np.ascontiguousarray(inside))
+
+
+def _resized(source: Array, canvas: Canvas, options: Options) -> Image:
     # An iterate is larger than the images if a small content image is enlarged.
     most = max(options.max_pixels, source.shape[0] * source.shape[1])
     return resize(read_image(source, name="init", max_pixels=most), canvas.width, canvas.height)

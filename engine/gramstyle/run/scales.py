@@ -14,6 +14,9 @@ from gramstyle.errors import OptionError
 STEP = math.sqrt(2)
 # The size of the first scale where the number of scales is not given.
 BASE = 512
+# The same for a texture: its largest structures come from a scale at which the deepest filters, of
+# 156 pixels, see all of them.
+TEXTURE_BASE = 128
 # The shorter edge of the smallest image with two by two positions of conv5_1, the deepest layer.
 SMALLEST = 32
 # The fewest iterations of a later scale, for the details that the scale before could not show. The
@@ -28,7 +31,7 @@ class Scale(NamedTuple):
     iterations: int
 
 
-def edges(size: int, scales: int | None = None) -> tuple[int, ...]:
+def edges(size: int, scales: int | None = None, *, base: int = BASE) -> tuple[int, ...]:
     """Return the longer edges of all scales in pixels, the smallest first and `size` last.
 
     Parameters
@@ -36,17 +39,19 @@ def edges(size: int, scales: int | None = None) -> tuple[int, ...]:
     size
         The longer edge of the result, in pixels.
     scales
-        How many scales; None for all of 512 pixels and more.
+        How many scales; None for all of `base` pixels and more.
+    base
+        The edge of the smallest scale in pixels where the number of scales is not given.
     """
     found, edge = [size], size / STEP
-    while round(edge) >= BASE if scales is None else len(found) < scales and round(edge) >= 1:
+    while round(edge) >= base if scales is None else len(found) < scales and round(edge) >= 1:
         found.append(round(edge))
         edge /= STEP
     return tuple(reversed(found))
 
 
 def scales_of(
-    size: int, *, iterations: int, scales: int | None = None, shorter: int
+    size: int, *, iterations: int, scales: int | None = None, shorter: int, base: int = BASE
 ) -> tuple[Scale, ...]:
     """Return the scales of a run, the smallest first.
 
@@ -60,16 +65,18 @@ def scales_of(
     iterations
         The iterations of the first scale.
     scales
-        How many scales; None for all of 512 pixels and more, as far as the images allow.
+        How many scales; None for all of `base` pixels and more, as far as the images allow.
     shorter
         The shortest edge of all images at that size, in pixels.
+    base
+        As in `edges`.
 
     Raises
     ------
     OptionError
         If so many scales make the images of the first one too small for the network.
     """
-    wanted = edges(size, scales)
+    wanted = edges(size, scales, base=base)
     fit = [edge for edge in wanted[:-1] if shorter * edge >= SMALLEST * size]
     if scales is not None and len(fit) < scales - 1:
         raise OptionError(
