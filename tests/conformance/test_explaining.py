@@ -151,8 +151,10 @@ class DividedTwice(PlainKernels):
 
 def engine(case: Case, **changes: object) -> Answer:
     """The answer by the objective of the case with changes, instead of by `Pieces`."""
-    plain = {"kernels": PlainKernels(), "forward": None}
-    return answer(recomposed(case.objective, **(plain | changes)), case.x)
+    objective = replace(case.objective, kernels=PlainKernels(), forward=None)
+    how = {name: changes.pop(name) for name in ("kernels",) if name in changes}
+    objective = replace(objective, **how)  # type: ignore[arg-type]
+    return answer(recomposed(objective, **changes) if changes else objective, case.x)
 
 
 def test_mistakes_in_the_engine_itself_are_named() -> None:

@@ -11,7 +11,7 @@ from gramstyle.core.layers import Padding
 from gramstyle.core.network import Layer, Network
 from gramstyle.core.objective import Objective
 from gramstyle.core.preprocessing import Preprocessing
-from gramstyle.core.terms import ContentTerm, StyleTerm
+from gramstyle.core.terms import ContentTerm, CovarianceTerm, MeanStdTerm, StyleTerm
 
 
 @dataclass(frozen=True)
@@ -78,6 +78,27 @@ class CaseStyle:
     factor: float
 
 
+@dataclass(frozen=True)
+class CaseStatistic:
+    """Another style term of one layer of a case: `factor` · Σ (S − A)².
+
+    Attributes
+    ----------
+    statistic
+        "mean-std": S has the rows μ and σ = √(variance + ε), with ε = 1e-5; "covariance": S is the
+        covariance. The variances and covariances divide by M.
+    A
+        S of the style image, (2, N) or (N, N).
+    factor
+        β, w_l and the term's own factor, multiplied, and 1 / N of means and deviations or
+        1 / (4 N²) of covariances.
+    """
+
+    statistic: str
+    A: Array
+    factor: float
+
+
 @dataclass(frozen=True, kw_only=True)
 class Case:
     """An image x, and the objective that is evaluated there.
@@ -140,13 +161,29 @@ class Case:
 
     @property
     def style(self) -> Mapping[str, CaseStyle]:
-        """The style term of each style layer with all its factors multiplied."""
+        """The Gram matrix term of each style layer with all its factors multiplied."""
         terms = {}
         for layer, term in self.style_terms.items():
+            if not isinstance(term, StyleTerm):
+                continue
             assert term.A is not None  # noqa: S101 - as above
             N = len(term.A)
             factor = self.beta * term.weight * term.convention.style_factor / (4 * N**2)
             terms[layer] = CaseStyle(term.A / term.M, factor)
+        return terms
+
+    @property
+    def statistics(self) -> Mapping[str, CaseStatistic]:
+        """The style term of each layer that compares another statistic than Gram matrices."""
+        terms = {}
+        for layer, term in self.style_terms.items():
+            if isinstance(term, StyleTerm):
+                continue
+            assert term.A is not None  # noqa: S101 - as above
+            N, factor = term.A.shape[1], self.beta * term.weight * term.factor
+            mean_std = isinstance(term, MeanStdTerm)
+            name, per = ("mean-std", N) if mean_std else ("covariance", 4 * N**2)
+            terms[layer] = CaseStatistic(name, term.A, factor / per)
         return terms
 
     @property
@@ -160,15 +197,17 @@ class Case:
         return next(iter(self.objective.terms_of("content").values()), None)
 
     @property
-    def style_terms(self) -> Mapping[str, StyleTerm]:
+    def style_terms(self) -> Mapping[str, StyleTerm | MeanStdTerm | CovarianceTerm]:
         """The style terms of the objective by layer."""
         return self.objective.terms_of("style")
 
     @property
     def convention(self) -> Convention:
         """The convention of all terms."""
-        terms = [each for each in (self.content_term, *self.style_terms.values()) if each]
-        return terms[0].convention if terms else PAPER
+        for term in (self.content_term, *self.style_terms.values()):
+            if isinstance(term, ContentTerm | StyleTerm):
+                return term.convention
+        return PAPER
 
     @property
     def alpha(self) -> float:

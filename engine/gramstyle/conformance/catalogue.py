@@ -63,7 +63,7 @@ def cases() -> tuple[Case, ...]:
     >>> [case.name for case in cases()][:3]
     ['convolution', 'convolution-narrow', 'relu']
     """
-    return (*_operations(), *_losses(), *_objectives())
+    return (*_operations(), *_losses(), *_objectives(), *_statistics())
 
 
 def _operations() -> list[Case]:
@@ -156,6 +156,22 @@ def _objectives() -> list[Case]:
     ]
 
 
+def _statistics() -> list[Case]:
+    style = partial(_terms, content=None, style=("conv1_1", "conv2_1"), artwork=(12, 10))
+    return [
+        style(
+            "style-mean-std",
+            "the style may be means and deviations: variances divide by M, ε is under the root",
+            style_loss="mean-std",
+        ),
+        style(
+            "style-covariance",
+            "the style may be covariances: Gram matrices of centred responses, divided by M",
+            style_loss="covariance",
+        ),
+    ]
+
+
 def _one_layer(name: str, pins: str, *, size: tuple[int, int] = (6, 7), bias: float = 0.0) -> Case:
     numbers = Numbers(name)
     layers = [numbers.convolution("conv1_1", 3, 4, bias=bias)]
@@ -231,6 +247,7 @@ def _terms(
     w: Sequence[float] | None = None,
     tv: float = 0.0,
     author: bool = False,
+    style_loss: str = "gram",
 ) -> Case:
     numbers = Numbers(name)
     layers: list[Layer] = [
@@ -251,6 +268,7 @@ def _terms(
         w=weights,
         tv=tv,
         convention=convention,
+        style_loss=style_loss,
     )
 
 
@@ -312,6 +330,7 @@ def _case(
     tv: float = 0.0,
     preprocessing: Preprocessing = PLAIN,
     convention: Convention = PAPER,
+    style_loss: str = "gram",
 ) -> Case:
     """Return a case, with P and A computed from the images."""
     network = Network(tuple(layers)).until([*([content] if content else []), *style])
@@ -322,6 +341,7 @@ def _case(
         style=w or {layer: 1 / len(style) for layer in style},
         tv=tv > 0,
         convention=convention,
+        style_loss=style_loss,
     )
     if content:
         P = forward(preprocessing.forward(images["p"]))

@@ -263,7 +263,7 @@ def _contents(image: Array, case: Case) -> Iterator[tuple[str, Array]]:
         yield "P", case.content.P
     for name, term in case.style_terms.items():
         yield f"A of {name}", np.asarray(term.A)
-        yield f"M of {name}", np.asarray(term.M)
+        yield f"M of {name}", np.asarray(getattr(term, "M", 0))
     weights = [*case.objective.weights.values(), *(term.weight for term in case.objective.terms)]
     yield "the weights of the loss", np.array(weights)
 

@@ -64,7 +64,9 @@ def covariance_slopes(S: Array, A: Array, N: int, M: int) -> tuple[Array, Array]
     array([[-0.5,  0.5]])
     """
     D = (covariance(S, M) - A) / (float(N) ** 2 * float(M))
-    return D, -(D @ (S[0, ...] / M))
+    mu = S[0, ...] / M
+    # A sum, not a matrix product, whose order of summation depends on the processor.
+    return D, -namespace(D).sum(D * mu[None, :], axis=1)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,6 +8,7 @@ manifest. The arrays in a file follow from the manifest, not from the file.
 import hashlib
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ from gramstyle.core.arrays import Array
 from gramstyle.core.network import Convolution, Layer, Network, Pool
 from gramstyle.core.objective import Objective
 from gramstyle.core.preprocessing import Preprocessing
-from gramstyle.core.terms import Term, loss_terms
+from gramstyle.core.terms import CovarianceTerm, MeanStdTerm, Term, loss_terms
 from gramstyle.errors import GramstyleError, ImageError, ModelError
 
 SCHEMA_FILE = Path(__file__).with_name("manifest.schema.json")
@@ -188,11 +189,17 @@ def _assembled(entry: Entry, chain: Network, arrays: Mapping[str, Array]) -> Cas
 def _terms(entry: Entry, chain: Network, arrays: Mapping[str, Array]) -> tuple[Term, ...]:
     """Return the terms with their targets."""
     content = {} if entry["content"] is None else {entry["content"]["layer"]: 1.0}
+    statistics = {term["statistic"] for term in entry["style"]} or {"gram"}
+    if len(statistics) > 1:
+        raise ModelError("expected one statistic for all style layers, found several")
+    (statistic,) = statistics
     terms = loss_terms(
         content=content,
         style={term["layer"]: term["w"] for term in entry["style"]},
         tv=entry["tv"] > 0,
         convention=CONVENTIONS[entry["convention"]],
+        style_loss=statistic,
+        style_factor=entry["style"][0]["factor"] if entry["style"] else 1.0,
     )
     targets = {"content": "P", "style": "A"}
     compared = []
@@ -206,7 +213,10 @@ def _terms(entry: Entry, chain: Network, arrays: Mapping[str, Array]) -> tuple[T
                 raise ModelError(f"expected M = {M} at {term.layer}, found {found}")
         if term.reference is not None:
             target = arrays[f"{term.layer}.{targets[term.reference]}"]
-            term = term.compared_with(target, M)
+            if isinstance(term, MeanStdTerm | CovarianceTerm):  # the statistic, not its sums
+                term = replace(term, A=target)
+            else:
+                term = term.compared_with(target, M)
         compared.append(term)
     return tuple(compared)
 

@@ -10,6 +10,7 @@ from gramstyle.conformance.mistakes import (
     pixels,
     pooling,
     relu,
+    statistics,
     style,
     total_variation,
     weights,
@@ -18,8 +19,9 @@ from gramstyle.conformance.mistakes.registry import REGISTERED, Mistake
 
 __all__ = ["MISTAKES", "Mistake"]
 
-# Equations 1 to 7, the pixels, the backward pass.
-ORDER = (content, style, weights, pixels, total_variation, relu, convolution, pooling, accumulation)
+# Equations 1 to 7, the pixels, the backward pass, the other style losses.
+ORDER = (content, style, weights, pixels, total_variation, relu, convolution, pooling, accumulation,
+         statistics)  # fmt: skip
 
 # The mistakes by name, in the order of docs/mistakes.md.
 MISTAKES: Mapping[str, Mistake] = MappingProxyType(
