@@ -281,7 +281,13 @@ def _loss(
             convention.layer_weight(filters[name], len(names)) for name in names
         )
         style = dict(zip(names, weights, strict=True))
-    terms = loss_terms(content=content, style=style, tv=options.tv > 0, convention=convention)
+    terms = loss_terms(
+        content=content,
+        style=style,
+        tv=options.tv > 0,
+        convention=convention,
+        wraps=options.pads == "circular",
+    )
     factors = {"content": _alpha(options, canvas, model), "style": options.beta, "tv": options.tv}
     return terms, {name: factors[name] for name in dict.fromkeys(term.name for term in terms)}
 

@@ -33,7 +33,9 @@ def adapter(device: str) -> Adapter:
         responses = {}
         for layer in said.layers:
             if isinstance(layer, Convolution):
-                F = F.conv2d(tensor(layer.W), tensor(layer.b), padding=1).relu()
+                mode = "constant" if layer.padding == "zeros" else layer.padding
+                F = F.pad((1, 1, 1, 1), mode=mode)
+                F = F.conv2d(tensor(layer.W), tensor(layer.b)).relu()
             else:
                 F = F.max_pool2d() if layer.kind == "max" else F.avg_pool2d()
             responses[layer.name] = F
