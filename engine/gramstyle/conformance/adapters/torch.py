@@ -29,7 +29,7 @@ def adapter(device: str) -> Adapter:
         responses: dict[str, Any] = {}
         for layer in said.layers:
             if isinstance(layer, Convolution):
-                F = relu(conv2d(padded(F, layer.padding), tensor(layer.W), tensor(layer.b)))
+                F = relu(convolved(F, tensor(layer.W), tensor(layer.b), layer.padding))
             else:
                 F = (max_pool2d if layer.kind == "max" else avg_pool2d)(F, 2)
             F.retain_grad()
@@ -52,6 +52,8 @@ def adapter(device: str) -> Adapter:
     return value_and_grad
 
 
-def padded(F: Any, padding: Padding) -> Any:
-    """Return a tensor with a ring of one position around it."""
-    return pad(F, (1, 1, 1, 1), mode="constant" if padding == "zeros" else padding)
+def convolved(F: Any, W: Any, b: Any, padding: Padding) -> Any:
+    """Return the convolution of a padded tensor."""
+    if padding == "zeros":
+        return conv2d(F, W, b, padding=1)
+    return conv2d(pad(F, (1, 1, 1, 1), mode=padding), W, b)
