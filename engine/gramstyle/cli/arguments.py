@@ -48,7 +48,8 @@ def add_scales(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--scales", type=int, metavar="N",
         help="the number of scales of the run; each is 1.4 times larger than the one before and "
         "starts from its image; --iterations is for the first one, the others take fewer "
-        "(default: all of 512 pixels or more; 1: --size alone)")  # fmt: skip
+        "(default: all of 160 pixels or more, with --convention paper or author of 512; 1: "
+        "--size alone)")  # fmt: skip
 
 
 def add_init(group: argparse._ArgumentGroup) -> None:
@@ -69,8 +70,9 @@ def add_loss(parser: Parser) -> None:
         "(default: the text's formulas, and a start from the photograph)")  # fmt: skip
     loss.add_argument("--alpha", type=float, metavar="A",
         help="the weight of the content; a larger one keeps more of the photograph "
-        "(default 50 / (width · height), so that results look alike at every size; 0.01 instead "
-        "of 50 for a normalised network; 1 with --convention author)")  # fmt: skip
+        "(default 24 / (width · height) of each scale; 0.0048 instead "
+        "of 24 for a normalised network; 50 with --convention paper; α = 1 with "
+        "--convention author)")  # fmt: skip
     loss.add_argument("--beta", type=float, metavar="B",
         help=f"the weight of the style (default {DEFAULTS.beta:g})")  # fmt: skip
     loss.add_argument("--content-layers", "--content-layer", type=names, metavar="LAYER,…",

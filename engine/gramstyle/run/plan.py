@@ -8,7 +8,7 @@ from typing import Any
 
 from gramstyle.cluster.dask import load_distributed
 from gramstyle.cluster.remote import exposure
-from gramstyle.core.conventions import ALPHA_PIXELS, ALPHA_PIXELS_NORMALISED
+from gramstyle.core.conventions import NORMALISED
 from gramstyle.core.network import Network
 from gramstyle.core.terms import Term, loss_terms
 from gramstyle.engines import registry
@@ -165,6 +165,7 @@ def plan_run(
         options.size,
         iterations=options.iterations,
         scales=options.scales,
+        first=options.formulas.first_scale,
         shorter=shorter_edge(originals, options),
     )
     check_samples(originals, [scale.edge for scale in scales], options)
@@ -297,8 +298,8 @@ def _alpha(options: Options, canvas: Canvas, model: Model) -> float:
         return options.alpha
     if options.formulas.alpha is not None:
         return options.formulas.alpha
-    per_pixel = ALPHA_PIXELS_NORMALISED if is_normalised(model.metadata) else ALPHA_PIXELS
-    return per_pixel / (canvas.width * canvas.height)
+    factor = NORMALISED if is_normalised(model.metadata) else 1.0
+    return factor * options.formulas.alpha_pixels / (canvas.width * canvas.height)
 
 
 def _laid_out(network: Network, canvas: Canvas, options: Options) -> tuple[Layout, Options]:
