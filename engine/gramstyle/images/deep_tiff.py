@@ -16,7 +16,7 @@ from PIL import TiffImagePlugin
 
 from gramstyle.errors import ImageError
 from gramstyle.images.codecs import EXTRA, load_imagecodecs
-from gramstyle.images.libtiff import without_messages
+from gramstyle.images.opening import without_warnings
 from gramstyle.system.installing import remedy
 
 # TIFF tags.
@@ -109,8 +109,9 @@ def directory_of(file: IO[bytes]) -> Mapping[int, Any] | None:
     try:
         directory = TiffImagePlugin.ImageFileDirectory_v2(prefix)
         file.seek(directory.next)
-        directory.load(file)
-        tags = dict(directory)
+        with without_warnings():
+            directory.load(file)
+            tags = dict(directory)
         key = deep_tiff(tags)
     except Exception:  # Pillow's reader says what is wrong
         return None
@@ -145,7 +146,7 @@ def read_deep_tiff(file: IO[bytes], expected: DeepTiff) -> NDArray[Any]:
     """
     tifffile = load_tifffile()
     file.seek(0)
-    with without_messages(), tifffile.TiffFile(file) as tiff:
+    with without_warnings(), tifffile.TiffFile(file) as tiff:
         page = tiff.pages[0]
         _check(page, expected, tiff.filehandle.size)
         samples: NDArray[Any] = page.asarray(maxworkers=1)

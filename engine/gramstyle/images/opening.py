@@ -32,8 +32,9 @@ logging.getLogger("PIL").addHandler(logging.NullHandler())
 # A stream that cannot seek is read into memory; a longer one is refused.
 _LONGEST_STREAM = 2 * 10**9
 
-# warnings.catch_warnings changes the state of the whole process, so only one thread may use it.
-_warnings_lock = threading.Lock()
+# warnings.catch_warnings changes the state of the whole process, so only one thread may use it. A
+# reader that suppresses warnings may be called while the file is opened, which does so too.
+_warnings_lock = threading.RLock()
 
 
 @contextmanager
