@@ -13,6 +13,7 @@ from gramstyle.engines.spec import DEVICES
 from gramstyle.run import coercion
 from gramstyle.run.option_values import MACHINE
 from gramstyle.run.options import OPTIMISERS, STARTS, Options
+from gramstyle.run.options.result import RESULT_CHOICES
 
 DEFAULTS = Options()
 
@@ -98,7 +99,7 @@ def add_style_weights(group: argparse._ArgumentGroup, *, but: str = "") -> None:
 
 
 def add_style(parser: Parser) -> None:
-    """Add the options for several style images, and for the size of the strokes."""
+    """Add the options for several style images, the size of the strokes, and the colours."""
     group = parser.add_argument_group("the style")
     group.add_argument("--style-blend", type=numbers, metavar="W,…",
         help="a number above 0 for each style image, its share of the style: 3,1 is three quarters "
@@ -108,6 +109,10 @@ def add_style(parser: Parser) -> None:
         "result's; several, like 0.5,1, mix strokes of these sizes (default 1)")  # fmt: skip
     group.add_argument("--style-size", type=whole_numbers, metavar="PIXELS,…",
         help="the longer edge of the style image in pixels, instead of --style-scale")  # fmt: skip
+    group.add_argument("--colours", "--colors", choices=RESULT_CHOICES["colours"],
+        help="style: the colours of the style image; content: those of the content image, only the "
+        "luminance gets the style; match: those of the style image, shifted to the mean and the "
+        f"spread of the content image's (default {DEFAULTS.colours})")  # fmt: skip
 
 
 def add_pooling(group: argparse._ArgumentGroup, *, but: str = "") -> None:
@@ -184,6 +189,16 @@ def add_device(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--device", choices=DEVICES,
         help="where the engine runs: on the processor, or on an NVIDIA GPU "
         "(default cpu)")  # fmt: skip
+
+
+def add_storage(group: argparse._ArgumentGroup) -> None:
+    """Add the options for the bits and the colour profile of the image to write."""
+    group.add_argument("--depth", type=int, metavar="BITS",
+        help="bits per channel of the image: 8, or 16 in a .png or .tif "
+        f"(default {DEFAULTS.depth})")  # fmt: skip
+    group.add_argument("--profile", choices=RESULT_CHOICES["profile"],
+        help="the colour profile of the image: srgb, or keep for the one that is embedded in the "
+        f"content image (default {DEFAULTS.profile})")  # fmt: skip
 
 
 def add_files(group: argparse._ArgumentGroup) -> None:
