@@ -15,7 +15,7 @@ from gramstyle.engines.spec import DEVICES
 from gramstyle.run import coercion
 from gramstyle.run.option_values import MACHINE
 from gramstyle.run.options import OPTIMISERS, STARTS, Options
-from gramstyle.run.scales import BASE
+from gramstyle.run.options.result import RESULT_CHOICES
 
 DEFAULTS = Options()
 
@@ -51,12 +51,13 @@ def add_iterations(group: argparse._ArgumentGroup, defaults: Options = DEFAULTS)
         f"(default {defaults.seed})")  # fmt: skip
 
 
-def add_scales(group: argparse._ArgumentGroup, *, smallest: int = BASE) -> None:
-    """Add the option for the scales of a run; `smallest` is the edge of the first by default."""
+def add_scales(group: argparse._ArgumentGroup) -> None:
+    """Add the option for the scales of a transfer."""
     group.add_argument("--scales", type=int, metavar="N",
         help="the number of scales of the run; each is 1.4 times larger than the one before and "
         "starts from its image; --iterations is for the first one, the others take fewer "
-        f"(default: all of {smallest} pixels or more; 1: --size alone)")  # fmt: skip
+        "(default: all of 160 pixels or more, with --convention paper or author of 512; 1: "
+        "--size alone)")  # fmt: skip
 
 
 def add_init(group: argparse._ArgumentGroup) -> None:
@@ -77,8 +78,9 @@ def add_loss(parser: Parser) -> None:
         "(default: the text's formulas, and a start from the photograph)")  # fmt: skip
     loss.add_argument("--alpha", type=float, metavar="A",
         help="the weight of the content; a larger one keeps more of the photograph "
-        "(default 50 / (width · height), so that results look alike at every size; 0.01 instead "
-        "of 50 for a normalised network; 1 with --convention author)")  # fmt: skip
+        "(default 24 / (width · height) of each scale; 0.0048 instead "
+        "of 24 for a normalised network; 50 with --convention paper; α = 1 with "
+        "--convention author)")  # fmt: skip
     loss.add_argument("--beta", type=float, metavar="B",
         help=f"the weight of the style (default {DEFAULTS.beta:g})")  # fmt: skip
     loss.add_argument("--content-layers", "--content-layer", type=names, metavar="LAYER,…",
@@ -114,7 +116,7 @@ def add_style_weights(group: argparse._ArgumentGroup, *, but: str = "") -> None:
 
 
 def add_style(parser: Parser) -> argparse._ArgumentGroup:
-    """Add the options for several style images and the size of the strokes; return their group."""
+    """Add the options for several style images and the strokes and colours; return their group."""
     group = parser.add_argument_group("the style")
     add_style_loss(group)
     group.add_argument("--style-blend", type=numbers, metavar="W,…",
@@ -125,6 +127,10 @@ def add_style(parser: Parser) -> argparse._ArgumentGroup:
         "result's; several, like 0.5,1, mix strokes of these sizes (default 1)")  # fmt: skip
     group.add_argument("--style-size", type=whole_numbers, metavar="PIXELS,…",
         help="the longer edge of the style image in pixels, instead of --style-scale")  # fmt: skip
+    group.add_argument("--colours", "--colors", choices=RESULT_CHOICES["colours"],
+        help="style: the colours of the style image; content: those of the content image, only the "
+        "luminance gets the style; match: those of the style image, shifted to the mean and the "
+        f"spread of the content image's (default {DEFAULTS.colours})")  # fmt: skip
     return group
 
 
@@ -210,6 +216,16 @@ def add_device(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--device", choices=DEVICES,
         help="where the engine runs: on the processor, or on an NVIDIA GPU "
         "(default cpu)")  # fmt: skip
+
+
+def add_storage(group: argparse._ArgumentGroup) -> None:
+    """Add the options for the bits and the colour profile of the image to write."""
+    group.add_argument("--depth", type=int, metavar="BITS",
+        help="bits per channel of the image: 8, or 16 in a .png or .tif "
+        f"(default {DEFAULTS.depth})")  # fmt: skip
+    group.add_argument("--profile", choices=RESULT_CHOICES["profile"],
+        help="the colour profile of the image: srgb, or keep for the one that is embedded in the "
+        f"content image (default {DEFAULTS.profile})")  # fmt: skip
 
 
 def add_files(group: argparse._ArgumentGroup) -> None:

@@ -31,7 +31,7 @@ from gramstyle.system.replaceable import check_file
 ANY_EDGE = 64
 
 # The options of the style images, which the targets depend on.
-STYLE_OPTIONS = ("style_blend", "style_scale", "style_size")
+STYLE_OPTIONS = ("style_blend", "style_scale", "style_size", "colours")
 
 # The options that the graph depends on.
 OPTIONS = (
@@ -162,7 +162,13 @@ def _as_inputs(arguments: argparse.Namespace) -> tuple[RunPlan, Objective]:
 def _options(arguments: argparse.Namespace) -> Options:
     # The engine that the graph's parts come from; the start does not matter.
     options = add.options_of(arguments, init="noise", engine="numpy", scales=1)
-    return replace(options, size=max(arguments.exact)) if arguments.exact else options
+    if not arguments.exact:
+        return options
+    if any(edge % options.multiple for edge in arguments.exact):
+        raise OptionError(
+            f"with --padding circular, both edges of --size must be multiples of {options.multiple}"
+        )
+    return replace(options, size=max(arguments.exact))
 
 
 def _plan(content: Any, style: Any, options: Options, arguments: argparse.Namespace) -> RunPlan:

@@ -7,7 +7,6 @@ from gramstyle.cli.parsing import Commands
 from gramstyle.cli.pipes import input_images, path_or_dash
 from gramstyle.cli.running import check_files, perform
 from gramstyle.cli.speaking import Speaker
-from gramstyle.run.scales import TEXTURE_BASE
 from gramstyle.run.texture import plan_texture
 
 # The width and the height of a texture in pixels by default.
@@ -33,9 +32,9 @@ def add_parser(commands: Commands) -> None:
         f"(default {'x'.join(map(str, SIZE))})")  # fmt: skip
     result.add_argument("--tileable", action="store_true",
         help="join opposite edges, so that the texture can be repeated; both edges must be "
-        "multiples of 16 pixels")  # fmt: skip
+        "multiples of 16 pixels with the default layers")  # fmt: skip
     add.add_iterations(result)
-    add.add_scales(result, smallest=TEXTURE_BASE)
+    add.add_scales(result)
     style = add.add_style(parser)
     add.add_style_layers(style)
     add.add_style_weights(style)

@@ -37,6 +37,7 @@ def add_parser(commands: Commands) -> None:
     add.add_run(result)
     add.add_scales(result)
     add.add_init(result)
+    add.add_storage(result)
     add.add_style(parser)
     add.add_loss(parser)
     machine = parser.add_argument_group("files and the machine")
@@ -57,7 +58,7 @@ def run_command(arguments: argparse.Namespace) -> None:
     inputs = [arguments.content, *arguments.style]
     if options.start not in STARTS:
         inputs.append(Path(str(options.start)))
-    check_files(arguments, inputs)
+    check_files(arguments, inputs, depth=options.depth)
     every, folder = EVERY if arguments.every is None else arguments.every, arguments.checkpoint
     if folder is not None:
         refuse_dash([*inputs, arguments.output], command="--checkpoint")

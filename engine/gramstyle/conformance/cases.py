@@ -8,7 +8,7 @@ from gramstyle.core.arrays import Array
 from gramstyle.core.conventions import PAPER, Convention
 from gramstyle.core.kernels import Area, Pooling
 from gramstyle.core.layers import Padding
-from gramstyle.core.network import Layer, Network
+from gramstyle.core.network import Convolution, Layer, Network
 from gramstyle.core.objective import Objective
 from gramstyle.core.preprocessing import Preprocessing
 from gramstyle.core.terms import ContentTerm, CovarianceTerm, MeanStdTerm, StyleTerm
@@ -142,6 +142,11 @@ class Case:
     def layers(self) -> tuple[Layer, ...]:
         """The layers of the network, from the image upwards."""
         return self.network.layers
+
+    @property
+    def padding(self) -> Padding:
+        """How the inputs of all convolutions are padded."""
+        return next(layer.padding for layer in self.layers if isinstance(layer, Convolution))
 
     @property
     def preprocessing(self) -> Preprocessing:

@@ -90,7 +90,7 @@ def pad_forward(X: Array, padding: Padding) -> Array:
     padded = _with_zeros(X, 1)
     if padding != "zeros":
         (top, bottom), (left, right) = ring_sources(H, padding), ring_sources(V, padding)
-        padded[:, 0], padded[:, H + 1] = padded[:, 1 + top], padded[:, 1 + bottom]
+        padded[:, 0, :], padded[:, H + 1, :] = padded[:, 1 + top, :], padded[:, 1 + bottom, :]
         padded[..., 0], padded[..., V + 1] = padded[..., 1 + left], padded[..., 1 + right]
     return padded
 
@@ -115,8 +115,8 @@ def pad_backward(padded: Array, padding: Padding) -> Array:
         (top, bottom), (left, right) = ring_sources(H, padding), ring_sources(V, padding)
         padded[..., 1 + left] += padded[..., 0]
         padded[..., 1 + right] += padded[..., V + 1]
-        padded[:, 1 + top] += padded[:, 0]
-        padded[:, 1 + bottom] += padded[:, H + 1]
+        padded[:, 1 + top, :] += padded[:, 0, :]
+        padded[:, 1 + bottom, :] += padded[:, H + 1, :]
     return padded[:, 1 : H + 1, 1 : V + 1]
 
 
@@ -142,7 +142,14 @@ def ring_sources(length: int, padding: Padding) -> tuple[int, int]:
 
 
 def ring_width(padding: Padding) -> int:
-    """Return how far outside X a backward pass computes derivatives: 0 or 1 positions."""
+    """Return how far outside X a backward pass computes derivatives: 0 or 1 positions.
+
+    Examples
+    --------
+    >>> from gramstyle.core.layers import ring_width
+    >>> ring_width("zeros"), ring_width("reflect")
+    (0, 1)
+    """
     return 0 if padding == "zeros" else 1
 
 

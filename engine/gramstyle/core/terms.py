@@ -210,6 +210,7 @@ def loss_terms(
     style: Mapping[str, float],
     tv: bool = False,
     convention: Convention = PAPER,
+    wraps: bool = False,
     style_loss: str = "gram",
     style_factor: float = 1.0,
 ) -> tuple[Term, ...]:
@@ -223,6 +224,8 @@ def loss_terms(
         Whether the total variation is a term.
     convention
         The convention whose factors multiply the equations.
+    wraps
+        Whether the total variation continues at the opposite edge, as circular padding does.
     style_loss, style_factor
         The statistic that the style loss compares, one of `STYLE_LOSSES`, and a factor of every
         style loss except "gram".
@@ -245,7 +248,7 @@ def loss_terms(
             else _OTHER_STYLES[style_loss](layer=layer, weight=weight, factor=style_factor)
             for layer, weight in style.items()
         ),
-        *([TotalVariationTerm()] if tv else []),
+        *([TotalVariationTerm(wraps=wraps)] if tv else []),
     )
 
 

@@ -1,6 +1,5 @@
 """The images and the model, which a run reads once, and the images at each scale."""
 
-import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -24,9 +23,6 @@ DEFAULT_BUDGET = 0.75
 
 # The bytes of a pixel of an image in memory, three colours in float32.
 PIXEL = 12
-
-# The name of a convolution, with the number of its block.
-BLOCK = re.compile(r"conv[1-5]_")
 
 # One style image, or several.
 Styles = Source | Sequence[Source]
@@ -205,7 +201,7 @@ def sizes_of_styles(
     for number, original in enumerate(originals.styles):
         for scale in options.style_scales:
             longer = max(1, round(edge * scale))
-            yield number, *fitted_size(original.width, original.height, longer)
+            yield number, *used_size(original, longer, options)
 
 
 def shorter_edge(originals: Originals, options: Options, canvas: Canvas | None = None) -> int:
@@ -214,7 +210,7 @@ def shorter_edge(originals: Originals, options: Options, canvas: Canvas | None =
     sizes += [size for _, *size in sizes_of_styles(originals, options.size, options)]
     content = originals.content
     if content is not None:
-        sizes.append(list(fitted_size(content.width, content.height, options.size)))
+        sizes.append(list(used_size(content, options.size, options)))
     return min(map(min, sizes))
 
 
@@ -246,7 +242,8 @@ def scaled_to(
 
     The content image has that edge, and the style images have its multiples by their scales. Each
     has its own aspect ratio. The result has that of the content image, or of the first style image,
-    unless a canvas is given: the size of the result at this scale.
+    unless a canvas is given: the size of the result at this scale. With circular padding, all edges
+    are rounded to sizes that wrap.
     """
 
     def resized(original: Original, width: int, height: int, option: str = "--size") -> Image:
@@ -254,7 +251,7 @@ def scaled_to(
         return original.resized(width, height)
 
     def size_of(original: Original) -> tuple[int, int]:
-        return fitted_size(original.width, original.height, edge)
+        return used_size(original, edge, options)
 
     content, custom = originals.content, originals.custom
     shares, scales = options.style_shares(len(originals.styles)), options.style_scales
@@ -289,14 +286,31 @@ def scaled_to(
     return replace(images, first_style=same[0] if same else resized(first, *size_of(first)))
 
 
-def multiple_of(options: Options) -> int:
-    """Return what both edges of a result must be multiples of, so that its copies join.
+def used_size(original: Original, longer: int, options: Options) -> tuple[int, int]:
+    """Return the width and the height at which a run uses an image, with this longer edge."""
+    multiple = options.multiple
+    width, height = (
+        max(1, round(edge / multiple)) * multiple
+        for edge in fitted_size(original.width, original.height, longer)
+    )
+    return width, height
 
-    With circular padding, each pooling below the deepest style layer halves the edges. Without it
-    the answer is 1.
-    """
-    blocks = [int(name[4]) for name in options.style_layers if BLOCK.match(name)]
-    return 2 ** (max(blocks, default=1) - 1) if options.pads == "circular" else 1
+
+def notify_of_lost_bits(
+    originals: Originals,
+    content: Source | None,
+    styles: Sequence[Source],
+    start: Source,
+    notify: Callable[[str], None],
+) -> None:
+    """Call `notify` for each image of which some bits are not read."""
+    for original, source, role in (
+        (originals.content, content, "content"),
+        *zip(originals.styles, styles, style_roles(len(styles)), strict=True),
+        (originals.custom, start, "init"),
+    ):
+        if original is not None and original.note:
+            notify(f"{name_of(source, role)} {original.note}")
 
 
 def notify_of_invisible(

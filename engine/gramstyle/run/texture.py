@@ -8,8 +8,10 @@ small one on, where the largest structures form. With circular padding its oppos
 from collections.abc import Callable
 from dataclasses import replace
 
+from gramstyle.core.layers import Padding
 from gramstyle.errors import OptionError
-from gramstyle.run.inputs import Canvas, Styles, multiple_of
+from gramstyle.model.vgg19 import poolings_until
+from gramstyle.run.inputs import Canvas, Styles
 from gramstyle.run.open_model import ModelSource
 from gramstyle.run.options import Options, options_or_default
 from gramstyle.run.plan import RunPlan, plan_run
@@ -35,7 +37,7 @@ def texture(
     size
         The width and the height of the texture in pixels.
     options
-        As for `transfer`, but the start is noise by default, and the scales begin at 128 pixels.
+        As for `transfer`, but the start is noise by default.
         `size` is the longer edge of the texture: the style image is enlarged or reduced to it,
         unless `style_scale` or `style_size` says otherwise. The loss is β L_style.
     tileable
@@ -77,33 +79,30 @@ def plan_texture(
     notify: Callable[[str], None] | None = None,
 ) -> RunPlan:
     """Read and check everything that a texture needs, as `plan_run` does for a transfer."""
-    canvas = Canvas(*size)
-    given = options_or_default(options)
-    if tileable:
-        given = _circular(given)
-    given = from_noise(replace(given, size=max(canvas)))
+    canvas, given = Canvas(*size), options_or_default(options)
     if min(canvas) < 1:
         raise OptionError(f"a texture has at least 1×1 pixels, not {canvas.width}×{canvas.height}")
-    multiple = multiple_of(given)
-    if tileable and (canvas.width % multiple or canvas.height % multiple):
-        width, height = (-(-each // multiple) * multiple for each in canvas)
-        raise OptionError(
-            f"a tileable texture of {canvas.width}×{canvas.height} pixels has a seam: the poolings "
-            f"need multiples of {multiple}; the next larger size is {width}x{height}"
-        )
+    # A texture does not use the content layers, which must not limit its size.
+    given = replace(given, content_layers=given.style_layers[:1], content_weights=None)
+    padding = given.padding
+    if tileable:
+        padding = _circular(given, canvas)
+    given = from_noise(replace(given, size=max(canvas), padding=padding))
     return plan_run(None, style, given, model=model, notify=notify, canvas=canvas)
 
 
-def _circular(options: Options) -> Options:
-    """Return the options with circular padding; refuse what does not wrap."""
+def _circular(options: Options, canvas: Canvas) -> Padding:
+    """Return the padding of a tileable texture; refuse one that has a seam."""
     if options.padding not in (None, "circular"):
         raise OptionError(
             f"a tileable texture has circular padding, not {options.padding}; leave one of the two "
             "out"
         )
-    if options.tv > 0:
+    multiple = 1 << max(map(poolings_until, options.style_layers))
+    if canvas.width % multiple or canvas.height % multiple:
+        width, height = (-(-each // multiple) * multiple for each in canvas)
         raise OptionError(
-            "the total variation ends at the edges, so a tileable texture would have a seam; leave "
-            "--tv or --tileable out"
+            f"a tileable texture of {canvas.width}×{canvas.height} pixels has a seam: the poolings "
+            f"need multiples of {multiple}; the next larger size is {width}x{height}"
         )
-    return replace(options, padding="circular")
+    return "circular"

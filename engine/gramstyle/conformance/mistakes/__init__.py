@@ -7,6 +7,7 @@ from gramstyle.conformance.mistakes import (
     accumulation,
     content,
     convolution,
+    padding,
     pixels,
     pooling,
     relu,
@@ -20,8 +21,10 @@ from gramstyle.conformance.mistakes.registry import REGISTERED, Mistake
 __all__ = ["MISTAKES", "Mistake"]
 
 # Equations 1 to 7, the pixels, the backward pass, the other style losses.
-ORDER = (content, style, weights, pixels, total_variation, relu, convolution, pooling, accumulation,
-         statistics)  # fmt: skip
+ORDER = (
+    content, style, weights, pixels, total_variation, relu, convolution, padding, pooling,
+    accumulation, statistics,
+)  # fmt: skip
 
 # The mistakes by name, in the order of docs/mistakes.md.
 MISTAKES: Mapping[str, Mistake] = MappingProxyType(

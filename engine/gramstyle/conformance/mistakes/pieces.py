@@ -49,6 +49,7 @@ class Pieces:
         content, statistics = case.content, case.statistics
         style = {n: term for n, term in case.style_terms.items() if isinstance(term, StyleTerm)}
         self.network, self.preprocessing = case.network, case.preprocessing
+        self.padding = case.padding
         self.x, self.p, self.a = case.x, case.p, case.a
         self.own_targets = own_targets
         self.content_layer = None if content is None else content.layer
@@ -204,7 +205,8 @@ class Pieces:
     def covariance(self, F: Array) -> Array:
         """Return the covariance of the filters, (N, N)."""
         H = self.without_means(F)
-        return H @ H.T / H.shape[1]
+        covariance: Array = H @ H.T / H.shape[1]
+        return covariance
 
     def statistic(self, layer: str, F: Array) -> Array:
         """Return S: the rows μ and σ, or the covariance."""
@@ -237,7 +239,8 @@ class Pieces:
         else:
             slope = 2 * D @ self.without_means(F)
         factor = 2 * self.statistic_factor(layer) / self.M(layer)
-        return factor * slope.reshape(F.shape)
+        gradient: Array = factor * slope.reshape(F.shape)
+        return gradient
 
     def deviation_slope(self, F: Array) -> Array:
         """Return M · ∂σ_i/∂F_ik = (F_ik − μ_i) / σ_i, (N, M)."""
@@ -310,11 +313,11 @@ class Pieces:
 
     def convolution(self, X: Array, W: Array, b: Array) -> Array:
         """Return the forward pass of a convolution."""
-        return layers.conv2d_forward(X, W, b)
+        return layers.conv2d_forward(X, W, b, self.padding)
 
     def convolution_backward(self, dZ: Array, W: Array) -> Array:
         """Return the backward pass of a convolution."""
-        return layers.conv2d_backward(dZ, W)
+        return layers.conv2d_backward(dZ, W, self.padding)
 
     def dZ(self, layer: str, deeper: Array | None, seed: Array | None) -> Array:
         """Return the gradient before a layer's ReLU, of deeper layers and the layer's own loss."""

@@ -86,7 +86,8 @@ class _ConstantMean(Pieces):
 )
 class _UnbiasedCovariance(_OwnStatistics):
     def covariance(self, F: Array) -> Array:
-        return super().covariance(F) * F[0].size / (F[0].size - 1)
+        covariance: Array = super().covariance(F) * F[0].size / (F[0].size - 1)
+        return covariance
 
     def statistic_gradient(self, layer: str) -> Array:
         gradient = super().statistic_gradient(layer)
@@ -102,7 +103,8 @@ class _UnbiasedCovariance(_OwnStatistics):
 class _NotCentred(_OwnStatistics):
     def covariance(self, F: Array) -> Array:
         flat = F.reshape(len(F), -1)
-        return flat @ flat.T / flat.shape[1]
+        covariance: Array = flat @ flat.T / flat.shape[1]
+        return covariance
 
     def statistic_gradient(self, layer: str) -> Array:
         if self.statistics[layer] != "covariance":

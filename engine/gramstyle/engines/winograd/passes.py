@@ -10,6 +10,7 @@ A strip is finished while it is in the cache, up to the next convolution or pool
 """
 
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import numpy as np
 
@@ -182,15 +183,15 @@ class WinogradPasses:
         tables = backward_sources(H, block.padding), backward_sources(V, block.padding)
 
         def begin(D: Array, patch: Array, first: int, last: int) -> None:
-            tiles = (N, across(width), first, last)
+            tiles: tuple[Any, ...] = (N, across(width), first, last)
             if pool is None:
                 transforms.transform_image(source, *tables, V, *tiles, True, patch, D)
             elif pool.kind == "max":
-                windows = (mask, h, v, *tables)
-                transforms.transform_max_pool_backward(source, *windows, *tiles, patch, D)
+                tiles = (mask, h, v, *tables, *tiles)
+                transforms.transform_max_pool_backward(source, *tiles, patch, D)
             else:
-                windows = (h, v, mask, *tables, V)
-                transforms.transform_avg_pool_backward(source, *windows, *tiles, patch, D)
+                tiles = (h, v, mask, *tables, V, *tiles)
+                transforms.transform_avg_pool_backward(source, *tiles, patch, D)
 
         def finish(Q: Array, first: int, last: int) -> None:
             tiles = (Q, height, width, C, across(width), first, last)

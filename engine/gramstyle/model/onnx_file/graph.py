@@ -148,6 +148,12 @@ class Emission:
             name in node.output for node in self.nodes
         )
 
+    def part(self, X: str, axis: int, start: int, end: int | None, name: str) -> str:
+        """Add the entries of X from `start` to `end` along an axis; None is the end of the axis."""
+        stop = 2**31 - 1 if end is None else end
+        bounds = [self.whole([number]) for number in (start, stop, axis)]
+        return self.node("Slice", [X, *bounds], name)
+
     def convolution(self, inputs: Sequence[str], output: str, padding: Padding) -> str:
         """Add a 3×3 convolution; the inputs are X, which is padded by one, W and b."""
         X, *weights = inputs

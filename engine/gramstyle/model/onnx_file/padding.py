@@ -4,10 +4,13 @@ Both hold for images of any size. Opset 17's Pad knows no circular padding, so t
 with Slice and Concat.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from gramstyle.core.layers import Padding
+
+if TYPE_CHECKING:
+    from gramstyle.model.onnx_file.graph import Emission
 
 # The modes of the operator Pad.
 PAD_MODES: Mapping[Padding, str] = {"replicate": "edge", "reflect": "reflect"}
@@ -21,32 +24,21 @@ TARGETS: Mapping[Padding, tuple[int, int]] = {
 }
 
 EDGES = (2, 3)  # the axes of the rows and of the columns
-TO_THE_END = 2**63 - 1
 
 
-class Nodes(Protocol):
-    """The methods of `graph.Emission` that these functions call."""
-
-    def node(self, operator: str, inputs: Sequence[str], output: str, **attributes: Any) -> str:
-        """Add a node and return the name of its output."""
-
-    def whole(self, values: Sequence[int]) -> str:
-        """Return the name of a stored tensor of integers."""
-
-
-def add_padding(graph: Nodes, X: str, padding: Padding, name: str) -> str:
+def add_padding(graph: "Emission", X: str, padding: Padding, name: str) -> str:
     """Add `core.layers.pad_forward` of the tensor X; return the tensor's name, which is `name`."""
     if padding in PAD_MODES:
         pads = graph.whole([0, 0, 1, 1, 0, 0, 1, 1])
         return graph.node("Pad", [X, pads], name, mode=PAD_MODES[padding])
     for axis, result in zip(EDGES, (f"{name}.rows", name), strict=True):
-        last = _part(graph, X, axis, -1, TO_THE_END, f"{result}.last")
-        first = _part(graph, X, axis, 0, 1, f"{result}.first")
+        last = graph.part(X, axis, -1, None, f"{result}.last")
+        first = graph.part(X, axis, 0, 1, f"{result}.first")
         X = graph.node("Concat", [last, X, first], result, axis=axis)
     return X
 
 
-def add_padding_backward(graph: Nodes, padded: str, padding: Padding, name: str) -> str:
+def add_padding_backward(graph: "Emission", padded: str, padding: Padding, name: str) -> str:
     """Add `core.layers.pad_backward` of a tensor; return the result's name, which is `name`."""
     first, last = TARGETS[padding]
     for axis in reversed(EDGES):
@@ -56,20 +48,14 @@ def add_padding_backward(graph: Nodes, padded: str, padding: Padding, name: str)
     return padded
 
 
-def _added(graph: Nodes, X: str, axis: int, ring: int, to: int, name: str) -> str:
+def _added(graph: "Emission", X: str, axis: int, ring: int, to: int, name: str) -> str:
     """Return X without its first (ring = 0) or last (−1) entry, which is added to another entry."""
-    own = _part(graph, X, axis, ring, 1 if ring == 0 else TO_THE_END, f"{name}.ring")
-    there = _part(graph, X, axis, to, to + 1, f"{name}.source")
+    own = graph.part(X, axis, ring, 1 if ring == 0 else None, f"{name}.ring")
+    there = graph.part(X, axis, to, to + 1, f"{name}.source")
     parts = [graph.node("Add", [there, own], f"{name}.sum")]
-    start, end = (1, TO_THE_END) if ring == 0 else (0, -1)
+    start, end = (1, None) if ring == 0 else (0, -1)
     if to != start:
-        parts.insert(0, _part(graph, X, axis, start, to, f"{name}.before"))
+        parts.insert(0, graph.part(X, axis, start, to, f"{name}.before"))
     if to + 1 != end:
-        parts.append(_part(graph, X, axis, to + 1, end, f"{name}.after"))
+        parts.append(graph.part(X, axis, to + 1, end, f"{name}.after"))
     return graph.node("Concat", parts, name, axis=axis)
-
-
-def _part(graph: Nodes, X: str, axis: int, start: int, end: int, name: str) -> str:
-    """Return the entries of X from `start` to `end` along an axis."""
-    bounds = [graph.whole([number]) for number in (start, end, axis)]
-    return graph.node("Slice", [X, *bounds], name)

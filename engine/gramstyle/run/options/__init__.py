@@ -9,10 +9,11 @@ import numpy as np
 
 from gramstyle.engines.registry import ENGINES, default_engine
 from gramstyle.errors import OptionError
+from gramstyle.model.vgg19 import poolings_until
 from gramstyle.run.coercion import check_bounds, choose, make_plain, shown
 from gramstyle.run.options.content import ContentOptions, check_content
 from gramstyle.run.options.machine import MACHINE_CHOICES, MachineOptions, check_machine
-from gramstyle.run.options.result import ResultOptions
+from gramstyle.run.options.result import DEPTHS, RESULT_CHOICES, ResultOptions, check_result
 from gramstyle.run.options.run import (
     OPTIMISERS,
     RUN_CHOICES,
@@ -34,6 +35,7 @@ from gramstyle.run.options.style import (
 __all__ = [
     "BOUNDS",
     "CHOICES",
+    "DEPTHS",
     "GROUPS",
     "MACHINE",
     "MOST_STYLES",
@@ -51,7 +53,7 @@ __all__ = [
 GROUPS = (ContentOptions, StyleOptions, ResultOptions, RunOptions, MachineOptions)
 MACHINE = tuple(field.name for field in fields(MachineOptions))
 
-CHOICES = {**STYLE_CHOICES, **RUN_CHOICES, **MACHINE_CHOICES}
+CHOICES = {**STYLE_CHOICES, **RESULT_CHOICES, **RUN_CHOICES, **MACHINE_CHOICES}
 
 # The least and the largest value of each whole number. No useful run needs more than the largest
 # values; far larger numbers of threads, processes or rows would fill the machine.
@@ -111,6 +113,7 @@ class Options(MachineOptions, RunOptions, ResultOptions, StyleOptions, ContentOp
         choose(self, CHOICES)
         check_content(self)
         check_style(self)
+        check_result(self)
         if self.style_loss != "gram" and self.convention == "author":
             raise OptionError(
                 "the convention author compares Gram matrices; leave --convention or --style-loss "
@@ -118,6 +121,12 @@ class Options(MachineOptions, RunOptions, ResultOptions, StyleOptions, ContentOp
             )
         _check_engine(self)
         check_machine(self)
+        if self.size % self.multiple:
+            larger = -(-self.size // self.multiple) * self.multiple
+            raise OptionError(
+                f"size must be a multiple of {self.multiple} with the padding circular, not "
+                f"{self.size}; the next one is {larger}"
+            )
         if self.on_cluster and (self.device == "cuda" or not ENGINES[self.runs_on].tiles):
             raise OptionError("a cluster computes tiles on CPUs; leave --device and --engine out")
 
@@ -127,6 +136,16 @@ class Options(MachineOptions, RunOptions, ResultOptions, StyleOptions, ContentOp
         if self.style_size is not None:
             return tuple(edge / self.size for edge in several(self.style_size))
         return (1.0,) if self.style_scale is None else several(self.style_scale)
+
+    @property
+    def multiple(self) -> int:
+        """The number of pixels that the edges of all images of the run are multiples of.
+
+        With circular padding, an image wraps only at such sizes (see `gramstyle.core.wrapping`).
+        """
+        if self.pads != "circular":
+            return 1
+        return 1 << max(map(poolings_until, (*self.content_layers, *self.style_layers)))
 
     @property
     def runs_on(self) -> str:
