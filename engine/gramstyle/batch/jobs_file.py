@@ -7,9 +7,9 @@ from typing import Any
 
 from gramstyle.batch.job import Job, located
 from gramstyle.batch.job_checks import check_outputs
-from gramstyle.batch.job_table import KEYS, MAX_JOBS, as_table, check_keys, jobs_of
+from gramstyle.batch.job_table import FILE, KEYS, MAX_JOBS, as_table, jobs_of
 from gramstyle.errors import OptionError
-from gramstyle.run.option_values import check_known
+from gramstyle.run.option_values import check_keys, check_known
 from gramstyle.system.toml_file import read_toml
 
 MAX_BYTES = 4_000_000
@@ -60,7 +60,7 @@ def read_jobs(
     ('result.png', 32)
     """
     document = read_toml(
-        path, what="a jobs file", most_bytes=MAX_BYTES, remedy="write patterns and grids instead"
+        path, what=FILE, most_bytes=MAX_BYTES, remedy="write patterns and grids instead"
     )
     folder = Path(os.path.normpath(path.absolute().parent))
     jobs: list[Job] = []
@@ -69,7 +69,7 @@ def read_jobs(
         check_known(document, ("defaults", "jobs"))
         defaults = as_table(document.get("defaults", {}), "defaults")
         with located("defaults"):
-            check_keys(defaults, KEYS)
+            check_keys(defaults, KEYS, file=FILE)
         tables = document.get("jobs", [])
         if not isinstance(tables, list) or not tables:
             raise OptionError("it has no jobs; begin each with a line [[jobs]]")

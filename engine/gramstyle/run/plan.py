@@ -37,6 +37,7 @@ from gramstyle.run.settings import (
     ImageSettings,
     LossSettings,
     RunSettings,
+    given_values,
     name_of,
     program,
     style_roles,
@@ -189,6 +190,7 @@ def plan_run(
     settings = RunSettings(
         program=program(),
         options=_plain(plans[-1], options, len(styles)),
+        given=given_values(options),
         loss=_loss_settings(plans[-1].spec),
         content=_described(content, "content", final.content),
         styles=tuple(map(ImageSettings.of, styles, roles, final.largest_styles)),
@@ -288,9 +290,9 @@ def _alpha(options: Options, canvas: Canvas, model: Model) -> float:
     if options.alpha is not None:
         return options.alpha
     if options.formulas.alpha is not None:
-        return options.formulas.alpha
+        return options.content_strength * options.formulas.alpha
     per_pixel = ALPHA_PIXELS_NORMALISED if is_normalised(model.metadata) else ALPHA_PIXELS
-    return per_pixel / (canvas.width * canvas.height)
+    return options.content_strength * per_pixel / (canvas.width * canvas.height)
 
 
 def _laid_out(network: Network, canvas: Canvas, options: Options) -> tuple[Layout, Options]:

@@ -99,6 +99,6 @@ class RunOptions:
         return self.formulas.pooling if self.pooling is None else self.pooling
 
 
-def is_named_start(start: Source) -> bool:
+def is_named_start(start: object) -> bool:
     """Return whether a start is one of `STARTS`, not an image."""
     return isinstance(start, str) and start in STARTS
