@@ -9,6 +9,7 @@ from importlib.metadata import version
 from gramstyle.cli import (
     batch,
     conformance,
+    doctor,
     figure,
     model,
     objective,
@@ -32,6 +33,7 @@ from gramstyle.system.signals import exit_code, stop_message
 SECTIONS = {
     "render": ("transfer", "presets", "recipe", "batch", "resume"),
     "understand": ("reconstruct", "trace", "plot", "figure"),
+    "this installation": ("doctor",),
     "networks and other implementations": ("model", "objective", "conformance"),
 }
 EXAMPLE = "gramstyle transfer photo.jpg painting.jpg -o result.png"
@@ -92,6 +94,7 @@ def command_parser() -> Parser:
     model.add_parser(commands)
     objective.add_parser(commands)
     conformance.add_parser(commands)
+    doctor.add_parser(commands)
     return parser
 
 
