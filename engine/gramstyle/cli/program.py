@@ -8,6 +8,7 @@ from importlib.metadata import version
 
 from gramstyle.cli import (
     batch,
+    completion,
     conformance,
     doctor,
     figure,
@@ -33,7 +34,7 @@ from gramstyle.system.signals import exit_code, stop_message
 SECTIONS = {
     "render": ("transfer", "presets", "recipe", "batch", "resume"),
     "understand": ("reconstruct", "trace", "plot", "figure"),
-    "this installation": ("doctor",),
+    "this installation": ("doctor", "completion"),
     "networks and other implementations": ("model", "objective", "conformance"),
 }
 EXAMPLE = "gramstyle transfer photo.jpg painting.jpg -o result.png"
@@ -95,6 +96,7 @@ def command_parser() -> Parser:
     objective.add_parser(commands)
     conformance.add_parser(commands)
     doctor.add_parser(commands)
+    completion.add_parser(commands, command_parser)
     return parser
 
 
