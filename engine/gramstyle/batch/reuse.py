@@ -35,6 +35,7 @@ _ADDED: dict[str, tuple[object, ...]] = {
     "style_blend": ([], [1.0]),
     "style_scale": ([1.0],),
     "style_size": (None,),
+    "padding": ("zeros",),
 }
 # Options whose defaults depend on the machine's memory.
 _BY_MEMORY = ("tile", "optimiser")

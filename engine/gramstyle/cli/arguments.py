@@ -6,10 +6,11 @@ from typing import Any
 
 from gramstyle.cli.parsing import Parser
 from gramstyle.cli.pipes import path_or_dash
-from gramstyle.core.conventions import CONVENTIONS
+from gramstyle.core.conventions import ALPHA_PIXELS, ALPHA_PIXELS_NORMALISED, CONVENTIONS
+from gramstyle.core.layers import PADDINGS
 from gramstyle.engines.registry import ENGINES
 from gramstyle.engines.spec import DEVICES
-from gramstyle.run import coercion
+from gramstyle.run import coercion, scales
 from gramstyle.run.option_values import MACHINE
 from gramstyle.run.options import OPTIMISERS, STARTS, Options
 from gramstyle.run.presets import PRESETS
@@ -61,7 +62,7 @@ def add_scales(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--scales", type=int, metavar="N",
         help="the number of scales of the run; each is 1.4 times larger than the one before and "
         "starts from its image; --iterations is for the first one, the others take fewer "
-        "(default: all of 512 pixels or more; 1: --size alone)")  # fmt: skip
+        f"(default: all of {scales.BASE} pixels or more; 1: --size alone)")  # fmt: skip
 
 
 def add_init(group: argparse._ArgumentGroup) -> None:
@@ -82,8 +83,9 @@ def add_loss(parser: Parser) -> None:
         "(default: the text's formulas, and a start from the photograph)")  # fmt: skip
     loss.add_argument("--alpha", type=float, metavar="A",
         help="the weight of the content; a larger one keeps more of the photograph "
-        "(default 50 / (width · height), so that results look alike at every size; 0.01 instead "
-        "of 50 for a normalised network; 1 with --convention author)")  # fmt: skip
+        f"(default {ALPHA_PIXELS:g} / (width · height), so that results look alike at every size; "
+        f"{ALPHA_PIXELS_NORMALISED:g} instead of {ALPHA_PIXELS:g} for a normalised network; 1 with "
+        "--convention author)")  # fmt: skip
     loss.add_argument("--content-strength", type=float, metavar="F",
         help="a factor of the default --alpha: 2 keeps more of the photograph, 0.5 less, at every "
         f"size (default {DEFAULTS.content_strength:g})")  # fmt: skip
@@ -102,6 +104,7 @@ def add_loss(parser: Parser) -> None:
         help="the weight of the total variation, which smooths the image "
         f"(default {DEFAULTS.tv:g})")  # fmt: skip
     add_pooling(loss, but="; max with --convention author")
+    add_padding(loss)
 
 
 def add_style_weights(group: argparse._ArgumentGroup, *, but: str = "") -> None:
@@ -127,6 +130,14 @@ def add_pooling(group: argparse._ArgumentGroup, *, but: str = "") -> None:
     """Add the option for the pooling; `but` names an exception from the default."""
     group.add_argument("--pooling", choices=("max", "avg"),
         help=f"max or average pooling in the network (default {DEFAULTS.pools}{but})")  # fmt: skip
+
+
+def add_padding(group: argparse._ArgumentGroup) -> None:
+    """Add the option for the padding."""
+    group.add_argument("--padding", choices=PADDINGS,
+        help="what the network reads one position outside an image: zeros; replicate, the edge "
+        "again; reflect, the image mirrored; circular, the opposite edge, so that copies of the "
+        f"result join without a seam (default {DEFAULTS.pads})")  # fmt: skip
 
 
 def add_machine(group: argparse._ArgumentGroup) -> None:

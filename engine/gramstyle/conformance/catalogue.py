@@ -16,6 +16,7 @@ from gramstyle.conformance.cases import Case
 from gramstyle.core.arrays import Array
 from gramstyle.core.conventions import AUTHOR, PAPER, Convention
 from gramstyle.core.kernels import Pooling
+from gramstyle.core.layers import Padding
 from gramstyle.core.network import Convolution, Layer, Network, Pool
 from gramstyle.core.objective import Objective
 from gramstyle.core.preprocessing import Preprocessing
@@ -55,7 +56,7 @@ class Numbers:
 
 
 def cases() -> tuple[Case, ...]:
-    """Return all cases, in the order of the paper: operations, losses, whole objectives.
+    """Return all cases, in the order of the paper: operations, losses, whole objectives, paddings.
 
     Examples
     --------
@@ -63,7 +64,7 @@ def cases() -> tuple[Case, ...]:
     >>> [case.name for case in cases()][:3]
     ['convolution', 'convolution-narrow', 'relu']
     """
-    return (*_operations(), *_losses(), *_objectives())
+    return (*_operations(), *_losses(), *_objectives(), *_paddings())
 
 
 def _operations() -> list[Case]:
@@ -156,6 +157,25 @@ def _objectives() -> list[Case]:
     ]
 
 
+def _paddings() -> list[Case]:
+    pins: Mapping[Padding, str] = {
+        "replicate": "outside the image a convolution reads the nearest position",
+        "reflect": "a reflection does not repeat the edge itself",
+        "circular": "outside the image a convolution reads the opposite edge",
+    }
+    return [
+        _terms(
+            f"padding-{padding}",
+            sentence,
+            content="conv2_1",
+            style=("conv1_1", "conv2_1"),
+            size=(7, 9) if padding != "circular" else (8, 10),
+            padding=padding,
+        )
+        for padding, sentence in pins.items()
+    ]
+
+
 def _one_layer(name: str, pins: str, *, size: tuple[int, int] = (6, 7), bias: float = 0.0) -> Case:
     numbers = Numbers(name)
     layers = [numbers.convolution("conv1_1", 3, 4, bias=bias)]
@@ -227,10 +247,12 @@ def _terms(
     *,
     content: str | None,
     style: tuple[str, ...],
+    size: tuple[int, int] = (8, 10),
     artwork: tuple[int, int] = (8, 10),
     w: Sequence[float] | None = None,
     tv: float = 0.0,
     author: bool = False,
+    padding: Padding = "zeros",
 ) -> Case:
     numbers = Numbers(name)
     layers: list[Layer] = [
@@ -238,7 +260,7 @@ def _terms(
         Pool("pool1", "avg"),
         numbers.convolution("conv2_1", 4, 5),
     ]
-    images = _images(numbers, (8, 10), artwork, -4, 4)
+    images = _images(numbers, size, artwork, -4, 4)
     convention = AUTHOR if author else PAPER
     weights = dict(zip(style, w, strict=True)) if w else None
     return _case(
@@ -251,6 +273,7 @@ def _terms(
         w=weights,
         tv=tv,
         convention=convention,
+        padding=padding,
     )
 
 
@@ -312,9 +335,11 @@ def _case(
     tv: float = 0.0,
     preprocessing: Preprocessing = PLAIN,
     convention: Convention = PAPER,
+    padding: Padding = "zeros",
 ) -> Case:
     """Return a case, with P and A computed from the images."""
     network = Network(tuple(layers)).until([*([content] if content else []), *style])
+    network = network.padded_by(padding)
     forward = partial(ordered.forward, network)
     kernels = ordered.OrderedKernels()
     terms = loss_terms(

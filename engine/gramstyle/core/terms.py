@@ -196,6 +196,7 @@ def loss_terms(
     style: Mapping[str, float],
     tv: bool = False,
     convention: Convention = PAPER,
+    wraps: bool = False,
 ) -> tuple[Term, ...]:
     """Return the terms of a loss, without targets.
 
@@ -207,6 +208,8 @@ def loss_terms(
         Whether the total variation is a term.
     convention
         The convention whose factors multiply the equations.
+    wraps
+        Whether the total variation continues at the opposite edge, as circular padding does.
 
     Examples
     --------
@@ -224,7 +227,7 @@ def loss_terms(
             StyleTerm(layer=layer, weight=weight, convention=convention)
             for layer, weight in style.items()
         ),
-        *([TotalVariationTerm()] if tv else []),
+        *([TotalVariationTerm(wraps=wraps)] if tv else []),
     )
 
 

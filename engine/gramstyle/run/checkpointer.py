@@ -170,9 +170,10 @@ def arrays_of(state: RunState) -> Iterator[tuple[str, Array]]:
 def plain_options(options: Options) -> dict[str, Any]:
     """Return the options that a checkpoint contains as JSON types; None stands for a default.
 
-    An image to start from is left out: the checkpoint contains the image itself.
+    An image to start from is left out: the checkpoint contains the image itself. The padding is
+    always there, since a checkpoint without one is of a version that padded with zeros.
     """
-    values = {name: getattr(options, name) for name in SAVED}
+    values = {**{name: getattr(options, name) for name in SAVED}, "padding": options.pads}
     if options.init is not None and not is_named_start(options.init):
         del values["init"]
     return {name: value for name, value in values.items() if value is not None}
