@@ -22,6 +22,12 @@ class Finding:
         "ok", "note" (a run works, but something is missing) or "broken".
     remedy
         What to do, in one line; None if there is nothing to do.
+
+    Examples
+    --------
+    >>> from gramstyle.doctor import Finding
+    >>> Finding("packages", "numpy", "2.4.6").state
+    'ok'
     """
 
     section: str
@@ -33,7 +39,15 @@ class Finding:
 
 @dataclass(frozen=True)
 class Report:
-    """The findings of an examination, in the order of their sections."""
+    """The findings of an examination, in the order of their sections.
+
+    Examples
+    --------
+    >>> from gramstyle.doctor import Finding, Report
+    >>> missing = Finding("packages", "scipy", "not installed", "broken", "pip install scipy")
+    >>> Report((missing,)).broken[0].name
+    'scipy'
+    """
 
     findings: tuple[Finding, ...]
 
