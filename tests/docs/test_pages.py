@@ -75,6 +75,7 @@ def test_the_defaults_on_the_page_are_those_of_the_code() -> None:
         chosen = {
             "init": options.start,
             "pooling": options.pools,
+            "padding": options.pads,
             "style_scale": options.style_scales[0],
         }
         default = chosen.get(name, vars(options)[name])

@@ -36,6 +36,9 @@ _ADDED: dict[str, tuple[object, ...]] = {
     "style_scale": ([1.0],),
     "style_size": (None,),
     "padding": ("zeros",),
+    "colours": ("style",),
+    "depth": (8,),
+    "profile": ("srgb",),
 }
 # Options whose defaults depend on the machine's memory.
 _BY_MEMORY = ("tile", "optimiser")

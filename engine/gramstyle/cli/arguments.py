@@ -6,13 +6,14 @@ from typing import Any
 
 from gramstyle.cli.parsing import Parser
 from gramstyle.cli.pipes import path_or_dash
-from gramstyle.core.conventions import ALPHA_PIXELS, ALPHA_PIXELS_NORMALISED, CONVENTIONS
+from gramstyle.core.conventions import CONVENTIONS
 from gramstyle.core.layers import PADDINGS
 from gramstyle.engines.registry import ENGINES
 from gramstyle.engines.spec import DEVICES
-from gramstyle.run import coercion, scales
+from gramstyle.run import coercion
 from gramstyle.run.option_values import MACHINE
 from gramstyle.run.options import OPTIMISERS, STARTS, Options
+from gramstyle.run.options.result import RESULT_CHOICES
 from gramstyle.run.presets import PRESETS
 from gramstyle.run.recipes import Recipe
 
@@ -62,7 +63,8 @@ def add_scales(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--scales", type=int, metavar="N",
         help="the number of scales of the run; each is 1.4 times larger than the one before and "
         "starts from its image; --iterations is for the first one, the others take fewer "
-        f"(default: all of {scales.BASE} pixels or more; 1: --size alone)")  # fmt: skip
+        "(default: all of 160 pixels or more, with --convention paper or author of 512; 1: "
+        "--size alone)")  # fmt: skip
 
 
 def add_init(group: argparse._ArgumentGroup) -> None:
@@ -83,8 +85,8 @@ def add_loss(parser: Parser) -> None:
         "(default: the text's formulas, and a start from the photograph)")  # fmt: skip
     loss.add_argument("--alpha", type=float, metavar="A",
         help="the weight of the content; a larger one keeps more of the photograph "
-        f"(default {ALPHA_PIXELS:g} / (width · height), so that results look alike at every size; "
-        f"{ALPHA_PIXELS_NORMALISED:g} instead of {ALPHA_PIXELS:g} for a normalised network; 1 with "
+        "(default 24 / (width · height) of each scale; 0.0048 instead "
+        "of 24 for a normalised network; 50 with --convention paper; α = 1 with "
         "--convention author)")  # fmt: skip
     loss.add_argument("--content-strength", type=float, metavar="F",
         help="a factor of the default --alpha: 2 keeps more of the photograph, 0.5 less, at every "
@@ -114,7 +116,7 @@ def add_style_weights(group: argparse._ArgumentGroup, *, but: str = "") -> None:
 
 
 def add_style(parser: Parser) -> None:
-    """Add the options for several style images, and for the size of the strokes."""
+    """Add the options for several style images, the size of the strokes, and the colours."""
     group = parser.add_argument_group("the style")
     group.add_argument("--style-blend", type=numbers, metavar="W,…",
         help="a number above 0 for each style image, its share of the style: 3,1 is three quarters "
@@ -124,6 +126,10 @@ def add_style(parser: Parser) -> None:
         "result's; several, like 0.5,1, mix strokes of these sizes (default 1)")  # fmt: skip
     group.add_argument("--style-size", type=whole_numbers, metavar="PIXELS,…",
         help="the longer edge of the style image in pixels, instead of --style-scale")  # fmt: skip
+    group.add_argument("--colours", "--colors", choices=RESULT_CHOICES["colours"],
+        help="style: the colours of the style image; content: those of the content image, only the "
+        "luminance gets the style; match: those of the style image, shifted to the mean and the "
+        f"spread of the content image's (default {DEFAULTS.colours})")  # fmt: skip
 
 
 def add_pooling(group: argparse._ArgumentGroup, *, but: str = "") -> None:
@@ -200,6 +206,16 @@ def add_device(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--device", choices=DEVICES,
         help="where the engine runs: on the processor, or on an NVIDIA GPU "
         "(default cpu)")  # fmt: skip
+
+
+def add_storage(group: argparse._ArgumentGroup) -> None:
+    """Add the options for the bits and the colour profile of the image to write."""
+    group.add_argument("--depth", type=int, metavar="BITS",
+        help="bits per channel of the image: 8, or 16 in a .png or .tif "
+        f"(default {DEFAULTS.depth})")  # fmt: skip
+    group.add_argument("--profile", choices=RESULT_CHOICES["profile"],
+        help="the colour profile of the image: srgb, or keep for the one that is embedded in the "
+        f"content image (default {DEFAULTS.profile})")  # fmt: skip
 
 
 def add_files(group: argparse._ArgumentGroup) -> None:

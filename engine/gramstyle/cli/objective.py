@@ -32,7 +32,7 @@ from gramstyle.system.replaceable import check_file
 ANY_EDGE = 64
 
 # The options of the style images, which the targets depend on.
-STYLE_OPTIONS = ("style_blend", "style_scale", "style_size")
+STYLE_OPTIONS = ("style_blend", "style_scale", "style_size", "colours")
 
 # The options that the graph depends on.
 OPTIONS = (

@@ -77,6 +77,7 @@ def _add_common(parser: Parser) -> argparse._ArgumentGroup:
     add.add_output(parser, pipe=True)
     result = parser.add_argument_group("the image")
     add.add_run(result)
+    add.add_storage(result)
     loss = parser.add_argument_group("the loss")
     add.add_pooling(loss)
     add.add_padding(loss)
@@ -92,7 +93,7 @@ def _add_common(parser: Parser) -> argparse._ArgumentGroup:
 def run_content(arguments: argparse.Namespace) -> None:
     """Reconstruct content."""
     options = add.options_of(arguments)
-    check_files(arguments, [arguments.image])
+    check_files(arguments, [arguments.image], depth=options.depth)
     say = Speaker(quiet=arguments.quiet)
     options = content_options(arguments.layer, options)
     (image,) = input_images(arguments.image, max_pixels=options.max_pixels)
@@ -103,7 +104,7 @@ def run_content(arguments: argparse.Namespace) -> None:
 def run_style(arguments: argparse.Namespace) -> None:
     """Reconstruct style."""
     options = add.options_of(arguments, style_layers=arguments.layers)
-    check_files(arguments, [arguments.image])
+    check_files(arguments, [arguments.image], depth=options.depth)
     say = Speaker(quiet=arguments.quiet)
     options = style_options(arguments.layers, options)
     (image,) = input_images(arguments.image, max_pixels=options.max_pixels)

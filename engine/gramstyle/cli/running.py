@@ -8,11 +8,12 @@ from functools import partial
 from pathlib import Path
 
 from gramstyle.cli.image_output import ImageOutput, numbered
-from gramstyle.cli.pipes import DASH, check_standard_output, is_standard_output, shown
+from gramstyle.cli.pipes import DASH, FORMAT, check_standard_output, is_standard_output, shown
 from gramstyle.cli.progress import display
 from gramstyle.cli.speaking import Speaker, report
 from gramstyle.errors import OptionError
-from gramstyle.images import check_output
+from gramstyle.images import EXTENSIONS, check_output
+from gramstyle.images.encoding import check_depth
 from gramstyle.run.checkpoint import is_file_of
 from gramstyle.run.checkpointer import Checkpointer
 from gramstyle.run.log import RunLog
@@ -33,7 +34,7 @@ def perform(
     resumed: Callable[[], RunState] | None = None,
 ) -> None:
     """Execute a plan, show its progress, write the image and the log, and print where it is."""
-    output = ImageOutput(arguments.output, plan.settings.to_json(), resumed=resumed is not None)
+    output = ImageOutput(arguments.output, plan, resumed=resumed is not None)
     try:
         result = _perform(plan, arguments, say, output, checkpointer, resumed)
     except KeyboardInterrupt as stop:
@@ -106,14 +107,21 @@ def _logged(pending: list[RunState], plan: RunPlan, log: RunLog) -> RunState:
     return state
 
 
-def check_files(arguments: argparse.Namespace, inputs: Sequence[Path]) -> None:
-    """Refuse files that could not be written at the end, or would overwrite an input."""
+def check_files(arguments: argparse.Namespace, inputs: Sequence[Path], *, depth: int = 8) -> None:
+    """Refuse files that could not be written at the end, or would overwrite an input.
+
+    Parameters
+    ----------
+    depth
+        The bits per channel of the image.
+    """
     files = [path for path in inputs if path != DASH]
     output: Path = arguments.output
     if output == DASH:
         check_standard_output()
+        check_depth(depth, EXTENSIONS[FORMAT])
     else:
-        check_output(output, files)
+        check_output(output, files, depth=depth)
         files.append(output)
     if arguments.save_every is not None:
         _check_numbered(output, arguments.save_every, inputs)
@@ -151,7 +159,7 @@ def _check_numbered(output: Path, every: int, inputs: Sequence[Path]) -> None:
 def _sentence(output: Path, result: Result) -> str:
     took = timedelta(seconds=round(result.record.seconds))
     done = result.record.losses[-1].iteration
-    width, height = result.image.size
+    width, height = result.rendered.width, result.rendered.height
     return (
         f"wrote {shown(output)} ({width}×{height}) after {done} "
         f"{'iteration' if done == 1 else 'iterations'} in {took}: {result.record.reason}"

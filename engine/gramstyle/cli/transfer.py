@@ -26,6 +26,7 @@ SCREEN = {
         "--content-strength": "2 keeps more of the photograph, 0.5 less",
         "--style-scale": "the size of the strokes; 2 doubles it",
         "--style-blend": "the shares of several paintings, like 3,1",
+        "--colours": "content keeps the colours of the photograph",
     },
     "the result": {
         "--output": "the image to write, like result.png",
@@ -34,7 +35,6 @@ SCREEN = {
     },
     "the run": {
         "--recipe": "options from a file (see gramstyle recipe)",
-        "--memory": "the memory budget, like 2GB",
         "--device": "cuda computes on an NVIDIA GPU",
     },
 }
@@ -63,6 +63,7 @@ def add_parser(commands: Commands) -> None:
     add.add_run(result)
     add.add_scales(result)
     add.add_init(result)
+    add.add_storage(result)
     add.add_style(parser)
     add.add_loss(parser)
     machine = parser.add_argument_group("the machine")
@@ -86,7 +87,7 @@ def run_command(arguments: argparse.Namespace) -> None:
     inputs = [*images]
     if options.start not in STARTS:
         inputs.append(Path(str(options.start)))
-    check_files(arguments, inputs)
+    check_files(arguments, inputs, depth=options.depth)
     every, folder = EVERY if arguments.every is None else arguments.every, arguments.checkpoint
     if folder is not None:
         refuse_dash([*inputs, arguments.output], command="--checkpoint")

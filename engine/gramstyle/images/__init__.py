@@ -4,6 +4,7 @@ Every input is treated as hostile. An image is read completely or refused with a
 file is written completely or left unchanged.
 """
 
+from gramstyle.images.encoding import Encoding
 from gramstyle.images.image import Image, fitted_size
 from gramstyle.images.original import Original, resize
 from gramstyle.images.reading import (
@@ -21,6 +22,7 @@ __all__ = [
     "EXTENSIONS",
     "MAX_PIXELS",
     "SUFFIXES",
+    "Encoding",
     "Image",
     "Original",
     "Source",

@@ -284,6 +284,23 @@ def used_size(original: Original, longer: int, options: Options) -> tuple[int, i
     return width, height
 
 
+def notify_of_lost_bits(
+    originals: Originals,
+    content: Source | None,
+    styles: Sequence[Source],
+    start: Source,
+    notify: Callable[[str], None],
+) -> None:
+    """Call `notify` for each image of which some bits are not read."""
+    for original, source, role in (
+        (originals.content, content, "content"),
+        *zip(originals.styles, styles, style_roles(len(styles)), strict=True),
+        (originals.custom, start, "init"),
+    ):
+        if original is not None and original.note:
+            notify(f"{name_of(source, role)} {original.note}")
+
+
 def notify_of_invisible(
     images: ScaleImages,
     content: Source | None,

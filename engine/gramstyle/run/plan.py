@@ -8,14 +8,16 @@ from typing import Any
 
 from gramstyle.cluster.dask import load_distributed
 from gramstyle.cluster.remote import exposure
-from gramstyle.core.conventions import ALPHA_PIXELS, ALPHA_PIXELS_NORMALISED
+from gramstyle.core.conventions import NORMALISED
 from gramstyle.core.network import Network
 from gramstyle.core.terms import Term, loss_terms
 from gramstyle.engines import registry
 from gramstyle.engines.spec import ObjectiveSpec
 from gramstyle.errors import ImageError, ModelError, OptionError
-from gramstyle.images import Image, Source, room_left
+from gramstyle.images import Encoding, Image, Source, room_left
 from gramstyle.model import Model, is_normalised
+from gramstyle.run.colours import CHROMA, check_colours
+from gramstyle.run.encoding import encoding_of, profile_hash
 from gramstyle.run.inputs import (
     Canvas,
     RunInputs,
@@ -25,6 +27,7 @@ from gramstyle.run.inputs import (
     memory_budget,
     notify_of_enlarged,
     notify_of_invisible,
+    notify_of_lost_bits,
     read_originals,
     scaled_to,
     shorter_edge,
@@ -105,6 +108,8 @@ class RunPlan:
         The decoded images and the model.
     settings
         The settings that a record names.
+    encoding
+        How a file stores the result.
     """
 
     content: Source | None
@@ -114,6 +119,7 @@ class RunPlan:
     scales: tuple[ScalePlan, ...]
     inputs: RunInputs
     settings: RunSettings
+    encoding: Encoding
 
     @property
     def last(self) -> ScalePlan:
@@ -148,7 +154,8 @@ def plan_run(
         As in `transfer`.
     notify
         Called with one sentence before each long step, such as building the model, for an image
-        that is transparent everywhere, and if the connection to the scheduler is not secure.
+        that is transparent everywhere or not read in full, for a colour profile that cannot be
+        kept, and if the connection to the scheduler is not secure.
 
     Raises
     ------
@@ -161,19 +168,23 @@ def plan_run(
         notify(warning)
     styles = style_sources(style)
     options.style_shares(len(styles))  # refuses another number of styles
+    check_colours(options, content=content is not None, style=bool(styles))
     originals = read_originals(content, styles, options)
     scales = scales_of(
         options.size,
         iterations=options.iterations,
         scales=options.scales,
+        first=options.formulas.first_scale,
         shorter=shorter_edge(originals, options),
     )
     check_samples(originals, [scale.edge for scale in scales], options)
     final = scaled_to(originals, options.size, options)  # first, since it may be too large
     if notify is not None:
+        notify_of_lost_bits(originals, content, styles, options.start, notify)
         notify_of_invisible(final, content, styles, options.start, notify)
         notify_of_enlarged(originals, final, styles, options, notify)
     images = [*(scaled_to(originals, scale.edge, options) for scale in scales[:-1]), final]
+    encoding = encoding_of(originals.content, name_of(content, "content"), options, notify)
     del originals
     network_file, cache = opened(model, notify=notify, check=partial(check_packages, options))
     deepest = _network(network_file, options, final)
@@ -199,6 +210,7 @@ def plan_run(
         sha256=network_file.sha256,
         versions=versions(),
         scale_edges=tuple(scale.edge for scale in scales) if len(scales) > 1 else (),
+        icc_profile=profile_hash(encoding),
     )
     # The image's metadata contain the settings: a run must not fail at its end for lack of room.
     if room_left(settings.to_json()) < RESULT:
@@ -215,6 +227,7 @@ def plan_run(
         # The layers above the deepest one in use are released.
         inputs=RunInputs(replace(network_file, network=deepest), list(images), cache),
         settings=settings,
+        encoding=encoding,
     )
 
 
@@ -299,13 +312,15 @@ def _alpha(options: Options, canvas: Canvas, model: Model) -> float:
         return options.alpha
     if options.formulas.alpha is not None:
         return options.content_strength * options.formulas.alpha
-    per_pixel = ALPHA_PIXELS_NORMALISED if is_normalised(model.metadata) else ALPHA_PIXELS
-    return options.content_strength * per_pixel / (canvas.width * canvas.height)
+    factor = options.content_strength * (NORMALISED if is_normalised(model.metadata) else 1.0)
+    return factor * options.formulas.alpha_pixels / (canvas.width * canvas.height)
 
 
 def _laid_out(network: Network, canvas: Canvas, options: Options) -> tuple[Layout, Options]:
     """Return the layout of an image in the memory budget, and the options that follow from it."""
     memory = memory_budget(options)
+    if options.colours == "content":
+        memory -= CHROMA * canvas.width * canvas.height
     layout = choose_layout(
         network,
         canvas.height,

@@ -22,6 +22,7 @@ from gramstyle.errors import OptionError
 from gramstyle.images import Image, Source, read_image, resize
 from gramstyle.model import Model
 from gramstyle.optimise.lbfgsb import Pairs, PairsInMemory, PairsOnDisk
+from gramstyle.run.colours import Finishing, finishing_of, in_colours
 from gramstyle.run.inputs import Canvas, ScaleImages, Styles
 from gramstyle.run.open_model import ModelSource
 from gramstyle.run.options import Options, options_or_default
@@ -53,8 +54,8 @@ class Prepared:
         Makes the store of L-BFGS-B's history.
     settings
         The settings that a record names.
-    transparency
-        The content image's alpha channel, if it has one.
+    finishing
+        What an iterate lacks to be an image.
     """
 
     objective: Objective
@@ -63,7 +64,7 @@ class Prepared:
     read_start: Callable[[], Array]
     pairs: Callable[[], Pairs]
     settings: RunSettings
-    transparency: Array | None
+    finishing: Finishing
 
     @property
     def options(self) -> Options:
@@ -184,24 +185,31 @@ class RunResources:
     ) -> Prepared:
         """Prepare a scale; what must be closed at its end goes to the stack."""
         scale, images = self._plan.scales[number], self._plan.inputs.take_images(number)
+        finishing = finishing_of(images, scale.options)
+        images = in_colours(images, scale.options)
         if history is not None:
             options = replace(scale.options, history=history)
             scale = replace(scale, options=options, layout=replace(scale.layout, history=history))
         if start is not None:
             images = replace(images, custom=_image_of(start, images.canvas, scale.options))
         if scale.options.on_cluster:
-            return self._on_cluster(stack, scale, images)
+            return self._on_cluster(stack, scale, images, finishing)
         if self._engine is None:
             model = self._plan.inputs.take_model()
             self._preprocessing = model.preprocessing
             self._engine = open_engine(scale.spec, model, self._plan.inputs.cache)
         assert self._preprocessing is not None  # noqa: S101 - set with the engine
         if scale.spec.edge is None:
-            return self._whole(scale, images, self._engine, self._preprocessing)
-        return self._in_tiles(stack, scale, images, self._engine, self._preprocessing)
+            return self._whole(scale, images, finishing, self._engine, self._preprocessing)
+        return self._in_tiles(stack, scale, images, finishing, self._engine, self._preprocessing)
 
     def _whole(
-        self, scale: ScalePlan, images: ScaleImages, engine: Engine, preprocessing: Preprocessing
+        self,
+        scale: ScalePlan,
+        images: ScaleImages,
+        finishing: Finishing,
+        engine: Engine,
+        preprocessing: Preprocessing,
     ) -> Prepared:
         start = _start(scale, images)
         terms = terms_whole(engine, preprocessing, scale.spec, images)
@@ -215,7 +223,7 @@ class RunResources:
             start = engine.device.to_device(start)
         return self._prepared(
             scale,
-            images,
+            finishing,
             objective,
             loss_and_gradient,
             read_start=lambda: start,
@@ -227,6 +235,7 @@ class RunResources:
         stack: ExitStack,
         scale: ScalePlan,
         images: ScaleImages,
+        finishing: Finishing,
         engine: Engine,
         preprocessing: Preprocessing,
     ) -> Prepared:
@@ -245,9 +254,13 @@ class RunResources:
             recall=engine.recall if stored <= scratch_space() else None,
             spill=spill,
         )
-        return self._tiled(stack, scale, images, objective, tiled.loss_and_gradient, spill)
+        return self._tiled(
+            stack, scale, images, finishing, objective, tiled.loss_and_gradient, spill
+        )
 
-    def _on_cluster(self, stack: ExitStack, scale: ScalePlan, images: ScaleImages) -> Prepared:
+    def _on_cluster(
+        self, stack: ExitStack, scale: ScalePlan, images: ScaleImages, finishing: Finishing
+    ) -> Prepared:
         options = scale.options
         if self._cluster is None:
             self._model = self._plan.inputs.take_model()
@@ -261,13 +274,16 @@ class RunResources:
         there = cluster_objective(self._cluster, spec, self._model, samples_of(images))
         stack.callback(there.close)
         spill = stack.enter_context(SpillStore(memory=scale.layout.spill_memory))
-        return self._tiled(stack, scale, images, there.objective, there.loss_and_gradient, spill)
+        return self._tiled(
+            stack, scale, images, finishing, there.objective, there.loss_and_gradient, spill
+        )
 
     def _tiled(
         self,
         stack: ExitStack,
         scale: ScalePlan,
         images: ScaleImages,
+        finishing: Finishing,
         objective: Objective,
         loss_and_gradient: LossAndGradient,
         spill: SpillStore,
@@ -289,13 +305,13 @@ class RunResources:
             return stack.enter_context(PairsOnDisk(layout.history, folder=scratch_folder()))
 
         return self._prepared(
-            scale, images, objective, loss_and_gradient, read_start=read_start, pairs=pairs
+            scale, finishing, objective, loss_and_gradient, read_start=read_start, pairs=pairs
         )
 
     def _prepared(
         self,
         scale: ScalePlan,
-        images: ScaleImages,
+        finishing: Finishing,
         objective: Objective,
         loss_and_gradient: LossAndGradient,
         *,
@@ -309,7 +325,7 @@ class RunResources:
             read_start=read_start,
             pairs=pairs,
             settings=self._plan.settings,
-            transparency=None if images.content is None else images.content.alpha,
+            finishing=finishing,
         )
 
 
@@ -340,6 +356,9 @@ def _start(scale: ScalePlan, images: ScaleImages, dtype: type = np.float64) -> A
         return _as_pixels(resize(images.first_style, canvas.width, canvas.height), dtype)
     noise = np.random.default_rng(options.seed)
     x: Array = np.empty((3, canvas.height, canvas.width), dtype)
+    if options.colours == "content":  # as grey as the images
+        x[...] = noise.uniform(0.0, 255.0, x.shape[1:])
+        return x
     for channel in x:
         channel[...] = noise.uniform(0.0, 255.0, channel.shape)
     return x

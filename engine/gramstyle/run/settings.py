@@ -79,6 +79,8 @@ class RunSettings:
         The versions of Python and of the packages that compute.
     scale_edges
         The longer edge of each scale in pixels; empty if there is only one scale.
+    icc_profile
+        The SHA-256 of the colour profile that the result keeps; empty if it is sRGB.
     """
 
     program: str
@@ -92,10 +94,12 @@ class RunSettings:
     sha256: str
     versions: Mapping[str, str]
     scale_edges: tuple[int, ...] = ()
+    icc_profile: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Return the settings as JSON types, for a record or for the metadata of an image."""
         edges = {"scale_edges": list(self.scale_edges)} if self.scale_edges else {}
+        profile = {"icc_profile": self.icc_profile} if self.icc_profile else {}
         return {
             "program": self.program,
             **self.options,
@@ -107,6 +111,7 @@ class RunSettings:
             "model": {**self.model, "sha256": self.sha256},
             "versions": dict(self.versions),
             **edges,
+            **profile,
         }
 
     def images(self) -> dict[str, ImageSettings | None]:

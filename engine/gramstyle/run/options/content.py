@@ -15,7 +15,8 @@ class ContentOptions:
     ----------
     alpha
         The weight α of equation 7. None is 1 for the convention "author", else
-        50 / (width · height), or 0.01 / (width · height) for a normalised network, of the result.
+        24 / (width · height) of each scale, or 50 / (width · height) for the convention
+        "paper". For a normalised network it is a 5000th of that.
     content_strength
         A factor of that default: 2 keeps more of the photograph, 0.5 less, at every size. Not
         together with `alpha`.
