@@ -51,7 +51,7 @@ def test_one_number_is_a_square(painting: Path, tiny_model_path: Path) -> None:
         (("--size", "40x40", "--tileable"), "the next larger size is 48x48"),
         (("--size", "40.5"), "is not a size like 640x480"),
         (("--size", "0x40"), "is not a size like 640x480"),
-        (("--size", "48", "--tileable", "--tv", "2"), "leave --tv or --tileable out"),
+        (("--size", "48", "--tileable", "--colours", "content"), "content"),
         (("--size", "8"), "too small"),
     ],
 )

@@ -17,6 +17,7 @@ from gramstyle.conformance.mistakes.total_variation import TOTAL_VARIATIONS
 from gramstyle.core.arrays import Array
 from gramstyle.core.conventions import AUTHOR
 from gramstyle.core.kernels import PlainKernels
+from gramstyle.core.layers import Padding
 from objectives import Weights, recomposed
 
 UNFLIPPED = "kernels not flipped in the backward pass"
@@ -140,8 +141,10 @@ def test_two_mistakes_in_two_cases_get_two_sentences() -> None:
 
 
 class WithoutMask(PlainKernels):
-    def convolution_backward(self, dF: Array, F: Array, W: Array) -> Array:
-        return super().convolution_backward(dF, np.ones_like(F), W)
+    def convolution_backward(
+        self, dF: Array, F: Array, W: Array, padding: Padding = "zeros"
+    ) -> Array:
+        return super().convolution_backward(dF, np.ones_like(F), W, padding)
 
 
 class DividedTwice(PlainKernels):

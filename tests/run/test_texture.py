@@ -39,17 +39,17 @@ def sizes(plan: RunPlan) -> list[tuple[int, int]]:
     return [(scale.width, scale.height) for scale in plan.scales]
 
 
-def test_the_scales_begin_at_128_pixels_with_the_shape_of_the_texture(planned: Make) -> None:
-    assert sizes(planned((256, 192))) == [(128, 96), (181, 136), (256, 192)]
-    assert sizes(planned((100, 300)))[0] == (50, 150)
+def test_the_scales_have_the_shape_of_the_texture(planned: Make) -> None:
+    assert sizes(planned((240, 160), scales=2)) == [(170, 113), (240, 160)]
+    assert sizes(planned((100, 300), scales=1)) == [(100, 300)]
     assert sizes(planned((64, 64))) == [(64, 64)]
-    assert sizes(planned((256, 192), scales=2)) == [(181, 136), (256, 192)]
-    # The last one takes fewer iterations than the first, as in a transfer.
-    assert [scale.iterations for scale in planned((256, 192)).scales] == [100, 10, 50]
+    assert len(planned((256, 256)).scales) > 1
 
 
 def test_each_scale_of_a_tileable_texture_has_multiples_of_16_pixels(planned: Make) -> None:
-    assert sizes(planned((256, 192), tileable=True)) == [(128, 96), (176, 128), (256, 192)]
+    assert sizes(planned((256, 192), tileable=True, scales=3)) == [
+        (128, 96), (176, 128), (256, 192)
+    ]  # fmt: skip
     # Style layers of the first two blocks have one pooling.
     few = planned((130, 70), tileable=True, style_layers=("conv1_1", "conv2_1"), scales=2)
     assert sizes(few) == [(92, 50), (130, 70)]
@@ -63,8 +63,8 @@ def test_a_tileable_texture_has_circular_padding_and_the_style_the_size_of_its_l
     assert plan.settings.options["size"] == 128
     assert plan.settings.content is None
     (style,) = plan.settings.styles
-    assert (style.width, style.height) == (128, 85)
-    assert planned((96, 128)).settings.options["padding"] == "zeros"
+    assert (style.width, style.height) == (128, 80)  # which wraps, too
+    assert planned((96, 128)).settings.options["padding"] == Options().pads
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,6 @@ def test_a_tileable_texture_has_circular_padding_and_the_style_the_size_of_its_l
         ((500, 512), {}, "need multiples of 16; the next larger size is 512x512"),
         ((33, 17), {"style_layers": ("conv3_1",)}, "multiples of 4; the next larger size is 36x20"),
         ((64, 64), {"padding": "reflect"}, "has circular padding, not reflect; leave one"),
-        ((64, 64), {"tv": 1.0}, "leave --tv or --tileable out"),
         ((0, 64), {}, "at least"),
     ],
 )
@@ -86,14 +85,12 @@ def test_what_has_a_seam_is_refused_in_one_line(
     assert "\n" not in str(caught.value)
 
 
-def test_a_texture_without_joined_edges_may_have_any_size_and_total_variation(
-    planned: Make,
-) -> None:
-    assert sizes(planned((77, 50), tv=1.0)) == [(77, 50)]
+def test_a_texture_without_joined_edges_may_have_any_size(planned: Make) -> None:
+    assert sizes(planned((77, 50))) == [(77, 50)]
 
 
 def test_the_loss_of_a_tileable_texture_moves_with_it(planned: Make) -> None:
-    plan = planned((64, 48), tileable=True, style_loss="mean-std")
+    plan = planned((64, 48), tileable=True, style_loss="mean-std", tv=10.0)
     with RunResources(plan) as resources, resources.prepare(0) as prepared:
         x = prepared.start
         expected = prepared.loss_and_gradient(x)

@@ -16,6 +16,8 @@ from gramstyle.run import coercion
 from gramstyle.run.option_values import MACHINE
 from gramstyle.run.options import OPTIMISERS, STARTS, Options
 from gramstyle.run.options.result import RESULT_CHOICES
+from gramstyle.run.presets import PRESETS
+from gramstyle.run.recipes import Recipe
 
 DEFAULTS = Options()
 
@@ -27,6 +29,18 @@ def add_output(parser: Parser, *, pipe: bool = False) -> None:
         help="the image to write: .png, .jpg, .webp, .tif or .avif"
         + ("; -: a PNG to standard output" if pipe else ""),
     )  # fmt: skip
+
+
+def add_look(parser: Parser) -> None:
+    """Add the options that stand for others: a preset, and a recipe."""
+    group = parser.add_argument_group(
+        "presets and recipes; an option that is given takes precedence over both"
+    )
+    group.add_argument("--preset", choices=tuple(PRESETS),
+        help="a look by name (gramstyle presets describes them)")  # fmt: skip
+    group.add_argument("--recipe", type=Path, metavar="FILE.toml",
+        help="options from a file, which gramstyle recipe writes for a result; it may name the "
+        "images too")  # fmt: skip
 
 
 def add_run(
@@ -81,6 +95,9 @@ def add_loss(parser: Parser) -> None:
         "(default 24 / (width · height) of each scale; 0.0048 instead "
         "of 24 for a normalised network; 50 with --convention paper; α = 1 with "
         "--convention author)")  # fmt: skip
+    loss.add_argument("--content-strength", type=float, metavar="F",
+        help="a factor of the default --alpha: 2 keeps more of the photograph, 0.5 less, at every "
+        f"size (default {DEFAULTS.content_strength:g})")  # fmt: skip
     loss.add_argument("--beta", type=float, metavar="B",
         help=f"the weight of the style (default {DEFAULTS.beta:g})")  # fmt: skip
     loss.add_argument("--content-layers", "--content-layer", type=names, metavar="LAYER,…",
@@ -239,16 +256,24 @@ def add_files(group: argparse._ArgumentGroup) -> None:
         ".webp")  # fmt: skip
 
 
-def add_quiet(group: argparse._ArgumentGroup) -> None:
+def add_quiet(group: argparse._ActionsContainer) -> None:
     """Add the option that switches the progress off."""
     group.add_argument("--quiet", action="store_true", help="print nothing but errors")
 
 
 def options_of(arguments: argparse.Namespace, **defaults: Any) -> Options:
     """Return the options: those given, else a command's defaults, else those of `Options`."""
+    return Options(**{**defaults, **_given(arguments)})
+
+
+def options_with(recipe: Recipe, arguments: argparse.Namespace) -> Options:
+    """Return the options: those given, else those of the recipe, else those of the preset."""
+    return recipe.options(preset=arguments.preset, **_given(arguments))
+
+
+def _given(arguments: argparse.Namespace) -> dict[str, Any]:
     known = Options.__dataclass_fields__
-    given = {k: v for k, v in vars(arguments).items() if k in known and v is not None}
-    return Options(**{**defaults, **given})
+    return {k: v for k, v in vars(arguments).items() if k in known and v is not None}
 
 
 def machine_of(arguments: argparse.Namespace) -> dict[str, Any]:

@@ -169,6 +169,7 @@ def _paddings() -> list[Case]:
             sentence,
             content="conv2_1",
             style=("conv1_1", "conv2_1"),
+            w=(8.0, 8.0),
             size=(7, 9) if padding != "circular" else (8, 10),
             padding=padding,
         )

@@ -40,6 +40,7 @@ from gramstyle.run.settings import (
     ImageSettings,
     LossSettings,
     RunSettings,
+    given_values,
     name_of,
     program,
     style_roles,
@@ -210,6 +211,7 @@ def plan_run(
     settings = RunSettings(
         program=program(),
         options=_plain(plans[-1], options, len(styles)),
+        given=given_values(options),
         loss=_loss_settings(plans[-1].spec),
         content=_described(content, "content", final.content),
         styles=tuple(map(ImageSettings.of, styles, roles, final.largest_styles)),
@@ -321,8 +323,8 @@ def _alpha(options: Options, canvas: Canvas, model: Model) -> float:
     if options.alpha is not None:
         return options.alpha
     if options.formulas.alpha is not None:
-        return options.formulas.alpha
-    factor = NORMALISED if is_normalised(model.metadata) else 1.0
+        return options.content_strength * options.formulas.alpha
+    factor = options.content_strength * (NORMALISED if is_normalised(model.metadata) else 1.0)
     return factor * options.formulas.alpha_pixels / (canvas.width * canvas.height)
 
 

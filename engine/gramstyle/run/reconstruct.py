@@ -104,8 +104,10 @@ def reconstruct_style(
 def content_options(layer: str, options: Options | None = None) -> Options:
     """Return the options of a content reconstruction: by default α = 1 and a start from noise."""
     given = replace(from_noise(options), scales=1)
-    alpha = 1.0 if given.alpha is None else given.alpha
-    return replace(given, content_layers=(layer,), content_weights=None, alpha=alpha)
+    alpha = given.content_strength if given.alpha is None else given.alpha
+    return replace(
+        given, content_layers=(layer,), content_weights=None, alpha=alpha, content_strength=1.0
+    )
 
 
 def style_options(layers: tuple[str, ...], options: Options | None = None) -> Options:

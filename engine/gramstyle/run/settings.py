@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from gramstyle.images import Image, Source
+from gramstyle.run.option_values import FROM_FILES, names_image
+from gramstyle.run.options import Options
 
 # The distributions whose versions a record names.
 DISTRIBUTIONS = (
@@ -63,6 +65,8 @@ class RunSettings:
         The program and its version.
     options
         The options by name, with the defaults that were chosen filled in.
+    given
+        The options as they were given, from which `gramstyle.run.recipes` makes a recipe.
     loss
         The losses by name.
     content, styles, start
@@ -81,6 +85,7 @@ class RunSettings:
 
     program: str
     options: Mapping[str, Any]
+    given: Mapping[str, Any]
     loss: Mapping[str, LossSettings]
     content: ImageSettings | None
     styles: tuple[ImageSettings, ...]
@@ -98,6 +103,7 @@ class RunSettings:
         return {
             "program": self.program,
             **self.options,
+            "given": dict(self.given),
             "loss": {name: asdict(loss) for name, loss in self.loss.items()},
             "content": None if self.content is None else asdict(self.content),
             "style": self._style(),
@@ -130,6 +136,22 @@ def name_of(source: Source | None, role: str) -> str:
     if isinstance(source, str | os.PathLike):
         return Path(os.fsdecode(source)).name
     return f"({role})"
+
+
+def given_values(options: Options) -> dict[str, Any]:
+    """Return the options of a run that a recipe contains; None stands for a default.
+
+    The options of the machine are left out. Images have their names, as in `name_of`.
+    """
+    given = {name: getattr(options, name) for name in FROM_FILES}
+    given = {name: value for name, value in given.items() if value is not None}
+    for name, value in given.items():
+        if names_image(name, value):
+            several = isinstance(value, tuple)
+            given[name] = (
+                [name_of(each, name) for each in value] if several else name_of(value, name)
+            )
+    return given
 
 
 def program() -> str:

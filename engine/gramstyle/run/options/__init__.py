@@ -71,7 +71,7 @@ BOUNDS = {
 }
 
 # The numbers that are at least 0.
-_FROM_ZERO = ("alpha", "beta", "tv", "tolerance")
+_FROM_ZERO = ("alpha", "content_strength", "beta", "tv", "tolerance")
 
 
 # The fields of a dataclass begin with those of its last base class.

@@ -113,6 +113,6 @@ class RunOptions:
         return self.formulas.padding if self.padding is None else self.padding
 
 
-def is_named_start(start: Source) -> bool:
+def is_named_start(start: object) -> bool:
     """Return whether a start is one of `STARTS`, not an image."""
     return isinstance(start, str) and start in STARTS
