@@ -211,9 +211,9 @@ class Recorder:
         self._above = list(objective.network.until(objective.layers).names)
         self.dF: dict[str, Array] = {}
 
-    def gram(self, F: Array, owned: Area | None = None) -> Array:
+    def gram(self, F: Array, owned: Area | None = None, T: Array | None = None) -> Array:
         """Equation 3."""
-        return self._step.gram(F, owned)
+        return self._step.gram(F, owned, T)
 
     def add_style_gradient(
         self,
@@ -221,12 +221,13 @@ class Recorder:
         F: Array,
         G: Array,
         A: Array,
-        M: int,
+        M: float,
         weight: float,
         owned: Area | None = None,
+        T: Array | None = None,
     ) -> Array:
         """Return dF + weight · equation 6."""
-        return self._step.add_style_gradient(dF, F, G, A, M, weight, owned)
+        return self._step.add_style_gradient(dF, F, G, A, M, weight, owned, T)
 
     def add_content_gradient(
         self, dF: Array | None, F: Array, P: Array, weight: float, owned: Area | None = None

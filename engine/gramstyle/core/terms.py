@@ -9,6 +9,7 @@ import numpy as np
 from gramstyle.core import losses
 from gramstyle.core.arrays import Array
 from gramstyle.core.conventions import PAPER, Convention
+from gramstyle.core.guided_term import GuidedStyleTerm
 from gramstyle.core.kernels import Area, Kernels, PlainKernels, within
 from gramstyle.core.term import PIXELS, Reference, Term
 from gramstyle.core.total_variation import TotalVariationTerm
@@ -16,6 +17,7 @@ from gramstyle.core.total_variation import TotalVariationTerm
 __all__ = [
     "PIXELS",
     "ContentTerm",
+    "GuidedStyleTerm",
     "Reference",
     "StyleTerm",
     "Term",
@@ -196,6 +198,7 @@ def loss_terms(
     style: Mapping[str, float],
     tv: bool = False,
     convention: Convention = PAPER,
+    regions: Sequence[float] | None = None,
 ) -> tuple[Term, ...]:
     """Return the terms of a loss, without targets.
 
@@ -207,6 +210,9 @@ def loss_terms(
         Whether the total variation is a term.
     convention
         The convention whose factors multiply the equations.
+    regions
+        The share of each region, if the style is compared region by region
+        (`gramstyle.core.guides.with_guides` adds the guidance).
 
     Examples
     --------
@@ -222,6 +228,10 @@ def loss_terms(
         ),
         *(
             StyleTerm(layer=layer, weight=weight, convention=convention)
+            if regions is None
+            else GuidedStyleTerm(
+                layer=layer, weight=weight, shares=tuple(regions), convention=convention
+            )
             for layer, weight in style.items()
         ),
         *([TotalVariationTerm()] if tv else []),
@@ -307,7 +317,11 @@ def with_target_arrays(
     for term in terms:
         if isinstance(term, ContentTerm) and term.P is not None:
             result.append(replace(term, P=convert(term.P)))
-        elif isinstance(term, StyleTerm) and term.A is not None and not per_position:
+        elif (
+            isinstance(term, (StyleTerm, GuidedStyleTerm))
+            and term.A is not None
+            and not per_position
+        ):
             result.append(replace(term, A=convert(term.A)))
         else:
             result.append(term)
