@@ -7,6 +7,7 @@ from typing import Any
 
 from gramstyle.batch.job import located
 from gramstyle.errors import OptionError
+from gramstyle.run.mask_options import MASK_OPTIONS
 from gramstyle.run.option_values import FROM_FILES, check_known, shown
 from gramstyle.run.options import STARTS, Options
 
@@ -49,4 +50,5 @@ def _text(name: str, value: Any) -> str:
         return "-".join(_text(name, item) for item in value)
     if isinstance(value, float):
         return f"{value:.15g}"
-    return Path(value).stem if name == "init" and value not in STARTS else str(value)
+    is_file = name in MASK_OPTIONS or (name == "init" and value not in STARTS)
+    return Path(value).stem if is_file else str(value)

@@ -10,7 +10,7 @@ from gramstyle.core.kernels import Area, Pooling
 from gramstyle.core.network import Layer, Network
 from gramstyle.core.objective import Objective
 from gramstyle.core.preprocessing import Preprocessing
-from gramstyle.core.terms import ContentTerm, StyleTerm
+from gramstyle.core.terms import ContentTerm, GuidedStyleTerm, StyleTerm
 
 
 @dataclass(frozen=True)
@@ -77,6 +77,28 @@ class CaseStyle:
     factor: float
 
 
+@dataclass(frozen=True)
+class CaseRegion:
+    """The style term of one region at one layer: `factor` · Σ (G / m − A)².
+
+    G = (T F) (T F)ᵀ multiplies the responses at each position by T; m = Σ T².
+
+    Attributes
+    ----------
+    T
+        The guidance of the region, from 0 to 1, (H, V).
+    A
+        The guided Gram matrix of the style image divided by its own Σ T², (N, N).
+    factor
+        β, w_l, the share of the region, m / M, the convention's factor and the 1 / (4 N²) of
+        equation 4, multiplied.
+    """
+
+    T: Array
+    A: Array
+    factor: float
+
+
 @dataclass(frozen=True, kw_only=True)
 class Case:
     """An image x, and the objective that is evaluated there.
@@ -93,6 +115,9 @@ class Case:
     x, p, a
         The generated image, the content image and the style image, each (3, H, V), RGB, 0..255.
         p or a is None where the objective lacks that term.
+    guidance
+        By style layer, the guidance (R, h, v) of each region in the style image; empty if the
+        style has no regions.
 
     Examples
     --------
@@ -110,6 +135,7 @@ class Case:
     x: Array = field(repr=False)
     p: Array | None = field(repr=False)
     a: Array | None = field(repr=False)
+    guidance: Mapping[str, Array] = field(default_factory=dict, repr=False)
 
     @property
     def network(self) -> Network:
@@ -149,6 +175,21 @@ class Case:
         return terms
 
     @property
+    def regions(self) -> Mapping[str, tuple[CaseRegion, ...]]:
+        """The style terms of the regions at each style layer; empty without regions."""
+        terms = {}
+        for layer, term in self.guided_terms.items():
+            assert term.A is not None  # noqa: S101 - as above
+            N, regions = term.A.shape[1], []
+            for r, (T, share, m) in enumerate(zip(term.T, term.shares, term.m, strict=True)):
+                assert T is not None  # noqa: S101 - no region of a case is empty
+                factor = self.beta * term.weight * term.convention.style_factor / (4 * N**2)
+                strength = share * m / T.size
+                regions.append(CaseRegion(T, term.A[r] / term.M[r], factor * strength))
+            terms[layer] = tuple(regions)
+        return terms
+
+    @property
     def tv(self) -> float:
         """The number that multiplies Σ (x[c,i,j+1] − x[c,i,j])² + (x[c,i+1,j] − x[c,i,j])²."""
         return self.gamma / float(self.x[0].size)
@@ -160,14 +201,21 @@ class Case:
 
     @property
     def style_terms(self) -> Mapping[str, StyleTerm]:
-        """The style terms of the objective by layer."""
-        return self.objective.terms_of("style")
+        """The style terms of the objective by layer, except those of regions."""
+        terms = self.objective.terms_of("style")
+        return {name: term for name, term in terms.items() if isinstance(term, StyleTerm)}
+
+    @property
+    def guided_terms(self) -> Mapping[str, GuidedStyleTerm]:
+        """The style terms of regions of the objective by layer."""
+        terms = self.objective.terms_of("style")
+        return {name: term for name, term in terms.items() if isinstance(term, GuidedStyleTerm)}
 
     @property
     def convention(self) -> Convention:
         """The convention of all terms."""
-        terms = [each for each in (self.content_term, *self.style_terms.values()) if each]
-        return terms[0].convention if terms else PAPER
+        terms = [self.content_term, *self.style_terms.values(), *self.guided_terms.values()]
+        return next((each.convention for each in terms if each is not None), PAPER)
 
     @property
     def alpha(self) -> float:

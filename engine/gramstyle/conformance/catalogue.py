@@ -15,6 +15,7 @@ from gramstyle.conformance import ordered
 from gramstyle.conformance.cases import Case
 from gramstyle.core.arrays import Array
 from gramstyle.core.conventions import AUTHOR, PAPER, Convention
+from gramstyle.core.guides import with_guides
 from gramstyle.core.kernels import Pooling
 from gramstyle.core.network import Convolution, Layer, Network, Pool
 from gramstyle.core.objective import Objective
@@ -108,6 +109,7 @@ def _losses() -> list[Case]:
         ),
         _relu_at_zero(),
         style("style-weights", "each E_l has its own w_l", w=(0.75, 0.125)),
+        _regions(),
         content("author-content", "the released code averages (F − P)²", author=True),
         style("author-style", "the released code averages (G/M − A/M)²", author=True),
         content(
@@ -254,6 +256,42 @@ def _terms(
     )
 
 
+def _regions() -> Case:
+    """Return a case of two regions that overlap, whose style image has another size.
+
+    The guidance has few digits, so that its squares and their sums are exact.
+    """
+    name, numbers = "style-regions", Numbers("style-regions")
+    layers: list[Layer] = [
+        numbers.convolution("conv1_1", 3, 4),
+        Pool("pool1", "avg"),
+        numbers.convolution("conv2_1", 4, 5),
+    ]
+    network = Network(tuple(layers))
+
+    def guidance(size: tuple[int, int]) -> dict[str, Array]:
+        """Return random guidance (R, h, v) of both regions at each layer, in sixteenths."""
+        shapes = network.shapes(*size)
+        return {
+            layer: numbers.uniform(0, 16, 2, *shapes[layer][1:]).round() / 16
+            for layer in ("conv1_1", "conv2_1")
+        }
+
+    images = _images(numbers, (8, 10), (12, 10), -4, 4)
+    of_x, of_a = guidance((8, 10)), guidance((12, 10))
+    pins = "a region multiplies F by T before the Gram matrix and divides by the sum of T squared"
+    return _case(
+        name,
+        pins,
+        layers,
+        images,
+        style=("conv1_1", "conv2_1"),
+        w={"conv1_1": 0.75, "conv2_1": 0.125},
+        regions=(1.25, 0.75),
+        guidance=(of_x, of_a),
+    )
+
+
 def _objective(
     name: str,
     pins: str,
@@ -312,8 +350,14 @@ def _case(
     tv: float = 0.0,
     preprocessing: Preprocessing = PLAIN,
     convention: Convention = PAPER,
+    regions: Sequence[float] | None = None,
+    guidance: tuple[Mapping[str, Array], Mapping[str, Array]] = ({}, {}),
 ) -> Case:
-    """Return a case, with P and A computed from the images."""
+    """Return a case, with P and A computed from the images.
+
+    `regions` are the shares of regions of the style, `guidance` is theirs in x and in the style
+    image, by layer.
+    """
     network = Network(tuple(layers)).until([*([content] if content else []), *style])
     forward = partial(ordered.forward, network)
     kernels = ordered.OrderedKernels()
@@ -322,20 +366,22 @@ def _case(
         style=w or {layer: 1 / len(style) for layer in style},
         tv=tv > 0,
         convention=convention,
+        regions=regions,
     )
+    of_x, of_a = ({layer: tuple(T) for layer, T in each.items()} for each in guidance)
     if content:
         P = forward(preprocessing.forward(images["p"]))
         terms = with_targets(terms, "content", P, kernels)
     if style:
         F = forward(preprocessing.forward(images["a"]))
-        terms = with_targets(terms, "style", F, kernels)
+        terms = with_targets(with_guides(terms, of_a), "style", F, kernels)
     return Case(
         name=name,
         pins=pins,
         objective=Objective(
             network=network,
             preprocessing=preprocessing,
-            terms=terms,
+            terms=with_guides(terms, of_x),
             weights={"content": alpha, "style": 5.0, "tv": tv},
             forward=forward,
             kernels=kernels,
@@ -343,4 +389,5 @@ def _case(
         x=images["x"],
         p=images["p"] if content else None,
         a=images["a"] if style else None,
+        guidance=guidance[1],
     )

@@ -5,6 +5,7 @@ file is written completely or left unchanged.
 """
 
 from gramstyle.images.image import Image, fitted_size
+from gramstyle.images.masks import MOST_LABELS, LabelMap, Mask, read_labels, read_mask
 from gramstyle.images.original import Original, resize
 from gramstyle.images.reading import (
     MAX_PIXELS,
@@ -20,8 +21,11 @@ from gramstyle.images.writing import EXTENSIONS, check_output, encode_image, to_
 __all__ = [
     "EXTENSIONS",
     "MAX_PIXELS",
+    "MOST_LABELS",
     "SUFFIXES",
     "Image",
+    "LabelMap",
+    "Mask",
     "Original",
     "Source",
     "check_output",
@@ -29,6 +33,8 @@ __all__ = [
     "fitted_size",
     "from_pil",
     "read_image",
+    "read_labels",
+    "read_mask",
     "read_original",
     "read_settings",
     "resize",

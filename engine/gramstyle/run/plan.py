@@ -30,6 +30,13 @@ from gramstyle.run.inputs import (
     shorter_edge,
     style_sources,
 )
+from gramstyle.run.mask_options import (
+    check_masks,
+    mask_sources,
+    mask_values,
+    region_shares,
+)
+from gramstyle.run.masks import check_guides, notify_of_resized
 from gramstyle.run.open_model import ModelSource, opened
 from gramstyle.run.options import Options, is_named_start, options_or_default
 from gramstyle.run.scales import Scale, scales_of
@@ -160,6 +167,7 @@ def plan_run(
         notify(warning)
     styles = style_sources(style)
     options.style_shares(len(styles))  # refuses another number of styles
+    check_masks(options, content=content is not None, styles=len(styles))
     originals = read_originals(content, styles, options)
     scales = scales_of(
         options.size,
@@ -172,6 +180,9 @@ def plan_run(
     if notify is not None:
         notify_of_invisible(final, content, styles, options.start, notify)
         notify_of_enlarged(originals, final, styles, options, notify)
+        if originals.masks is not None:
+            notify_of_resized(originals.masks, final.canvas, originals.sizes(), notify)
+    described = {} if originals.masks is None else originals.masks.described()
     images = [*(scaled_to(originals, scale.edge, options) for scale in scales[:-1]), final]
     del originals
     network_file, cache = opened(model, notify=notify, check=partial(check_packages, options))
@@ -182,6 +193,10 @@ def plan_run(
     for sample in final.styles:
         name = name_of(styles[sample.number], roles[sample.number])
         _check_size(deepest, sample.image, name)
+    for each in images:
+        if each.masks is not None:
+            several = len(images) > 1
+            check_guides(each.masks, deepest, options.style_layers, several=several)
     plans = tuple(
         _scale_plan(number, scale, each, network_file, options)
         for number, (scale, each) in enumerate(zip(scales, images, strict=True))
@@ -193,6 +208,7 @@ def plan_run(
         content=_described(content, "content", final.content),
         styles=tuple(map(ImageSettings.of, styles, roles, final.largest_styles)),
         start=_described(options.start, "init", final.custom),
+        masks=described,
         model=network_file.metadata,
         sha256=network_file.sha256,
         versions=versions(),
@@ -235,7 +251,9 @@ def _scale_plan(
     number: int, scale: Scale, images: ScaleImages, model: Model, options: Options
 ) -> ScalePlan:
     canvas, network = images.canvas, _network(model, options, images)
-    layout, options = _laid_out(network, canvas, replace(options, iterations=scale.iterations))
+    masks = 0 if images.masks is None else images.masks.bytes()
+    options = replace(options, iterations=scale.iterations)
+    layout, options = _laid_out(network, canvas, options, masks)
     terms, weights = _loss(model, network, images, options)
     spec = ObjectiveSpec(
         model=model.sha256,
@@ -279,7 +297,15 @@ def _loss(
             convention.layer_weight(filters[name], len(names)) for name in names
         )
         style = dict(zip(names, weights, strict=True))
-    terms = loss_terms(content=content, style=style, tv=options.tv > 0, convention=convention)
+    masks = images.masks
+    regions = None if masks is None else region_shares(options, len(masks.names))
+    terms = loss_terms(
+        content=content,
+        style=style,
+        tv=options.tv > 0,
+        convention=convention,
+        regions=regions,
+    )
     factors = {"content": _alpha(options, canvas, model), "style": options.beta, "tv": options.tv}
     return terms, {name: factors[name] for name in dict.fromkeys(term.name for term in terms)}
 
@@ -293,8 +319,13 @@ def _alpha(options: Options, canvas: Canvas, model: Model) -> float:
     return per_pixel / (canvas.width * canvas.height)
 
 
-def _laid_out(network: Network, canvas: Canvas, options: Options) -> tuple[Layout, Options]:
-    """Return the layout of an image in the memory budget, and the options that follow from it."""
+def _laid_out(
+    network: Network, canvas: Canvas, options: Options, masks: int
+) -> tuple[Layout, Options]:
+    """Return the layout of an image in the memory budget, and the options that follow from it.
+
+    The masks take so many bytes.
+    """
     memory = memory_budget(options)
     layout = choose_layout(
         network,
@@ -306,6 +337,7 @@ def _laid_out(network: Network, canvas: Canvas, options: Options) -> tuple[Layou
         disk=scratch_space(),
         edge=options.tile or (CLUSTER_TILE if options.on_cluster else None),
         scheduler=options.workers is not None,
+        masks=masks,
     )
     if layout.edge is None:
         return layout, options
@@ -344,8 +376,10 @@ def _plain(last: ScalePlan, given: Options, styles: int) -> dict[str, Any]:
     values = {each.name: getattr(options, each.name) for each in fields(options)}
     del values["content_layer"]
     start = options.start
+    masks = mask_values({role: name_of(each, role) for role, each in mask_sources(options).items()})
     return {
         **values,
+        **{name: list(each) if isinstance(each, tuple) else each for name, each in masks.items()},
         "iterations": given.iterations,
         "init": start if is_named_start(start) else name_of(start, "init"),
         "pooling": options.pools,

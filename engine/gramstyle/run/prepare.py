@@ -16,6 +16,7 @@ from gramstyle.core.arrays import Array
 from gramstyle.core.evaluation import Evaluation
 from gramstyle.core.objective import Objective
 from gramstyle.core.preprocessing import Preprocessing
+from gramstyle.core.protection import Protection
 from gramstyle.engines.cuda.device import Device
 from gramstyle.engines.registry import Engine, LossAndGradient, open_engine
 from gramstyle.errors import OptionError
@@ -27,7 +28,13 @@ from gramstyle.run.open_model import ModelSource
 from gramstyle.run.options import Options, options_or_default
 from gramstyle.run.plan import RunPlan, ScalePlan, plan_run
 from gramstyle.run.settings import RunSettings
-from gramstyle.run.targets import samples_of, terms_in_tiles, terms_whole
+from gramstyle.run.targets import (
+    guides_of,
+    protection_of,
+    samples_of,
+    terms_in_tiles,
+    terms_whole,
+)
 from gramstyle.system.temporary import scratch_folder
 from gramstyle.tiling import SpillStore, TiledObjective, Tiling
 from gramstyle.tiling.budget import on_disk
@@ -42,7 +49,8 @@ class Prepared:
     Attributes
     ----------
     objective
-        Equation 7 for these images. In tiles it lacks the targets with one entry per position.
+        Equation 7 for these images. In tiles it lacks the targets with one entry per position. It
+        protects no part of the image.
     loss_and_gradient
         The function that the optimiser calls: the objective's own, or one with the same result.
     scale
@@ -55,6 +63,8 @@ class Prepared:
         The settings that a record names.
     transparency
         The content image's alpha channel, if it has one.
+    protection
+        The protected part of the content image, if there is one.
     """
 
     objective: Objective
@@ -64,6 +74,7 @@ class Prepared:
     pairs: Callable[[], Pairs]
     settings: RunSettings
     transparency: Array | None
+    protection: Protection | None = None
 
     @property
     def options(self) -> Options:
@@ -77,6 +88,10 @@ class Prepared:
         Its dtype is float64. In tiles it is float32, and each access returns a new array.
         """
         return self.read_start()
+
+    def image(self, x: Array) -> Array:
+        """Return the image (3, H, W) of an iterate, with the protected part of the photograph."""
+        return x if self.protection is None else self.protection.image(x)
 
     def whole(self, purpose: str) -> Objective:
         """Return the objective, for a purpose that needs the image whole.
@@ -258,7 +273,9 @@ class RunResources:
             )
         assert self._model is not None  # noqa: S101 - set with the cluster
         spec = replace(scale.spec, threads=self._cluster.threads)
-        there = cluster_objective(self._cluster, spec, self._model, samples_of(images))
+        network = spec.network(self._model)
+        samples, guides = samples_of(images, network, spec), guides_of(images, network, spec)
+        there = cluster_objective(self._cluster, spec, self._model, samples, guides)
         stack.callback(there.close)
         spill = stack.enter_context(SpillStore(memory=scale.layout.spill_memory))
         return self._tiled(stack, scale, images, there.objective, there.loss_and_gradient, spill)
@@ -302,6 +319,9 @@ class RunResources:
         read_start: Callable[[], Array],
         pairs: Callable[[], Pairs],
     ) -> Prepared:
+        protection = protection_of(images)
+        if protection is not None:
+            loss_and_gradient = protection.around(loss_and_gradient)
         return Prepared(
             objective=objective,
             loss_and_gradient=loss_and_gradient,
@@ -310,6 +330,7 @@ class RunResources:
             pairs=pairs,
             settings=self._plan.settings,
             transparency=None if images.content is None else images.content.alpha,
+            protection=protection,
         )
 
 

@@ -4,7 +4,7 @@ import hashlib
 import os
 import platform
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -75,6 +75,8 @@ class RunSettings:
         The versions of Python and of the packages that compute.
     scale_edges
         The longer edge of each scale in pixels; empty if there is only one scale.
+    masks
+        The masks and label maps by role, in their own sizes.
     """
 
     program: str
@@ -87,9 +89,12 @@ class RunSettings:
     sha256: str
     versions: Mapping[str, str]
     scale_edges: tuple[int, ...] = ()
+    masks: Mapping[str, ImageSettings] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Return the settings as JSON types, for a record or for the metadata of an image."""
+        described = {role: asdict(image) for role, image in self.masks.items()}
+        masks = {"masks": described} if described else {}
         edges = {"scale_edges": list(self.scale_edges)} if self.scale_edges else {}
         return {
             "program": self.program,
@@ -101,12 +106,14 @@ class RunSettings:
             "model": {**self.model, "sha256": self.sha256},
             "versions": dict(self.versions),
             **edges,
+            **masks,
         }
 
     def images(self) -> dict[str, ImageSettings | None]:
         """Return the images by their roles."""
         styles = dict(zip(style_roles(len(self.styles)), self.styles, strict=True))
-        return {"content": self.content, "style": None, **styles, "start": self.start}
+        found = {"content": self.content, "style": None, **styles, "start": self.start}
+        return {**found, **self.masks}
 
     def _style(self) -> dict[str, Any] | list[dict[str, Any]] | None:
         """Return the style image as JSON types; several as a list."""

@@ -19,6 +19,16 @@ class Term:
     factor: float
 
 
+@dataclass(frozen=True)
+class Region:
+    """The style term of one region: `factor` · Σ (G / m − `target`)², G = (T F) (T F)ᵀ."""
+
+    T: Array
+    m: float
+    target: Array
+    factor: float
+
+
 @dataclass(frozen=True, kw_only=True)
 class Statement:
     """The objective of a case, with the network cut off above the deepest layer in use.
@@ -33,6 +43,8 @@ class Statement:
         The content term by layer; its target is P, (N, H, V).
     style
         The style terms by layer; each target is A / M of the style image, (N, N).
+    regions
+        The style terms of regions by layer, with T flattened to (H V,), and m = Σ T².
     tv
         The factor of the total variation: Σ of squared differences of neighbouring pixels.
     wide
@@ -46,6 +58,7 @@ class Statement:
     layers: tuple[Layer, ...]
     content: Mapping[str, Term]
     style: Mapping[str, Term]
+    regions: Mapping[str, tuple[Region, ...]]
     tv: float
     wide: str
 
@@ -62,6 +75,18 @@ def state(case: Case, dtype: Any) -> Statement:
         layers=case.network.astype(dtype).layers,
         content=content,
         style={name: Term(term.A.astype(wide), term.factor) for name, term in case.style.items()},
+        regions={
+            name: tuple(
+                Region(
+                    each.T.reshape(-1).astype(wide),
+                    float(np.sum(each.T**2)),
+                    each.A.astype(wide),
+                    each.factor,
+                )
+                for each in regions
+            )
+            for name, regions in case.regions.items()
+        },
         tv=case.tv,
         wide=wide.name,
     )

@@ -9,6 +9,7 @@ from gramstyle.conformance.mistakes import (
     convolution,
     pixels,
     pooling,
+    regions,
     relu,
     style,
     total_variation,
@@ -19,7 +20,10 @@ from gramstyle.conformance.mistakes.registry import REGISTERED, Mistake
 __all__ = ["MISTAKES", "Mistake"]
 
 # Equations 1 to 7, the pixels, the backward pass.
-ORDER = (content, style, weights, pixels, total_variation, relu, convolution, pooling, accumulation)
+ORDER = (
+    content, style, regions, weights, pixels, total_variation, relu, convolution, pooling,
+    accumulation,
+)  # fmt: skip
 
 # The mistakes by name, in the order of docs/mistakes.md.
 MISTAKES: Mapping[str, Mistake] = MappingProxyType(

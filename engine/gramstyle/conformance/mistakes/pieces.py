@@ -56,6 +56,9 @@ class Pieces:
         self.alpha, self.beta, self.tv = case.alpha, case.beta, case.tv
         self.w = {name: term.weight for name, term in style.items()}
         self.convention = case.convention
+        # The style terms of regions, and the guidance (R, h, v) in the style image.
+        self.guided, self.guidance = case.guided_terms, case.guidance
+        self.w |= {name: term.weight for name, term in self.guided.items()}
         self.configure()
 
     def configure(self) -> None:
@@ -181,12 +184,75 @@ class Pieces:
         """Return 4 · style_factor · D F, where the 4 comes from the derivatives of two squares."""
         return 4.0 * self.style_factor(layer) * np.tensordot(D, F, axes=1)
 
+    # The style loss of the regions of one layer, without w_l and β
+
+    def T(self, layer: str) -> Array:
+        """Return the guidance (R, H, V) of the regions."""
+        return np.array([*self.guided[layer].T])
+
+    def region_m(self, T: Array) -> float:
+        """Return what the Gram matrix of a region with the guidance T is divided by."""
+        return float(np.sum(T**2))
+
+    def region_gram(self, F: Array, T: Array) -> Array:
+        """Return the guided Gram matrix of a region."""
+        return self.gram(T * F)
+
+    def region_target(self, layer: str, r: int) -> Array:
+        """Return the guided Gram matrix of the style image, divided by its own Σ T²."""
+        if self.own_targets:
+            T = self.guidance[layer][r]
+            return self.region_gram(self.style_responses[layer], T) / self.region_m(T)
+        term = self.guided[layer]
+        assert term.A is not None  # noqa: S101 - the terms of a case have their targets
+        A: Array = term.A[r] / term.M[r]
+        return A
+
+    def region_weight(self, layer: str, r: int) -> float:
+        """Return λ_r: the share of a region, times the part of the image that it covers."""
+        return self.guided[layer].shares[r] * float(np.sum(self.T(layer)[r] ** 2)) / self.M(layer)
+
+    def region_difference(self, layer: str, r: int) -> Array:
+        """Return G / m − A / m_a of a region."""
+        T = self.T(layer)[r]
+        return self.region_gram(self.F[layer], T) / self.region_m(T) - self.region_target(layer, r)
+
+    def region_factor(self, layer: str, r: int) -> float:
+        """Return λ_r / (4 N²), times the convention's factor."""
+        N = len(self.F[layer])
+        return self.region_weight(layer, r) * self.convention.style_factor / (4.0 * N**2)
+
+    def regions_loss(self, layer: str) -> float:
+        """Return E_l = Σ_r λ_r E_r."""
+        return sum(
+            self.region_factor(layer, r) * float(np.sum(self.region_difference(layer, r) ** 2))
+            for r in range(len(self.T(layer)))
+        )
+
+    def regions_gradient(self, layer: str) -> Array:
+        """Return ∂E_l/∂F; the backward pass applies its mask."""
+        total = np.zeros_like(self.F[layer])
+        for r, T in enumerate(self.T(layer)):
+            D = (
+                4.0
+                * self.region_factor(layer, r)
+                / self.region_m(T)
+                * self.region_difference(layer, r)
+            )
+            total += self.region_gram_gradient(D, self.F[layer], T)
+        return total
+
+    def region_gram_gradient(self, D: Array, F: Array, T: Array) -> Array:
+        """Return T ∘ (D (T ∘ F))."""
+        return T * np.tensordot(D, T * F, axes=1)
+
     # Equations 5 and 7
 
     def loss(self) -> float:
         """Return α L_content + β Σ w_l E_l, plus the total variation where the case has it."""
         content = self.alpha * self.content_loss() if self.content_layer else 0.0
         style = sum(self.w[name] * self.style_loss(name) for name in self.case_A)
+        style += sum(self.w[name] * self.regions_loss(name) for name in self.guided)
         tv = self.tv * total_variation(self.x) if self.tv else 0.0
         return content + self.beta * style + tv
 
@@ -196,6 +262,8 @@ class Pieces:
             yield self.content_layer, self.alpha, self.content_gradient()
         for name in self.case_A:
             yield name, self.beta * self.w[name], self.style_gradient(name)
+        for name in self.guided:
+            yield name, self.beta * self.w[name], self.regions_gradient(name)
 
     def seeds(self) -> dict[str, Array]:
         """Return ∂L/∂F by layer, of the layer's own loss terms."""

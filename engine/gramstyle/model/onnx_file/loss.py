@@ -15,7 +15,15 @@ from gramstyle.core.network import Network
 from gramstyle.core.preprocessing import Preprocessing
 from gramstyle.model.onnx_file.graph import IMAGE, Emission, model_of, serialised
 
-__all__ = ["IMAGE", "LOSS", "ContentNodes", "StyleNodes", "loss_model", "tensor_file"]
+__all__ = [
+    "IMAGE",
+    "LOSS",
+    "ContentNodes",
+    "RegionNodes",
+    "StyleNodes",
+    "loss_model",
+    "tensor_file",
+]
 
 LOSS = "loss"
 
@@ -39,6 +47,17 @@ class StyleNodes:
     factor: float
 
 
+@dataclass(frozen=True)
+class RegionNodes:
+    """The style term factor · Σ (G / m − A)² of a region, G = (T∘F) (T∘F)ᵀ; T is (H, V)."""
+
+    layer: str
+    T: Array
+    m: float
+    A: Array
+    factor: float
+
+
 def loss_model(
     network: Network,
     preprocessing: Preprocessing,
@@ -46,6 +65,7 @@ def loss_model(
     content: ContentNodes | None,
     style: Sequence[StyleNodes],
     *,
+    regions: Sequence[RegionNodes] = (),
     tv: float = 0.0,
 ) -> bytes:
     """Return an ONNX file that computes the loss and all responses from an image (1, 3, H, V).
@@ -61,7 +81,9 @@ def loss_model(
     size
         The image's height and width, in pixels.
     content, style
-        The terms of the loss; at least one. Their factors include every weight.
+        Terms of the loss. Their factors include every weight.
+    regions
+        The style terms of regions.
     tv
         The factor of the total variation: Σ of squared differences of neighbouring pixels.
     """
@@ -70,6 +92,10 @@ def loss_model(
     shapes = network.shapes(*size)
     terms = [] if content is None else [graph.content(content)]
     terms += [graph.style(term, shapes[term.layer]) for term in style]
+    terms += [
+        graph.region(term, f"{term.layer}.region{number}", shapes[term.layer])
+        for number, term in enumerate(regions)
+    ]
     if tv:
         terms.append(graph.total_variation(tv))
     graph.node("Sum", terms, LOSS)
@@ -113,6 +139,18 @@ class _Loss(Emission):
         A = [self.stored(f"{name}.A", term.A), self.stored(f"{name}.ratio", term.ratio)]
         scaled = self.node("Mul", A, f"{name}.scaled")
         return self._sum_of_squares(G, scaled, f"{name}.style", term.factor)
+
+    def region(self, term: RegionNodes, name: str, shape: tuple[int, int, int]) -> str:
+        """Add the style term of a region, weighted; return the tensor."""
+        N, H, V = shape
+        matrix = self.stored(f"{name}.shape", np.array([N, H * V]), "<i8")
+        F = self.node("Reshape", [term.layer, matrix], f"{name}.matrix")
+        guided = self.node("Mul", [F, self.stored(f"{name}.T", term.T.reshape(1, -1))], f"{name}.X")
+        turned = self.node("Transpose", [guided], f"{name}.turned", perm=[1, 0])
+        G = self.node("MatMul", [guided, turned], f"{name}.G")
+        G = self.node("Div", [G, self.stored(f"{name}.m", term.m)], f"{name}.G/m")
+        A = self.stored(f"{name}.A", term.A)
+        return self._sum_of_squares(G, A, f"{name}.style", term.factor)
 
     def total_variation(self, factor: float) -> str:
         """Add the Σ of squared differences of neighbouring pixels, weighted; return its tensor."""
