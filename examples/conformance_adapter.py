@@ -41,6 +41,15 @@ def value_and_grad(image, case):
         loss += term.factor * np.square(D).sum()
         seeds[name] += (4 * term.factor / M * (D @ F_l)).reshape(F[name].shape)
 
+    for name, regions in case.regions.items():
+        F_l = F[name].reshape(len(F[name]), -1)
+        for term in regions:  # the style of a region: T weights the positions
+            T = term.T.reshape(-1).astype(dtype)
+            X, m = T * F_l, np.square(T).sum()
+            D = X @ X.T / m - term.A.astype(dtype)
+            loss += term.factor * np.square(D).sum()
+            seeds[name] += (4 * term.factor / m * T * (D @ X)).reshape(F[name].shape)
+
     # The backward pass: the same layers from the deepest down.
     dF, dX = {}, 0.0
     for layer in case.layers[::-1]:
