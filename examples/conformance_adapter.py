@@ -45,10 +45,10 @@ def value_and_grad(image, case):
         F_l = F[name].reshape(len(F[name]), -1)
         for term in regions:  # the style of a region: T weights the positions
             T = term.T.reshape(-1).astype(dtype)
-            X, m = T * F_l, np.square(T).sum()
-            D = X @ X.T / m - term.A.astype(dtype)
+            guided, m = T * F_l, np.square(T).sum()
+            D = guided @ guided.T / m - term.A.astype(dtype)
             loss += term.factor * np.square(D).sum()
-            seeds[name] += (4 * term.factor / m * T * (D @ X)).reshape(F[name].shape)
+            seeds[name] += (4 * term.factor / m * T * (D @ guided)).reshape(F[name].shape)
 
     # The backward pass: the same layers from the deepest down.
     dF, dX = {}, 0.0

@@ -152,6 +152,8 @@ class DividedTwice(PlainKernels):
 def engine(case: Case, **changes: object) -> Answer:
     """The answer by the objective of the case with changes, instead of by `Pieces`."""
     plain = {"kernels": PlainKernels(), "forward": None}
+    if case.regions:
+        return answer(replace(case.objective, **plain, **changes), case.x)
     return answer(recomposed(case.objective, **(plain | changes)), case.x)
 
 

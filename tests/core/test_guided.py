@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -304,3 +305,26 @@ def test_terms_are_compared_without_their_guidance() -> None:
     assert isinstance(term, GuidedStyleTerm)
     assert term.guided_by([np.ones((2, 2)), None]) == term
     assert replace(term, shares=(1.0, 1.0)) != term
+
+
+class Counting(PlainKernels):
+    """Plain kernels that count their heavy steps."""
+
+    def __init__(self) -> None:
+        self.grams = self.gradients = 0
+
+    def gram(self, *arguments: Any) -> Array:
+        self.grams += 1
+        return super().gram(*arguments)
+
+    def add_style_gradient(self, *arguments: Any) -> Array:
+        self.gradients += 1
+        return super().add_style_gradient(*arguments)
+
+
+def test_an_evaluation_computes_one_gram_matrix_and_one_product_for_each_region_and_layer(
+    tiny_model: Model, rng: Rng
+) -> None:
+    of_regions, kernels = objective(tiny_model, two_styles(rng), halves(22, 26)), Counting()
+    replace(of_regions, kernels=kernels).loss_and_gradient(rng.uniform(0, 255, (3, 22, 26)))
+    assert (kernels.grams, kernels.gradients) == (2 * len(LAYERS), 2 * len(LAYERS))

@@ -99,12 +99,9 @@ def eroded(T: Array) -> Array:
     >>> eroded(np.array([[1.0, 1.0, 0.5]]))
     array([[1. , 0.5, 0.5]])
     """
-    for axis in (0, 1):
-        ends = [(0, 0), (0, 0)]
-        ends[axis] = (1, 1)
-        padded = np.pad(T, ends, constant_values=np.inf)
-        parts = [np.take(padded, range(i, i + T.shape[axis]), axis=axis) for i in range(3)]
-        T = np.minimum(np.minimum(parts[0], parts[1]), parts[2])
+    for _ in range(2):  # down the columns, then, transposed, along the rows
+        padded = np.pad(T, ((1, 1), (0, 0)), constant_values=np.inf)
+        T = np.minimum(np.minimum(padded[:-2], padded[1:-1]), padded[2:]).T
     return T
 
 
