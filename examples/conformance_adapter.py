@@ -8,6 +8,9 @@ where each number of a case belongs. docs/conformance.md lists them all with the
 
 import numpy as np
 
+# NumPy's names of the paddings.
+MODES = {"zeros": "constant", "replicate": "edge", "reflect": "reflect", "circular": "wrap"}
+
 
 def value_and_grad(image, case):
     """Return the loss, its gradient at the image (3, H, V), and dF (N, H, V) of every layer."""
@@ -20,6 +23,7 @@ def value_and_grad(image, case):
     for layer in case.layers:
         X[layer.name] = v
         if hasattr(layer, "W"):
+            v = np.pad(v, ((0, 0), (1, 1), (1, 1)), MODES[layer.padding])
             v = np.maximum(
                 convolve(v, layer.W.astype(dtype)) + layer.b.astype(dtype)[:, None, None], 0
             )
@@ -57,7 +61,8 @@ def value_and_grad(image, case):
         dF[name] = dX + seeds[name]
         if hasattr(layer, "W"):
             turned = layer.W.astype(dtype)[:, :, ::-1, ::-1].swapaxes(0, 1)
-            dX = convolve(dF[name] * (F[name] > 0), turned)
+            dZ = np.pad(dF[name] * (F[name] > 0), ((0, 0), (2, 2), (2, 2)))
+            dX = unpad(convolve(dZ, turned), layer.padding)
         else:
             dX = unpool(dF[name], X[name], layer.kind)
     gradient = (dX * scale)[order]
@@ -71,10 +76,19 @@ def value_and_grad(image, case):
 
 
 def convolve(X, W):
-    """Return the 3×3 convolution of X (C, H, V) with W (N, C, 3, 3), zeros outside X."""
-    padded = np.pad(X, ((0, 0), (1, 1), (1, 1)))
-    patches = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), (1, 2))
+    """Return the 3×3 convolution of X (C, H + 2, V + 2) with W (N, C, 3, 3): (N, H, V)."""
+    patches = np.lib.stride_tricks.sliding_window_view(X, (3, 3), (1, 2))
     return np.tensordot(W, patches, ((1, 2, 3), (0, 3, 4)))
+
+
+def unpad(dX, padding):
+    """Add the derivative by the padding to the positions that it copies."""
+    C, H, V = dX.shape[0], dX.shape[1] - 2, dX.shape[2] - 2
+    if padding == "zeros":
+        return dX[:, 1:-1, 1:-1]
+    copied = np.pad(np.arange(H * V).reshape(H, V), 1, MODES[padding]).ravel()
+    total = [np.bincount(copied, channel.ravel()) for channel in dX]
+    return np.array(total, dX.dtype).reshape(C, H, V)
 
 
 def windows(X):

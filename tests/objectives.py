@@ -57,6 +57,7 @@ def composed(
     weights: Weights,
     tv: float = 0.0,
     convention: Convention = PAPER,
+    wraps: bool = False,
     **how: Any,
 ) -> Objective:
     """Return an objective with these targets; `how` are the other fields of `Objective`."""
@@ -66,6 +67,7 @@ def composed(
         style={name: weights.w[name] for name in style},
         tv=tv > 0,
         convention=convention,
+        wraps=wraps,
     ):
         if isinstance(term, ContentTerm):
             assert content is not None

@@ -136,7 +136,8 @@ IN_BOTH = [
 def test_a_mistake_in_loss_and_gradient_has_the_gradient_of_its_own_loss(mistake: str) -> None:
     plant = MISTAKES[mistake].plant
     names = ("style-of-another-size", "content-behind-the-relu", "style-weights", "avg-pooling-odd",
-             "preprocessing-torchvision", "style-regions")  # fmt: skip
+             "preprocessing-torchvision", "style-regions", "padding-replicate", "padding-reflect",
+             "padding-circular")  # fmt: skip
     case, found = next((CASES[n], a) for n in names if (a := planted(mistake, n)) is not None)
     u, h = np.random.default_rng(4).normal(size=case.x.shape), 1e-5
     more, less = (plant(replace(case, x=case.x + step * u)) for step in (h, -h))

@@ -14,6 +14,7 @@ from gramstyle.core.guided import guided_gram, guided_style_gradient
 from gramstyle.core.guided_term import GuidedStyleTerm
 from gramstyle.core.guides import Guides, inside_guides, mean_guides, with_guides
 from gramstyle.core.kernels import PlainKernels
+from gramstyle.core.layers import PADDINGS, Padding
 from gramstyle.core.losses import gram, style_gradient
 from gramstyle.core.network import Convolution, Network, Pool
 from gramstyle.core.objective import Objective
@@ -185,11 +186,12 @@ def positive(kinds: Sequence[str]) -> Network:
     return Network(tuple(layers))
 
 
+@pytest.mark.parametrize("padding", PADDINGS)
 @pytest.mark.parametrize("kinds", [["c"], ["c", "c"], ["c", "avg", "c"], ["c", "avg", "c", "avg"]])
 def test_the_style_image_s_guidance_is_0_exactly_where_a_position_sees_other_pixels(
-    kinds: Sequence[str], rng: Rng
+    kinds: Sequence[str], padding: Padding, rng: Rng
 ) -> None:
-    net = positive(kinds)
+    net = positive(kinds).padded_by(padding)
     T = np.ones((23, 18))
     T[8:14, 11:] = 0
     before = rng.uniform(1, 2, (3, 23, 18))

@@ -4,11 +4,12 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from gramstyle.core import layers
 from gramstyle.core.arrays import Array
+from gramstyle.core.layers import Padding
 
 # Sums of fewer than a thousand float64 products, in another order: a few units in 1e-16 each.
 ROUNDING = 1e-12
@@ -51,6 +52,49 @@ def test_convolution_is_the_naive_loop(size: tuple[int, int, int], N: int, seed:
     np.testing.assert_allclose(
         layers.conv2d_forward(X, W, b), naive_conv2d(X, W, b), rtol=0, atol=ROUNDING
     )
+
+
+# Names of NumPy's modes, an independent statement of what each padding means.
+MODES = {"zeros": "constant", "replicate": "edge", "reflect": "reflect", "circular": "wrap"}
+
+
+def padded_by_numpy(X: Array, padding: Padding) -> Array:
+    return np.pad(X, ((0, 0), (1, 1), (1, 1)), mode=MODES[padding])  # type: ignore[call-overload]
+
+
+@pytest.mark.parametrize("padding", layers.PADDINGS)
+@given(sizes, st.integers(0, 2**32 - 1))
+@settings(max_examples=25, deadline=None)
+def test_each_padding_is_numpy_s_mode_of_that_meaning(
+    padding: Padding, size: tuple[int, int, int], seed: int
+) -> None:
+    assume(padding != "reflect" or min(size[1:]) > 1)
+    X = np.random.default_rng(seed).normal(size=size)
+    np.testing.assert_array_equal(layers.pad_forward(X, padding), padded_by_numpy(X, padding))
+
+
+@pytest.mark.parametrize("padding", layers.PADDINGS)
+@given(sizes, st.integers(1, 4), st.integers(0, 2**32 - 1))
+@settings(max_examples=25, deadline=None)
+def test_with_each_padding_the_backward_pass_is_the_adjoint_of_the_naive_forward_pass(
+    padding: Padding, size: tuple[int, int, int], N: int, seed: int
+) -> None:
+    assume(padding != "reflect" or min(size[1:]) > 1)
+    rng = np.random.default_rng(seed)
+    W, b = rng.normal(size=(N, size[0], 3, 3)), rng.normal(size=N)
+    X, dZ = rng.normal(size=size), rng.normal(size=(N, *size[1:]))
+    # Inside the padded image, a convolution with zeros around it reads no zeros.
+    Z = naive_conv2d(padded_by_numpy(X, padding), W, b)[:, 1:-1, 1:-1]
+    np.testing.assert_allclose(layers.conv2d_forward(X, W, b, padding), Z, rtol=0, atol=ROUNDING)
+    dX = layers.conv2d_backward(dZ, W, padding)
+    assert dX.shape == X.shape
+    linear = Z - b[:, None, None]
+    assert np.vdot(dZ, linear) == pytest.approx(np.vdot(dX, X), abs=1e3 * ROUNDING)
+
+
+def test_zeros_have_no_source() -> None:
+    with pytest.raises(ValueError, match="takes no values from other positions"):
+        layers.ring_sources(4, "zeros")
 
 
 @given(sizes, st.integers(1, 4), st.integers(0, 2**32 - 1))

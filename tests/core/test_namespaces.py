@@ -15,6 +15,7 @@ from conftest import tiny_convolutions
 from gramstyle.core import layers, losses
 from gramstyle.core.arrays import Array, cast, namespace, on_host
 from gramstyle.core.evaluation import Evaluation
+from gramstyle.core.layers import Padding
 from gramstyle.core.network import Convolution, Layer, Network, Pool
 from gramstyle.model.vgg19 import CAFFE
 from objectives import ContentTarget, Weights, composed, style_targets
@@ -47,6 +48,13 @@ def test_convolutions_are_the_same_on_strict_arrays(pair) -> None:
     (X, X_), (W, W_), (b, b_), (dZ, dZ_) = pair(*IMAGE), pair(4, 3, 3, 3), pair(4), pair(4, 7, 9)
     assert_same(layers.conv2d_forward(X, W, b), layers.conv2d_forward(X_, W_, b_))
     assert_same(layers.conv2d_backward(dZ, W), layers.conv2d_backward(dZ_, W_))
+
+
+@pytest.mark.parametrize("padding", ["replicate", "reflect", "circular"])
+def test_padded_convolutions_are_the_same_on_strict_arrays(pair, padding: Padding) -> None:
+    (X, X_), (W, W_), (b, b_), (dZ, dZ_) = pair(*IMAGE), pair(4, 3, 3, 3), pair(4), pair(4, 7, 9)
+    assert_same(layers.conv2d_forward(X, W, b, padding), layers.conv2d_forward(X_, W_, b_, padding))
+    assert_same(layers.conv2d_backward(dZ, W, padding), layers.conv2d_backward(dZ_, W_, padding))
 
 
 def test_relus_and_poolings_are_the_same_on_strict_arrays(pair) -> None:

@@ -41,6 +41,15 @@ def test_an_image_too_small_to_pool_is_refused_with_the_smallest_size(tiny_model
         until_conv5_1.shapes(16, 15)
 
 
+def test_reflect_needs_two_positions_at_every_convolution(tiny_model: Model) -> None:
+    reflecting = tiny_model.network.until(["conv5_1"]).padded_by("reflect")
+    reflecting.shapes(32, 32)
+    with pytest.raises(ImageError, match=r"31×32 pixels is too small.*at least 32 pixels"):
+        reflecting.shapes(32, 31)
+    # The result of a pooling needs no second position.
+    tiny_model.network.until(["pool5"]).padded_by("reflect").shapes(32, 32)
+
+
 class Counter:
     """Does arithmetic and counts it."""
 

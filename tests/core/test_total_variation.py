@@ -54,6 +54,20 @@ def test_the_gradient_is_the_derivative(shape: tuple[int, int, int], rng: Rng) -
     assert checked.compared == x.size
 
 
+@pytest.mark.parametrize("shape", SHAPES)
+def test_in_an_image_that_wraps_the_first_pixels_follow_the_last_ones(
+    shape: tuple[int, int, int], rng: Rng
+) -> None:
+    x = rng.uniform(0, 255, shape)
+    rolled = sum(np.sum((np.roll(x, -1, axis) - x) ** 2) for axis in (1, 2))
+    assert total_variation(x, wraps=True) == pytest.approx(rolled, rel=ROUNDING)
+    check_gradient(
+        lambda x: (total_variation(x, wraps=True), total_variation_gradient(x, wraps=True)),
+        x,
+        mode="full",
+    )
+
+
 def test_an_image_of_one_colour_has_no_variation() -> None:
     x = np.full((3, 5, 4), 200.0)
     assert total_variation(x) == 0.0

@@ -78,6 +78,18 @@ def test_the_backward_pass_of_a_convolution_equals_the_plain_one(
         np.testing.assert_allclose(kernels.convolution_backward(dF, F, W), expected, **CLOSE)
 
 
+@pytest.mark.parametrize("padding", ["replicate", "reflect", "circular"])
+@pytest.mark.parametrize(("N", "C", "H", "V"), [(3, 2, 2, 5), (8, 4, 7, 6)])
+def test_the_backward_pass_of_a_padded_convolution_equals_the_plain_one(
+    kernels: DeviceKernels, rng: np.random.Generator, padding: Any, N: int, C: int, H: int, V: int
+) -> None:
+    dF, F, W = rng.normal(size=(N, H, V)), rng.normal(size=(N, H, V)), rng.normal(size=(N, C, 3, 3))
+    expected = PlainKernels().convolution_backward(dF, F, W, padding)
+    for _ in range(2):
+        found = kernels.convolution_backward(dF, F, W, padding)
+        np.testing.assert_allclose(found, expected, **CLOSE)
+
+
 @pytest.mark.parametrize("kind", ["max", "avg"])
 @pytest.mark.parametrize(("C", "H", "V"), [(1, 2, 2), (4, 5, 7), (3, 8, 6), (2, 3, 2)])
 def test_the_backward_pass_of_a_pooling_equals_the_plain_one(

@@ -12,6 +12,7 @@ from gramstyle.conformance.running import check
 from gramstyle.core.conventions import AUTHOR, PAPER, Convention
 from gramstyle.core.guides import mean_guides, with_guides
 from gramstyle.core.kernels import Pooling
+from gramstyle.core.layers import Padding
 from gramstyle.core.network import Convolution, Layer, Network, Pool
 from gramstyle.core.objective import Objective
 from gramstyle.core.preprocessing import Preprocessing
@@ -66,9 +67,10 @@ def objective(
     content: str | None = "conv2_1",
     style: tuple[str, ...] = ("conv1_1", "conv2_1", "conv3_2"),
     tv: float = 0.0,
+    padding: Padding = "zeros",
 ) -> Objective:
     """An objective for a photograph of this size and an artwork of another, in float64."""
-    net = network(rng, pooling)
+    net = network(rng, pooling).padded_by(padding)
     responses = net.forward(SEEN.forward(image(rng, *size)))
     of_artwork = net.forward(SEEN.forward(image(rng, 13, 22)))
     return composed(
@@ -81,6 +83,7 @@ def objective(
         ),
         tv=tv,
         convention=convention,
+        wraps=padding == "circular",
     )
 
 
@@ -106,6 +109,22 @@ def test_the_graph_gives_what_the_objective_gives_in_float64(
 ) -> None:
     truth = objective(rng, size, pooling=pooling, convention=convention)
     assert_same(GraphObjective(truth, *size, threads=1), truth, image(rng, *size))
+
+
+@pytest.mark.parametrize("size", [(8, 8), (19, 23), (9, 30)])
+@pytest.mark.parametrize("padding", ["replicate", "reflect", "circular"])
+def test_the_graph_gives_what_the_objective_gives_with_each_padding(
+    padding: Padding, size: tuple[int, int], rng: Rng
+) -> None:
+    truth = objective(rng, size, pooling="avg", padding=padding, tv=0.5)
+    assert_same(GraphObjective(truth, *size, threads=1), truth, image(rng, *size))
+
+
+@pytest.mark.parametrize("padding", ["replicate", "circular"])
+def test_the_graph_pads_layers_of_one_position(padding: Padding, rng: Rng) -> None:
+    truth = objective(rng, (4, 4), pooling="avg", padding=padding)
+    assert truth.network.shapes(4, 4)["conv3_1"][1:] == (1, 1)
+    assert_same(GraphObjective(truth, 4, 4, threads=1), truth, image(rng, 4, 4))
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ import pytest
 
 from gramstyle.core.arrays import Array
 from gramstyle.core.kernels import Pooling
+from gramstyle.core.layers import Padding
 from gramstyle.engines.onnx_session import TELEMETRY, Session, load_runtime
 from gramstyle.errors import ModelError, RuntimeMissingError
 from gramstyle.model.onnx_file import Model
@@ -55,6 +56,21 @@ def test_the_responses_equal_those_of_the_plain_network(
     responses = session_of(tiny_model, "pool5", pooling)(v)
     assert len(responses) == 21
     assert worst_error(responses, tiny_model, v, pooling) < FLOAT32
+
+
+@pytest.mark.parametrize("padding", ["replicate", "reflect", "circular"])
+@pytest.mark.parametrize("size", [(32, 32), (37, 53)])
+def test_the_responses_equal_those_of_the_plain_network_with_each_padding(
+    size: tuple[int, int], padding: Padding, tiny_model: Model, rng: np.random.Generator
+) -> None:
+    v = image(rng, *size)
+    network = tiny_model.network.until(["conv5_1"]).pooled_by("avg").padded_by(padding)
+    graph = tiny_model.runnable(["conv5_1"], "avg", padding)
+    found = Session(graph, network.shapes, threads=1)(v)
+    expected = network.astype(np.float64).forward(v.astype(np.float64))
+    assert list(found) == list(expected)
+    for name, F in expected.items():
+        assert np.linalg.norm(found[name] - F) < FLOAT32 * np.linalg.norm(F)
 
 
 @pytest.mark.real_model

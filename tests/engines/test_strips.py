@@ -5,11 +5,12 @@ from math import prod
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from gramstyle.core.arrays import Array
 from gramstyle.core.kernels import PlainKernels, Pooling
+from gramstyle.core.layers import Padding
 from gramstyle.engines import onnx_session, strips
 from gramstyle.engines.strips import StripKernels
 
@@ -48,6 +49,20 @@ def test_convolution_in_strips_is_the_plain_one(
     W = rng.normal(size=(shape[0], C, 3, 3)).astype(np.float32)
     expected = PLAIN.convolution_backward(dF.astype(float), F, W.astype(float))
     assert_close(StripKernels(2).convolution_backward(dF, F, W), expected)
+
+
+@pytest.mark.parametrize("padding", ["replicate", "reflect", "circular"])
+@given(shapes, st.integers(1, 20), st.integers(0, 2**32 - 1))
+@settings(max_examples=20, deadline=None)
+def test_a_padded_convolution_in_strips_is_the_plain_one(
+    padding: Padding, shape: tuple[int, int, int], C: int, seed: int
+) -> None:
+    assume(padding != "reflect" or min(shape[1:]) > 1)
+    rng = np.random.default_rng(seed)
+    dF, F = rng.normal(size=shape).astype(np.float32), random_responses(rng, shape)
+    W = rng.normal(size=(shape[0], C, 3, 3)).astype(np.float32)
+    expected = PLAIN.convolution_backward(dF.astype(float), F, W.astype(float), padding)
+    assert_close(StripKernels(2).convolution_backward(dF, F, W, padding), expected)
 
 
 @given(shapes, st.sampled_from(["max", "avg"]), st.integers(0, 2**32 - 1))

@@ -1,6 +1,7 @@
 """The checker confirms the derivatives of gramstyle.core."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from gramstyle.core.arrays import Array
 from gramstyle.core.conventions import CONVENTIONS
 from gramstyle.core.evaluation import Evaluation
 from gramstyle.core.kernels import Pooling
+from gramstyle.core.layers import Padding
 from gramstyle.core.network import Network
 from gramstyle.core.objective import Objective
 from gramstyle.gradcheck import check_gradient, check_vjp
@@ -88,6 +90,40 @@ def test_the_objective_s_gradient_is_right(
         # Some of the thousands of masks flipped at first, and smaller steps decided.
         assert checked.step < 1e-3
         assert any(flip.count for flip in checked.flips.values())
+
+
+@pytest.mark.parametrize("padding", ["replicate", "reflect", "circular"])
+def test_the_objective_s_gradient_is_right_with_each_padding(
+    padding: Padding, tiny_model: Model, rng: np.random.Generator
+) -> None:
+    network = small(tiny_model, "avg").padded_by(padding)
+    x, p, a = rng.uniform(0, 255, (3, 3, 4, 5))
+    objective = objective_of(network, tiny_model, "author", p, a)
+    checked = check_gradient(
+        objective.loss_and_gradient,
+        x,
+        mode="full",
+        kinks=lambda x: network.choices(network.forward(tiny_model.preprocessing.forward(x))),
+    )
+    assert checked.compared == x.size
+    assert checked.relative_error < 1e-6  # extrapolated central differences in float64
+
+
+@pytest.mark.parametrize("padding", ["replicate", "reflect", "circular"])
+def test_a_gradient_without_that_of_the_padding_fails(
+    padding: Padding, tiny_model: Model, rng: np.random.Generator
+) -> None:
+    network = small(tiny_model, "avg").padded_by(padding)
+    x, p, a = rng.uniform(0, 255, (3, 3, 4, 5))
+    right = objective_of(network, tiny_model, "author", p, a)
+    wrong = replace(right, forward=network.forward, network=network.padded_by("zeros"))
+    error = refused_gradient(
+        wrong.loss_and_gradient,
+        x,
+        mode="full",
+        kinks=lambda x: network.choices(network.forward(tiny_model.preprocessing.forward(x))),
+    )
+    assert error.verdict == "wrong gradient"
 
 
 @both_modes

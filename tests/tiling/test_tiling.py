@@ -15,11 +15,13 @@ from gramstyle.core.arrays import Array
 from gramstyle.core.conventions import STYLE_LAYERS
 from gramstyle.core.evaluation import Sums
 from gramstyle.core.kernels import PlainKernels, Pooling
+from gramstyle.core.layers import Padding
 from gramstyle.core.network import Network, Pool
 from gramstyle.core.objective import Objective
 from gramstyle.core.preprocessing import Preprocessing
 from gramstyle.core.term import Reference
 from gramstyle.core.terms import without_targets
+from gramstyle.core.wrapping import check_wraps
 from gramstyle.engines.cuda.kernels import DeviceKernels
 from gramstyle.engines.registry import Engine, open_engine
 from gramstyle.engines.strips import StripKernels
@@ -66,6 +68,7 @@ def both(
     engine: Engine | None = None,
     spill: SpillStore | None = None,
     tv: float = 0.0,
+    wraps: bool = False,
 ) -> tuple[Objective, TiledObjective]:
     """The whole image's objective, and the tiles'; targets computed each in its own way."""
     p, a = images
@@ -82,6 +85,7 @@ def both(
         style=style,
         weights=WEIGHTS,
         tv=tv,
+        wraps=wraps,
         forward=engine.forward,
         kernels=engine.kernels,
         backward=engine.backward,
@@ -159,6 +163,63 @@ def test_in_float64_total_variation_in_tiles_equals_the_whole_to_rounding(
     assert found.terms == pytest.approx(expected.terms, rel=1e-12)
     difference = np.linalg.norm(found.gradient - expected.gradient)
     assert difference < 1e-12 * np.linalg.norm(expected.gradient)
+
+
+# Windows that wrap at one edge, at both, around a corner, and windows of a whole edge.
+WRAPPING = [(224, 240, 48), (96, 256, 32), (64, 80, 32)]
+
+
+@pytest.mark.parametrize(
+    ("padding", "H", "W", "edge"),
+    [
+        *(("circular", *shape) for shape in WRAPPING),
+        ("replicate", 131, 150, 48),
+        ("reflect", 131, 150, 48),
+        ("reflect", 37, 200, 48),
+    ],
+)
+def test_with_each_padding_tiles_equal_the_whole_to_rounding(
+    padding: Padding, H: int, W: int, edge: int, rng: np.random.Generator
+) -> None:
+    x, p = (rng.uniform(0, 255, (3, H, W)) for _ in range(2))
+    a = rng.uniform(0, 255, (3, 96, 64))
+    net = network("avg").padded_by(padding)
+    whole, tiled = both(net, (p, a), edge, tv=0.05, wraps=padding == "circular")
+    expected, found = whole.loss_and_gradient(x), tiled.loss_and_gradient(x)
+    # 1e-12: as above.
+    assert found.loss == pytest.approx(expected.loss, rel=1e-12)
+    assert found.terms == pytest.approx(expected.terms, rel=1e-12)
+    difference = np.linalg.norm(found.gradient - expected.gradient)
+    assert difference < 1e-12 * np.linalg.norm(expected.gradient)
+
+
+@pytest.mark.parametrize("name", ["numpy", "winograd"])
+def test_a_fast_engine_s_tiles_that_wrap_equal_its_whole_image(
+    tiny_model: Model, name: str, rng: np.random.Generator
+) -> None:
+    x, targets = rng.uniform(0, 255, (3, 224, 240)), rng.uniform(0, 255, (2, 3, 224, 240))
+    spec = spec_of(
+        tiny_model, engine=name, content=CONTENT, style=WEIGHTS.w, padding="circular", threads=2
+    )
+    engine = open_engine(spec, tiny_model)
+    whole, tiled = both(
+        spec.network(tiny_model), targets, 64, engine=engine, spill=SpillStore(memory=100_000)
+    )
+    expected = whole.loss_and_gradient(x)
+    gradient = expected.gradient.copy()
+    found = tiled.loss_and_gradient(x)
+    # As above, without flips.
+    assert found.loss == pytest.approx(expected.loss, rel=1e-4)
+    assert np.linalg.norm(found.gradient - gradient) < 2e-3 * np.linalg.norm(gradient)
+
+
+def test_an_image_that_does_not_wrap_cannot_be_tiled_and_the_next_size_that_can_is_named() -> None:
+    wrapping = network("avg").padded_by("circular")
+    with pytest.raises(
+        ImageError, match=r"130×128 pixels does not wrap at layer .* multiples of 16 .* 144×128$"
+    ):
+        Tiling(wrapping, 128, 130, 48)
+    check_wraps(wrapping, 128, 144)
 
 
 def test_across_the_borders_of_tiles_the_gradient_differs_no_more_than_elsewhere(

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from torch.nn.functional import avg_pool2d, conv2d, max_pool2d, relu
+from torch.nn.functional import avg_pool2d, conv2d, max_pool2d, pad, relu
 
 from gramstyle.core.arrays import Array
 from gramstyle.core.network import Convolution
@@ -65,10 +65,15 @@ def loss_function(plan: RunPlan, *, layout: torch.memory_format = torch.contiguo
     alpha, beta = spec.weights["content"], spec.weights["style"]
     w = {term.layer: term.weight for term in spec.terms if term.name == "style"}
 
+    def convolved(F: torch.Tensor, W: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        if spec.padding == "zeros":
+            return conv2d(F, W, b, padding=1)
+        return conv2d(pad(F, (1, 1, 1, 1), mode=spec.padding), W, b)
+
     def responses(v: torch.Tensor) -> dict[str, torch.Tensor]:
         found, F = {}, v
         for name, W, b in layers:
-            F = pool(F, 2) if W is None else relu(conv2d(F, W, b, padding=1))
+            F = pool(F, 2) if W is None else relu(convolved(F, W, b))
             if name == content or name in w:
                 found[name] = F[0]
         return found

@@ -14,6 +14,7 @@ from gramstyle.core import layers
 from gramstyle.core.arrays import Array, namespace
 from gramstyle.core.evaluation import Evaluation, sizes_in
 from gramstyle.core.kernels import Kernels, PlainKernels, Pooling
+from gramstyle.core.layers import Padding
 from gramstyle.core.network import AddSeed, Convolution, Layer, Network
 from gramstyle.core.objective import Objective, where_not_finite
 from gramstyle.core.term import PIXELS
@@ -194,10 +195,12 @@ class _Recorder:
 
         return add
 
-    def convolution_backward(self, dF: Array, F: Array, W: Array) -> Array:
+    def convolution_backward(
+        self, dF: Array, F: Array, W: Array, padding: Padding = "zeros"
+    ) -> Array:
         self._measure(dF)
         self._after = _length(layers.relu_backward(dF, F))
-        return self._timed(lambda: self._kernels.convolution_backward(dF, F, W))
+        return self._timed(lambda: self._kernels.convolution_backward(dF, F, W, padding))
 
     def pool_backward(self, dY: Array, X: Array, kind: Pooling) -> Array:
         self._measure(dY)

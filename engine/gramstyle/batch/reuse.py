@@ -36,6 +36,7 @@ _ADDED: dict[str, tuple[object, ...]] = {
     "style_scale": ([1.0],),
     "style_size": (None,),
     **dict.fromkeys(MASK_OPTIONS, (None,)),
+    "padding": ("zeros",),
 }
 # Options whose defaults depend on the machine's memory.
 _BY_MEMORY = ("tile", "optimiser")

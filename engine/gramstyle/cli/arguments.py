@@ -7,6 +7,7 @@ from typing import Any
 from gramstyle.cli.parsing import Parser
 from gramstyle.cli.pipes import path_or_dash
 from gramstyle.core.conventions import CONVENTIONS
+from gramstyle.core.layers import PADDINGS
 from gramstyle.engines.registry import ENGINES
 from gramstyle.engines.spec import DEVICES
 from gramstyle.run import coercion
@@ -86,6 +87,7 @@ def add_loss(parser: Parser) -> None:
         help="the weight of the total variation, which smooths the image "
         f"(default {DEFAULTS.tv:g})")  # fmt: skip
     add_pooling(loss, but="; max with --convention author")
+    add_padding(loss)
 
 
 def add_style_weights(group: argparse._ArgumentGroup, *, but: str = "") -> None:
@@ -127,6 +129,14 @@ def add_pooling(group: argparse._ArgumentGroup, *, but: str = "") -> None:
     """Add the option for the pooling; `but` names an exception from the default."""
     group.add_argument("--pooling", choices=("max", "avg"),
         help=f"max or average pooling in the network (default {DEFAULTS.pools}{but})")  # fmt: skip
+
+
+def add_padding(group: argparse._ArgumentGroup) -> None:
+    """Add the option for the padding."""
+    group.add_argument("--padding", choices=PADDINGS,
+        help="what the network reads one position outside an image: zeros; replicate, the edge "
+        "again; reflect, the image mirrored; circular, the opposite edge, so that copies of the "
+        f"result join without a seam (default {DEFAULTS.pads})")  # fmt: skip
 
 
 def add_machine(group: argparse._ArgumentGroup) -> None:

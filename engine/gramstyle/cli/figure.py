@@ -83,6 +83,7 @@ def _add_common(
     every = parser.add_argument_group("every image")
     add.add_run(every, DEFAULTS, what="each image")
     add.add_pooling(every)
+    add.add_padding(every)
     machine = parser.add_argument_group("the machine")
     add.add_machine(machine)
     add.add_engine(machine)

@@ -41,7 +41,7 @@ REGION_OPTIONS = ("style_regions", "content_labels", "style_labels")
 # The options that the graph depends on.
 OPTIONS = (
     "alpha", "beta", "content_layers", "content_weights", "style_layers", "style_weights",
-    *STYLE_OPTIONS, *REGION_OPTIONS, "tv", "convention", "pooling",
+    *STYLE_OPTIONS, *REGION_OPTIONS, "tv", "convention", "pooling", "padding",
 )  # fmt: skip
 
 DESCRIPTION = """\
@@ -183,7 +183,13 @@ def _masks(arguments: argparse.Namespace) -> list[Path]:
 def _options(arguments: argparse.Namespace) -> Options:
     # The engine that the graph's parts come from; the start does not matter.
     options = add.options_of(arguments, init="noise", engine="numpy", scales=1)
-    return replace(options, size=max(arguments.exact)) if arguments.exact else options
+    if not arguments.exact:
+        return options
+    if any(edge % options.multiple for edge in arguments.exact):
+        raise OptionError(
+            f"with --padding circular, both edges of --size must be multiples of {options.multiple}"
+        )
+    return replace(options, size=max(arguments.exact))
 
 
 def _plan(content: Any, style: Any, options: Options, arguments: argparse.Namespace) -> RunPlan:

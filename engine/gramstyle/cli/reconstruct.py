@@ -60,6 +60,7 @@ def _add_common(parser: Parser) -> argparse._ArgumentGroup:
     add.add_run(result)
     loss = parser.add_argument_group("the loss")
     add.add_pooling(loss)
+    add.add_padding(loss)
     machine = parser.add_argument_group("files and the machine")
     add.add_machine(machine)
     add.add_engine(machine)

@@ -24,6 +24,7 @@ from gramstyle.errors import NonFiniteError
 from gramstyle.model import Model
 from gramstyle.tiling import Tile, Tiling
 from gramstyle.tiling.objective import tile_guides, tree_sum, with_summed_targets
+from gramstyle.tiling.windows import add, cut
 
 # How many windows per worker are sent ahead: enough that no worker waits. The scheduler stores all
 # of them, in case a worker is lost.
@@ -105,7 +106,7 @@ class ClusterObjective:
         waiting.reverse()
         gradient = np.zeros(x.shape, np.float32)
         for tile in reversed(tiles):
-            gradient[:, *tile.window] += cluster.fetch(waiting.pop())
+            add(gradient, tile.window, cluster.fetch(waiting.pop()))
         return Evaluation.of(values, gradient)
 
     def close(self) -> None:
@@ -241,7 +242,7 @@ def _send_windows(
         if number >= ahead:
             cluster.wait(sent[number - ahead])
         # A copy, since the optimiser continues to write to x.
-        sent.append(submit(tile, np.array(x[:, *tile.window], np.float32)))
+        sent.append(submit(tile, np.array(cut(x, tile.window), np.float32)))
 
 
 @dataclass(frozen=True)

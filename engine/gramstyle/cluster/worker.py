@@ -321,7 +321,8 @@ def _working_on(task: TileTask, spec: ObjectiveSpec) -> Iterator[_WorkerState]:
 
 def _engine_key(spec: ObjectiveSpec) -> tuple[Any, ...]:
     """Return what an engine depends on."""
-    return (spec.model, spec.engine, spec.pooling, spec.threads, frozenset(spec.layers))
+    layers = frozenset(spec.layers)
+    return (spec.model, spec.engine, spec.pooling, spec.padding, spec.threads, layers)
 
 
 def _with_threads(spec: ObjectiveSpec) -> ObjectiveSpec:

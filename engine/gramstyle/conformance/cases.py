@@ -7,7 +7,8 @@ from functools import cached_property
 from gramstyle.core.arrays import Array
 from gramstyle.core.conventions import PAPER, Convention
 from gramstyle.core.kernels import Area, Pooling
-from gramstyle.core.network import Layer, Network
+from gramstyle.core.layers import Padding
+from gramstyle.core.network import Convolution, Layer, Network
 from gramstyle.core.objective import Objective
 from gramstyle.core.preprocessing import Preprocessing
 from gramstyle.core.terms import ContentTerm, GuidedStyleTerm, StyleTerm
@@ -146,6 +147,11 @@ class Case:
     def layers(self) -> tuple[Layer, ...]:
         """The layers of the network, from the image upwards."""
         return self.network.layers
+
+    @property
+    def padding(self) -> Padding:
+        """How the inputs of all convolutions are padded."""
+        return next(layer.padding for layer in self.layers if isinstance(layer, Convolution))
 
     @property
     def preprocessing(self) -> Preprocessing:
@@ -289,10 +295,12 @@ class Recorder:
         """Return dF + gradient at the owned positions."""
         return self._step.add_gradient(dF, F, gradient, owned)
 
-    def convolution_backward(self, dF: Array, F: Array, W: Array) -> Array:
+    def convolution_backward(
+        self, dF: Array, F: Array, W: Array, padding: Padding = "zeros"
+    ) -> Array:
         """Store dF, then call the objective's kernel."""
         self._keep(dF)
-        return self._step.convolution_backward(dF, F, W)
+        return self._step.convolution_backward(dF, F, W, padding)
 
     def pool_backward(self, dY: Array, X: Array, kind: Pooling) -> Array:
         """Store dY, then call the objective's kernel."""

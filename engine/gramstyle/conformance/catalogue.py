@@ -1,11 +1,8 @@
 """The cases by name: each operation, each convention that is easily mistaken, whole objectives.
 
-All numbers come from a hash of the case's name. They are therefore the same on every machine and
-never change; those of a random generator might. They are multiples of 1/256, or of 1/128 to 1/8
-where they are large, so that float16 and float32 represent them exactly.
+All numbers come from a hash of the case's name (`gramstyle.conformance.hashed`).
 """
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from functools import partial
 
@@ -13,10 +10,12 @@ import numpy as np
 
 from gramstyle.conformance import ordered
 from gramstyle.conformance.cases import Case
+from gramstyle.conformance.hashed import Numbers
 from gramstyle.core.arrays import Array
 from gramstyle.core.conventions import AUTHOR, PAPER, Convention
 from gramstyle.core.guides import with_guides
 from gramstyle.core.kernels import Pooling
+from gramstyle.core.layers import Padding
 from gramstyle.core.network import Convolution, Layer, Network, Pool
 from gramstyle.core.objective import Objective
 from gramstyle.core.preprocessing import Preprocessing
@@ -29,34 +28,8 @@ PLAIN = Preprocessing(channels="RGB", mean=(0.0, 0.0, 0.0), scale=(1.0, 1.0, 1.0
 STYLE = ("conv1_1", "conv2_1", "conv3_1", "conv4_1", "conv5_1")
 
 
-class Numbers:
-    """An endless stream of numbers determined by a name."""
-
-    def __init__(self, name: str) -> None:
-        self._name = name
-        self._drawn = 0
-
-    def uniform(self, low: float, high: float, *shape: int) -> Array:
-        """Return float64 numbers between two bounds, each exact in float16."""
-        size = int(np.prod(shape))
-        self._drawn += 1
-        seed = f"{self._name}/{self._drawn}".encode()
-        words = np.frombuffer(hashlib.shake_256(seed).digest(4 * size), "<u4")
-        unit = 256
-        while max(abs(low), abs(high)) * unit > 2048:
-            unit //= 2
-        steps = words.astype(np.int64) % (round((high - low) * unit) + 1)
-        return low + steps.reshape(shape) / unit
-
-    def convolution(self, name: str, C: int, N: int, *, bias: float = 0.0) -> Convolution:
-        """Return a convolution that keeps the magnitude of its input."""
-        spread = max(round(256 * np.sqrt(2 / (9 * C)) * np.sqrt(3)), 1) / 256
-        W = self.uniform(-spread, spread, N, C, 3, 3)
-        return Convolution(name, W, self.uniform(bias - 0.25, bias + 0.25, N))
-
-
 def cases() -> tuple[Case, ...]:
-    """Return all cases, in the order of the paper: operations, losses, whole objectives.
+    """Return all cases, in the order of the paper: operations, losses, whole objectives, paddings.
 
     Examples
     --------
@@ -64,7 +37,7 @@ def cases() -> tuple[Case, ...]:
     >>> [case.name for case in cases()][:3]
     ['convolution', 'convolution-narrow', 'relu']
     """
-    return (*_operations(), *_losses(), *_objectives())
+    return (*_operations(), *_losses(), *_objectives(), *_paddings())
 
 
 def _operations() -> list[Case]:
@@ -158,6 +131,25 @@ def _objectives() -> list[Case]:
     ]
 
 
+def _paddings() -> list[Case]:
+    pins: Mapping[Padding, str] = {
+        "replicate": "outside the image a convolution reads the nearest position",
+        "reflect": "a reflection does not repeat the edge itself",
+        "circular": "outside the image a convolution reads the opposite edge",
+    }
+    return [
+        _terms(
+            f"padding-{padding}",
+            sentence,
+            content="conv2_1",
+            style=("conv1_1", "conv2_1"),
+            size=(7, 9) if padding != "circular" else (8, 10),
+            padding=padding,
+        )
+        for padding, sentence in pins.items()
+    ]
+
+
 def _one_layer(name: str, pins: str, *, size: tuple[int, int] = (6, 7), bias: float = 0.0) -> Case:
     numbers = Numbers(name)
     layers = [numbers.convolution("conv1_1", 3, 4, bias=bias)]
@@ -229,10 +221,12 @@ def _terms(
     *,
     content: str | None,
     style: tuple[str, ...],
+    size: tuple[int, int] = (8, 10),
     artwork: tuple[int, int] = (8, 10),
     w: Sequence[float] | None = None,
     tv: float = 0.0,
     author: bool = False,
+    padding: Padding = "zeros",
 ) -> Case:
     numbers = Numbers(name)
     layers: list[Layer] = [
@@ -240,7 +234,7 @@ def _terms(
         Pool("pool1", "avg"),
         numbers.convolution("conv2_1", 4, 5),
     ]
-    images = _images(numbers, (8, 10), artwork, -4, 4)
+    images = _images(numbers, size, artwork, -4, 4)
     convention = AUTHOR if author else PAPER
     weights = dict(zip(style, w, strict=True)) if w else None
     return _case(
@@ -253,6 +247,7 @@ def _terms(
         w=weights,
         tv=tv,
         convention=convention,
+        padding=padding,
     )
 
 
@@ -350,6 +345,7 @@ def _case(
     tv: float = 0.0,
     preprocessing: Preprocessing = PLAIN,
     convention: Convention = PAPER,
+    padding: Padding = "zeros",
     regions: Sequence[float] | None = None,
     guidance: tuple[Mapping[str, Array], Mapping[str, Array]] = ({}, {}),
 ) -> Case:
@@ -359,6 +355,7 @@ def _case(
     image, by layer.
     """
     network = Network(tuple(layers)).until([*([content] if content else []), *style])
+    network = network.padded_by(padding)
     forward = partial(ordered.forward, network)
     kernels = ordered.OrderedKernels()
     terms = loss_terms(

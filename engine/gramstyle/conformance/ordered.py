@@ -12,6 +12,7 @@ import numpy as np
 from gramstyle.core import layers
 from gramstyle.core.arrays import Array
 from gramstyle.core.kernels import Area, PlainKernels
+from gramstyle.core.layers import Padding
 from gramstyle.core.network import Convolution, Network
 
 
@@ -51,10 +52,15 @@ class OrderedKernels(PlainKernels):
             gradient[:, owned[0], owned[1]] = here
         return gradient if dF is None else dF + gradient
 
-    def convolution_backward(self, dF: Array, F: Array, W: Array) -> Array:
+    def convolution_backward(
+        self, dF: Array, F: Array, W: Array, padding: Padding = "zeros"
+    ) -> Array:
         """Return dX: the backward pass of the ReLU, then of the convolution."""
-        dZ = layers.relu_backward(dF, F)
-        return convolve(dZ, W[:, :, ::-1, ::-1].transpose(1, 0, 2, 3), np.zeros(W.shape[1]))
+        dZ, outside = layers.relu_backward(dF, F), layers.ring_width(padding)
+        around = np.pad(dZ, ((0, 0), (outside, outside), (outside, outside)))
+        rotated = W[:, :, ::-1, ::-1].transpose(1, 0, 2, 3)
+        dX = convolve(around, rotated, np.zeros(W.shape[1]))
+        return layers.pad_backward(dX, padding) if outside else dX
 
 
 def forward(network: Network, v: Array) -> dict[str, Array]:
@@ -62,7 +68,7 @@ def forward(network: Network, v: Array) -> dict[str, Array]:
     responses, F = {}, v
     for layer in network.layers:
         if isinstance(layer, Convolution):
-            F = layers.relu_forward(convolve(F, layer.W, layer.b))
+            F = layers.relu_forward(convolve(F, layer.W, layer.b, layer.padding))
         elif layer.kind == "max":
             F = layers.max_pool_forward(F)
         else:
@@ -71,11 +77,11 @@ def forward(network: Network, v: Array) -> dict[str, Array]:
     return responses
 
 
-def convolve(X: Array, W: Array, b: Array) -> Array:
+def convolve(X: Array, W: Array, b: Array, padding: Padding = "zeros") -> Array:
     """Return Z as `layers.conv2d_forward` does, tap by tap."""
     N, C = W.shape[:2]
     _, H, V = X.shape
-    padded = np.pad(X, ((0, 0), (1, 1), (1, 1)))
+    padded = layers.pad_forward(X, padding)
     Z = np.repeat(b.astype(X.dtype), H * V).reshape(N, H, V)
     for n in range(N):
         for c in range(C):

@@ -6,7 +6,7 @@ The released code has means where the paper has sums, and divides each Gram matr
     (1 / N²) Σ (G/M − A/M)² = 4 · E_l                   (equation 4 holds 1 / (4 N² M²))
 
 So each loss of the code is a multiple of the paper's, and so is each gradient. A convention has two
-factors, and the defaults of the weights, the start and the pooling.
+factors, and the defaults of the weights, the start, the pooling and the padding.
 """
 
 from collections.abc import Callable, Mapping
@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 from gramstyle.core.kernels import Pooling
+from gramstyle.core.layers import Padding
 
 # The layers that the paper compares: content at one, style at five.
 CONTENT_LAYER = "conv4_2"
@@ -42,8 +43,8 @@ class Convention:
         The default w_l of a style layer, from its N filters and the number of style layers.
     alpha
         The default α; None where it depends on the network and the image's size.
-    init, pooling
-        The default start, and the default pooling.
+    init, pooling, padding
+        The default start, pooling and padding.
 
     Examples
     --------
@@ -60,6 +61,7 @@ class Convention:
     alpha: float | None
     init: str
     pooling: Pooling
+    padding: Padding = "zeros"
 
 
 def _one(_N: int, _M: int) -> float:

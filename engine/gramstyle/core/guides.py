@@ -81,7 +81,7 @@ def inside_guides(network: Network, T: Array) -> dict[str, Array]:
     result: dict[str, Array] = {}
     for layer in network.layers:
         if isinstance(layer, Convolution):
-            T = eroded(T)
+            T = eroded(T, wraps=layer.padding == "circular")
         else:
             # The minimum over each 2×2 window.
             T = -layers.max_pool_forward(-T[np.newaxis])[0]
@@ -89,18 +89,23 @@ def inside_guides(network: Network, T: Array) -> dict[str, Array]:
     return result
 
 
-def eroded(T: Array) -> Array:
+def eroded(T: Array, *, wraps: bool = False) -> Array:
     """Return the minimum of T (H, V) over the 3×3 positions around each one.
+
+    With `wraps`, the positions around one at an edge continue at the opposite edge, as in circular
+    padding. The other paddings read no position beyond the nearest ones inside.
 
     Examples
     --------
     >>> import numpy as np
     >>> from gramstyle.core.guides import eroded
-    >>> eroded(np.array([[1.0, 1.0, 0.5]]))
-    array([[1. , 0.5, 0.5]])
+    >>> eroded(np.array([[1.0, 1.0, 1.0, 0.5]]))
+    array([[1. , 1. , 0.5, 0.5]])
+    >>> eroded(np.array([[1.0, 1.0, 1.0, 0.5]]), wraps=True)
+    array([[0.5, 1. , 0.5, 0.5]])
     """
     for _ in range(2):  # down the columns, then, transposed, along the rows
-        padded = np.pad(T, ((1, 1), (0, 0)), constant_values=np.inf)
+        padded = np.pad(T, ((1, 1), (0, 0)), mode="wrap" if wraps else "edge")
         T = np.minimum(np.minimum(padded[:-2], padded[1:-1]), padded[2:]).T
     return T
 

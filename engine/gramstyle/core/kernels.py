@@ -8,6 +8,7 @@ from typing import Literal, Protocol
 
 from gramstyle.core import guided, layers, losses
 from gramstyle.core.arrays import Array, namespace
+from gramstyle.core.layers import Padding
 
 Pooling = Literal["max", "avg"]
 
@@ -52,7 +53,9 @@ class Kernels(Protocol):
     ) -> Array:
         """Return dF + gradient at the owned positions, for terms without a kernel of their own."""
 
-    def convolution_backward(self, dF: Array, F: Array, W: Array) -> Array:
+    def convolution_backward(
+        self, dF: Array, F: Array, W: Array, padding: Padding = "zeros"
+    ) -> Array:
         """Return dX (C, H, V): dF back through the ReLU, then the convolution W (N, C, 3, 3)."""
 
     def pool_backward(self, dY: Array, X: Array, kind: Pooling) -> Array:
@@ -104,10 +107,12 @@ class PlainKernels:
         """Return dF + gradient at the owned positions."""
         return _sum(dF, F, gradient, owned)
 
-    def convolution_backward(self, dF: Array, F: Array, W: Array) -> Array:
+    def convolution_backward(
+        self, dF: Array, F: Array, W: Array, padding: Padding = "zeros"
+    ) -> Array:
         """Return dX (C, H, V): dF back through the ReLU, then the convolution."""
         dZ = layers.relu_backward(dF, F)
-        return layers.conv2d_backward(dZ, W)
+        return layers.conv2d_backward(dZ, W, padding)
 
     def pool_backward(self, dY: Array, X: Array, kind: Pooling) -> Array:
         """Return dX (C, H, V): dY back through a 2×2 pooling."""

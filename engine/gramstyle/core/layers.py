@@ -7,12 +7,17 @@ functions are the reference that the tests compare every faster implementation w
 """
 
 from types import EllipsisType
+from typing import Literal
 
 from gramstyle.core.arrays import Array, namespace
 
+# The values one position outside X: zeros, or those of other positions of X (`ring_sources`).
+Padding = Literal["zeros", "replicate", "reflect", "circular"]
+PADDINGS: tuple[Padding, ...] = ("zeros", "replicate", "reflect", "circular")
 
-def conv2d_forward(X: Array, W: Array, b: Array) -> Array:
-    """Z[n, y, x] = b[n] + Σ_{c,i,j} W[n, c, i, j] X[c, y + i − 1, x + j − 1], zeros outside X.
+
+def conv2d_forward(X: Array, W: Array, b: Array, padding: Padding = "zeros") -> Array:
+    """Z[n, y, x] = b[n] + Σ_{c,i,j} W[n, c, i, j] X[c, y + i − 1, x + j − 1], X padded outside.
 
     X (C, H, V), W (N, C, 3, 3), b (N,) → Z (N, H, V): nine shifted matrix products.
 
@@ -28,7 +33,7 @@ def conv2d_forward(X: Array, W: Array, b: Array) -> Array:
     """
     xp = namespace(X)
     _, H, V = X.shape
-    padded = _padded(X)
+    padded = pad_forward(X, padding)
     Z = b[:, None, None] + xp.zeros((W.shape[0], H, V), dtype=X.dtype)
     for i in range(3):
         for j in range(3):
@@ -36,11 +41,13 @@ def conv2d_forward(X: Array, W: Array, b: Array) -> Array:
     return Z
 
 
-def conv2d_backward(dZ: Array, W: Array) -> Array:
+def conv2d_backward(dZ: Array, W: Array, padding: Padding = "zeros") -> Array:
     """dX[c, y, x] = Σ_{n,i,j} W[n, c, i, j] dZ[n, y − i + 1, x − j + 1], zeros outside dZ.
 
     dZ (N, H, V), W (N, C, 3, 3) → dX (C, H, V). The signs of i and j have changed: it is the
-    forward function with each kernel rotated by 180° and N and C exchanged.
+    forward function with each kernel rotated by 180° and N and C exchanged. With a padding other
+    than zeros, the sum is also computed one position outside X, and `pad_backward` adds it to the
+    positions where the padding comes from.
 
     Examples
     --------
@@ -55,14 +62,95 @@ def conv2d_backward(dZ: Array, W: Array) -> Array:
             [6., 7., 8.]]])
     """
     xp = namespace(dZ)
-    _, H, V = dZ.shape
-    padded = _padded(dZ)
+    outside = ring_width(padding)
+    H, V = dZ.shape[1] + 2 * outside, dZ.shape[2] + 2 * outside
+    padded = _with_zeros(dZ, 1 + outside)
     dX = xp.zeros((W.shape[1], H, V), dtype=dZ.dtype)
     for i in range(3):
         for j in range(3):
             flipped = W[:, :, 2 - i, 2 - j].T
             dX += xp.tensordot(flipped, padded[:, i : i + H, j : j + V], axes=1)
-    return dX
+    return pad_backward(dX, padding) if outside else dX
+
+
+def pad_forward(X: Array, padding: Padding) -> Array:
+    """Return X (C, H, V) with a ring of one position around it, (C, H + 2, V + 2).
+
+    The rows of the ring are filled first, then its columns, corners included.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from gramstyle.core.layers import pad_forward
+    >>> X = np.array([[[1.0, 2.0, 3.0]]])
+    >>> pad_forward(X, "replicate")[0, 1], pad_forward(X, "circular")[0, 1]
+    (array([1., 1., 2., 3., 3.]), array([3., 1., 2., 3., 1.]))
+    """
+    _, H, V = X.shape
+    padded = _with_zeros(X, 1)
+    if padding != "zeros":
+        (top, bottom), (left, right) = ring_sources(H, padding), ring_sources(V, padding)
+        padded[:, 0, :], padded[:, H + 1, :] = padded[:, 1 + top, :], padded[:, 1 + bottom, :]
+        padded[..., 0], padded[..., V + 1] = padded[..., 1 + left], padded[..., 1 + right]
+    return padded
+
+
+def pad_backward(padded: Array, padding: Padding) -> Array:
+    """Return dX (C, H, V) from the derivative by the padded X, (C, H + 2, V + 2).
+
+    Each derivative in the ring is added where its value comes from, in the reverse order of
+    `pad_forward`: columns, then rows. The result is a part of `padded`, which is overwritten.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from gramstyle.core.layers import pad_backward
+    >>> derivative = np.zeros((1, 3, 5))
+    >>> derivative[0, 1] = [10.0, 1.0, 2.0, 3.0, 40.0]
+    >>> pad_backward(derivative.copy(), "replicate"), pad_backward(derivative, "circular")
+    (array([[[11.,  2., 43.]]]), array([[[41.,  2., 13.]]]))
+    """
+    H, V = padded.shape[1] - 2, padded.shape[2] - 2
+    if padding != "zeros":
+        (top, bottom), (left, right) = ring_sources(H, padding), ring_sources(V, padding)
+        padded[..., 1 + left] += padded[..., 0]
+        padded[..., 1 + right] += padded[..., V + 1]
+        padded[:, 1 + top, :] += padded[:, 0, :]
+        padded[:, 1 + bottom, :] += padded[:, H + 1, :]
+    return padded[:, 1 : H + 1, 1 : V + 1]
+
+
+def ring_sources(length: int, padding: Padding) -> tuple[int, int]:
+    """Return the positions whose values stand before the first and after the last of an edge.
+
+    "replicate" repeats the edge, "reflect" mirrors at the edge without repeating it, and
+    "circular" continues at the opposite edge. "zeros" has none.
+
+    Examples
+    --------
+    >>> from gramstyle.core.layers import ring_sources
+    >>> [ring_sources(5, padding) for padding in ("replicate", "reflect", "circular")]
+    [(0, 4), (1, 3), (4, 0)]
+    """
+    if padding == "replicate":
+        return 0, length - 1
+    if padding == "reflect":
+        return 1, length - 2
+    if padding == "circular":
+        return length - 1, 0
+    raise ValueError(f"{padding!r} takes no values from other positions")
+
+
+def ring_width(padding: Padding) -> int:
+    """Return how far outside X a backward pass computes derivatives: 0 or 1 positions.
+
+    Examples
+    --------
+    >>> from gramstyle.core.layers import ring_width
+    >>> ring_width("zeros"), ring_width("reflect")
+    (0, 1)
+    """
+    return 0 if padding == "zeros" else 1
 
 
 def relu_forward(Z: Array) -> Array:
@@ -179,9 +267,9 @@ def windows(X: Array) -> list[tuple[slice | EllipsisType, ...]]:
     ]
 
 
-def _padded(X: Array) -> Array:
-    """Return X (C, H, V) with a border of zeros, (C, H + 2, V + 2)."""
+def _with_zeros(X: Array, width: int) -> Array:
+    """Return X (C, H, V) in a border of zeros, (C, H + 2 · width, V + 2 · width)."""
     C, H, V = X.shape
-    padded = namespace(X).zeros((C, H + 2, V + 2), dtype=X.dtype)
-    padded[:, 1 : H + 1, 1 : V + 1] = X
+    padded = namespace(X).zeros((C, H + 2 * width, V + 2 * width), dtype=X.dtype)
+    padded[:, width : H + width, width : V + width] = X
     return padded

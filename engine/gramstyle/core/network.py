@@ -7,6 +7,7 @@ from typing import Any
 from gramstyle.core import layers
 from gramstyle.core.arrays import Array, namespace
 from gramstyle.core.kernels import Kernels, PlainKernels, Pooling
+from gramstyle.core.layers import Padding
 from gramstyle.errors import ImageError, OptionError, suggestion
 
 # The responses of one image by layer name, each (N, H, V), after the ReLU.
@@ -18,7 +19,7 @@ AddSeed = Callable[[str, Array | None], Array]
 
 @dataclass(frozen=True)
 class Convolution:
-    """A 3×3 convolution and its ReLU: W (N, C, 3, 3), b (N,).
+    """A 3×3 convolution and its ReLU: W (N, C, 3, 3), b (N,), its input padded by one position.
 
     Examples
     --------
@@ -32,6 +33,7 @@ class Convolution:
     name: str
     W: Array
     b: Array
+    padding: Padding = "zeros"
 
 
 @dataclass(frozen=True)
@@ -112,6 +114,15 @@ class Network:
             )
         )
 
+    def padded_by(self, padding: Padding) -> "Network":
+        """Return the same network with every convolution's input padded in this way."""
+        return Network(
+            tuple(
+                replace(layer, padding=padding) if isinstance(layer, Convolution) else layer
+                for layer in self.layers
+            )
+        )
+
     def astype(self, dtype: Any) -> "Network":
         """Return the same network with its weights in another float type."""
         return Network(
@@ -129,7 +140,8 @@ class Network:
         Raises
         ------
         ImageError
-            If the image is so small that a pooling has no window.
+            If the image is so small that a pooling has no window, or the padding "reflect" no
+            second position to repeat.
         """
         result: dict[str, tuple[int, int, int]] = {}
         channels, h, v = 3, height, width
@@ -138,15 +150,21 @@ class Network:
                 channels = layer.W.shape[0]
             else:
                 h, v = h // 2, v // 2
-            if min(h, v) < 1:
-                pools = sum(isinstance(each, Pool) for each in self.layers)
+            if min(h, v) < _fewest(layer):
                 raise ImageError(
                     f"an image of {width}×{height} pixels is too small for layer "
-                    f"{self.layers[-1].name}: both edges must be at least {2**pools} pixels; "
-                    "give a larger image or a larger --size"
+                    f"{self.layers[-1].name}: both edges must be at least {self._smallest()} "
+                    "pixels; give a larger image or a larger --size"
                 )
             result[layer.name] = (channels, h, v)
         return result
+
+    def _smallest(self) -> int:
+        """Return the length, in pixels, of the shortest edge that `shapes` accepts."""
+        fewest = 1
+        for layer in reversed(self.layers):
+            fewest = max(_fewest(layer), fewest * (2 if isinstance(layer, Pool) else 1))
+        return fewest
 
     def operations(self, height: int, width: int) -> dict[str, int]:
         """Return how many floating-point operations each layer takes in one direction.
@@ -156,7 +174,7 @@ class Network:
 
         - A convolution takes 2 · 9 · N · C · M, half of them multiplications. Each of its N · M
           sums starts at its bias and adds 9 · C products; backward each of the C · M sums starts
-          at 0 and adds 9 · N. Products with the zeros of the padding count too.
+          at 0 and adds 9 · N. Products with the padding count too.
         - An average pooling takes 4 for each window: three additions and a division, backward
           a division for each of the four positions.
         - A ReLU and a max pooling only compare: 0.
@@ -180,7 +198,7 @@ class Network:
         F = v
         for layer in self.layers:
             if isinstance(layer, Convolution):
-                F = layers.relu_forward(layers.conv2d_forward(F, layer.W, layer.b))
+                F = layers.relu_forward(layers.conv2d_forward(F, layer.W, layer.b, layer.padding))
             elif layer.kind == "max":
                 F = layers.max_pool_forward(F)
             else:
@@ -254,7 +272,7 @@ class Network:
                 F = responses[layer.name]
                 dF = add_seed(layer.name, dF)
                 if isinstance(layer, Convolution):
-                    dF = step.convolution_backward(dF, F, layer.W)
+                    dF = step.convolution_backward(dF, F, layer.W, layer.padding)
                 else:
                     assert name_below is not None  # noqa: S101 - a network starts with a convolution
                     dF = step.pool_backward(dF, responses[name_below], layer.kind)
@@ -263,3 +281,8 @@ class Network:
             step.backward_ends()
         assert dF is not None  # noqa: S101 - a network has at least one layer
         return dF
+
+
+def _fewest(layer: Layer) -> int:
+    """Return how many positions a layer's responses must have along each edge."""
+    return 2 if isinstance(layer, Convolution) and layer.padding == "reflect" else 1

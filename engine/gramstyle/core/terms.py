@@ -198,6 +198,7 @@ def loss_terms(
     style: Mapping[str, float],
     tv: bool = False,
     convention: Convention = PAPER,
+    wraps: bool = False,
     regions: Sequence[float] | None = None,
 ) -> tuple[Term, ...]:
     """Return the terms of a loss, without targets.
@@ -210,6 +211,8 @@ def loss_terms(
         Whether the total variation is a term.
     convention
         The convention whose factors multiply the equations.
+    wraps
+        Whether the total variation continues at the opposite edge, as circular padding does.
     regions
         The share of each region, if the style is compared region by region
         (`gramstyle.core.guides.with_guides` adds the guidance).
@@ -234,7 +237,7 @@ def loss_terms(
             )
             for layer, weight in style.items()
         ),
-        *([TotalVariationTerm()] if tv else []),
+        *([TotalVariationTerm(wraps=wraps)] if tv else []),
     )
 
 

@@ -4,6 +4,7 @@ It has the squared form of Mahendran and Vedaldi (2015, arXiv 1412.0035, section
 smooth everywhere. The term divides it by the number of pixels, so that one weight suits every size.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
@@ -12,7 +13,7 @@ from gramstyle.core.kernels import Area, Kernels
 from gramstyle.core.term import PIXELS
 
 
-def total_variation(x: Array, area: Area | None = None) -> float:
+def total_variation(x: Array, area: Area | None = None, wraps: bool = False) -> float:
     """Return V = Σ_{c,i,j} (x[c,i,j+1] − x[c,i,j])² + (x[c,i+1,j] − x[c,i,j])².
 
     Parameters
@@ -23,6 +24,9 @@ def total_variation(x: Array, area: Area | None = None) -> float:
         The positions (i, j) to sum over; all by default. If x is a window, it must extend one pixel
         beyond them to the right and below, except at the edge of the image. Differences that have
         no second pixel are left out.
+    wraps
+        Whether the first row and the first column follow the last ones, as in an image that
+        continues at its opposite edge.
 
     Examples
     --------
@@ -34,11 +38,12 @@ def total_variation(x: Array, area: Area | None = None) -> float:
     """
     xp = namespace(x)
     return sum(
-        float(xp.sum(xp.square(_differences(x, axis, area)), dtype=xp.float64)) for axis in (1, 2)
+        float(xp.sum(xp.square(x[second] - x[first]), dtype=xp.float64))
+        for first, second in _pairs(x, area, wraps)
     )
 
 
-def total_variation_gradient(x: Array, area: Area | None = None) -> Array:
+def total_variation_gradient(x: Array, area: Area | None = None, wraps: bool = False) -> Array:
     """Return ∂V/∂x, of x's shape: each difference d = b − a adds −2 d at a and 2 d at b.
 
     Examples
@@ -50,9 +55,8 @@ def total_variation_gradient(x: Array, area: Area | None = None) -> Array:
             [-2., -2.]]])
     """
     dx: Array = namespace(x).zeros_like(x)
-    for axis in (1, 2):
-        d = 2 * _differences(x, axis, area)
-        first, second = _pairs(x, axis, area)
+    for first, second in _pairs(x, area, wraps):
+        d = 2 * (x[second] - x[first])
         dx[first] -= d
         dx[second] += d
     return dx
@@ -61,6 +65,11 @@ def total_variation_gradient(x: Array, area: Area | None = None) -> Array:
 @dataclass(frozen=True, kw_only=True)
 class TotalVariationTerm:
     """The total variation term: L_tv = V / M, where M is the number of pixels.
+
+    Attributes
+    ----------
+    wraps
+        Whether the image continues at its opposite edge, as with circular padding.
 
     Examples
     --------
@@ -78,11 +87,12 @@ class TotalVariationTerm:
 
     layer: str = PIXELS
     weight: float = 1.0
+    wraps: bool = False
 
     def sums(self, F: Array, kernels: Kernels, area: Area | None = None) -> float:
         """Return V over an area of the pixels F (3, H, V)."""
         del kernels
-        return total_variation(F, area)
+        return total_variation(F, area, self.wraps)
 
     def value(self, sums: float, N: int, M: int) -> float:
         """Return L_tv = V / M."""
@@ -102,7 +112,7 @@ class TotalVariationTerm:
     ) -> Array:
         """Return dF + weight · ∂L_tv/∂F, which extends to one pixel beyond the area."""
         del sums, N, kernels
-        dx = (weight / M) * total_variation_gradient(F, area)
+        dx = (weight / M) * total_variation_gradient(F, area, self.wraps)
         return dx if dF is None else dF + cast(dx, dF.dtype)
 
     def target(self, F: Array, kernels: Kernels, area: Area | None = None) -> None:
@@ -117,16 +127,23 @@ class TotalVariationTerm:
 Index = tuple[slice, slice, slice]
 
 
-def _pairs(x: Array, axis: int, area: Area | None) -> tuple[Index, Index]:
-    """Return the indices of the first and of the second pixels of all differences along an axis."""
+def _pairs(x: Array, area: Area | None, wraps: bool) -> Iterator[tuple[Index, Index]]:
+    """Yield the indices of the first and of the second pixels of all differences.
+
+    A window of an image that wraps ends with its area only if it is the whole edge: the pixel after
+    the area's last is then the first of the window.
+    """
     owned = (slice(0, x.shape[1]), slice(0, x.shape[2])) if area is None else area
-    first, second = [slice(None), *owned], [slice(None), *owned]
-    start, stop = owned[axis - 1].start, min(owned[axis - 1].stop, x.shape[axis] - 1)
-    first[axis], second[axis] = slice(start, stop), slice(start + 1, stop + 1)
-    return (first[0], first[1], first[2]), (second[0], second[1], second[2])
+    for axis in (1, 2):
+        start, stop, length = owned[axis - 1].start, owned[axis - 1].stop, x.shape[axis]
+        inside = min(stop, length - 1)
+        spans = [(slice(start, inside), slice(start + 1, inside + 1))]
+        if wraps and stop == length:
+            spans.append((slice(length - 1, length), slice(0, 1)))
+        for first, second in spans:
+            yield _along(owned, axis, first), _along(owned, axis, second)
 
 
-def _differences(x: Array, axis: int, area: Area | None) -> Array:
-    first, second = _pairs(x, axis, area)
-    difference: Array = x[second] - x[first]
-    return difference
+def _along(owned: Area, axis: int, span: slice) -> Index:
+    """Return the index of an area of all channels, with another span along an axis."""
+    return (slice(None), span, owned[1]) if axis == 1 else (slice(None), owned[0], span)

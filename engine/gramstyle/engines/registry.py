@@ -95,8 +95,9 @@ class Opening:
 
     def session(self, *, blocked: bool) -> Session:
         """Return the forward pass in ONNX Runtime, on the CPU."""
-        graph = self.model.runnable(self.spec.layers, self.spec.pooling)
-        threads = self.spec.thread_count
+        spec = self.spec
+        graph = self.model.runnable(spec.layers, spec.pooling, spec.padding)
+        threads = spec.thread_count
         return Session(graph, self.network.shapes, threads=threads, blocked=blocked)
 
 
@@ -229,7 +230,7 @@ def _open_cupy(opening: Opening) -> Engine:
             for layer in network.layers
         )
     )
-    graph = opening.model.runnable(spec.layers, spec.pooling)
+    graph = opening.model.runnable(spec.layers, spec.pooling, spec.padding)
     session = CudaSession(graph, network.shapes, device=device)
     return Engine(on_device, session, DeviceKernels(), device=device)
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from gramstyle.core.kernels import Pooling
+from gramstyle.core.layers import Padding
 from gramstyle.core.network import Network
 from gramstyle.core.terms import Term, layers_of
 from gramstyle.model import Model
@@ -24,6 +25,8 @@ class ObjectiveSpec:
         The SHA-256 of the model file.
     pooling
         The kind of every pooling in the network.
+    padding
+        How the input of every convolution is padded.
     terms
         The terms of the loss, without targets.
     weights
@@ -54,6 +57,7 @@ class ObjectiveSpec:
     threads: int | None = None
     edge: int | None = None
     spill_memory: int = 0
+    padding: Padding = "zeros"
 
     @property
     def layers(self) -> tuple[str, ...]:
@@ -66,5 +70,6 @@ class ObjectiveSpec:
         return self.threads or available_threads()
 
     def network(self, model: Model) -> Network:
-        """Return the model's network up to the deepest layer in use, with this pooling."""
-        return model.network.until(self.layers).pooled_by(self.pooling)
+        """Return the network up to the deepest layer in use, with this pooling and padding."""
+        network = model.network.until(self.layers)
+        return network.pooled_by(self.pooling).padded_by(self.padding)

@@ -18,6 +18,7 @@ import numpy as np
 from gramstyle.core import layers
 from gramstyle.core.arrays import Array
 from gramstyle.core.kernels import Area, Pooling, within
+from gramstyle.core.layers import Padding
 from gramstyle.engines.bands import Guide, area_bands, bands, owned_area
 from gramstyle.engines.threads import Workers
 
@@ -121,14 +122,18 @@ class StripKernels:
         there[...] = gradient if dF is None else there + gradient
         return out
 
-    def convolution_backward(self, dF: Array, F: Array, W: Array) -> Array:
+    def convolution_backward(
+        self, dF: Array, F: Array, W: Array, padding: Padding = "zeros"
+    ) -> Array:
         """Return dX (C, H, V): dF (N, H, V) back through the ReLU and the convolution."""
-        dX = self._result((W.shape[1], *F.shape[1:]), apart_from=dF)
+        ring = layers.ring_width(padding)
+        H, V = F.shape[1] + 2 * ring, F.shape[2] + 2 * ring
+        dX = self._result((W.shape[1], H, V), apart_from=dF)
         # With few input channels, nine products would be thin. One product with all nine kernels,
         # shifted afterwards, is twice as fast.
         strip = self._scattered_strip if W.shape[1] < 16 else self._gathered_strip
-        self.workers.run(lambda rows: strip(dF, F, W, dX, rows), _bands(*F.shape[1:]))
-        return dX
+        self.workers.run(lambda rows: strip(dF, F, W, dX, rows), _bands(H, V))
+        return layers.pad_backward(dX, padding) if ring else dX
 
     def pool_backward(self, dY: Array, X: Array, kind: Pooling) -> Array:
         """Return dX (C, H, V): dY (C, H // 2, V // 2) back through a 2×2 pooling."""
@@ -159,7 +164,7 @@ class StripKernels:
     def _gathered_strip(self, dF: Array, F: Array, W: Array, dX: Array, rows: slice) -> None:
         """Write dX[rows] = Σ over the nine taps of (flipped kernel) · (padded dZ, shifted)."""
         C, _, V = dX.shape
-        padded = self._masked_band(dF, F, rows)
+        padded = self._masked_band(dF, F, rows, V)
         n, line = rows.stop - rows.start, V + 2
         total = self.workers.scratch("sum", (C, n * line))
         product = self.workers.scratch("gemm", (C, n * line))
@@ -175,7 +180,7 @@ class StripKernels:
     def _scattered_strip(self, dF: Array, F: Array, W: Array, dX: Array, rows: slice) -> None:
         """Write the same sum by one product, (all nine kernels) · (padded dZ), then shifted."""
         C, _, V = dX.shape
-        padded = self._masked_band(dF, F, rows)
+        padded = self._masked_band(dF, F, rows, V)
         n, line = rows.stop - rows.start, V + 2
         kernels = W.transpose(2, 3, 1, 0).reshape(9 * C, W.shape[0])
         band = padded[:, : (n + 2) * line]
@@ -187,21 +192,26 @@ class StripKernels:
             for j in range(3):
                 total += product[2 - i, 2 - j, :, i : i + n, j : j + V]
 
-    def _masked_band(self, dF: Array, F: Array, rows: slice) -> Array:
-        """Return dZ = dF where F > 0 for these rows and one row on each side, zero-padded, flat."""
+    def _masked_band(self, dF: Array, F: Array, rows: slice, width: int) -> Array:
+        """Return dZ = dF where F > 0 for these rows and one row on each side, zero-padded, flat.
+
+        If dX is wider than F, it begins one row and one column before F: `rows` are those of dX,
+        and `width` is dX's.
+        """
         N, H, V = F.shape
-        n, line = rows.stop - rows.start, V + 2
+        outside = (width - V) // 2
+        n, line, left = rows.stop - rows.start, width + 2, 1 + outside
         # The last shifted slice extends two positions beyond the last line.
         padded = self.workers.scratch("padded", (N, (n + 2) * line + 2))
         padded[:, (n + 2) * line :] = 0
         lines = padded[:, : (n + 2) * line].reshape(N, n + 2, line)
-        lines[:, :, 0] = lines[:, :, V + 1] = 0
-        first, last = max(rows.start - 1, 0), min(rows.stop + 1, H)
-        top, bottom = first - rows.start + 1, last - rows.start + 1
+        lines[:, :, :left] = lines[:, :, V + left :] = 0
+        first, last = max(rows.start - left, 0), min(rows.stop - outside + 1, H)
+        top, bottom = first - rows.start + left, last - rows.start + left
         lines[:, :top] = lines[:, bottom:] = 0
         # A product with 0 or 1 takes a sixth of the time of a selection, whose branches mispredict.
         mask = F[:, first:last] > 0
-        np.multiply(dF[:, first:last], mask, out=lines[:, top:bottom, 1 : V + 1])
+        np.multiply(dF[:, first:last], mask, out=lines[:, top:bottom, left : V + left])
         return padded
 
     def _gathered(self, F: Array, here: Area) -> Array:

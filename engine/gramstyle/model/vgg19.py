@@ -1,5 +1,6 @@
 """VGG-19: the shapes of its convolutions, and the preprocessing of its two families."""
 
+import re
 from collections.abc import Iterator, Mapping
 
 from gramstyle.core.preprocessing import Preprocessing
@@ -30,3 +31,15 @@ def convolution_shapes() -> Iterator[tuple[int, int, tuple[int, int, int, int]]]
         for number, N in enumerate(filters, start=1):
             yield block, number, (N, channels, 3, 3)
             channels = N
+
+
+def poolings_until(layer: str) -> int:
+    """Return how many poolings there are from the image to a layer, which is included.
+
+    A name that is not one of VGG-19's layers has none.
+    """
+    found = re.fullmatch(r"(conv|pool)([1-5])(_\d)?", layer)
+    if found is None:
+        return 0
+    block = int(found[2])
+    return block if found[1] == "pool" else block - 1

@@ -172,9 +172,11 @@ def arrays_of(state: RunState) -> Iterator[tuple[str, Array]]:
 def plain_options(options: Options) -> dict[str, Any]:
     """Return the options that a checkpoint contains as JSON types; None stands for a default.
 
-    An image to start from and masks are left out: the checkpoint contains the files themselves.
+    An image to start from and masks are left out: the checkpoint contains the files themselves. The
+    padding is always there, since a checkpoint without one is of a version that padded with zeros.
     """
     values = {name: getattr(options, name) for name in SAVED if name not in MASK_OPTIONS}
+    values["padding"] = options.pads
     if options.init is not None and not is_named_start(options.init):
         del values["init"]
     return {name: value for name, value in values.items() if value is not None}

@@ -211,7 +211,7 @@ def sizes_of_styles(
     for number, original in enumerate(originals.styles):
         for scale in options.style_scales:
             longer = max(1, round(edge * scale))
-            yield number, *fitted_size(original.width, original.height, longer)
+            yield number, *used_size(original, longer, options)
 
 
 def shorter_edge(originals: Originals, options: Options) -> int:
@@ -219,7 +219,7 @@ def shorter_edge(originals: Originals, options: Options) -> int:
     sizes = [size for _, *size in sizes_of_styles(originals, options.size, options)]
     content = originals.content
     if content is not None:
-        sizes.append(list(fitted_size(content.width, content.height, options.size)))
+        sizes.append(list(used_size(content, options.size, options)))
     return min(map(min, sizes))
 
 
@@ -248,7 +248,7 @@ def scaled_to(originals: Originals, edge: int, options: Options) -> ScaleImages:
     """Return the images for a result with a longer edge of so many pixels.
 
     The content image has that edge, and the style images have its multiples by their scales. Each
-    has its own aspect ratio.
+    has its own aspect ratio. With circular padding, all edges are rounded to sizes that wrap.
     """
 
     def resized(original: Original, width: int, height: int, option: str = "--size") -> Image:
@@ -256,7 +256,7 @@ def scaled_to(originals: Originals, edge: int, options: Options) -> ScaleImages:
         return original.resized(width, height)
 
     def size_of(original: Original) -> tuple[int, int]:
-        return fitted_size(original.width, original.height, edge)
+        return used_size(original, edge, options)
 
     def size_before(number: int) -> tuple[int, int]:
         return originals.styles[number].width, originals.styles[number].height
@@ -298,6 +298,16 @@ def scaled_to(originals: Originals, edge: int, options: Options) -> ScaleImages:
         if (each.number, each.image.width, each.image.height) == (0, *size_of(first))
     ]
     return replace(images, first_style=same[0] if same else resized(first, *size_of(first)))
+
+
+def used_size(original: Original, longer: int, options: Options) -> tuple[int, int]:
+    """Return the width and the height at which a run uses an image, with this longer edge."""
+    multiple = options.multiple
+    width, height = (
+        max(1, round(edge / multiple)) * multiple
+        for edge in fitted_size(original.width, original.height, longer)
+    )
+    return width, height
 
 
 def notify_of_invisible(

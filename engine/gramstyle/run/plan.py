@@ -258,6 +258,7 @@ def _scale_plan(
     spec = ObjectiveSpec(
         model=model.sha256,
         pooling=options.pools,
+        padding=options.pads,
         terms=terms,
         weights=weights,
         height=canvas.height,
@@ -278,7 +279,8 @@ def _network(model: Model, options: Options, images: ScaleImages) -> Network:
     """Return the network up to the deepest layer that a term uses."""
     content = () if images.content is None else options.content_layers
     style = options.style_layers if images.styles else ()
-    return model.network.until((*content, *style)).pooled_by(options.pools)
+    network = model.network.until((*content, *style))
+    return network.pooled_by(options.pools).padded_by(options.pads)
 
 
 def _loss(
@@ -304,6 +306,7 @@ def _loss(
         style=style,
         tv=options.tv > 0,
         convention=convention,
+        wraps=options.pads == "circular",
         regions=regions,
     )
     factors = {"content": _alpha(options, canvas, model), "style": options.beta, "tv": options.tv}
@@ -383,6 +386,7 @@ def _plain(last: ScalePlan, given: Options, styles: int) -> dict[str, Any]:
         "iterations": given.iterations,
         "init": start if is_named_start(start) else name_of(start, "init"),
         "pooling": options.pools,
+        "padding": options.pads,
         "engine": options.runs_on,
         "optimiser": options.minimises_by,
         "threads": options.threads or available_threads(),

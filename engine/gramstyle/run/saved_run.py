@@ -148,7 +148,8 @@ class SavedRun:
         CheckpointError
             If an option of the run is unknown or has a wrong value.
         """
-        values = dict(self.manifest["options"])
+        # A checkpoint without this entry is of a version that padded with zeros.
+        values = {"padding": "zeros", **self.manifest["options"]}
         device = machine.get("device", "cpu")
         # The run continues on the engine of this device; the environment shows the change.
         engine = ENGINES.get(str(values.get("engine")))

@@ -18,6 +18,7 @@ from gramstyle.engines.spec import ObjectiveSpec
 from gramstyle.images import Image
 from gramstyle.run.inputs import ScaleImages
 from gramstyle.tiling import SpillStore, Tiling
+from gramstyle.tiling.areas import halo_of
 from gramstyle.tiling.objective import add_tiled_targets
 
 
@@ -105,7 +106,7 @@ def _add_targets(
     edge = max(spec.height, spec.width)
     summed = not any(term.per_position for term in terms if term.reference == reference)
     if max(pixels.shape) > edge and summed and ENGINES[spec.engine].tiles:
-        halo = Tiling(engine.network, spec.height, spec.width, edge).halo
+        halo = halo_of(engine.network)
         edge = max(edge - 2 * halo, edge // 2)  # a window is about as large as the result
         with SpillStore(memory=0) as spill:
             return _add_targets_in_tiles(

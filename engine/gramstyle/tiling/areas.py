@@ -8,6 +8,7 @@ from gramstyle.core.evaluation import Size, sizes_of
 from gramstyle.core.kernels import Area
 from gramstyle.core.network import Convolution, Network, Pool
 from gramstyle.core.term import PIXELS
+from gramstyle.core.wrapping import check_wraps, is_circular
 from gramstyle.errors import OptionError
 
 
@@ -22,7 +23,9 @@ class Tile:
     core
         The rows and columns of pixels that belong to it and to no other tile.
     window
-        The core, and the pixels around it that the responses at its positions depend on.
+        The core, and the pixels around it that the responses at its positions depend on. With
+        circular padding, rows below 0 and from the height on are those of the opposite edge
+        (`windows.cut`), and so are columns.
     owned
         The rows and columns that belong to it: by layer, within the responses to the window, and
         for `PIXELS`, within the window.
@@ -44,7 +47,8 @@ class Tiling:
     In a network of 3×3 convolutions and 2×2 poolings, each position depends on a square of pixels.
     Each convolution extends this square on every side by its layer's stride. A window extends that
     far beyond its core. Therefore the responses at the core's positions, and their derivatives by
-    the pixels, are those of the whole image: padding affects them only at the image's edges.
+    the pixels, are those of the whole image: padding affects them only at the image's edges. With
+    circular padding, windows continue at the opposite edge.
 
     Cores and windows begin on multiples of the deepest layer's stride, so that their 2×2 poolings
     are those of the whole image.
@@ -61,7 +65,7 @@ class Tiling:
     Raises
     ------
     ImageError
-        If the image is too small for the network.
+        If the image is too small for the network; with circular padding, if it does not wrap.
     OptionError
         If the edge is shorter than the deepest layer's stride.
     """
@@ -74,6 +78,8 @@ class Tiling:
     def __post_init__(self) -> None:
         """Check the size of the image and the edge; raises ImageError or OptionError."""
         self.network.shapes(self.height, self.width)
+        if is_circular(self.network):
+            check_wraps(self.network, self.height, self.width)
         if self.edge < self.stride:
             raise OptionError(
                 f"tiles of {self.edge} pixels are too small for layer "
@@ -84,12 +90,12 @@ class Tiling:
     @property
     def stride(self) -> int:
         """The stride of the deepest layer: how many pixels apart its positions are."""
-        return max(self._strides().values())
+        return stride_of(self.network)
 
     @property
     def halo(self) -> int:
-        """How many pixels a window extends beyond its core: the reach, in whole strides."""
-        return -(-reach(self.network) // self.stride) * self.stride
+        """How many pixels a window extends beyond its core."""
+        return halo_of(self.network)
 
     def __len__(self) -> int:
         """Return the number of tiles."""
@@ -132,8 +138,9 @@ class Tiling:
         window = (self._window(core[0], self.height), self._window(core[1], self.width))
         owned: dict[str, Area] = {PIXELS: (_moved(core[0], window[0]), _moved(core[1], window[1]))}
         places: dict[str, Area] = {}
+        strides = strides_of(self.network)
         for name, (_, h, v) in self.network.shapes(self.height, self.width).items():
-            stride = self._strides()[name]
+            stride = strides[name]
             owned[name] = (
                 _owned(core[0], window[0], stride, self.height, h),
                 _owned(core[1], window[1], stride, self.width, v),
@@ -156,16 +163,12 @@ class Tiling:
         return [slice(a, b) for a, b in pairwise(edges)]
 
     def _window(self, core: slice, length: int) -> slice:
+        start = core.start - self.halo
         stop = -(-core.stop // self.stride) * self.stride + self.halo
-        return slice(max(core.start - self.halo, 0), min(stop, length))
-
-    def _strides(self) -> dict[str, int]:
-        strides: dict[str, int] = {}
-        stride = 1
-        for layer in self.network.layers:
-            stride *= 2 if isinstance(layer, Pool) else 1
-            strides[layer.name] = stride
-        return strides
+        if not is_circular(self.network):
+            return slice(max(start, 0), min(stop, length))
+        # A window of the whole edge needs no halo: the engine's padding wraps.
+        return slice(start, stop) if stop - start < length else slice(0, length)
 
 
 def _moved(core: slice, window: slice) -> slice:
@@ -179,6 +182,27 @@ def _shifted(span: slice, by: int) -> slice:
 
 def _length(span: slice) -> int:
     return int(span.stop) - int(span.start)
+
+
+def strides_of(network: Network) -> dict[str, int]:
+    """Return how many pixels apart the positions of each layer are."""
+    strides: dict[str, int] = {}
+    stride = 1
+    for layer in network.layers:
+        stride *= 2 if isinstance(layer, Pool) else 1
+        strides[layer.name] = stride
+    return strides
+
+
+def stride_of(network: Network) -> int:
+    """Return how many pixels apart the positions of the deepest layer are."""
+    return max(strides_of(network).values())
+
+
+def halo_of(network: Network) -> int:
+    """Return how many pixels a window extends beyond its core: the reach, in whole strides."""
+    stride = stride_of(network)
+    return -(-reach(network) // stride) * stride
 
 
 def reach(network: Network) -> int:

@@ -7,7 +7,7 @@ from gramstyle.core.network import Network
 from gramstyle.engines.registry import ENGINES
 from gramstyle.errors import OptionError
 from gramstyle.optimise.lbfgsb import pairs_within
-from gramstyle.tiling.areas import Tiling
+from gramstyle.tiling.areas import Tiling, stride_of
 
 # Measured (docs/large.md): the bytes of a process with the weights, before it reads an image.
 FIXED = 600_000_000
@@ -168,8 +168,7 @@ def on_disk(layout: Layout, tiling: Tiling, *, recalls: bool) -> int:
 
 def _largest_edge(network: Network, height: int, width: int, pixels: int) -> int | None:
     """Return the largest edge whose windows have at most so many pixels; None if there is none."""
-    stride = Tiling(network, height, width, max(height, width)).stride
-    for edge in range(LARGEST, SMALLEST - 1, -stride):
+    for edge in range(LARGEST, SMALLEST - 1, -stride_of(network)):
         if _window(network, height, width, edge) <= pixels:
             return edge
     return None

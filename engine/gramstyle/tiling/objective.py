@@ -19,6 +19,7 @@ from gramstyle.errors import NonFiniteError
 from gramstyle.tiling.areas import Tile, Tiling
 from gramstyle.tiling.ordered import OrderedArray
 from gramstyle.tiling.spill import SpillStore
+from gramstyle.tiling.windows import add, cut
 
 # A tile's arrays with one entry per position, by the term's index in the list of terms: targets,
 # and the guidance (R, h, v) of guided terms.
@@ -70,7 +71,7 @@ class TiledObjective:
             responses = self._forward(tile, x)
             # Another thread writes the responses to the spill file; this one only reads them.
             storing = self._store(tile, beside) if tile is not tiles[-1] else None
-            sums = sums_of(self._objective(tile), tile, x[:, *tile.window], responses)
+            sums = sums_of(self._objective(tile), tile, cut(x, tile.window), responses)
             if storing is not None:
                 storing.result()
             return sums
@@ -85,11 +86,11 @@ class TiledObjective:
             for tile in reversed(tiles):  # pass 2: the engine still has the last tile
                 if tile is not tiles[-1]:
                     responses = self._restored(tile, x, beside)
-                window = x[:, *tile.window]
+                window = cut(x, tile.window)
                 dx = gradient_of(self._objective(tile), tile, window, responses, sums, sizes)
                 if gradient is None:
                     gradient = namespace(x).zeros(x.shape, dtype=dx.dtype)
-                gradient[:, *tile.window] += dx
+                add(gradient, tile.window, dx)
         assert gradient is not None  # noqa: S101 - there is a tile
         return Evaluation.of(values, gradient)
 
@@ -97,13 +98,13 @@ class TiledObjective:
         return for_tile(self.objective, self.targets(tile))
 
     def _forward(self, tile: Tile, x: Array) -> Responses:
-        return self.objective.responses(x[:, *tile.window])
+        return self.objective.responses(cut(x, tile.window))
 
     def _restored(self, tile: Tile, x: Array, beside: Executor) -> Responses:
         """Return the responses of pass 1 again, restored or recomputed."""
         if self.recall is None or self.spill is None:
             return self._forward(tile, x)
-        v = self.objective.preprocessing.forward(x[:, *tile.window])
+        v = self.objective.preprocessing.forward(cut(x, tile.window))
         reading = beside.submit(self.spill.take, tile.index, self.recall.left(*v.shape[1:]))
         responses = self.recall.again(v)
         reading.result()
@@ -267,7 +268,7 @@ def add_tiled_targets(
 
     def parts() -> Iterator[Sums]:
         for tile in tiling:
-            responses = forward(preprocessing.forward(pixels[:, *tile.window]))
+            responses = forward(preprocessing.forward(cut(pixels, tile.window)))
             here = terms_in_tile(terms, tile_guides(terms, tile, reference))
             own, part = tile_targets(engine, here, reference, tile, responses)
             for index, target in own.items():

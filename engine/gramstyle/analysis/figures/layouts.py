@@ -11,7 +11,8 @@ from gramstyle.analysis.figures.sheet import Row, compose, with_inset
 from gramstyle.batch import Job
 from gramstyle.core.conventions import STYLE_LAYERS
 from gramstyle.errors import OptionError
-from gramstyle.images import fitted_size, read_original, to_pil
+from gramstyle.images import read_original, to_pil
+from gramstyle.run.inputs import used_size
 from gramstyle.run.options import Options
 from gramstyle.run.reconstruct import content_options, style_options
 
@@ -243,4 +244,4 @@ def _set_label(layers: Sequence[str]) -> str:
 def _fitted(path: Path, options: Options) -> PIL.Image.Image:
     """Return an image at the size that a run with these options gives it."""
     image = read_original(path, max_pixels=options.max_pixels)
-    return to_pil(image.resized(*fitted_size(image.width, image.height, options.size)))
+    return to_pil(image.resized(*used_size(image, options.size, options)))

@@ -10,6 +10,7 @@ from gramstyle.conformance.adapters.statement import Statement, state
 from gramstyle.conformance.cases import Case
 from gramstyle.conformance.comparing import Adapter
 from gramstyle.core.arrays import Array
+from gramstyle.core.layers import Padding, ring_sources
 from gramstyle.core.network import Convolution
 
 
@@ -38,7 +39,7 @@ def _loss(x: Any, zeros: dict[str, Any], said: Statement) -> Any:
     F = (x[said.order] - said.mean) * said.scale
     for layer in said.layers:
         if isinstance(layer, Convolution):
-            F = anp.maximum(_convolution(F, layer.W, layer.b), 0)
+            F = anp.maximum(_convolution(F, layer.W, layer.b, layer.padding), 0)
         else:
             N, H, V = F.shape
             windows = F[:, : H // 2 * 2, : V // 2 * 2].reshape((N, H // 2, 2, V // 2, 2))
@@ -66,10 +67,19 @@ def _loss(x: Any, zeros: dict[str, Any], said: Statement) -> Any:
     return loss
 
 
-def _convolution(X: Any, W: Array, b: Array) -> Any:
+def _convolution(X: Any, W: Array, b: Array, padding: Padding) -> Any:
     """Convolve by nine shifted matrix products: autograd's own convolution would take hours."""
     _, H, V = X.shape
-    padded = anp.pad(X, ((0, 0), (1, 1), (1, 1)), "constant")
+    padded = _padded(X, padding)
     taps = [(i, j) for i in range(3) for j in range(3)]
     products = [anp.tensordot(W[:, :, i, j], padded[:, i : i + H, j : j + V], 1) for i, j in taps]
     return sum(products, b[:, None, None])
+
+
+def _padded(X: Any, padding: Padding) -> Any:
+    """Return X with a ring of one position: autograd's own pad knows constants only."""
+    if padding == "zeros":
+        return anp.pad(X, ((0, 0), (1, 1), (1, 1)), "constant")
+    (top, bottom), (left, right) = (ring_sources(edge, padding) for edge in X.shape[1:])
+    X = anp.concatenate([X[:, top : top + 1], X, X[:, bottom : bottom + 1]], axis=1)
+    return anp.concatenate([X[:, :, left : left + 1], X, X[:, :, right : right + 1]], axis=2)

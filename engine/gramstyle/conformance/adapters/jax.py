@@ -1,5 +1,6 @@
 """The objective as users of JAX write it. The only module that imports jax."""
 
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -12,10 +13,19 @@ from gramstyle.conformance.adapters.statement import Statement, state
 from gramstyle.conformance.cases import Case
 from gramstyle.conformance.comparing import Adapter
 from gramstyle.core.arrays import Array
+from gramstyle.core.layers import Padding
 from gramstyle.core.network import Convolution
 from gramstyle.errors import OptionError
 
 WINDOW = (1, 2, 2)
+
+# NumPy's names of the paddings.
+MODES: Mapping[Padding, str] = {
+    "zeros": "constant",
+    "replicate": "edge",
+    "reflect": "reflect",
+    "circular": "wrap",
+}
 
 
 def adapter(device: str) -> Adapter:
@@ -57,7 +67,8 @@ def _loss(
     for layer in said.layers:
         if isinstance(layer, Convolution):
             W, b = weights[layer.name]
-            Z = lax.conv(F[None], W, (1, 1), "SAME")[0] + b[:, None, None]
+            F = jnp.pad(F, ((0, 0), (1, 1), (1, 1)), mode=MODES[layer.padding])
+            Z = lax.conv(F[None], W, (1, 1), "VALID")[0] + b[:, None, None]
             F = jax.nn.relu(Z)
         elif layer.kind == "max":
             F = lax.reduce_window(F, -jnp.inf, lax.max, WINDOW, WINDOW, "VALID")

@@ -7,6 +7,7 @@ from gramstyle.conformance.adapters.numpy_strips import THREADS, in_strips
 from gramstyle.conformance.cases import Case
 from gramstyle.conformance.comparing import Adapter
 from gramstyle.core.arrays import Array
+from gramstyle.core.kernels import Pooling
 from gramstyle.core.network import Convolution, Pool
 from gramstyle.engines.onnx_session import Session, load_runtime
 from gramstyle.model.onnx_file import read_model, write_model
@@ -39,5 +40,6 @@ def session(case: Case) -> Session:
             path, convolutions, case.objective.preprocessing, precision="float32", metadata={}
         )
         model = read_model(path)
-    graph = model.runnable(network.names, "avg" if kinds == {"avg"} else "max")
+    pooling: Pooling = "avg" if kinds == {"avg"} else "max"
+    graph = model.runnable(network.names, pooling, case.padding)
     return Session(graph, network.shapes, threads=THREADS)

@@ -33,7 +33,10 @@ def adapter(device: str) -> Adapter:
         responses = {}
         for layer in said.layers:
             if isinstance(layer, Convolution):
-                F = F.conv2d(tensor(layer.W), tensor(layer.b), padding=1).relu()
+                border = int(layer.padding == "zeros")
+                if not border:
+                    F = F.pad((1, 1, 1, 1), mode=layer.padding)
+                F = F.conv2d(tensor(layer.W), tensor(layer.b), padding=border).relu()
             else:
                 F = F.max_pool2d() if layer.kind == "max" else F.avg_pool2d()
             responses[layer.name] = F

@@ -3,12 +3,13 @@
 from typing import Any
 
 import torch
-from torch.nn.functional import avg_pool2d, conv2d, max_pool2d, relu
+from torch.nn.functional import avg_pool2d, conv2d, max_pool2d, pad, relu
 
 from gramstyle.conformance.adapters.statement import state
 from gramstyle.conformance.cases import Case
 from gramstyle.conformance.comparing import Adapter
 from gramstyle.core.arrays import Array
+from gramstyle.core.layers import Padding
 from gramstyle.core.network import Convolution
 from gramstyle.errors import OptionError
 
@@ -28,7 +29,7 @@ def adapter(device: str) -> Adapter:
         responses: dict[str, Any] = {}
         for layer in said.layers:
             if isinstance(layer, Convolution):
-                F = relu(conv2d(F, tensor(layer.W), tensor(layer.b), padding=1))
+                F = relu(convolved(F, tensor(layer.W), tensor(layer.b), layer.padding))
             else:
                 F = (max_pool2d if layer.kind == "max" else avg_pool2d)(F, 2)
             F.retain_grad()
@@ -55,3 +56,10 @@ def adapter(device: str) -> Adapter:
         return loss.item(), x.grad.cpu().numpy(), dF
 
     return value_and_grad
+
+
+def convolved(F: Any, W: Any, b: Any, padding: Padding) -> Any:
+    """Return the convolution of a padded tensor."""
+    if padding == "zeros":
+        return conv2d(F, W, b, padding=1)
+    return conv2d(pad(F, (1, 1, 1, 1), mode=padding), W, b)

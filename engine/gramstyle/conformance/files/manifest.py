@@ -16,7 +16,7 @@ from gramstyle.errors import ModelError
 # An object of the JSON document; the schema says which keys it has.
 Entry = Mapping[str, Any]
 
-FORMAT = "gramstyle-conformance/1"
+FORMAT = "gramstyle-conformance/2"
 # The version of the numbers, increased whenever a case is added, removed or changed.
 VERSION = 3
 
@@ -27,8 +27,10 @@ CONVENTIONS: Mapping[str, Convention] = {"paper": PAPER, "author": AUTHOR}
 FORMULAS = {
     "input": "v = scale * (x - mean) by channel, in the network's order of channels; x is RGB, "
     "0..255",
-    "convolution": "Z = 3x3 cross-correlation of the layer below with W, zero padding of 1, plus "
-    "b; F = max(0, Z)",
+    "convolution": "Z = 3x3 cross-correlation of the layer below with W, padded by 1, plus b; "
+    "F = max(0, Z)",
+    "padding": "zeros where a layer names none; replicate: the nearest position; reflect: the "
+    "positions inside the edge, mirrored, without the edge itself; circular: the opposite edge",
     "max, avg": "2x2 pooling with stride 2; an odd last row or column is left out; of equal "
     "largest values the first in reading order takes the whole gradient",
     "content": "L_content = factor / 2 * sum((F - P)^2)",
@@ -140,7 +142,7 @@ def describe(case: Case, truth: Answer) -> dict[str, Any]:
             "scale": [float(value) for value in objective.preprocessing.scale],
         },
         "layers": [
-            {"name": layer.name, "kind": "convolution", "filters": len(layer.b)}
+            _described(layer)
             if isinstance(layer, Convolution)
             else {"name": layer.name, "kind": layer.kind}
             for layer in network.layers
@@ -154,6 +156,12 @@ def describe(case: Case, truth: Answer) -> dict[str, Any]:
         "regions": regions,
         "beyond_float16": _beyond_float16(truth),
     }
+
+
+def _described(layer: Convolution) -> dict[str, Any]:
+    """Return the entry of a convolution."""
+    entry = {"name": layer.name, "kind": "convolution", "filters": len(layer.b)}
+    return entry if layer.padding == "zeros" else {**entry, "padding": layer.padding}
 
 
 def _beyond_float16(truth: Answer) -> list[str]:

@@ -8,6 +8,7 @@ manifest. The arrays in a file follow from the manifest, not from the file.
 import hashlib
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -127,7 +128,8 @@ def _chain(entry: Entry) -> Network:
             layers.append(Pool(layer["name"], layer["kind"]))
         elif "filters" in layer:
             W = np.broadcast_to(np.zeros(()), (layer["filters"], channels, 3, 3))
-            layers.append(Convolution(layer["name"], W, W[:, 0, 0, 0]))
+            padding = layer.get("padding", "zeros")
+            layers.append(Convolution(layer["name"], W, W[:, 0, 0, 0], padding))
             channels = layer["filters"]
         else:
             raise ModelError(f"expected the filters of {layer['name']}, found none")
@@ -151,7 +153,7 @@ def _assembled(entry: Entry, chain: Network, arrays: Mapping[str, Array]) -> Cas
     """Return the case, after checking that its own entry would be this one."""
     network = Network(
         tuple(
-            Convolution(layer.name, arrays[f"{layer.name}.W"], arrays[f"{layer.name}.b"])
+            replace(layer, W=arrays[f"{layer.name}.W"], b=arrays[f"{layer.name}.b"])
             if isinstance(layer, Convolution)
             else layer
             for layer in chain.layers

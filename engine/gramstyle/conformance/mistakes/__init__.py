@@ -7,6 +7,7 @@ from gramstyle.conformance.mistakes import (
     accumulation,
     content,
     convolution,
+    padding,
     pixels,
     pooling,
     regions,
@@ -21,7 +22,7 @@ __all__ = ["MISTAKES", "Mistake"]
 
 # Equations 1 to 7, the pixels, the backward pass.
 ORDER = (
-    content, style, regions, weights, pixels, total_variation, relu, convolution, pooling,
+    content, style, regions, weights, pixels, total_variation, relu, convolution, padding, pooling,
     accumulation,
 )  # fmt: skip
 

@@ -12,6 +12,7 @@ from gramstyle.conformance.mistakes.pieces import Pieces
 from gramstyle.conformance.mistakes.registry import mistake
 from gramstyle.core import layers
 from gramstyle.core.arrays import Array
+from gramstyle.core.layers import Padding
 from gramstyle.core.network import Convolution
 
 
@@ -21,7 +22,7 @@ from gramstyle.core.network import Convolution
 )
 class _Unflipped(Pieces):
     def convolution_backward(self, dZ: Array, W: Array) -> Array:
-        return layers.conv2d_backward(dZ, W[:, :, ::-1, ::-1])
+        return super().convolution_backward(dZ, W[:, :, ::-1, ::-1])
 
 
 class _SquareLayers(Pieces):
@@ -39,7 +40,7 @@ class _SquareLayers(Pieces):
 )
 class _NotExchanged(_SquareLayers):
     def convolution_backward(self, dZ: Array, W: Array) -> Array:
-        return layers.conv2d_backward(dZ, W.transpose(1, 0, 2, 3))
+        return super().convolution_backward(dZ, W.transpose(1, 0, 2, 3))
 
 
 @mistake(
@@ -49,10 +50,17 @@ class _NotExchanged(_SquareLayers):
 )
 class _ForwardForBackward(_SquareLayers):
     def convolution_backward(self, dZ: Array, W: Array) -> Array:
-        return layers.conv2d_forward(dZ, W, np.zeros(len(W)))
+        return super().convolution(dZ, W, np.zeros(len(W)))
 
 
-class _PaddedBackward(Pieces):
+class _ZeroPadded(Pieces):
+    """A mistake about a padding of zeros."""
+
+    def possible(self) -> bool:
+        return self.padding == "zeros"
+
+
+class _PaddedBackward(_ZeroPadded):
     mode: Literal["edge", "wrap"]
 
     def convolution_backward(self, dZ: Array, W: Array) -> Array:
@@ -87,24 +95,14 @@ class _BorderLeftOut(Pieces):
         return inside
 
 
-class _Padded(Pieces):
-    mode: Literal["edge", "wrap", "reflect"]
+class _Padded(_ZeroPadded):
+    used: Padding
 
     def convolution(self, X: Array, W: Array, b: Array) -> Array:
-        padded = X.reshape(len(X), -1)[:, self.sources(X)]
-        return layers.conv2d_forward(padded, W, b)[:, 1:-1, 1:-1]
+        return layers.conv2d_forward(X, W, b, self.used)
 
     def convolution_backward(self, dZ: Array, W: Array) -> Array:
-        by_padded = layers.conv2d_backward(np.pad(dZ, ((0, 0), (1, 1), (1, 1))), W)
-        dX = np.zeros((W.shape[1], dZ[0].size))
-        for to, by in zip(dX, by_padded, strict=True):
-            np.add.at(to, self.sources(dZ), by)
-        return dX.reshape(-1, *dZ.shape[1:])
-
-    def sources(self, X: Array) -> Array:
-        """Return the position of X that each position of the padded X copies."""
-        _, H, V = X.shape
-        return np.pad(np.arange(H * V).reshape(H, V), 1, mode=self.mode)
+        return layers.conv2d_backward(dZ, W, self.used)
 
 
 @mistake(
@@ -113,7 +111,7 @@ class _Padded(Pieces):
     in_targets=True,
 )
 class _Reflected(_Padded):
-    mode = "reflect"
+    used = "reflect"
 
 
 @mistake(
@@ -122,7 +120,7 @@ class _Reflected(_Padded):
     in_targets=True,
 )
 class _Edged(_Padded):
-    mode = "edge"
+    used = "replicate"
 
 
 @mistake(
@@ -131,7 +129,7 @@ class _Edged(_Padded):
     in_targets=True,
 )
 class _Wrapped(_Padded):
-    mode = "wrap"
+    used = "circular"
 
 
 class _OtherKernels(Pieces):

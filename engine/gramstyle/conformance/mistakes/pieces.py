@@ -46,6 +46,7 @@ class Pieces:
     def __init__(self, case: Case, *, own_targets: bool = False) -> None:
         content, style = case.content, case.style_terms
         self.network, self.preprocessing = case.network, case.preprocessing
+        self.padding = case.padding
         self.x, self.p, self.a = case.x, case.p, case.a
         self.own_targets = own_targets
         self.content_layer = None if content is None else content.layer
@@ -312,11 +313,11 @@ class Pieces:
 
     def convolution(self, X: Array, W: Array, b: Array) -> Array:
         """Return the forward pass of a convolution."""
-        return layers.conv2d_forward(X, W, b)
+        return layers.conv2d_forward(X, W, b, self.padding)
 
     def convolution_backward(self, dZ: Array, W: Array) -> Array:
         """Return the backward pass of a convolution."""
-        return layers.conv2d_backward(dZ, W)
+        return layers.conv2d_backward(dZ, W, self.padding)
 
     def dZ(self, layer: str, deeper: Array | None, seed: Array | None) -> Array:
         """Return the gradient before a layer's ReLU, of deeper layers and the layer's own loss."""

@@ -22,6 +22,7 @@ import numpy as np
 from gramstyle.core import layers
 from gramstyle.core.arrays import Array, cast, namespace
 from gramstyle.core.kernels import Area, Pooling, matrix, within
+from gramstyle.core.layers import Padding
 
 
 class DeviceKernels:
@@ -87,12 +88,14 @@ class DeviceKernels:
         there += gradient
         return dF
 
-    def convolution_backward(self, dF: Array, F: Array, W: Array) -> Array:
+    def convolution_backward(
+        self, dF: Array, F: Array, W: Array, padding: Padding = "zeros"
+    ) -> Array:
         """Return dX (C, H, V): dF (N, H, V) through the ReLU and the convolution."""
-        xp = namespace(F)
-        C, (_, H, V) = W.shape[1], F.shape
+        xp, C, outside = namespace(F), W.shape[1], layers.ring_width(padding)
+        H, V = F.shape[1] + 2 * outside, F.shape[2] + 2 * outside
         line = V + 2
-        padded = self._padded(dF, F)
+        padded = self._padded(dF, F, 1 + outside)
         total = self._array("total", (H * line, C), F)
         product = self._array("product", (H * line, C), F)
         for tap, kernel in enumerate(self._rotated(W)):
@@ -102,7 +105,8 @@ class DeviceKernels:
             if tap:
                 total += product
         # The last two positions of each line are padding.
-        return total.reshape(H, line, C)[:, :V].transpose(2, 0, 1)
+        dX = total.reshape(H, line, C)[:, :V].transpose(2, 0, 1)
+        return layers.pad_backward(dX, padding) if outside else dX
 
     def pool_backward(self, dY: Array, X: Array, kind: Pooling) -> Array:
         """Return dX (C, H, V): dY (C, H // 2, V // 2) through a 2×2 pooling."""
@@ -126,16 +130,17 @@ class DeviceKernels:
     def backward_ends(self) -> None:
         """Do nothing."""
 
-    def _padded(self, dF: Array, F: Array) -> Array:
-        """Return dZ = dF where F > 0, else 0, with a border of zeros, flat: (positions, N)."""
+    def _padded(self, dF: Array, F: Array, border: int) -> Array:
+        """Return dZ = dF where F > 0, else 0, in a border of zeros, flat: (positions, N)."""
         N, H, V = F.shape
+        height, line = H + 2 * border, V + 2 * border
         # The last shifted image extends two positions beyond the last line, into padding.
-        flat = self._array("padded", ((H + 2) * (V + 2) + 2, N), F)
-        flat[(H + 2) * (V + 2) :] = 0
-        image = flat[: (H + 2) * (V + 2)].reshape(H + 2, V + 2, N)
-        image[0] = image[H + 1] = 0
-        image[:, 0] = image[:, V + 1] = 0
-        inside = image[1 : H + 1, 1 : V + 1]
+        flat = self._array("padded", (height * line + 2, N), F)
+        flat[height * line :] = 0
+        image = flat[: height * line].reshape(height, line, N)
+        image[:border] = image[H + border :] = 0
+        image[:, :border] = image[:, V + border :] = 0
+        inside = image[border : H + border, border : V + border]
         _steps(namespace(F)).mask(dF.transpose(1, 2, 0), F.transpose(1, 2, 0), inside)
         return flat
 

@@ -6,6 +6,7 @@ from functools import partial
 import numpy as np
 
 from gramstyle.core.arrays import Array
+from gramstyle.core.layers import Padding
 from gramstyle.core.network import Convolution, Network, Pool
 from gramstyle.engines.cache import EngineCache
 from gramstyle.engines.winograd.algorithm import transform_kernels
@@ -25,6 +26,8 @@ class Block:
         are padded.
     b
         The bias (N,), padded.
+    padding
+        How the input is padded.
     pool
         The pooling, or None.
     """
@@ -32,6 +35,7 @@ class Block:
     name: str
     weights: Array
     b: Array
+    padding: Padding
     pool: Pool | None
 
     @property
@@ -56,7 +60,7 @@ def split(network: Network, cache: EngineCache) -> tuple[Block, ...]:
         b[:N] = layer.b
         weights = cache.array(layer.name, partial(_transformed if blocks else _flat, layer))
         pool = behind if isinstance(behind, Pool) else None
-        blocks.append(Block(layer.name, weights, b, pool))
+        blocks.append(Block(layer.name, weights, b, layer.padding, pool))
     return tuple(blocks)
 
 

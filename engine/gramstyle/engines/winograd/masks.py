@@ -53,6 +53,23 @@ def avg_pool_backward(dY, mask, v, C, first, last, V, dX):
 
 
 @compiled
+def without_border(dX, H, V, C, mask, masked):
+    """Move the inside of dX (H + 2, V + 2, C) to its beginning, as (H, V, C).
+
+    Every pixel moves towards the beginning, so that the order of the loop preserves it. If
+    `masked`, it is multiplied by the mask of the ReLU below.
+    """
+    for y in range(H):
+        for x in range(V):
+            at, to = ((y + 1) * (V + 2) + x + 1) * C, (y * V + x) * C
+            for c in range(0, C, WIDTH):
+                value = load(dX, at + c)
+                if masked:
+                    value = value * load_bytes(mask, to + c)
+                store(dX, to + c, value)
+
+
+@compiled
 def add_masked(dF, seed, F, first, last):
     """Set dF = dF + seed where F > 0, else 0, from index `first` to `last`; seed starts at 0."""
     zero = splat(_ZERO)

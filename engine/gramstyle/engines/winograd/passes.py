@@ -10,6 +10,7 @@ A strip is finished while it is in the cache, up to the next convolution or pool
 """
 
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import numpy as np
 
@@ -20,9 +21,10 @@ from gramstyle.engines.bands import bands
 from gramstyle.engines.cache import EngineCache
 from gramstyle.engines.threads import Workers
 from gramstyle.engines.winograd import channels_first, first_layer, masks, transforms
-from gramstyle.engines.winograd.algorithm import PATCH, TILE
+from gramstyle.engines.winograd.algorithm import PATCH
 from gramstyle.engines.winograd.blocks import Block, split, without_weights
-from gramstyle.engines.winograd.layout import flat, matrix, padded
+from gramstyle.engines.winograd.layout import channels_last, flat, matrix, padded
+from gramstyle.engines.winograd.sources import across, backward_sources, forward_sources
 from gramstyle.engines.winograd.storage import NO_BYTES, NO_FLOATS, Storage
 
 # The largest number of tiles in a strip: enough rows for an efficient matrix product, few enough
@@ -133,6 +135,7 @@ class WinogradPasses:
         _, H, V = X.shape
         C, N, store_f = padded(len(X)), len(block.b), block.name in self._returned
         mask = self.storage.masks.get(block.name, NO_BYTES)
+        tables = forward_sources(H, block.padding), forward_sources(V, block.padding)
         F = Y = None
         if store_f or block.pool is None:
             F = self.storage.target(block.name, apart_from=X)
@@ -143,10 +146,11 @@ class WinogradPasses:
         )
 
         def begin(D: Array, patch: Array, first: int, last: int) -> None:
-            transforms.transform_image(source, H, V, C, _across(V), first, last, False, patch, D)
+            tiles = (*tables, V, C, across(V), first, last)
+            transforms.transform_image(source, *tiles, False, patch, D)
 
         def finish(Q: Array, first: int, last: int) -> None:
-            tiles = (Q, block.b, H, V, N, _across(V), first, last)
+            tiles = (Q, block.b, H, V, N, across(V), first, last)
             if block.pool is None:
                 transforms.write_responses(*tiles, responses, mask, len(mask) > 0)
             elif block.max_pooled:
@@ -170,25 +174,34 @@ class WinogradPasses:
         mask = self.storage.masks.get(block.name, NO_BYTES)
         masked = below.pool is None and below.name not in self._returned
         mask_below = self.storage.masks[below.name] if masked else NO_BYTES
-        dX = self.storage.buffer((shapes[below.name][0], H, V), apart_from=dY)
+        ring = layers.ring_width(block.padding)
+        height, width = H + 2 * ring, V + 2 * ring
+        dX = self.storage.buffer((shapes[below.name][0], height, width), apart_from=dY)
         source, target = flat(dY), flat(dX)
         pool = None if block.name in self._returned else block.pool
         h, v = H // 2, V // 2
+        tables = backward_sources(H, block.padding), backward_sources(V, block.padding)
 
         def begin(D: Array, patch: Array, first: int, last: int) -> None:
-            tiles = (N, _across(V), first, last)
+            tiles: tuple[Any, ...] = (N, across(width), first, last)
             if pool is None:
-                transforms.transform_image(source, H, V, *tiles, True, patch, D)
+                transforms.transform_image(source, *tables, V, *tiles, True, patch, D)
             elif pool.kind == "max":
-                transforms.transform_max_pool_backward(source, mask, h, v, *tiles, patch, D)
+                tiles = (mask, h, v, *tables, *tiles)
+                transforms.transform_max_pool_backward(source, *tiles, patch, D)
             else:
-                transforms.transform_avg_pool_backward(source, h, v, mask, V, *tiles, patch, D)
+                tiles = (h, v, mask, *tables, V, *tiles)
+                transforms.transform_avg_pool_backward(source, *tiles, patch, D)
 
         def finish(Q: Array, first: int, last: int) -> None:
-            tiles = (Q, H, V, C, _across(V), first, last)
-            transforms.write_derivatives(*tiles, target, mask_below, masked)
+            tiles = (Q, height, width, C, across(width), first, last)
+            transforms.write_derivatives(*tiles, target, mask_below, masked and not ring)
 
-        self._in_strips(block.weights.swapaxes(1, 2), H, V, begin, finish)
+        self._in_strips(block.weights.swapaxes(1, 2), height, width, begin, finish)
+        if ring:
+            layers.pad_backward(dX, block.padding)
+            masks.without_border(target, H, V, C, mask_below, masked)
+            dX = channels_last((len(dX), H, V), target)
         return dX
 
     def _in_strips(
@@ -201,7 +214,7 @@ class WinogradPasses:
     ) -> None:
         """Transform all tiles of an image (H, V), multiply them by U, and transform them back."""
         _, C, N = U.shape
-        count = _across(H) * _across(V)
+        count = across(H) * across(V)
         length = min(TILES, max(TILES // 4, -(-count // 4)))
 
         def strip(first: int) -> None:
@@ -236,9 +249,11 @@ class WinogradPasses:
         _, H, V = self.storage.shapes[block.name]
         dF = dY if block.name in self._returned else self._pool_backward(block, dY)
         assert dF is not None  # noqa: S101 - dY is not None
-        dv = np.empty((3, H, V), np.float32)
-        first_layer.backward(matrix(dF), block, dv, strips=_bands(H, V), workers=self._workers)
-        return dv
+        ring = layers.ring_width(block.padding)
+        dv = np.empty((3, H + 2 * ring, V + 2 * ring), np.float32)
+        strips = _bands(*dv.shape[1:])
+        first_layer.backward(matrix(dF), V, block, dv, strips=strips, workers=self._workers)
+        return layers.pad_backward(dv, block.padding) if ring else dv
 
     def _pool_backward(self, block: Block, dY: Array | None) -> Array | None:
         """Return dF: dY through the block's pooling, if there is one, for the whole image."""
@@ -277,11 +292,6 @@ class WinogradPasses:
             write(source, N, H, V, padded(N), s.start, s.stop, out)
 
         self._workers.run(band, _bands(count, V))
-
-
-def _across(length: int) -> int:
-    """Return the number of tiles that cover an edge."""
-    return -(-length // TILE)
 
 
 def _bands(height: int, width: int) -> list[slice]:

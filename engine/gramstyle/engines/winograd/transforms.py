@@ -3,7 +3,8 @@
 Images are stored channels last, (H, V, C), and passed flat: eight channels of a pixel are one load,
 whatever the image's width. C and N are multiples of eight. The transformed patches D and the
 products Q are (36, tiles, channels), flat. Tiles are numbered in reading order; a call computes
-those from `first` to `last`, so that many calls can share an image.
+those from `first` to `last`, so that many calls can share an image. `rows` and `columns` are the
+tables of `sources`: the positions that the patches read.
 
 Each public function is a loop over tiles around the same two transforms. With `rotated`, it reads
 patches rotated by 180°, the only difference between a convolution's backward pass and its forward
@@ -106,6 +107,12 @@ def _transform_patch(X, at, row, column, C, D, to, plane):
 
 
 @inlined
+def _adjacent(table, k):
+    """Return whether a patch reads six adjacent positions from an entry of a table on."""
+    return table[k] >= 0 and table[k + 5] - table[k] == 5
+
+
+@inlined
 def _transform_gathered(patch, C, D, to, plane, rotated):
     """Write Bᵀ d B of a patch that has been gathered, (6, 6, C)."""
     if rotated:
@@ -115,43 +122,45 @@ def _transform_gathered(patch, C, D, to, plane, rotated):
 
 
 @compiled
-def transform_image(X, H, V, C, across, first, last, rotated, patch, D):
-    """Write D = Bᵀ d B for tiles of X (H, V, C), which is 0 outside; patch is scratch memory."""
+def transform_image(X, rows, columns, V, C, across, first, last, rotated, patch, D):
+    """Write D = Bᵀ d B for tiles of X (H, V, C); patch is scratch memory."""
     plane = (last - first) * C
     for tile in range(first, last):
-        y0, x0 = tile // across * 4 - 1, tile % across * 4 - 1
+        down, right = tile // across * 4, tile % across * 4
         to = (tile - first) * C
-        if y0 >= 0 and x0 >= 0 and y0 + 6 <= H and x0 + 6 <= V:
+        if _adjacent(rows, down) and _adjacent(columns, right):
+            y, x = rows[down], columns[right]
             if rotated:
-                _transform_patch(X, ((y0 + 5) * V + x0 + 5) * C, -V * C, -C, C, D, to, plane)
+                _transform_patch(X, ((y + 5) * V + x + 5) * C, -V * C, -C, C, D, to, plane)
             else:
-                _transform_patch(X, (y0 * V + x0) * C, V * C, C, C, D, to, plane)
+                _transform_patch(X, (y * V + x) * C, V * C, C, C, D, to, plane)
             continue
         for i in range(6):
             for j in range(6):
-                inside = 0 <= y0 + i < H and 0 <= x0 + j < V
-                x = ((y0 + i) * V + x0 + j) * C
+                y, x = rows[down + i], columns[right + j]
+                inside = y >= 0 and x >= 0
+                at = (y * V + x) * C
                 for c in range(0, C, WIDTH):
-                    value = load(X, x + c) if inside else splat(_ZERO)
+                    value = load(X, at + c) if inside else splat(_ZERO)
                     store(patch, (i * 6 + j) * C + c, value)
         _transform_gathered(patch, C, D, to, plane, rotated)
 
 
 @compiled
-def transform_max_pool_backward(dY, argmax, h, v, C, across, first, last, patch, D):
+def transform_max_pool_backward(dY, argmax, h, v, rows, columns, C, across, first, last, patch, D):
     """Write D, rotated, for dZ: dY (h, v, C) through a max pooling and a ReLU.
 
     dZ is dY at each window's largest entry and 0 elsewhere. It is never stored as a whole.
     """
     plane = (last - first) * C
     for tile in range(first, last):
-        y0, x0 = tile // across * 4 - 1, tile % across * 4 - 1
+        down, right = tile // across * 4, tile % across * 4
         for i in range(6):
             for j in range(6):
-                y, x, to = (y0 + i) // 2, (x0 + j) // 2, (i * 6 + j) * C
-                if 0 <= y < h and 0 <= x < v:
-                    at = (y * v + x) * C
-                    which = splat(np.float32((y0 + i) % 2 * 2 + (x0 + j) % 2))
+                y, x, to = rows[down + i], columns[right + j], (i * 6 + j) * C
+                if y >= 0 and x >= 0 and y // 2 < h and x // 2 < v:
+                    at = (y // 2 * v + x // 2) * C
+                    which = splat(np.float32(y % 2 * 2 + x % 2))
                     for c in range(0, C, WIDTH):
                         largest = load_bytes(argmax, at + c)
                         value = where_equal(largest, which, load(dY, at + c), splat(_ZERO))
@@ -163,19 +172,19 @@ def transform_max_pool_backward(dY, argmax, h, v, C, across, first, last, patch,
 
 
 @compiled
-def transform_avg_pool_backward(dY, h, v, mask, V, C, across, first, last, patch, D):
+def transform_avg_pool_backward(dY, h, v, mask, rows, columns, V, C, across, first, last, patch, D):
     """Write D, rotated, for dZ: dY (h, v, C) through an average pooling and a ReLU.
 
     dZ is dY / 4 where the mask (H, V, C) is 1, and 0 elsewhere.
     """
     plane = (last - first) * C
     for tile in range(first, last):
-        y0, x0 = tile // across * 4 - 1, tile % across * 4 - 1
+        down, right = tile // across * 4, tile % across * 4
         for i in range(6):
             for j in range(6):
-                y, x, to = (y0 + i) // 2, (x0 + j) // 2, (i * 6 + j) * C
-                if 0 <= y < h and 0 <= x < v:
-                    at, below = (y * v + x) * C, ((y0 + i) * V + x0 + j) * C
+                y, x, to = rows[down + i], columns[right + j], (i * 6 + j) * C
+                if y >= 0 and x >= 0 and y // 2 < h and x // 2 < v:
+                    at, below = (y // 2 * v + x // 2) * C, (y * V + x) * C
                     for c in range(0, C, WIDTH):
                         quarter = _QUARTER * load(dY, at + c)
                         store(patch, to + c, quarter * load_bytes(mask, below + c))

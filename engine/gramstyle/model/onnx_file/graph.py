@@ -12,8 +12,10 @@ from onnx import TensorProto, helper, numpy_helper
 
 from gramstyle.core.arrays import Array
 from gramstyle.core.kernels import Pooling
+from gramstyle.core.layers import Padding
 from gramstyle.core.network import Convolution, Network
 from gramstyle.core.preprocessing import Preprocessing
+from gramstyle.model.onnx_file.padding import add_padding
 from gramstyle.model.precision import Precision, as_float16, codebook
 
 IR_VERSION, OPSET = 10, 17
@@ -23,8 +25,11 @@ IMAGE = "x"
 
 FORMAT_KEY, TENSORS_HASH, METADATA_HASH = "gramstyle.format", "tensors.sha256", "metadata.sha256"
 
-# Attributes of a 3×3 convolution that preserves the image size.
-WINDOW: Mapping[str, list[int]] = {"kernel_shape": [3, 3], "pads": [1, 1, 1, 1]}
+
+def window(border: int) -> dict[str, list[int]]:
+    """Return the attributes of a 3×3 convolution whose input gets a border of so many zeros."""
+    return {"kernel_shape": [3, 3], "pads": [border] * 4}
+
 
 POOL_OPERATORS: Mapping[Pooling, str] = {"max": "MaxPool", "avg": "AveragePool"}
 
@@ -128,6 +133,35 @@ class Emission:
         self.tensors.append(numpy_helper.from_array(values, name))
         return name
 
+    def whole(self, values: Sequence[int]) -> str:
+        """Return integers, stored once; brackets in the name tell [0] from the number 0."""
+        name = f"[{','.join(map(str, values))}]"
+        return self.stored_once(name, np.array(values), "<i8")
+
+    def stored_once(self, name: str, array: Array | float, dtype: str = "<f4") -> str:
+        """Add a stored tensor unless its name is there; return its name."""
+        return name if self.is_there(name) else self.stored(name, array, dtype)
+
+    def is_there(self, name: str) -> bool:
+        """Return whether a tensor of this name has been added."""
+        return any(tensor.name == name for tensor in self.tensors) or any(
+            name in node.output for node in self.nodes
+        )
+
+    def part(self, X: str, axis: int, start: int, end: int | None, name: str) -> str:
+        """Add the entries of X from `start` to `end` along an axis; None is the end of the axis."""
+        stop = 2**31 - 1 if end is None else end
+        bounds = [self.whole([number]) for number in (start, stop, axis)]
+        return self.node("Slice", [X, *bounds], name)
+
+    def convolution(self, inputs: Sequence[str], output: str, padding: Padding) -> str:
+        """Add a 3×3 convolution; the inputs are X, which is padded by one, W and b."""
+        X, *weights = inputs
+        if padding == "zeros":
+            return self.node("Conv", inputs, output, **window(1))
+        padded = add_padding(self, X, padding, f"{output}.padded")
+        return self.node("Conv", [padded, *weights], output, **window(0))
+
     def forward(
         self, network: Network, preprocessing: Preprocessing, precision: Precision = "float32"
     ) -> None:
@@ -156,5 +190,5 @@ class Emission:
         arrays, unpacking = stored_weights(layer, precision)
         self.tensors += [numpy_helper.from_array(array, key) for key, array in arrays.items()]
         self.nodes += unpacking
-        Z = self.node("Conv", [below, f"{name}.W", f"{name}.b"], f"{name}.Z", **WINDOW)
+        Z = self.convolution([below, f"{name}.W", f"{name}.b"], f"{name}.Z", layer.padding)
         return self.node("Relu", [Z], name)

@@ -23,7 +23,8 @@ from gramstyle.core.network import Convolution, Network
 from gramstyle.core.preprocessing import Preprocessing
 from gramstyle.core.term import PIXELS
 from gramstyle.core.terms import Term
-from gramstyle.model.onnx_file.graph import IMAGE, INPUT, WINDOW, Emission, model_of, serialised
+from gramstyle.model.onnx_file.graph import IMAGE, INPUT, Emission, model_of, serialised, window
+from gramstyle.model.onnx_file.padding import add_padding_backward
 from gramstyle.model.onnx_file.terms import LOSS_WEIGHTS, add_target, add_term, value_names
 from gramstyle.model.precision import Precision
 
@@ -178,7 +179,7 @@ class ObjectiveEmission(Emission):
             if isinstance(layer, Convolution):
                 dZ = self._relu_backward(dF, layer.name)
                 dX = "dv" if below == INPUT else f"{below}.above"
-                self._convolution_backward(dZ, layer.name, dX)
+                self._convolution_backward(dZ, layer, dX)
             elif layer.kind == "max":
                 dX = self._max_pool_backward(dF, layer.name, below)
             else:
@@ -201,13 +202,18 @@ class ObjectiveEmission(Emission):
         mask = self.node("Greater", [layer, self.number("0", 0.0)], f"{layer}.open")
         return self._where(mask, dF, f"{layer}.dZ")
 
-    def _convolution_backward(self, dZ: str, layer: str, dX: str) -> None:
+    def _convolution_backward(self, dZ: str, layer: Convolution, dX: str) -> None:
         """Add dX = dZ convolved with each kernel rotated by 180°, N and C exchanged."""
-        exchanged = self.node("Transpose", [f"{layer}.W"], f"{layer}.exchanged", perm=[1, 0, 2, 3])
+        name, padding = layer.name, layer.padding
+        exchanged = self.node("Transpose", [f"{name}.W"], f"{name}.exchanged", perm=[1, 0, 2, 3])
         # A slice from the last entry to the first, in steps of −1, along both edges.
         turning = [self.whole(pair) for pair in ([2, 2], [-4, -4], [2, 3], [-1, -1])]
-        turned = self.node("Slice", [exchanged, *turning], f"{layer}.turned")
-        self.node("Conv", [dZ, turned], dX, **WINDOW)
+        turned = self.node("Slice", [exchanged, *turning], f"{name}.turned")
+        if padding == "zeros":
+            self.node("Conv", [dZ, turned], dX, **window(1))
+        else:
+            padded = self.node("Conv", [dZ, turned], f"{name}.dX.padded", **window(2))
+            add_padding_backward(self, padded, padding, dX)
 
     def _max_pool_backward(self, dY: str, layer: str, below: str) -> str:
         """Return dX = dY at the first maximum of each window, 0 elsewhere."""
@@ -227,7 +233,7 @@ class ObjectiveEmission(Emission):
     def _avg_pool_backward(self, dY: str, layer: str, below: str) -> str:
         """Return dX = dY / 4 at each of a window's four positions."""
         quarter = self.node("Mul", [dY, self.number("1/4", 0.25)], f"{layer}.quarter")
-        twice = self._stored_once("twice", np.array([1, 1, 2, 2]), "<f4")
+        twice = self.stored_once("twice", np.array([1, 1, 2, 2]), "<f4")
         even = self.node(
             "Resize",
             [quarter, "", twice],
@@ -270,21 +276,21 @@ class ObjectiveEmission(Emission):
         """Return how many rows and columns a pooling of this layer leaves out."""
         name = f"{layer}.odd"
         if layer in self.edges:
-            return self._stored_once(name, np.array(self.edges[layer]) % 2, "<i8")
+            return self.stored_once(name, np.array(self.edges[layer]) % 2, "<i8")
         return self._once("Mod", [self._edges(layer), self.whole([2])], name)
 
     def _edges(self, layer: str) -> str:
         """Return the height and width of a layer's responses."""
         name = f"{layer}.edges"
         if layer in self.edges:
-            return self._stored_once(name, np.array(self.edges[layer]), "<i8")
+            return self.stored_once(name, np.array(self.edges[layer]), "<i8")
         return self._once("Shape", [layer], name, start=2)
 
     def positions(self, layer: str) -> str:
         """Return M, the number of positions of a layer or of the image."""
         name = f"{layer}.M"
         if layer in self.edges:
-            return self._stored_once(name, float(np.prod(self.edges[layer])))
+            return self.stored_once(name, float(np.prod(self.edges[layer])))
         M = self._once("ReduceProd", [self._edges(layer)], f"{layer}.whole M", keepdims=0)
         return self._once("Cast", [M], name, to=TensorProto.FLOAT)
 
@@ -292,7 +298,7 @@ class ObjectiveEmission(Emission):
         """Return the shape of a layer's responses."""
         name = f"{layer}.shape"
         if layer in self.edges:
-            return self._stored_once(name, np.array(self.dimensions(layer)), "<i8")
+            return self.stored_once(name, np.array(self.dimensions(layer)), "<i8")
         return self._once("Shape", [layer], name)
 
     def weight(self, name: str, default: float) -> str:
@@ -317,23 +323,10 @@ class ObjectiveEmission(Emission):
 
     def number(self, name: str, value: float) -> str:
         """Return a constant, which is stored once."""
-        return self._stored_once(name, value)
-
-    def whole(self, values: Sequence[int]) -> str:
-        """Return integers, stored once; brackets in the name tell [0] from the number 0."""
-        name = f"[{','.join(map(str, values))}]"
-        return self._stored_once(name, np.array(values), "<i8")
-
-    def _stored_once(self, name: str, array: Array | float, dtype: str = "<f4") -> str:
-        return name if self._is_there(name) else self.stored(name, array, dtype)
+        return self.stored_once(name, value)
 
     def _once(self, operator: str, inputs: Sequence[str], name: str, **attributes: Any) -> str:
-        return name if self._is_there(name) else self.node(operator, inputs, name, **attributes)
-
-    def _is_there(self, name: str) -> bool:
-        return any(tensor.name == name for tensor in self.tensors) or any(
-            name in node.output for node in self.nodes
-        )
+        return name if self.is_there(name) else self.node(operator, inputs, name, **attributes)
 
 
 def _model(

@@ -15,6 +15,7 @@ from onnx import TensorProto, checker, helper, numpy_helper
 
 from gramstyle.core.arrays import Array
 from gramstyle.core.kernels import Pooling
+from gramstyle.core.layers import Padding
 from gramstyle.core.network import Convolution, Layer, Network, Pool
 from gramstyle.core.preprocessing import Preprocessing
 from gramstyle.errors import ModelError
@@ -24,16 +25,13 @@ from gramstyle.model.onnx_file.graph import (
     FORMAT_KEY,
     INPUT,
     METADATA_HASH,
-    POOL_OPERATORS,
     TENSORS_HASH,
     metadata_hash,
-    model_of,
-    pool_node,
-    serialised,
     tensors_hash,
 )
 from gramstyle.model.onnx_file.metadata import read_preprocessing
 from gramstyle.model.onnx_file.parsing import parse_onnx
+from gramstyle.model.onnx_file.runnable import runnable_model
 from gramstyle.model.sources.protobuf import LimitError
 
 # A file is read whole before it is checked. VGG-19 in float32 without its classifier has 80 MB.
@@ -89,37 +87,18 @@ class Model:
     metadata: Mapping[str, str]
     _proto: onnx.ModelProto
 
-    def runnable(self, names: Iterable[str], pooling: Pooling) -> bytes:
+    def runnable(self, names: Iterable[str], pooling: Pooling, padding: Padding = "zeros") -> bytes:
         """Return an ONNX model from the input to the deepest of the named layers.
 
         Its outputs are the responses of every layer up to there. All its poolings are of the
-        given kind.
+        given kind, and the inputs of all its convolutions are padded in the given way.
 
         Raises
         ------
         OptionError
             If a name is not a layer of this network.
         """
-        layers = self.network.until(names).names
-        tensors = {t.name: t for t in self._proto.graph.initializer}
-        nodes, used = [], set[str]()
-        for node in self._proto.graph.node:
-            nodes.append(_pooled(node, pooling))
-            used.update(node.input)
-            if node.output[0] == layers[-1]:
-                break
-        outputs = [
-            helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, None, None, None])
-            for name in layers
-        ]
-        graph = helper.make_graph(
-            nodes,
-            "responses",
-            [helper.make_tensor_value_info(INPUT, TensorProto.FLOAT, [1, 3, None, None])],
-            outputs,
-            [tensors[name] for name in sorted(used & set(tensors))],
-        )
-        return serialised(model_of(graph))
+        return runnable_model(self._proto.graph, self.network.until(names).names, pooling, padding)
 
 
 def read_model(path: Path) -> Model:
@@ -169,13 +148,6 @@ def checked_model(path: Path, data: bytes, proto: onnx.ModelProto) -> Model:
     # For well-formed protobuf that is not ONNX, onnx raises exceptions of many types.
     except Exception as error:
         raise ModelError(f"model {path} is not valid ONNX: {_first_line(error)}") from None
-
-
-def _pooled(node: onnx.NodeProto, pooling: Pooling) -> onnx.NodeProto:
-    # A new node, because each operator has attributes that the other lacks.
-    if node.op_type not in POOL_OPERATORS.values():
-        return node
-    return pool_node(node.output[0], node.input[0], pooling)
 
 
 def read_bytes(path: Path) -> bytes:

@@ -188,24 +188,46 @@ def _add_total_variation(
     slope = graph.node("Div", [factor, M], f"{term.name}.weight/M")
     slope = graph.node("Add", [slope, slope], f"{term.name}.2·weight/M")
     totals, parts = [], []
-    for axis in (2, 3):
-        name = f"{term.name}.{'down' if axis == 2 else 'across'}"
-        axes, end = graph.whole([axis]), graph.whole([2**31 - 1])
-        second = graph.node("Slice", [IMAGE, graph.whole([1]), end, axes], f"{name}.second")
-        first = graph.node(
-            "Slice", [IMAGE, graph.whole([0]), graph.whole([-1]), axes], f"{name}.first"
-        )
-        d = graph.node("Sub", [second, first], f"{name}.d")
-        totals.append(graph.sum_of_squares(d, name, axes=4))
-        scaled = graph.node("Mul", [d, slope], f"{name}.d.weighted")
-        before, behind = np.zeros((2, 8), np.int64)
-        before[axis], behind[axis + 4] = 1, 1
-        at_second = graph.node("Pad", [scaled, graph.whole(before.tolist())], f"{name}.at second")
-        at_first = graph.node("Pad", [scaled, graph.whole(behind.tolist())], f"{name}.at first")
-        parts.append(graph.node("Sub", [at_second, at_first], f"{name}.dx"))
+    differences = _wrapped_differences if term.wraps else _inner_differences
+    for axis, direction in ((2, "down"), (3, "across")):
+        total, dx = differences(graph, axis, f"{term.name}.{direction}", slope)
+        totals.append(total)
+        parts.append(dx)
     graph.node("Div", [graph.node("Sum", totals, f"{term.name}.V"), M], value)
     graph.seeds.setdefault(PIXELS, []).extend(parts)
     return value
+
+
+def _inner_differences(
+    graph: "ObjectiveEmission", axis: int, name: str, slope: str
+) -> tuple[str, str]:
+    """Add Σ d² along an axis, and slope · d at the second minus the first pixel of each d."""
+    second = graph.part(IMAGE, axis, 1, None, f"{name}.second")
+    first = graph.part(IMAGE, axis, 0, -1, f"{name}.first")
+    d = graph.node("Sub", [second, first], f"{name}.d")
+    total = graph.sum_of_squares(d, name, axes=4)
+    scaled = graph.node("Mul", [d, slope], f"{name}.d.weighted")
+    before, behind = np.zeros((2, 8), np.int64)
+    before[axis], behind[axis + 4] = 1, 1
+    at_second = graph.node("Pad", [scaled, graph.whole(before.tolist())], f"{name}.at second")
+    at_first = graph.node("Pad", [scaled, graph.whole(behind.tolist())], f"{name}.at first")
+    return total, graph.node("Sub", [at_second, at_first], f"{name}.dx")
+
+
+def _wrapped_differences(
+    graph: "ObjectiveEmission", axis: int, name: str, slope: str
+) -> tuple[str, str]:
+    """Add the same, with the first row or column after the last one."""
+    behind = graph.part(IMAGE, axis, 1, None, f"{name}.behind")
+    first = graph.part(IMAGE, axis, 0, 1, f"{name}.first")
+    second = graph.node("Concat", [behind, first], f"{name}.second", axis=axis)
+    d = graph.node("Sub", [second, IMAGE], f"{name}.d")
+    total = graph.sum_of_squares(d, name, axes=4)
+    scaled = graph.node("Mul", [d, slope], f"{name}.d.weighted")
+    last = graph.part(scaled, axis, -1, None, f"{name}.last")
+    before = graph.part(scaled, axis, 0, -1, f"{name}.before")
+    at_second = graph.node("Concat", [last, before], f"{name}.at second", axis=axis)
+    return total, graph.node("Sub", [at_second, scaled], f"{name}.dx")
 
 
 def _gram(graph: "ObjectiveEmission", layer: str) -> str:

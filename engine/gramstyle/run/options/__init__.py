@@ -9,6 +9,7 @@ import numpy as np
 
 from gramstyle.engines.registry import ENGINES, default_engine
 from gramstyle.errors import OptionError
+from gramstyle.model.vgg19 import poolings_until
 from gramstyle.run.coercion import check_bounds, choose, make_plain, shown
 from gramstyle.run.options.content import ContentOptions, check_content
 from gramstyle.run.options.machine import MACHINE_CHOICES, MachineOptions, check_machine
@@ -112,6 +113,12 @@ class Options(MachineOptions, RunOptions, ResultOptions, StyleOptions, ContentOp
         check_style(self)
         _check_engine(self)
         check_machine(self)
+        if self.size % self.multiple:
+            larger = -(-self.size // self.multiple) * self.multiple
+            raise OptionError(
+                f"size must be a multiple of {self.multiple} with the padding circular, not "
+                f"{self.size}; the next one is {larger}"
+            )
         if self.on_cluster and (self.device == "cuda" or not ENGINES[self.runs_on].tiles):
             raise OptionError("a cluster computes tiles on CPUs; leave --device and --engine out")
 
@@ -121,6 +128,16 @@ class Options(MachineOptions, RunOptions, ResultOptions, StyleOptions, ContentOp
         if self.style_size is not None:
             return tuple(edge / self.size for edge in several(self.style_size))
         return (1.0,) if self.style_scale is None else several(self.style_scale)
+
+    @property
+    def multiple(self) -> int:
+        """The number of pixels that the edges of all images of the run are multiples of.
+
+        With circular padding, an image wraps only at such sizes (see `gramstyle.core.wrapping`).
+        """
+        if self.pads != "circular":
+            return 1
+        return 1 << max(map(poolings_until, (*self.content_layers, *self.style_layers)))
 
     @property
     def runs_on(self) -> str:

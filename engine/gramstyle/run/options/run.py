@@ -5,6 +5,7 @@ from typing import Literal, get_args
 
 from gramstyle.core.conventions import CONVENTIONS, Convention
 from gramstyle.core.kernels import Pooling
+from gramstyle.core.layers import PADDINGS, Padding
 from gramstyle.engines.registry import ENGINES
 from gramstyle.images import Source
 
@@ -16,6 +17,7 @@ STARTS = ("noise", "content", "style")
 RUN_CHOICES = {
     "convention": tuple(name for name in CONVENTIONS if name),
     "pooling": ("max", "avg"),
+    "padding": PADDINGS,
     "engine": tuple(ENGINES),
     "optimiser": OPTIMISERS,
 }
@@ -44,6 +46,11 @@ class RunOptions:
     pooling
         "avg", which the paper prefers, or "max", as the network was trained; None is the
         convention's.
+    padding
+        What the convolutions read one position outside their input: "zeros", as the network was
+        trained; "replicate", the edge again; "reflect", the positions inside the edge, mirrored; or
+        "circular", the opposite edge, with which copies of the result join without a seam if both
+        edges are multiples of 16 pixels (docs/defaults.md). None is the convention's.
     tolerance
         The relative tolerance: the run ends early once the loss has fallen by less than this
         fraction of itself in ten iterations; 0 never ends it early.
@@ -66,8 +73,8 @@ class RunOptions:
     --------
     >>> from gramstyle import Options
     >>> options = Options(iterations=200)
-    >>> options.start, options.pools
-    ('content', 'avg')
+    >>> options.start, options.pools, options.pads
+    ('content', 'avg', 'zeros')
     """
 
     iterations: int = 100
@@ -76,6 +83,7 @@ class RunOptions:
     init: Source | None = None
     seed: int = 0
     pooling: Pooling | None = None
+    padding: Padding | None = None
     tolerance: float = 0.0
     optimiser: OptimiserName | None = None
     history: int = 10
@@ -97,6 +105,11 @@ class RunOptions:
     def pools(self) -> Pooling:
         """The pooling: the one given, or the convention's."""
         return self.formulas.pooling if self.pooling is None else self.pooling
+
+    @property
+    def pads(self) -> Padding:
+        """The padding: the one given, or the convention's."""
+        return self.formulas.padding if self.padding is None else self.padding
 
 
 def is_named_start(start: Source) -> bool:
