@@ -53,6 +53,19 @@ def value_and_grad(image, case):
             D = guided @ guided.T / m - term.A.astype(dtype)
             loss += term.factor * np.square(D).sum()
             seeds[name] += (4 * term.factor / m * T * (D @ guided)).reshape(F[name].shape)
+    for name, term in case.statistics.items():
+        F_l = F[name].reshape(len(F[name]), -1)
+        M, mu = F_l.shape[1], F_l.mean(axis=1)
+        H = F_l - mu[:, None]
+        if term.statistic == "mean-std":
+            sigma = np.sqrt(np.square(H).mean(axis=1) + 1e-5)
+            D = np.stack([mu, sigma]) - term.A.astype(dtype)
+            slope = D[0][:, None] + D[1][:, None] * H / sigma[:, None]
+        else:
+            D = H @ H.T / M - term.A.astype(dtype)
+            slope = 2 * D @ H
+        loss += term.factor * np.square(D).sum()
+        seeds[name] += (2 * term.factor / M * slope).reshape(F[name].shape)
 
     # The backward pass: the same layers from the deepest down.
     dF, dX = {}, 0.0

@@ -27,8 +27,11 @@ if TYPE_CHECKING:
     )
     from gramstyle.run.open_model import OpenModel, open_model
     from gramstyle.run.options import Options
+    from gramstyle.run.presets import preset
     from gramstyle.run.progress import Losses, Progress, Record, Result
+    from gramstyle.run.recipes import Recipe, read_recipe, recipe_of
     from gramstyle.run.reconstruct import reconstruct_content, reconstruct_style
+    from gramstyle.run.texture import texture
     from gramstyle.run.transfer import transfer
 
 # The logger "gramstyle" prints nothing unless the program configures logging.
@@ -47,22 +50,27 @@ __all__ = [
     "OptionError",
     "Options",
     "Progress",
+    "Recipe",
     "Record",
     "Result",
     "RuntimeMissingError",
     "check_gradient",
     "check_vjp",
     "open_model",
+    "preset",
+    "read_recipe",
+    "recipe_of",
     "reconstruct_content",
     "reconstruct_style",
+    "texture",
     "transfer",
 ]
 
 # Where these names are defined. They are imported when they are first used, so that the command
 # line program handles Ctrl-C before it imports the packages that compute.
 _MODULES = (
-    "errors", "gradcheck", "run.open_model", "run.options", "run.progress", "run.reconstruct",
-    "run.transfer",
+    "errors", "gradcheck", "run.open_model", "run.options", "run.presets", "run.progress",
+    "run.recipes", "run.reconstruct", "run.texture", "run.transfer",
 )  # fmt: skip
 
 

@@ -12,10 +12,11 @@ import pytest
 from gramstyle.analysis.figures import Figure, cell, draw, reconstructions, styles, tradeoff
 from gramstyle.analysis.figures.layouts import growing
 from gramstyle.batch import Change, Job
-from gramstyle.core.conventions import STYLE_LAYERS
+from gramstyle.core.conventions import CONVENTIONS, STYLE_LAYERS
 from gramstyle.errors import GramstyleError, ImageError, NonFiniteError, OptionError
 from gramstyle.images import read_settings
 from gramstyle.run.options import Options
+from gramstyle.run.scales import edges
 from gramstyle.run.transfer import Progress, transfer
 
 OPTIONS = Options(size=32, iterations=2, convention="paper")
@@ -144,9 +145,9 @@ def test_a_cell_can_be_rendered_again_from_its_settings_alone(options: Options) 
     assert transfer(PHOTO, A, Options(**given)).image.tobytes() == sheet.tobytes()
 
 
-def test_a_large_cell_is_rendered_at_one_scale_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gramstyle.run.scales.BASE", 16)
-    draw(one(), CELLS)
+def test_a_large_cell_is_rendered_at_one_scale_and_says_so() -> None:
+    assert len(edges(240, first=CONVENTIONS[None].first_scale)) == 2
+    draw(one(Options(size=240, iterations=1)), CELLS)
     settings = read_settings("cells/one.png")
     assert settings is not None
     assert settings["scales"] == 1

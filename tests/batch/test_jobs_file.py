@@ -9,11 +9,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gramstyle.batch import Job, check_layers, jobs_file, read_jobs
+from gramstyle.batch import Job, check_layers, read_jobs
 from gramstyle.batch.job_table import MAX_JOBS
 from gramstyle.batch.jobs_file import MAX_BYTES
 from gramstyle.errors import GramstyleError, OptionError
 from gramstyle.run.options import Options
+from gramstyle.system import toml_file
 
 Read = Callable[[str], tuple[Job, ...]]
 
@@ -341,7 +342,7 @@ def test_any_tables_give_jobs_or_an_error_in_one_line(
     with pytest.MonkeyPatch.context() as patch:
         # The document is past the grammar of TOML, which is Python's part.
         document = {"defaults": defaults, "jobs": [{**table}]}
-        patch.setattr(jobs_file.tomllib, "loads", lambda _: document)
+        patch.setattr(toml_file.tomllib, "loads", lambda _: document)
         (folder / "jobs.toml").touch()
         line, jobs = "", ()
         try:

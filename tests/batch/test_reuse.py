@@ -241,6 +241,20 @@ def test_an_image_of_another_version_is_compared_by_its_settings(
         assert state(job) == "done"
 
 
+def test_a_value_that_is_given_is_the_same_as_one_by_default(job: Job, state: Attempt) -> None:
+    assert state(job) == "done"
+    assert state(with_options(job, pooling=job.options.pools, style_scale=1.0)) == "reused"
+
+
+def test_an_image_of_a_version_without_content_strength_is_reused(job: Job, state: Attempt) -> None:
+    assert state(job) == "done"
+    settings = without_fingerprint(job)
+    del settings["content_strength"], settings["given"]
+    rewritten(job, settings)
+    assert state(job) == "reused"
+    assert state(with_options(job, content_strength=2.0)) == "done"
+
+
 def test_the_sizes_of_a_run_matter(job: Job, state: Attempt) -> None:
     state(job)
     rewritten(job, {**without_fingerprint(job), "scale_edges": [23, 32]})

@@ -82,7 +82,7 @@ def test_the_file_gives_the_loss_and_gradient_that_a_transfer_has(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert run(*IMAGES, "--size", "48x36", "--alpha", "0.1") == 0
-    assert capsys.readouterr().out == "wrote out.onnx (0.0 MB)\n"
+    assert capsys.readouterr().out == "wrote out.onnx (0.1 MB)\n"
     assert files(folder) == INPUTS | {"out.onnx"}
     x = rng.uniform(0, 255, (3, 36, 48)).astype(np.float32)
     found = evaluate(folder / "out.onnx", x=x[None])
@@ -110,7 +110,7 @@ def test_the_file_says_what_it_is_made_of(run: Run, folder: Path, tiny_model: Mo
     assert found["preprocessing.channels"] == "BGR"
     objective = json.loads(found["objective"])
     assert (objective["beta"], objective["pooling"], objective["convention"]) == (2, "max", None)
-    assert objective["alpha"] == 50 / (48 * 36)
+    assert objective["alpha"] == 24 / (48 * 36)
     assert objective["content"]["name"] == "photo.png"
     assert len(objective["content"]["pixels"]) == len(objective["style"]["pixels"]) == 64
     # A photograph of the size asked for is the one that a transfer of this size sees.

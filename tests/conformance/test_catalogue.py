@@ -99,13 +99,21 @@ def test_the_gradient_is_the_derivative_of_the_loss(name: str) -> None:
     assert np.vdot(case.truth.gradient, u) == pytest.approx(slope, rel=DIFFERENCE)
 
 
+def statistic(name: str, F: Array) -> Array:
+    """Means and deviations, or covariances, as NumPy computes them."""
+    flat = F.reshape(len(F), -1)
+    if name == "mean-std":
+        return np.stack([np.mean(flat, axis=1), np.sqrt(np.var(flat, axis=1) + 1e-5)])
+    return np.cov(flat, bias=True)
+
+
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 def test_the_targets_come_from_the_content_and_style_images_and_the_terms_add_up_to_the_loss(
     case: Case,
 ) -> None:
     forward, loss = case.network.forward, 0.0
     assert (case.p is None) == (case.content is None)
-    assert (case.a is None) == (not case.style and not case.regions)
+    assert (case.a is None) == (not case.style and not case.statistics and not case.regions)
     if case.p is not None and case.content is not None:
         P = forward(case.preprocessing.forward(case.p))[case.content.layer]
         assert apart(case.content.P, P) <= ORDER
@@ -121,6 +129,10 @@ def test_the_targets_come_from_the_content_and_style_images_and_the_terms_add_up
             assert M_a == case.style_terms[name].M
             assert apart(term.A, A / M_a) <= ORDER
             loss += term.factor * float(np.sum((G / M - term.A) ** 2))
+        for name, each in case.statistics.items():
+            S, S_a = (statistic(each.statistic, F) for F in (case.responses[name], F_a[name]))
+            assert apart(each.A, S_a) <= ORDER
+            loss += each.factor * float(np.sum((S - each.A) ** 2))
         for name, regions in case.regions.items():
             for term, T_a in zip(regions, case.guidance[name], strict=True):
                 G, A = (

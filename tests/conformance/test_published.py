@@ -153,9 +153,16 @@ def loss_by_the_manifest(entry: Mapping[str, Any], arrays: Mapping[str, Array]) 
         loss += entry["alpha"] * entry["content"]["factor"] / 2 * squares
     for term in entry["style"]:
         F, A = arrays[f"{term['layer']}.F"], arrays[f"{term['layer']}.A"]
-        G = np.einsum("ixy,jxy->ij", F, F)
-        squares = np.sum((G - A * term["M"] / term["M_artwork"]) ** 2)
-        E = term["factor"] / (4 * term["N"] ** 2 * term["M"] ** 2) * squares
+        if term["statistic"] == "gram":
+            G = np.einsum("ixy,jxy->ij", F, F)
+            squares = np.sum((G - A * term["M"] / term["M_artwork"]) ** 2)
+            E = term["factor"] / (4 * term["N"] ** 2 * term["M"] ** 2) * squares
+        elif term["statistic"] == "mean-std":
+            S = np.stack([F.mean(axis=(1, 2)), np.sqrt(F.var(axis=(1, 2)) + 1e-5)])
+            E = term["factor"] / term["N"] * np.sum((S - A) ** 2)
+        else:
+            S = np.cov(F.reshape(len(F), -1), bias=True)
+            E = term["factor"] / (4 * term["N"] ** 2) * np.sum((S - A) ** 2)
         loss += entry["beta"] * term["w"] * E
     for term in entry["regions"]:
         name, N, M = term["layer"], term["N"], term["M"]

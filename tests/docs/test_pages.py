@@ -12,6 +12,7 @@ from gramstyle.cli.program import command_parser
 from gramstyle.engines.registry import ENGINES
 from gramstyle.images import EXTENSIONS, MAX_PIXELS, SUFFIXES
 from gramstyle.run.options import Options
+from gramstyle.run.presets import PRESETS
 
 DOCUMENTS = sorted(
     path.relative_to(ROOT).as_posix()
@@ -74,6 +75,7 @@ def test_the_defaults_on_the_page_are_those_of_the_code() -> None:
         chosen = {
             "init": options.start,
             "pooling": options.pools,
+            "padding": options.pads,
             "style_scale": options.style_scales[0],
         }
         default = chosen.get(name, vars(options)[name])
@@ -85,6 +87,11 @@ def test_the_defaults_on_the_page_are_those_of_the_code() -> None:
 
 def test_the_page_of_engines_has_a_row_for_each() -> None:
     assert sorted(row[0] for row in table("docs/engines.md", "`--engine`")) == sorted(ENGINES)
+
+
+def test_the_page_of_recipes_has_a_row_for_each_preset() -> None:
+    presets = [[each.name, each.description] for each in PRESETS.values()]
+    assert table("docs/recipes.md", "preset") == presets
 
 
 def test_the_page_of_image_formats_has_every_extension_and_the_limit() -> None:

@@ -129,6 +129,8 @@ def test_added_gradients_equal_the_plain_ones_but_for_the_mask(
     for name, arguments in (
         ("add_style_gradient", (F, G + G.T, A + A.T, 35, 3.0)),
         ("add_content_gradient", (F, P, 0.5)),
+        ("add_affine_gradient", (F, G, A[0])),
+        ("add_affine_gradient", (F, G[0], A[0])),
         ("add_gradient", (F, P)),
     ):
         dF = None if first else rng.normal(size=F.shape)
@@ -150,6 +152,14 @@ def test_guided_gram_matrices_equal_the_plain_ones(
     how = (F, G, A + A.T, 9.5, 3.0, owned, T)
     expected = plain.add_style_gradient(None if first else dF.copy(), *how)
     np.testing.assert_allclose(kernels.add_style_gradient(dF, *how), expected, **CLOSE)
+
+
+def test_moments_equal_the_plain_ones_in_float64(kernels: DeviceKernels, rng: Any) -> None:
+    F = rng.normal(size=(4, 5, 7))
+    for owned in (None, (slice(1, 4), slice(0, 6))):
+        expected = PlainKernels().moments(F, owned)
+        np.testing.assert_allclose(kernels.moments(F, owned), expected, **CLOSE)
+        assert kernels.moments(F.astype(np.float32), owned).dtype == np.float64
 
 
 def test_a_gram_matrix_is_float64(rng: np.random.Generator) -> None:

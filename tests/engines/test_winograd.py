@@ -260,6 +260,10 @@ def test_the_loss_terms_equal_the_plain_ones(rng: np.random.Generator) -> None:
     assert_close(found, np.where(responses > 0, expected, 0))
     alone = step.add_style_gradient(None, F, G, A, M, 3.0)
     assert_close(alone, PLAIN.add_style_gradient(None, responses.astype(float), G, A, M, 3.0))
+    assert_close(step.moments(F), PLAIN.moments(responses.astype(float)))
+    for D in (noise, noise[0]):  # not symmetric
+        expected = PLAIN.add_affine_gradient(None, responses.astype(float), D, noise[1])
+        assert_close(step.add_affine_gradient(None, F, D, noise[1]), expected)
 
 
 @pytest.mark.parametrize("owned", [None, (slice(2, 9), slice(0, 7)), (slice(4, 5), slice(3, 11))])

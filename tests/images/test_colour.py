@@ -134,12 +134,6 @@ def test_a_tiff_in_which_white_is_0_is_not_read_as_a_negative(tmp_path):
     np.testing.assert_array_equal(images.read_image(path).pixels[0, :, 0], [255, 0])
 
 
-def test_sixteen_bit_colour_is_read_with_eight_bits(tmp_path):
-    path = tmp_path / "a.png"
-    path.write_bytes(png(1, 1, 16, 2, b"\0" + struct.pack(">3H", 0x1234, 0xABCD, 0xFFFF)))
-    np.testing.assert_array_equal(images.read_image(path).pixels[0, 0], [0x12, 0xAB, 0xFF])
-
-
 @pytest.mark.parametrize(("values", "white"), [([0.0, 0.25, 1.0], 1), ([0.0, 0.25, 255.0], 255)])
 def test_a_float_tiff_may_range_to_1_or_to_255(values, white, tmp_path):
     result = read(PIL.Image.fromarray(np.array([values], "f4")), tmp_path, "a.tif")

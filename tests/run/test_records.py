@@ -35,6 +35,7 @@ ITERATION: dict[str, Any] = {
 SETTINGS = RunSettings(
     program="gramstyle",
     options={},
+    given={},
     loss={name: LossSettings(each["weight"], each["layers"]) for name, each in LOSS.items()},
     content=None,
     styles=(),

@@ -38,39 +38,40 @@ def options(**given: object) -> Options:
 @pytest.mark.parametrize(
     ("size", "found"),
     [
-        (256, (256,)),
-        (512, (512,)),
-        (723, (723,)),
-        (724, (512, 724)),
-        (1024, (512, 724, 1024)),
-        (4096, (512, 724, 1024, 1448, 2048, 2896, 4096)),
+        (160, (160,)),
+        (225, (225,)),
+        (226, (160, 226)),
+        (512, (181, 256, 362, 512)),
+        (1024, (181, 256, 362, 512, 724, 1024)),
     ],
 )
-def test_sizes_halve_their_pixels_down_to_512(size: int, found: tuple[int, ...]) -> None:
-    assert edges(size) == found
+def test_sizes_halve_their_pixels_down_to_160(size: int, found: tuple[int, ...]) -> None:
+    assert edges(size, first=160) == found
 
 
 def test_there_are_as_many_scales_as_asked_for_and_no_image_too_small_for_the_network() -> None:
-    assert edges(512, 3) == (256, 362, 512)
-    assert edges(4096, 1) == (4096,)
+    assert edges(512, 3, first=160) == (256, 362, 512)
+    assert edges(4096, 1, first=160) == (4096,)
     with pytest.raises(OptionError, match="--scales 2, or fewer"):
-        scales_of(80, iterations=10, scales=3, shorter=60)
+        scales_of(80, iterations=10, scales=3, first=160, shorter=60)
 
 
 @pytest.mark.parametrize(
     ("size", "iterations", "found"),
     [
-        (512, 100, [100]),
-        (1024, 100, [100, 10, 50]),
-        (2048, 100, [100, 10, 10, 10, 25]),
-        (8192, 100, [100, *[10] * 7, 10]),
-        (1024, 4, [4, 4, 4]),
+        (160, 100, [100]),
+        (256, 100, [100, 40]),
+        (512, 100, [100, 20, 20, 40]),
+        (1024, 100, [100, 20, 20, 20, 10, 40]),
+        (2048, 100, [100, 20, 20, 20, 10, 10, 10, 25]),
+        (8192, 100, [100, 20, 20, 20, *[10] * 7, 10]),
+        (1024, 4, [4, 4, 4, 4, 4, 4]),
     ],
 )
 def test_the_first_scale_has_all_iterations_and_the_last_fewer_as_it_grows_but_ten_at_least(
     size: int, iterations: int, found: list[int]
 ) -> None:
-    planned = scales_of(size, iterations=iterations, shorter=size * 3 // 4)
+    planned = scales_of(size, iterations=iterations, first=160, shorter=size * 3 // 4)
     assert [scale.iterations for scale in planned] == found
 
 
@@ -231,7 +232,7 @@ def test_the_program_names_each_scale_and_logs_it_with_its_own_alpha(
         (57, 43, 12), (80, 60, 10),
     ]  # fmt: skip
     alphas = [each["weights"]["content"] for each in found]
-    assert alphas == [50 / (57 * 43), 50 / (80 * 60)]
+    assert alphas == [24 / (57 * 43), 24 / (80 * 60)]
     points = read_record(log)
     # Each point's parts, weighted at its own scale, add up to its total.
     for point in points[1:]:

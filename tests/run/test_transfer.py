@@ -184,7 +184,7 @@ def test_the_default_alpha_shrinks_as_the_image_grows_and_is_recorded(
 ) -> None:
     for size, pixels in ((48, 48 * 36), (96, 96 * 72)):
         record = transfer(photograph, painting, options(size=size, iterations=1)).record
-        assert record.settings.options["alpha"] == pytest.approx(50 / pixels, rel=1e-12)
+        assert record.settings.options["alpha"] == pytest.approx(24 / pixels, rel=1e-12)
 
 
 def test_the_default_alpha_of_a_normalised_network_is_another(
@@ -200,7 +200,7 @@ def test_the_default_alpha_of_a_normalised_network_is_another(
         metadata={"normalised.images": "1"},
     )
     settings = plan_run(photograph, painting, options(), model=path).settings
-    assert settings.options["alpha"] == pytest.approx(0.01 / (48 * 36), rel=1e-12)
+    assert settings.options["alpha"] == pytest.approx(0.0048 / (48 * 36), rel=1e-12)
 
 
 def test_several_content_layers_have_their_weights(photograph: Array, painting: Array) -> None:

@@ -23,15 +23,15 @@ def test_a_cpu_quota_limits_the_threads(
 @pytest.mark.parametrize(
     ("group", "limits", "expected"),
     [
-        (None, [], 16),
-        (5, [], 5),
-        (5, [4], 4),
-        (None, [7, 6], 6),
-        (2**63 - 4096, [], 16),  # how version 1 of control groups says that there is no limit
+        (None, {}, 16),
+        (5, {}, 5),
+        (5, {"ulimit -v": 4}, 4),
+        (None, {"ulimit -v": 7, "ulimit -d": 6}, 6),
+        (2**63 - 4096, {}, 16),  # how version 1 of control groups says that there is no limit
     ],
 )
 def test_the_lowest_limit_is_the_memory(
-    group: int | None, limits: list[int], expected: int, monkeypatch: pytest.MonkeyPatch
+    group: int | None, limits: dict[str, int], expected: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(machine, "_machine", lambda: 16)
     monkeypatch.setattr(machine, "memory_limit", lambda: group)

@@ -180,6 +180,12 @@ class _Recorder:
     def add_content_gradient(self, *arguments: Any) -> Array:
         return self._kernels.add_content_gradient(*arguments)
 
+    def moments(self, *arguments: Any) -> Array:
+        return self._kernels.moments(*arguments)
+
+    def add_affine_gradient(self, *arguments: Any) -> Array:
+        return self._kernels.add_affine_gradient(*arguments)
+
     def add_gradient(self, *arguments: Any) -> Array:
         return self._kernels.add_gradient(*arguments)
 

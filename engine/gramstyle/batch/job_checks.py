@@ -17,7 +17,7 @@ from gramstyle.run.option_values import shown
 def check_outputs(jobs: Sequence[Job]) -> None:
     """Refuse jobs that could not write their files, or would overwrite other files."""
     first_of: dict[str, Job] = {}
-    writable: set[tuple[Path, str]] = set()
+    writable: set[tuple[Path, str, int]] = set()
     read = {_identity(path) for path in {path for job in jobs for path in job.inputs.values()}}
     for job in jobs:
         target = os.path.realpath(job.output)
@@ -37,9 +37,9 @@ def check_outputs(jobs: Sequence[Job]) -> None:
             if job.record is not None and job.record.is_dir():
                 raise GramstyleError(f"{job.record} is a folder; move it away")
             # One trial is enough for all outputs of one folder and format.
-            kind = (Path(target).parent, job.output.suffix)
+            kind = (Path(target).parent, job.output.suffix, job.options.depth)
             if kind not in writable:
-                check_output(job.output, [])
+                check_output(job.output, [], depth=job.options.depth)
                 writable.add(kind)
             own_settings(job)
 

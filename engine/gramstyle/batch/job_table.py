@@ -2,10 +2,11 @@
 
 import itertools
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from gramstyle.batch import looks
 from gramstyle.batch.job import Job, located
 from gramstyle.batch.output_name import output_name
 from gramstyle.batch.patterns import check_patterns, existing, images_of, path_in
@@ -14,8 +15,7 @@ from gramstyle.run.coercion import names_in
 from gramstyle.run.mask_options import MASK_OPTIONS, SEVERAL, check_masks
 from gramstyle.run.option_values import (
     FROM_FILES,
-    MACHINE,
-    check_known,
+    check_keys,
     options_from,
     shown,
 )
@@ -23,8 +23,11 @@ from gramstyle.run.options import MOST_STYLES, STARTS
 
 MAX_JOBS = 100_000
 
+# What messages call the file.
+FILE = "a jobs file"
+
 _IMAGES = ("content", "style")
-KEYS = (*_IMAGES, "output", *FROM_FILES)
+KEYS = (*_IMAGES, "output", *looks.KEYS, *FROM_FILES)
 
 
 def jobs_of(
@@ -41,11 +44,13 @@ def jobs_of(
     The options of the machine do not come from the table. `notify` is called with one line about
     the files that each pattern leaves out.
     """
-    check_keys(table, (*KEYS, "grid"))
+    check_keys(table, (*KEYS, "grid"), file=FILE)
     grid = _grid(table)
     values = {**defaults, **table}
     values.pop("grid", None)
     output = _text("output", values.pop("output", None))
+    look = looks.Looks(folder)
+    values = {**look.images(values), **values}
     axes: dict[str, list[Any]] = {}
     patterns: list[Path] = []
     for name in _IMAGES:
@@ -67,11 +72,12 @@ def jobs_of(
     for combination in itertools.product(*axes.values()):
         chosen = dict(zip(axes, combination, strict=True))
         content, style = chosen.pop("content"), chosen.pop("style")
-        options = options_from({**_with_files({**values, **chosen}, folder), **machine})
+        chosen = {**values, **chosen}
+        options = options_from({**_with_files(look.options(chosen), folder), **machine})
         styles = style if isinstance(style, tuple) else (style,)
         options.style_shares(len(styles))  # refuses another number of styles
         check_masks(options, content=True, styles=len(styles))
-        name = output_name(output, content, styles, options)
+        name = output_name(output, content, styles, options, chosen)
         job = Job(
             label=label,
             name=name,
@@ -82,18 +88,6 @@ def jobs_of(
         )
         check_patterns(job, patterns)
         yield job
-
-
-def check_keys(names: Iterable[str], known: Iterable[str]) -> None:
-    """Refuse an unknown key, and an option that only the command line gives."""
-    names = list(names)
-    for name in names:
-        if name in MACHINE:
-            raise OptionError(
-                f"{name} is not an option of a jobs file, which may come from somebody else; "
-                f"remove it, and give --{name.replace('_', '-')} on the command line"
-            )
-    check_known(names, known)
 
 
 def as_table(value: object, name: str) -> dict[str, Any]:
@@ -107,7 +101,7 @@ def as_table(value: object, name: str) -> dict[str, Any]:
 def _grid(table: Mapping[str, Any]) -> dict[str, list[Any]]:
     grid = as_table(table.get("grid", {}), "grid")
     with located("grid"):
-        check_keys(grid, (name for name in KEYS if name != "output"))
+        check_keys(grid, (name for name in KEYS if name != "output"), file=FILE)
         for name, choices in grid.items():
             if not isinstance(choices, list) or not choices:
                 raise OptionError(f"{name} must be a list of values, not {shown(choices)}")

@@ -9,7 +9,7 @@ from gramstyle.batch.job import Job
 from gramstyle.batch.render import ModelFile, Progress, render
 from gramstyle.batch.reuse import FINGERPRINT, find_reusable, fingerprint, own_settings
 from gramstyle.errors import GramstyleError
-from gramstyle.images import from_pil, write_image
+from gramstyle.images import write_image
 
 State = Literal["done", "reused", "failed"]
 
@@ -124,12 +124,12 @@ def _rendered(
 ) -> Mapping[str, Any]:
     """Render the job's image and write it; return the summary of the run."""
     before = fingerprint(job, model=model)
-    image, settings = render(job, model=model, callback=callback)
+    result, settings = render(job, model=model, callback=callback)
     # If a file was replaced during the run, it is unknown which of the two was read.
     if before is not None and before == fingerprint(job, model=model):
         settings[FINGERPRINT] = before
     own_settings(job)  # the run took a while, and another file may have appeared there
-    write_image(job.output, from_pil(image), settings=settings)
+    write_image(job.output, result.rendered, settings=settings, encoding=result.encoding)
     summary: Mapping[str, Any] = settings["result"]
     return summary
 

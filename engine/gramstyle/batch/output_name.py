@@ -1,23 +1,30 @@
 """The name of a job's image, from the pattern in the jobs file."""
 
 import string
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from gramstyle.batch.job import located
+from gramstyle.batch.looks import KEYS
 from gramstyle.errors import OptionError
 from gramstyle.run.mask_options import MASK_OPTIONS
 from gramstyle.run.option_values import FROM_FILES, check_known, shown
 from gramstyle.run.options import STARTS, Options
 
 
-def output_name(pattern: str, content: Path, styles: Sequence[Path], options: Options) -> str:
+def output_name(
+    pattern: str,
+    content: Path,
+    styles: Sequence[Path],
+    options: Options,
+    table: Mapping[str, Any],
+) -> str:
     """Return the pattern with its placeholders filled in.
 
     The placeholders are {content} and {style}, the images' names without folder and extension, with
-    a + between several style images; {folder}, the name of the content image's folder; and every
-    option that has a value.
+    a + between several style images; {folder}, the name of the content image's folder; {preset}
+    and {recipe}, where the job's table has them; and every option that has a value.
     """
     images = {
         "content": content.stem,
@@ -36,8 +43,9 @@ def output_name(pattern: str, content: Path, styles: Sequence[Path], options: Op
                 continue
             if form or conversion:
                 raise OptionError(f"write {{{place}}} without a conversion or a format")
-            check_known([place], (*images, *FROM_FILES))
-            name += images[place] if place in images else _text(place, getattr(options, place))
+            check_known([place], (*images, *KEYS, *FROM_FILES))
+            value = table.get(place) if place in KEYS else getattr(options, place, None)
+            name += images[place] if place in images else _text(place, value)
     return name
 
 
@@ -50,5 +58,5 @@ def _text(name: str, value: Any) -> str:
         return "-".join(_text(name, item) for item in value)
     if isinstance(value, float):
         return f"{value:.15g}"
-    is_file = name in MASK_OPTIONS or (name == "init" and value not in STARTS)
-    return Path(value).stem if is_file else str(value)
+    is_path = name in ("recipe", *MASK_OPTIONS) or (name == "init" and value not in STARTS)
+    return Path(value).stem if is_path else str(value)

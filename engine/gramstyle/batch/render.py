@@ -6,15 +6,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import PIL.Image
-
 from gramstyle.batch.job import Job
 from gramstyle.errors import GramstyleError
 from gramstyle.run.log import RunLog
 from gramstyle.run.open_model import OpenModel
 from gramstyle.run.plan import plan_run
 from gramstyle.run.progress import Progress
-from gramstyle.run.transfer import execute
+from gramstyle.run.transfer import Result, execute
 
 # The model of a job: its file, or the file opened for many jobs.
 ModelFile = Path | OpenModel
@@ -33,8 +31,8 @@ def planned_settings(job: Job, *, model: ModelFile) -> Mapping[str, Any]:
 
 def render(
     job: Job, *, model: ModelFile, callback: Callable[[Progress], None] | None = None
-) -> tuple[PIL.Image.Image, dict[str, Any]]:
-    """Return the job's image and its settings; write the record of the losses if it has one.
+) -> tuple[Result, dict[str, Any]]:
+    """Return the job's result and its settings; write the record of the losses if it has one.
 
     Raises what `gramstyle.transfer` raises, and a GramstyleError if the record cannot be written.
     """
@@ -48,9 +46,10 @@ def render(
             if callback is not None:
                 callback(progress)
 
-        image, record = execute(plan, callback=after_iteration)
-        log.end(record.summary)
-    return image, {**settings, "result": record.summary}
+        result = execute(plan, callback=after_iteration)
+        summary = result.record.summary
+        log.end(summary)
+    return result, {**settings, "result": summary}
 
 
 @contextmanager

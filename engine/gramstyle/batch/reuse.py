@@ -27,16 +27,21 @@ FINGERPRINT = "fingerprint"
 
 # Settings that do not change the image. "scale_edges", the sizes of the run, stand for "scales".
 _IRRELEVANT = (
-    "program", "threads", "max_pixels", "memory", "scheduler", "workers", "scales", "versions",
-    "result", FINGERPRINT,
+    "program", "given", "threads", "max_pixels", "memory", "scheduler", "workers", "scales",
+    "versions", "result", FINGERPRINT,
 )  # fmt: skip
 # Options whose defaults an image of an earlier gramstyle does not name, and these defaults.
 _ADDED: dict[str, tuple[object, ...]] = {
+    "content_strength": (1.0,),
+    "style_loss": ("gram",),
     "style_blend": ([], [1.0]),
     "style_scale": ([1.0],),
     "style_size": (None,),
     **dict.fromkeys(MASK_OPTIONS, (None,)),
     "padding": ("zeros",),
+    "colours": ("style",),
+    "depth": (8,),
+    "profile": ("srgb",),
 }
 # Options whose defaults depend on the machine's memory.
 _BY_MEMORY = ("tile", "optimiser")

@@ -5,7 +5,8 @@ This module imports little, so that it can handle Ctrl-C while the others are im
 Exit codes:
 
 - 0: success;
-- 1: cases of a conformance run or jobs of a batch failed;
+- 1: cases of a conformance run or jobs of a batch failed, or `gramstyle doctor` found something
+  broken;
 - 2: input that cannot be used, or output that cannot be written (one line on stderr says what is
   wrong and what to do);
 - 70: a bug in gramstyle (a traceback on stderr);
@@ -13,15 +14,31 @@ Exit codes:
 - 141: the program that reads the output has ended.
 """
 
+import sys
 from collections.abc import Sequence
 
+from gramstyle.cli.printable import printable
 from gramstyle.cli.streams import tolerant_streams
 from gramstyle.system.signals import ending_at_once, stop_signals
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the program and return its exit code."""
+    words = sys.argv[1:] if arguments is None else list(arguments)
     with tolerant_streams(), stop_signals(until_exit=arguments is None):
         with ending_at_once():
-            from gramstyle.cli.program import run_program
+            if words[:1] == ["doctor"] and set(words[1:]) <= {"--json"}:
+                # A package that the program imports may be broken, or crash.
+                from gramstyle.cli.doctor import run_alone
+
+                return run_alone(as_json="--json" in words)
+            try:
+                from gramstyle.cli.program import run_program
+            except (ImportError, OSError) as error:  # OSError: a library of the system is missing
+                if (getattr(error, "name", None) or "").startswith("gramstyle"):
+                    raise  # a bug
+                problem = printable(" ".join(str(error).split()))
+                line = f"gramstyle: error: {problem}; to see what to repair, run: gramstyle doctor"
+                print(line, file=sys.stderr)  # noqa: T201
+                return 2
         return run_program(arguments)

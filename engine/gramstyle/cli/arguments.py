@@ -1,6 +1,7 @@
 """Arguments that several commands share; every default is the one in `Options`."""
 
 import argparse
+import re
 from pathlib import Path
 from typing import Any
 
@@ -8,12 +9,16 @@ from gramstyle.cli.parsing import Parser
 from gramstyle.cli.pipes import path_or_dash
 from gramstyle.core.conventions import CONVENTIONS
 from gramstyle.core.layers import PADDINGS
+from gramstyle.core.terms import STYLE_LOSSES
 from gramstyle.engines.registry import ENGINES
 from gramstyle.engines.spec import DEVICES
 from gramstyle.run import coercion
 from gramstyle.run.mask_options import mask_sources
 from gramstyle.run.option_values import MACHINE
 from gramstyle.run.options import OPTIMISERS, STARTS, Options
+from gramstyle.run.options.result import RESULT_CHOICES
+from gramstyle.run.presets import PRESETS
+from gramstyle.run.recipes import Recipe
 
 DEFAULTS = Options()
 
@@ -27,12 +32,29 @@ def add_output(parser: Parser, *, pipe: bool = False) -> None:
     )  # fmt: skip
 
 
+def add_look(parser: Parser) -> None:
+    """Add the options that stand for others: a preset, and a recipe."""
+    group = parser.add_argument_group(
+        "presets and recipes; an option that is given takes precedence over both"
+    )
+    group.add_argument("--preset", choices=tuple(PRESETS),
+        help="a look by name (gramstyle presets describes them)")  # fmt: skip
+    group.add_argument("--recipe", type=Path, metavar="FILE.toml",
+        help="options from a file, which gramstyle recipe writes for a result; it may name the "
+        "images too")  # fmt: skip
+
+
 def add_run(
     group: argparse._ArgumentGroup, defaults: Options = DEFAULTS, *, what: str = "the result"
 ) -> None:
     """Add the options of every optimisation: size, iterations, tolerance and seed."""
     group.add_argument("--size", type=int, metavar="PIXELS",
         help=f"the longer edge of {what} (default {defaults.size})")  # fmt: skip
+    add_iterations(group, defaults)
+
+
+def add_iterations(group: argparse._ArgumentGroup, defaults: Options = DEFAULTS) -> None:
+    """Add the options of every optimisation except the size."""
     group.add_argument("--iterations", type=int, metavar="N",
         help="maximum number of iterations of L-BFGS-B "
         f"(default {defaults.iterations})")  # fmt: skip
@@ -49,7 +71,8 @@ def add_scales(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--scales", type=int, metavar="N",
         help="the number of scales of the run; each is 1.4 times larger than the one before and "
         "starts from its image; --iterations is for the first one, the others take fewer "
-        "(default: all of 512 pixels or more; 1: --size alone)")  # fmt: skip
+        "(default: all of 160 pixels or more, with --convention paper or author of 512; 1: "
+        "--size alone)")  # fmt: skip
 
 
 def add_init(group: argparse._ArgumentGroup) -> None:
@@ -70,8 +93,12 @@ def add_loss(parser: Parser) -> None:
         "(default: the text's formulas, and a start from the photograph)")  # fmt: skip
     loss.add_argument("--alpha", type=float, metavar="A",
         help="the weight of the content; a larger one keeps more of the photograph "
-        "(default 50 / (width · height), so that results look alike at every size; 0.01 instead "
-        "of 50 for a normalised network; 1 with --convention author)")  # fmt: skip
+        "(default 24 / (width · height) of each scale; 0.0048 instead "
+        "of 24 for a normalised network; 50 with --convention paper; α = 1 with "
+        "--convention author)")  # fmt: skip
+    loss.add_argument("--content-strength", type=float, metavar="F",
+        help="a factor of the default --alpha: 2 keeps more of the photograph, 0.5 less, at every "
+        f"size (default {DEFAULTS.content_strength:g})")  # fmt: skip
     loss.add_argument("--beta", type=float, metavar="B",
         help=f"the weight of the style (default {DEFAULTS.beta:g})")  # fmt: skip
     loss.add_argument("--content-layers", "--content-layer", type=names, metavar="LAYER,…",
@@ -79,15 +106,25 @@ def add_loss(parser: Parser) -> None:
         f"(default {','.join(DEFAULTS.content_layers)})")  # fmt: skip
     loss.add_argument("--content-weights", type=numbers, metavar="W,…",
         help="a weight for each content layer (default: 1 each)")  # fmt: skip
-    loss.add_argument("--style-layers", type=names, metavar="LAYER,…",
-        help="the layers where style is compared "
-        f"(default {','.join(DEFAULTS.style_layers)})")  # fmt: skip
+    add_style_layers(loss)
     add_style_weights(loss, but="; 1000 / filters² with --convention author")
-    loss.add_argument("--tv", type=float, metavar="WEIGHT",
-        help="the weight of the total variation, which smooths the image "
-        f"(default {DEFAULTS.tv:g})")  # fmt: skip
+    add_tv(loss)
     add_pooling(loss, but="; max with --convention author")
     add_padding(loss)
+
+
+def add_tv(group: argparse._ArgumentGroup) -> None:
+    """Add the option for the weight of the total variation."""
+    group.add_argument("--tv", type=float, metavar="WEIGHT",
+        help="the weight of the total variation, which smooths the image "
+        f"(default {DEFAULTS.tv:g})")  # fmt: skip
+
+
+def add_style_layers(group: argparse._ArgumentGroup) -> None:
+    """Add the option for the layers where style is compared."""
+    group.add_argument("--style-layers", type=names, metavar="LAYER,…",
+        help="the layers where style is compared "
+        f"(default {','.join(DEFAULTS.style_layers)})")  # fmt: skip
 
 
 def add_style_weights(group: argparse._ArgumentGroup, *, but: str = "") -> None:
@@ -96,9 +133,10 @@ def add_style_weights(group: argparse._ArgumentGroup, *, but: str = "") -> None:
         help=f"a weight for each style layer (default: equal, with the sum 1{but})")  # fmt: skip
 
 
-def add_style(parser: Parser) -> None:
-    """Add the options for several style images, and for the size of the strokes."""
+def add_style(parser: Parser) -> argparse._ArgumentGroup:
+    """Add the options for several style images and the strokes and colours; return their group."""
     group = parser.add_argument_group("the style")
+    add_style_loss(group)
     group.add_argument("--style-blend", type=numbers, metavar="W,…",
         help="a number above 0 for each style image, its share of the style: 3,1 is three quarters "
         "of the first one (default: equal shares)")  # fmt: skip
@@ -107,6 +145,19 @@ def add_style(parser: Parser) -> None:
         "result's; several, like 0.5,1, mix strokes of these sizes (default 1)")  # fmt: skip
     group.add_argument("--style-size", type=whole_numbers, metavar="PIXELS,…",
         help="the longer edge of the style image in pixels, instead of --style-scale")  # fmt: skip
+    group.add_argument("--colours", "--colors", choices=RESULT_CHOICES["colours"],
+        help="style: the colours of the style image; content: those of the content image, only the "
+        "luminance gets the style; match: those of the style image, shifted to the mean and the "
+        f"spread of the content image's (default {DEFAULTS.colours})")  # fmt: skip
+    return group
+
+
+def add_style_loss(group: argparse._ArgumentGroup) -> None:
+    """Add the option for the statistic that the style loss compares."""
+    group.add_argument("--style-loss", choices=STYLE_LOSSES,
+        help="what the style loss compares: gram, the Gram matrices of the paper; mean-std, mean "
+        "and standard deviation of each filter; covariance, Gram matrices of centred responses, "
+        f"which keep more of the photograph's colours (default {DEFAULTS.style_loss})")  # fmt: skip
 
 
 def add_regions(parser: Parser, *, protect: bool = True) -> None:
@@ -201,15 +252,28 @@ def add_device(group: argparse._ArgumentGroup) -> None:
         "(default cpu)")  # fmt: skip
 
 
+def add_storage(group: argparse._ArgumentGroup) -> None:
+    """Add the options for the bits and the colour profile of the image to write."""
+    group.add_argument("--depth", type=int, metavar="BITS",
+        help="bits per channel of the image: 8, or 16 in a .png or .tif "
+        f"(default {DEFAULTS.depth})")  # fmt: skip
+    group.add_argument("--profile", choices=RESULT_CHOICES["profile"],
+        help="the colour profile of the image: srgb, or keep for the one that is embedded in the "
+        f"content image (default {DEFAULTS.profile})")  # fmt: skip
+
+
 def add_files(group: argparse._ArgumentGroup) -> None:
     """Add the options for the files that a run writes in addition to its image."""
     group.add_argument("--save-every", type=int, metavar="N",
         help="also write the image of every N-th iteration, as OUT-0010.png, …")  # fmt: skip
     group.add_argument("--log", type=Path, metavar="FILE.jsonl",
         help="write settings and losses as JSON lines")  # fmt: skip
+    group.add_argument("--record", type=Path, metavar="FILE",
+        help="write the iterates as an animation: .mp4 or .webm (needs the extra video), .gif or "
+        ".webp")  # fmt: skip
 
 
-def add_quiet(group: argparse._ArgumentGroup) -> None:
+def add_quiet(group: argparse._ActionsContainer) -> None:
     """Add the option that switches the progress off."""
     group.add_argument("--quiet", action="store_true", help="print nothing but errors")
 
@@ -221,9 +285,17 @@ def mask_files(options: Options) -> list[Path]:
 
 def options_of(arguments: argparse.Namespace, **defaults: Any) -> Options:
     """Return the options: those given, else a command's defaults, else those of `Options`."""
+    return Options(**{**defaults, **_given(arguments)})
+
+
+def options_with(recipe: Recipe, arguments: argparse.Namespace) -> Options:
+    """Return the options: those given, else those of the recipe, else those of the preset."""
+    return recipe.options(preset=arguments.preset, **_given(arguments))
+
+
+def _given(arguments: argparse.Namespace) -> dict[str, Any]:
     known = Options.__dataclass_fields__
-    given = {k: v for k, v in vars(arguments).items() if k in known and v is not None}
-    return Options(**{**defaults, **given})
+    return {k: v for k, v in vars(arguments).items() if k in known and v is not None}
 
 
 def machine_of(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -245,6 +317,14 @@ def size_in_bytes(text: str) -> int:
 def names(text: str) -> tuple[str, ...]:
     """Return the names of a list like conv1_1,conv2_1."""
     return coercion.names_in(text)
+
+
+def width_and_height(text: str) -> tuple[int, int]:
+    """Return width and height of a size like 640x480."""
+    found = re.fullmatch(r"([1-9]\d{0,5})[x×]([1-9]\d{0,5})", text)
+    if found is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a size like 640x480")
+    return int(found[1]), int(found[2])
 
 
 def numbers(text: str) -> tuple[float, ...]:

@@ -33,15 +33,35 @@ from gramstyle.run.options import Options
 from gramstyle.run.plan import check_packages
 from gramstyle.system.files import check_folder, is_same_place
 
+# What the first screen of the help shows.
+SCREEN = {
+    "the batch": {
+        "--jobs": "jobs to run at once on this machine (default 1)",
+        "--log": "write the outcome of each job as JSON lines",
+        "--quiet": "print nothing but errors",
+    },
+    "each job": {
+        "--threads": "processor cores to use (default: all)",
+        "--memory": "the memory budget, like 2GB",
+        "--device": "cuda computes on an NVIDIA GPU",
+    },
+    "a cluster": {
+        "--scheduler": "run the jobs on the workers of a Dask scheduler",
+        "--workers": "run the jobs on this many workers of this machine",
+    },
+}
+
 
 def add_parser(commands: Commands) -> None:
     """Describe the command and its options."""
     parser = commands.add_parser(
         "batch",
         help="render many images from a file of jobs",
+        usage="gramstyle batch JOBS.toml [options]",
         description="Run every job of a TOML file (docs/batch.md): many photographs, many "
         "paintings, grids of options. If a batch is stopped, repeat the command to render the "
-        "missing images. A job that fails does not stop the others; the exit code is then 1.",
+        "missing images. A job that fails does not stop the others; the exit code is then 1. The "
+        "machine is chosen here, not by the file.",
         epilog="example: gramstyle batch jobs.toml --log jobs.jsonl",
     )
     parser.set_defaults(run=run_command)
@@ -51,14 +71,13 @@ def add_parser(commands: Commands) -> None:
     parser.add_argument("--jobs", type=int, metavar="N",
         help="jobs to run at once on this machine, each with its share of the cores, or with "
         "--threads (default 1)")  # fmt: skip
-    machine = parser.add_argument_group(
-        "the machine, which a jobs file does not name; a worker of a cluster runs one job at a time"
-    )
+    machine = parser.add_argument_group("the machine")
     add.add_resources(machine, work="run the jobs")
     add.add_device(machine)
     parser.add_argument("--log", type=Path, metavar="FILE.jsonl",
         help="write the outcome of each job as JSON lines")  # fmt: skip
-    add.add_quiet(parser.add_argument_group("progress"))
+    add.add_quiet(parser)
+    parser.show_first(SCREEN)
 
 
 def run_command(arguments: argparse.Namespace) -> int:

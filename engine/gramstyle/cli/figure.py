@@ -23,6 +23,25 @@ from gramstyle.run.plan import check_packages
 DEFAULTS = Options(size=256, iterations=150, convention="paper")
 
 
+# What the first screen of the help shows, apart from the ratios of figure 3.
+SCREEN = {
+    "the figure": {
+        "--output": "the image to write, like figure.png",
+        "--cells": "the folder for the single images (default: OUT-cells)",
+    },
+    "every image": {
+        "--size": f"the longer edge of each image (default {DEFAULTS.size})",
+        "--iterations": f"more take longer (default {DEFAULTS.iterations})",
+    },
+    "the run": {
+        "--jobs": "images to render at once (default 1)",
+        "--threads": "processor cores to use (default: all)",
+        "--memory": "the memory budget, like 2GB",
+        "--device": "cuda computes on an NVIDIA GPU",
+    },
+}
+
+
 def add_parser(commands: Commands) -> None:
     """Describe the commands and their options."""
     parser = commands.add_parser(
@@ -72,6 +91,8 @@ def _add_common(
     style_images: int | str = 1,
 ) -> None:
     parser.set_defaults(run=run_command, figure=figure)
+    several = " [STYLE …]" if style_images == "+" else ""
+    parser.usage = f"%(prog)s CONTENT STYLE{several} -o OUT [options]"
     parser.add_argument("content", type=Path, metavar="CONTENT", help="the photograph")
     parser.add_argument("style", type=Path, nargs=style_images, metavar="STYLE",
         help="the painting")  # fmt: skip
@@ -91,6 +112,8 @@ def _add_common(
         help="images to render at once, each with its share of the cores, or with --threads "
         "(default %(default)s)")  # fmt: skip
     add.add_quiet(machine)
+    ratios = {"--ratios": "alpha/beta of each column"} if figure is _tradeoff else {}
+    parser.show_first({**SCREEN, "the figure": {**SCREEN["the figure"], **ratios}})
 
 
 def _reconstructions(arguments: argparse.Namespace, options: Options) -> Figure:

@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -33,15 +32,15 @@ from gramstyle.system.replaceable import check_file
 ANY_EDGE = 64
 
 # The options of the style images, which the targets depend on.
-STYLE_OPTIONS = ("style_blend", "style_scale", "style_size")
+STYLE_OPTIONS = ("style_blend", "style_scale", "style_size", "colours")
 
 # The options of the regions, whose masks the graph contains.
 REGION_OPTIONS = ("style_regions", "content_labels", "style_labels")
 
 # The options that the graph depends on.
 OPTIONS = (
-    "alpha", "beta", "content_layers", "content_weights", "style_layers", "style_weights",
-    *STYLE_OPTIONS, *REGION_OPTIONS, "tv", "convention", "pooling", "padding",
+    "alpha", "beta", "content_layers", "content_weights", "style_loss", "style_layers",
+    "style_weights", *STYLE_OPTIONS, *REGION_OPTIONS, "tv", "convention", "pooling", "padding",
 )  # fmt: skip
 
 DESCRIPTION = """\
@@ -74,7 +73,7 @@ def add_parser(commands: Commands) -> None:
         help="the graph to write")  # fmt: skip
 
     images = export.add_argument_group("the images")
-    images.add_argument("--size", dest="exact", type=_size, metavar="WxH",
+    images.add_argument("--size", dest="exact", type=add.width_and_height, metavar="WxH",
         help="the exact size of the image that the graph takes; the photograph is resized to it "
         "(default without a photograph: any size)")  # fmt: skip
     images.add_argument("--content", type=Path, metavar="PHOTO",
@@ -244,11 +243,3 @@ def _check_places(targets: Iterable[Path], sources: Iterable[Path]) -> None:
                 f"{target} would overwrite another file of this command; choose another name"
             )
         taken.append(target)
-
-
-def _size(text: str) -> tuple[int, int]:
-    """Return width and height of a size like 640x480."""
-    found = re.fullmatch(r"([1-9]\d{0,5})[x×]([1-9]\d{0,5})", text)
-    if found is None:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a size like 640x480")
-    return int(found[1]), int(found[2])

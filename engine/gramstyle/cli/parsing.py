@@ -1,17 +1,41 @@
 """An argument parser with one-line errors that suggest what was meant."""
 
 import argparse
+import itertools
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any, Never, TypeAlias
 
+from gramstyle.cli.help import Screen, all_options, first_screen
 from gramstyle.cli.printable import printable
 from gramstyle.cli.speaking import check_answered
 
 
 class Parser(argparse.ArgumentParser):
     """A parser that reports an error in one line and refers to the help of its command."""
+
+    # The options on the first screen of the help; none if it lists them all.
+    _screen: Screen | None = None
+    # The option that makes positional arguments optional, and what `nargs` then is, by name.
+    _source: tuple[str, Mapping[str, str]] | None = None
+
+    def show_first(self, screen: Screen) -> None:
+        """Show these options in the help, and all of them in --help-all, which this adds."""
+        self._screen = screen
+        self.add_argument("--help-all", action=_HelpAll, nargs=0,
+            help="show all options and exit")  # fmt: skip
+
+    def optional_with(self, option: str, nargs: Mapping[str, str]) -> None:
+        """Make positional arguments optional where an option is given that may name them too.
+
+        They are required otherwise: argparse would else take those after an option for unknown.
+        """
+        self._source = option, nargs
+
+    def format_help(self) -> str:
+        """Return the help: the first screen if there is one, else all options."""
+        return super().format_help() if self._screen is None else first_screen(self, self._screen)
 
     def parse_known_args(  # type: ignore[override]
         self, args: Sequence[str] | None = None, namespace: Any = None
@@ -22,9 +46,25 @@ class Parser(argparse.ArgumentParser):
         """
         args = sys.argv[1:] if args is None else list(args)
         self._refuse(list(self._unknown_options(args)))
+        self._make_optional(args)
         namespace, unknown = super().parse_known_args(args, namespace)
         self._refuse(unknown)
         return namespace, unknown
+
+    def _make_optional(self, args: Sequence[str]) -> None:
+        if self._source is None:
+            return
+        option, nargs = self._source
+        before = itertools.takewhile(lambda arg: arg != "--", args)
+        if any(self._meant_by(arg.partition("=")[0]) == [option] for arg in before):
+            for action in self._actions:
+                if action.dest in nargs and not action.option_strings:
+                    action.nargs, action.required = nargs[action.dest], False
+
+    def _meant_by(self, name: str) -> list[str]:
+        """Return the options that a name may stand for: itself, or those that it abbreviates."""
+        known = self._option_names()
+        return [name] if name in known else [each for each in known if each.startswith(name)]
 
     def _unknown_options(self, args: Sequence[str]) -> Iterator[str]:
         """Yield the options before a command or `--` that are neither known nor abbreviations."""
@@ -63,6 +103,21 @@ class Parser(argparse.ArgumentParser):
         except argparse.ArgumentError as error:
             error.message += f".{_suggested(str(value), map(str, action.choices or ()))}"
             raise
+
+
+class _HelpAll(argparse.Action):
+    """Prints the help with all options."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        _namespace: argparse.Namespace,
+        _values: object,
+        _option: str | None = None,
+    ) -> None:
+        """Print the help and end the program."""
+        parser._print_message(all_options(parser), sys.stdout)
+        parser.exit()
 
 
 def _suggested(given: str, known: Iterable[str]) -> str:

@@ -4,12 +4,10 @@ import os
 import sys
 from pathlib import Path
 
-import PIL.Image
-
 from gramstyle.cli.speaking import check_answered
 from gramstyle.cli.streams import TolerantStream
 from gramstyle.errors import ImageError, OptionError
-from gramstyle.images import encode_image, from_pil
+from gramstyle.images import Encoding, Image, encode_image
 
 DASH = Path("-")
 # The format of an image on standard output, which has no extension.
@@ -85,9 +83,9 @@ def is_standard_output(path: Path) -> bool:
         return False
 
 
-def write_standard_output(image: PIL.Image.Image, settings: dict[str, object]) -> None:
+def write_standard_output(image: Image, settings: dict[str, object], encoding: Encoding) -> None:
     """Write an image to standard output; raises ImageError if that fails."""
-    data = encode_image(from_pil(image), FORMAT, settings=settings)
+    data = encode_image(image, FORMAT, settings=settings, encoding=encoding)
     stream = sys.stdout
     assert isinstance(stream, TolerantStream)  # noqa: S101 - as main made it
     stream.write_bytes(data)

@@ -8,16 +8,22 @@ from importlib.metadata import version
 
 from gramstyle.cli import (
     batch,
+    completion,
     conformance,
+    doctor,
     figure,
     model,
     objective,
     plot,
+    presets,
+    recipe,
     reconstruct,
     resume,
+    texture,
     trace,
     transfer,
 )
+from gramstyle.cli.help import list_of_commands
 from gramstyle.cli.notices import notices
 from gramstyle.cli.parsing import Commands, Parser
 from gramstyle.cli.printable import printable
@@ -25,6 +31,13 @@ from gramstyle.cli.speaking import ReaderGoneError
 from gramstyle.errors import GramstyleError
 from gramstyle.system.signals import exit_code, stop_message
 
+# The commands in the help of the program.
+SECTIONS = {
+    "render": ("transfer", "presets", "recipe", "batch", "resume"),
+    "understand": ("reconstruct", "trace", "plot", "figure"),
+    "this installation": ("doctor", "completion"),
+    "networks and other implementations": ("model", "objective", "conformance"),
+}
 EXAMPLE = "gramstyle transfer photo.jpg painting.jpg -o result.png"
 BUG = "this is a bug in gramstyle, please report it with the lines above"
 
@@ -52,20 +65,30 @@ def run_program(arguments: Sequence[str] | None) -> int:
     return code or 0
 
 
+class _Program(Parser):
+    def format_help(self) -> str:
+        """Return the help, with the commands in sections."""
+        return list_of_commands(self, SECTIONS)
+
+
 def command_parser() -> Parser:
     """Return the parser of all commands."""
-    parser = Parser(
+    parser = _Program(
         prog="gramstyle",
+        usage="gramstyle COMMAND …   (gramstyle COMMAND --help describes a command)",
         description="Render a photograph in the style of a painting "
         "(Gatys, Ecker, Bethge 2015), without a deep-learning framework.",
-        epilog=f"example: {EXAMPLE}",
+        epilog=f"start with: {EXAMPLE}",
     )
     parser.add_argument("--version", action="version", version=f"gramstyle {version('gramstyle')}")
     commands: Commands = parser.add_subparsers(
-        title="commands", required=True, metavar="COMMAND", parser_class=Parser
+        title="commands", prog="gramstyle", required=True, metavar="COMMAND", parser_class=Parser
     )
     transfer.add_parser(commands)
+    presets.add_parser(commands)
+    recipe.add_parser(commands)
     resume.add_parser(commands)
+    texture.add_parser(commands)
     reconstruct.add_parser(commands)
     trace.add_parser(commands)
     plot.add_parser(commands)
@@ -74,6 +97,8 @@ def command_parser() -> Parser:
     model.add_parser(commands)
     objective.add_parser(commands)
     conformance.add_parser(commands)
+    doctor.add_parser(commands)
+    completion.add_parser(commands, command_parser)
     return parser
 
 

@@ -10,6 +10,21 @@ from gramstyle.cli.speaking import Speaker
 from gramstyle.run.plan import plan_run
 from gramstyle.run.reconstruct import content_options, style_options
 
+# What the first screen of the help shows, apart from the layers.
+SCREEN = {
+    "the result": {
+        "--output": "the image to write, like result.png",
+        "--size": f"the longer edge of the result (default {add.DEFAULTS.size})",
+        "--iterations": f"more take longer (default {add.DEFAULTS.iterations})",
+        "--seed": f"the seed of the noise (default {add.DEFAULTS.seed})",
+    },
+    "the run": {
+        "--memory": "the memory budget, like 2GB",
+        "--device": "cuda computes on an NVIDIA GPU",
+        "--log": "write settings and losses as JSON lines",
+    },
+}
+
 
 def add_parser(commands: Commands) -> None:
     """Describe the command and its options."""
@@ -25,6 +40,7 @@ def add_parser(commands: Commands) -> None:
 
     content = kinds.add_parser(
         "content",
+        usage="gramstyle reconstruct content IMAGE -o OUT [options]",
         help="the responses at a layer: forms at their places",
         description="Start from white noise, and find an image with the responses of IMAGE at one "
         "layer (equations 1 and 2).",
@@ -33,10 +49,12 @@ def add_parser(commands: Commands) -> None:
     _add_common(content)
     content.add_argument("--layer", default=add.DEFAULTS.content_layers[0], metavar="LAYER",
         help="where responses are compared (default %(default)s)")  # fmt: skip
+    content.show_first({"the content": {"--layer": "like conv4_2 (default)"}, **SCREEN})
     content.set_defaults(run=run_content)
 
     style = kinds.add_parser(
         "style",
+        usage="gramstyle reconstruct style IMAGE -o OUT [options]",
         help="the Gram matrices: which filters respond together, at any place",
         description="Start from white noise, and find an image with the Gram matrices of IMAGE at "
         "some layers (equations 3 to 6).",
@@ -47,7 +65,9 @@ def add_parser(commands: Commands) -> None:
     style.add_argument("--layers", type=add.names, default=add.DEFAULTS.style_layers,
         metavar="LAYER,…", help="where Gram matrices are compared (default "
         f"{','.join(add.DEFAULTS.style_layers)})")  # fmt: skip
+    add.add_style_loss(loss)
     add.add_style_weights(loss)
+    style.show_first({"the style": {"--layers": "like conv1_1,conv2_1 (default: five)"}, **SCREEN})
     style.set_defaults(run=run_style)
 
 
@@ -58,21 +78,23 @@ def _add_common(parser: Parser) -> argparse._ArgumentGroup:
     add.add_output(parser, pipe=True)
     result = parser.add_argument_group("the image")
     add.add_run(result)
+    add.add_storage(result)
     loss = parser.add_argument_group("the loss")
     add.add_pooling(loss)
     add.add_padding(loss)
-    machine = parser.add_argument_group("files and the machine")
+    machine = parser.add_argument_group("the machine")
     add.add_machine(machine)
     add.add_engine(machine)
-    add.add_files(machine)
-    add.add_quiet(machine)
+    files = parser.add_argument_group("files")
+    add.add_files(files)
+    add.add_quiet(files)
     return loss
 
 
 def run_content(arguments: argparse.Namespace) -> None:
     """Reconstruct content."""
     options = add.options_of(arguments)
-    check_files(arguments, [arguments.image])
+    check_files(arguments, [arguments.image], depth=options.depth)
     say = Speaker(quiet=arguments.quiet)
     options = content_options(arguments.layer, options)
     (image,) = input_images(arguments.image, max_pixels=options.max_pixels)
@@ -83,7 +105,7 @@ def run_content(arguments: argparse.Namespace) -> None:
 def run_style(arguments: argparse.Namespace) -> None:
     """Reconstruct style."""
     options = add.options_of(arguments, style_layers=arguments.layers)
-    check_files(arguments, [arguments.image])
+    check_files(arguments, [arguments.image], depth=options.depth)
     say = Speaker(quiet=arguments.quiet)
     options = style_options(arguments.layers, options)
     (image,) = input_images(arguments.image, max_pixels=options.max_pixels)

@@ -44,7 +44,8 @@ def run_command(arguments: argparse.Namespace) -> None:
             f"name the image to write with -o (the run was started with -o {saved.output})"
         )
     refuse_dash([arguments.output], command="resume")
-    check_files(arguments, [*saved.images.values()])
+    depth = saved.options(machine).depth
+    check_files(arguments, [*saved.images.values()], depth=depth)
     with owned(arguments.folder):
         resumed = resume(arguments.folder, model=arguments.model, machine=machine, notify=say.tell)
         for line in _announcement(resumed):

@@ -13,9 +13,31 @@ from gramstyle.run.checkpoint import check_folder, owned
 from gramstyle.run.checkpointer import Checkpointer, check_can_be_saved, check_replaceable
 from gramstyle.run.options import STARTS
 from gramstyle.run.plan import plan_run
+from gramstyle.run.recipes import Recipe, read_recipe
 
 # After how many iterations a checkpoint is saved by default.
 EVERY = 10
+
+
+# What the first screen of the help shows.
+SCREEN = {
+    "the look": {
+        "--preset": "a look by name; gramstyle presets lists them",
+        "--content-strength": "2 keeps more of the photograph, 0.5 less",
+        "--style-scale": "the size of the strokes; 2 doubles it",
+        "--style-blend": "the shares of several paintings, like 3,1",
+        "--colours": "content keeps the colours of the photograph",
+    },
+    "the result": {
+        "--output": "the image to write, like result.png",
+        "--size": f"the longer edge of the result (default {add.DEFAULTS.size})",
+        "--iterations": f"more take longer (default {add.DEFAULTS.iterations})",
+    },
+    "the run": {
+        "--recipe": "options from a file (see gramstyle recipe)",
+        "--device": "cuda computes on an NVIDIA GPU",
+    },
+}
 
 
 def add_parser(commands: Commands) -> None:
@@ -23,6 +45,7 @@ def add_parser(commands: Commands) -> None:
     parser = commands.add_parser(
         "transfer",
         help="render a photograph in the style of a painting",
+        usage="gramstyle transfer CONTENT STYLE [STYLE …] -o OUT [options]",
         description="Render the photograph CONTENT in the style of the painting STYLE, or of "
         "several.",
         epilog="example: gramstyle transfer photo.jpg painting.jpg -o result.png --size 768",
@@ -32,34 +55,41 @@ def add_parser(commands: Commands) -> None:
         help="the photograph; -: from standard input")  # fmt: skip
     parser.add_argument("style", type=path_or_dash, nargs="+", metavar="STYLE",
         help="the painting, or several; -: from standard input")  # fmt: skip
+    parser.optional_with("--recipe", {"content": "?", "style": "*"})
     add.add_output(parser, pipe=True)
+    parser.show_first(SCREEN)
+    add.add_look(parser)
     result = parser.add_argument_group("the image")
     add.add_run(result)
     add.add_scales(result)
     add.add_init(result)
+    add.add_storage(result)
     add.add_style(parser)
     add.add_regions(parser)
     add.add_loss(parser)
-    machine = parser.add_argument_group("files and the machine")
+    machine = parser.add_argument_group("the machine")
     add.add_machine(machine)
     add.add_engine(machine)
-    add.add_files(machine)
-    machine.add_argument("--checkpoint", type=Path, metavar="DIR",
+    files = parser.add_argument_group("files")
+    add.add_files(files)
+    files.add_argument("--checkpoint", type=Path, metavar="DIR",
         help="save checkpoints of the run in this folder, which must be empty or hold a run that "
         "has ended; gramstyle resume DIR continues the run")  # fmt: skip
-    machine.add_argument("--every", type=int, metavar="N",
+    files.add_argument("--every", type=int, metavar="N",
         help=f"save a checkpoint after every N-th iteration (default {EVERY})")  # fmt: skip
-    add.add_quiet(machine)
+    add.add_quiet(files)
 
 
 def run_command(arguments: argparse.Namespace) -> None:
     """Run the command."""
-    options = add.options_of(arguments)
-    inputs = [arguments.content, *arguments.style]
+    recipe = Recipe(values={}) if arguments.recipe is None else read_recipe(arguments.recipe)
+    options = add.options_with(recipe, arguments)
+    images = _images(arguments, recipe)
+    inputs = [*images]
     if options.start not in STARTS:
         inputs.append(Path(str(options.start)))
     inputs += add.mask_files(options)
-    check_files(arguments, inputs)
+    check_files(arguments, inputs, depth=options.depth)
     every, folder = EVERY if arguments.every is None else arguments.every, arguments.checkpoint
     if folder is not None:
         refuse_dash([*inputs, arguments.output], command="--checkpoint")
@@ -69,7 +99,6 @@ def run_command(arguments: argparse.Namespace) -> None:
     if every < 1:
         raise OptionError(f"--every must be at least 1, not {every}")
     say = Speaker(quiet=arguments.quiet)
-    images = (arguments.content, *arguments.style)
     content, *styles = input_images(*images, max_pixels=options.max_pixels)
     plan = plan_run(content, styles, options, model=arguments.model, notify=say.tell)
     if folder is None:
@@ -80,3 +109,15 @@ def run_command(arguments: argparse.Namespace) -> None:
         check_replaceable(folder, check_folder(folder))
         checkpointer = Checkpointer.beginning(folder, plan, arguments.output, every)
         perform(plan, arguments, say, checkpointer=checkpointer)
+
+
+def _images(arguments: argparse.Namespace, recipe: Recipe) -> tuple[Path, ...]:
+    """Return the content image and the style images: those given, else those of the recipe."""
+    content = recipe.content if arguments.content is None else arguments.content
+    styles = tuple(arguments.style) or recipe.styles
+    for image, name, role in ((content, "content", "CONTENT"), (styles, "style", "STYLE")):
+        if not image:
+            raise OptionError(
+                f"{arguments.recipe} names no {name} image; give {role}, or add a line {name} = ..."
+            )
+    return content, *styles

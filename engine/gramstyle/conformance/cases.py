@@ -11,7 +11,13 @@ from gramstyle.core.layers import Padding
 from gramstyle.core.network import Convolution, Layer, Network
 from gramstyle.core.objective import Objective
 from gramstyle.core.preprocessing import Preprocessing
-from gramstyle.core.terms import ContentTerm, GuidedStyleTerm, StyleTerm
+from gramstyle.core.terms import (
+    ContentTerm,
+    CovarianceTerm,
+    GuidedStyleTerm,
+    MeanStdTerm,
+    StyleTerm,
+)
 
 
 @dataclass(frozen=True)
@@ -100,6 +106,27 @@ class CaseRegion:
     factor: float
 
 
+@dataclass(frozen=True)
+class CaseStatistic:
+    """Another style term of one layer of a case: `factor` · Σ (S − A)².
+
+    Attributes
+    ----------
+    statistic
+        "mean-std": S has the rows μ and σ = √(variance + ε), with ε = 1e-5; "covariance": S is the
+        covariance. The variances and covariances divide by M.
+    A
+        S of the style image, (2, N) or (N, N).
+    factor
+        β, w_l and the term's own factor, multiplied, and 1 / N of means and deviations or
+        1 / (4 N²) of covariances.
+    """
+
+    statistic: str
+    A: Array
+    factor: float
+
+
 @dataclass(frozen=True, kw_only=True)
 class Case:
     """An image x, and the objective that is evaluated there.
@@ -171,9 +198,11 @@ class Case:
 
     @property
     def style(self) -> Mapping[str, CaseStyle]:
-        """The style term of each style layer with all its factors multiplied."""
+        """The Gram matrix term of each style layer with all its factors multiplied."""
         terms = {}
         for layer, term in self.style_terms.items():
+            if not isinstance(term, StyleTerm):
+                continue
             assert term.A is not None  # noqa: S101 - as above
             N = len(term.A)
             factor = self.beta * term.weight * term.convention.style_factor / (4 * N**2)
@@ -196,6 +225,20 @@ class Case:
         return terms
 
     @property
+    def statistics(self) -> Mapping[str, CaseStatistic]:
+        """The style term of each layer that compares another statistic than Gram matrices."""
+        terms = {}
+        for layer, term in self.style_terms.items():
+            if isinstance(term, StyleTerm):
+                continue
+            assert term.A is not None  # noqa: S101 - as above
+            N, factor = term.A.shape[1], self.beta * term.weight * term.factor
+            mean_std = isinstance(term, MeanStdTerm)
+            name, per = ("mean-std", N) if mean_std else ("covariance", 4 * N**2)
+            terms[layer] = CaseStatistic(name, term.A, factor / per)
+        return terms
+
+    @property
     def tv(self) -> float:
         """The number that multiplies Σ (x[c,i,j+1] − x[c,i,j])² + (x[c,i+1,j] − x[c,i,j])²."""
         return self.gamma / float(self.x[0].size)
@@ -206,10 +249,10 @@ class Case:
         return next(iter(self.objective.terms_of("content").values()), None)
 
     @property
-    def style_terms(self) -> Mapping[str, StyleTerm]:
+    def style_terms(self) -> Mapping[str, StyleTerm | MeanStdTerm | CovarianceTerm]:
         """The style terms of the objective by layer, except those of regions."""
         terms = self.objective.terms_of("style")
-        return {name: term for name, term in terms.items() if isinstance(term, StyleTerm)}
+        return {n: term for n, term in terms.items() if not isinstance(term, GuidedStyleTerm)}
 
     @property
     def guided_terms(self) -> Mapping[str, GuidedStyleTerm]:
@@ -220,8 +263,10 @@ class Case:
     @property
     def convention(self) -> Convention:
         """The convention of all terms."""
-        terms = [self.content_term, *self.style_terms.values(), *self.guided_terms.values()]
-        return next((each.convention for each in terms if each is not None), PAPER)
+        for term in (self.content_term, *self.style_terms.values(), *self.guided_terms.values()):
+            if isinstance(term, ContentTerm | StyleTerm | GuidedStyleTerm):
+                return term.convention
+        return PAPER
 
     @property
     def alpha(self) -> float:
@@ -288,6 +333,16 @@ class Recorder:
     ) -> Array:
         """Return dF + weight · equation 2."""
         return self._step.add_content_gradient(dF, F, P, weight, owned)
+
+    def moments(self, F: Array, owned: Area | None = None) -> Array:
+        """Return the sums over positions of F and F²."""
+        return self._step.moments(F, owned)
+
+    def add_affine_gradient(
+        self, dF: Array | None, F: Array, D: Array, d: Array, owned: Area | None = None
+    ) -> Array:
+        """Return dF + (D F + d, where F > 0, else 0)."""
+        return self._step.add_affine_gradient(dF, F, D, d, owned)
 
     def add_gradient(
         self, dF: Array | None, F: Array, gradient: Array, owned: Area | None = None

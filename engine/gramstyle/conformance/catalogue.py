@@ -8,22 +8,16 @@ from functools import partial
 
 import numpy as np
 
-from gramstyle.conformance import ordered
+from gramstyle.conformance.building import case_of, images_of
 from gramstyle.conformance.cases import Case
 from gramstyle.conformance.hashed import Numbers
 from gramstyle.core.arrays import Array
 from gramstyle.core.conventions import AUTHOR, PAPER, Convention
-from gramstyle.core.guides import with_guides
 from gramstyle.core.kernels import Pooling
 from gramstyle.core.layers import Padding
 from gramstyle.core.network import Convolution, Layer, Network, Pool
-from gramstyle.core.objective import Objective
 from gramstyle.core.preprocessing import Preprocessing
-from gramstyle.core.terms import loss_terms, with_targets
 from gramstyle.model.vgg19 import BLOCKS, CAFFE, TORCHVISION
-
-# Makes the image itself the network's input, for cases about one operation.
-PLAIN = Preprocessing(channels="RGB", mean=(0.0, 0.0, 0.0), scale=(1.0, 1.0, 1.0))
 
 STYLE = ("conv1_1", "conv2_1", "conv3_1", "conv4_1", "conv5_1")
 
@@ -37,7 +31,7 @@ def cases() -> tuple[Case, ...]:
     >>> [case.name for case in cases()][:3]
     ['convolution', 'convolution-narrow', 'relu']
     """
-    return (*_operations(), *_losses(), *_objectives(), *_paddings())
+    return (*_operations(), *_losses(), *_objectives(), *_paddings(), *_statistics())
 
 
 def _operations() -> list[Case]:
@@ -143,6 +137,7 @@ def _paddings() -> list[Case]:
             sentence,
             content="conv2_1",
             style=("conv1_1", "conv2_1"),
+            w=(8.0, 8.0),
             size=(7, 9) if padding != "circular" else (8, 10),
             padding=padding,
         )
@@ -150,10 +145,26 @@ def _paddings() -> list[Case]:
     ]
 
 
+def _statistics() -> list[Case]:
+    style = partial(_terms, content=None, style=("conv1_1", "conv2_1"), artwork=(12, 10))
+    return [
+        style(
+            "style-mean-std",
+            "the style may be means and deviations: variances divide by M, ε is under the root",
+            style_loss="mean-std",
+        ),
+        style(
+            "style-covariance",
+            "the style may be covariances: Gram matrices of centred responses, divided by M",
+            style_loss="covariance",
+        ),
+    ]
+
+
 def _one_layer(name: str, pins: str, *, size: tuple[int, int] = (6, 7), bias: float = 0.0) -> Case:
     numbers = Numbers(name)
     layers = [numbers.convolution("conv1_1", 3, 4, bias=bias)]
-    return _case(name, pins, layers, _images(numbers, size, size, -8, 8), content="conv1_1")
+    return case_of(name, pins, layers, images_of(numbers, size, size, -8, 8), content="conv1_1")
 
 
 def _relu_at_zero() -> Case:
@@ -164,9 +175,9 @@ def _relu_at_zero() -> Case:
     numbers = Numbers("relu-at-zero")
     layers = [numbers.convolution("conv1_1", 3, 4), numbers.convolution("conv1_2", 4, 3, bias=8.0)]
     layers[0].b[:] = 0
-    images = _images(numbers, (6, 7), (6, 7), -8, 8)
+    images = images_of(numbers, (6, 7), (6, 7), -8, 8)
     images["x"][:, :5, :5] = 0
-    return _case(
+    return case_of(
         "relu-at-zero",
         "the derivative of the ReLU at 0 is 0",
         layers,
@@ -183,7 +194,7 @@ def _pooled(name: str, pins: str, kind: Pooling, size: tuple[int, int]) -> Case:
         Pool("pool1", kind),
         numbers.convolution("conv2_1", 4, 3, bias=8.0),
     ]
-    return _case(name, pins, layers, _images(numbers, size, size, -4, 4), content="conv2_1")
+    return case_of(name, pins, layers, images_of(numbers, size, size, -4, 4), content="conv2_1")
 
 
 def _max_pool_ties() -> Case:
@@ -197,19 +208,19 @@ def _max_pool_ties() -> Case:
         numbers.convolution("conv2_1", 3, 3, bias=8.0),
     ]
     images = {
-        role: np.round(x) + 2 for role, x in _images(numbers, (8, 10), (8, 10), -1, 1).items()
+        role: np.round(x) + 2 for role, x in images_of(numbers, (8, 10), (8, 10), -1, 1).items()
     }
     pins = "the first in reading order of equal largest values gets the whole gradient"
-    return _case("max-pooling-ties", pins, layers, images, content="conv2_1")
+    return case_of("max-pooling-ties", pins, layers, images, content="conv2_1")
 
 
 def _preprocessed(name: str, preprocessing: Preprocessing) -> Case:
     numbers = Numbers(name)
-    return _case(
+    return case_of(
         name,
         "the gradient is with respect to pixels on the scale 0..255, in the order RGB",
         [numbers.convolution("conv1_1", 3, 4)],
-        _images(numbers, (6, 7), (6, 7), 0, 255),
+        images_of(numbers, (6, 7), (6, 7), 0, 255),
         content="conv1_1",
         preprocessing=preprocessing,
     )
@@ -227,6 +238,7 @@ def _terms(
     tv: float = 0.0,
     author: bool = False,
     padding: Padding = "zeros",
+    style_loss: str = "gram",
 ) -> Case:
     numbers = Numbers(name)
     layers: list[Layer] = [
@@ -234,10 +246,10 @@ def _terms(
         Pool("pool1", "avg"),
         numbers.convolution("conv2_1", 4, 5),
     ]
-    images = _images(numbers, size, artwork, -4, 4)
+    images = images_of(numbers, size, artwork, -4, 4)
     convention = AUTHOR if author else PAPER
     weights = dict(zip(style, w, strict=True)) if w else None
-    return _case(
+    return case_of(
         name,
         pins,
         layers,
@@ -248,6 +260,7 @@ def _terms(
         tv=tv,
         convention=convention,
         padding=padding,
+        style_loss=style_loss,
     )
 
 
@@ -272,10 +285,10 @@ def _regions() -> Case:
             for layer in ("conv1_1", "conv2_1")
         }
 
-    images = _images(numbers, (8, 10), (12, 10), -4, 4)
+    images = images_of(numbers, (8, 10), (12, 10), -4, 4)
     of_x, of_a = guidance((8, 10)), guidance((12, 10))
     pins = "a region multiplies F by T before the Gram matrix and divides by the sum of T squared"
-    return _case(
+    return case_of(
         name,
         pins,
         layers,
@@ -311,80 +324,15 @@ def _objective(
             layers.append(numbers.convolution(f"conv{block}_{number}", channels, N))
             channels = N
         layers.append(Pool(f"pool{block}", pooling))
-    return _case(
+    return case_of(
         name,
         pins,
         layers,
-        _images(numbers, size, artwork or size, 0, 255),
+        images_of(numbers, size, artwork or size, 0, 255),
         content="conv4_2",
         style=STYLE,
         alpha=2.0**content,
         w={layer: 2.0**power for layer, power in zip(STYLE, style, strict=True)},
         preprocessing=CAFFE,
         convention=convention,
-    )
-
-
-def _images(
-    numbers: Numbers, size: tuple[int, int], artwork: tuple[int, int], low: float, high: float
-) -> dict[str, Array]:
-    sizes = {"x": size, "p": size, "a": artwork}
-    return {role: numbers.uniform(low, high, 3, *sizes[role]) for role in sizes}
-
-
-def _case(
-    name: str,
-    pins: str,
-    layers: Sequence[Layer],
-    images: Mapping[str, Array],
-    *,
-    content: str | None = None,
-    style: tuple[str, ...] = (),
-    alpha: float = 0.75,
-    w: Mapping[str, float] | None = None,
-    tv: float = 0.0,
-    preprocessing: Preprocessing = PLAIN,
-    convention: Convention = PAPER,
-    padding: Padding = "zeros",
-    regions: Sequence[float] | None = None,
-    guidance: tuple[Mapping[str, Array], Mapping[str, Array]] = ({}, {}),
-) -> Case:
-    """Return a case, with P and A computed from the images.
-
-    `regions` are the shares of regions of the style, `guidance` is theirs in x and in the style
-    image, by layer.
-    """
-    network = Network(tuple(layers)).until([*([content] if content else []), *style])
-    network = network.padded_by(padding)
-    forward = partial(ordered.forward, network)
-    kernels = ordered.OrderedKernels()
-    terms = loss_terms(
-        content={content: 1.0} if content else {},
-        style=w or {layer: 1 / len(style) for layer in style},
-        tv=tv > 0,
-        convention=convention,
-        regions=regions,
-    )
-    of_x, of_a = ({layer: tuple(T) for layer, T in each.items()} for each in guidance)
-    if content:
-        P = forward(preprocessing.forward(images["p"]))
-        terms = with_targets(terms, "content", P, kernels)
-    if style:
-        F = forward(preprocessing.forward(images["a"]))
-        terms = with_targets(with_guides(terms, of_a), "style", F, kernels)
-    return Case(
-        name=name,
-        pins=pins,
-        objective=Objective(
-            network=network,
-            preprocessing=preprocessing,
-            terms=with_guides(terms, of_x),
-            weights={"content": alpha, "style": 5.0, "tv": tv},
-            forward=forward,
-            kernels=kernels,
-        ),
-        x=images["x"],
-        p=images["p"] if content else None,
-        a=images["a"] if style else None,
-        guidance=guidance[1],
     )

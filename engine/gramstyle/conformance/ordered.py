@@ -52,6 +52,24 @@ class OrderedKernels(PlainKernels):
             gradient[:, owned[0], owned[1]] = here
         return gradient if dF is None else dF + gradient
 
+    def moments(self, F: Array, owned: Area | None = None) -> Array:
+        """Return Σ_k F_ik and Σ_k F_ik², each sum rounded once."""
+        F = F if owned is None else F[:, owned[0], owned[1]]
+        rows = F.reshape(F.shape[0], -1)
+        return np.array([[math.fsum(row) for row in each] for each in (rows, rows * rows)])
+
+    def add_affine_gradient(
+        self, dF: Array | None, F: Array, D: Array, d: Array, owned: Area | None = None
+    ) -> Array:
+        """Return dF + (D F + d, where F > 0, else 0)."""
+        diagonal = np.diag(D) if D.ndim == 1 else D
+        here = F if owned is None else F[:, owned[0], owned[1]]
+        product = np.repeat(d, here[0].size).reshape(here.shape)
+        for i in range(len(d)):
+            for j in range(len(d)):
+                product[i] += diagonal[i, j] * here[j]
+        return self.add_gradient(dF, F, np.where(here > 0, product, 0), owned)
+
     def convolution_backward(
         self, dF: Array, F: Array, W: Array, padding: Padding = "zeros"
     ) -> Array:

@@ -5,7 +5,7 @@ import numpy as np
 from gramstyle.conformance.cases import Case
 from gramstyle.conformance.hashed import Numbers
 from gramstyle.core.arrays import Array
-from gramstyle.core.conventions import ALPHA_PIXELS, CONTENT_LAYER, STYLE_LAYERS
+from gramstyle.core.conventions import CONTENT_LAYER, PAPER, STYLE_LAYERS
 from gramstyle.core.objective import Objective
 from gramstyle.core.terms import loss_terms, with_targets
 from gramstyle.errors import OptionError
@@ -53,7 +53,7 @@ def real_case(model: Model, size: int) -> Case:
             network=network,
             preprocessing=model.preprocessing,
             terms=terms,
-            weights={"content": ALPHA_PIXELS / size**2, "style": 1.0},
+            weights={"content": PAPER.alpha_pixels / size**2, "style": 1.0},
         ),
         x=x,
         p=p,

@@ -263,7 +263,7 @@ def _contents(image: Array, case: Case) -> Iterator[tuple[str, Array]]:
         yield "P", case.content.P
     for name, term in case.style_terms.items():
         yield f"A of {name}", np.asarray(term.A)
-        yield f"M of {name}", np.asarray(term.M)
+        yield f"M of {name}", np.asarray(getattr(term, "M", 0))
     for name, guided in case.guided_terms.items():
         yield f"A of {name}", np.asarray(guided.A)
         yield f"T of {name}", np.asarray([*guided.T])

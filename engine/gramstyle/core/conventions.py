@@ -20,13 +20,13 @@ from gramstyle.core.layers import Padding
 CONTENT_LAYER = "conv4_2"
 STYLE_LAYERS = ("conv1_1", "conv2_1", "conv3_1", "conv4_1", "conv5_1")
 
-# The default α times the number of pixels. Differs from Gatys et al. (2015), who keep α/β: their
-# content loss is a sum over positions and their style loss is not, so with one α the style fades as
-# images grow.
-ALPHA_PIXELS = 50.0
-# The same for a normalised network, whose responses are about 1: the content loss is proportional
-# to their square, the style loss to their fourth power. Both constants were chosen by eye.
-ALPHA_PIXELS_NORMALISED = 0.01
+# The factor of the default α for a normalised network, whose responses are about 1: the content
+# loss is proportional to their square, the style loss to their fourth power. Chosen by eye.
+NORMALISED = 1 / 5000
+
+# The factor of each style loss, chosen by eye so that the default α and β give a result like that
+# of Gram matrices.
+STYLE_FACTORS = {"gram": 1.0, "mean-std": 3e4, "covariance": 1.0}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,8 +43,12 @@ class Convention:
         The default w_l of a style layer, from its N filters and the number of style layers.
     alpha
         The default α; None where it depends on the network and the image's size.
+    alpha_pixels
+        Where `alpha` is None, the default α times the number of pixels of the image.
     init, pooling, padding
         The default start, pooling and padding.
+    first_scale
+        The least longer edge of the first scale of a run, in pixels.
 
     Examples
     --------
@@ -59,9 +63,31 @@ class Convention:
     style_factor: float
     layer_weight: Callable[[int, int], float]
     alpha: float | None
+    # Differs from Gatys et al. (2015), who keep α/β: their content loss is a sum over positions and
+    # their style loss is not, so with one α the style fades as images grow. Chosen by eye.
+    alpha_pixels: float = 50.0
     init: str
     pooling: Pooling
     padding: Padding = "zeros"
+    first_scale: int = 512
+
+
+def style_factor(style_loss: str, *, normalised: bool) -> float:
+    """Return the factor of a style loss, for a network that is normalised or not.
+
+    The loss "mean-std" is proportional to the square of the responses, as the content loss is, so a
+    normalised network changes its factor as it changes α.
+
+    Examples
+    --------
+    >>> from gramstyle.core.conventions import style_factor
+    >>> style_factor("covariance", normalised=True), style_factor("mean-std", normalised=False)
+    (1.0, 30000.0)
+    """
+    factor = STYLE_FACTORS[style_loss]
+    if style_loss == "mean-std" and normalised:
+        factor *= NORMALISED
+    return factor
 
 
 def _one(_N: int, _M: int) -> float:
@@ -103,8 +129,11 @@ AUTHOR = Convention(
     pooling="max",
 )
 
-# None: the paper's formulas. Differs from Gatys et al. (2015), who start from noise: a start from
-# the content image needs fewer iterations for a clean result.
+# The program's own defaults, chosen by eye (docs/defaults.md), with the paper's formulas. A start
+# from the content image needs fewer iterations than one from noise for a clean result. Replicated
+# edges leave no frame at the border. A small first scale makes large strokes.
+_OWN = replace(PAPER, alpha_pixels=24.0, init="content", padding="replicate", first_scale=160)
+
 CONVENTIONS: Mapping[str | None, Convention] = MappingProxyType(
-    {None: replace(PAPER, init="content"), "paper": PAPER, "author": AUTHOR}
+    {None: _OWN, "paper": PAPER, "author": AUTHOR}
 )

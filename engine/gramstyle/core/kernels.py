@@ -7,7 +7,7 @@ far (None if there is none yet) and returns the sum, which may use dF's memory.
 from typing import Literal, Protocol
 
 from gramstyle.core import guided, layers, losses
-from gramstyle.core.arrays import Array, namespace
+from gramstyle.core.arrays import Array, cast, namespace
 from gramstyle.core.layers import Padding
 
 Pooling = Literal["max", "avg"]
@@ -47,6 +47,17 @@ class Kernels(Protocol):
         self, dF: Array | None, F: Array, P: Array, weight: float, owned: Area | None = None
     ) -> Array:
         """Return dF + weight · equation 2 at the owned positions."""
+
+    def moments(self, F: Array, owned: Area | None = None) -> Array:
+        """Return Σ_k F_ik and Σ_k F_ik² over the owned positions k, in float64: (2, N)."""
+
+    def add_affine_gradient(
+        self, dF: Array | None, F: Array, D: Array, d: Array, owned: Area | None = None
+    ) -> Array:
+        """Return dF + (D F + d, where F > 0, else 0) at the owned positions.
+
+        D (N, N) is a matrix, or (N,) its diagonal; d (N,) is added at each position.
+        """
 
     def add_gradient(
         self, dF: Array | None, F: Array, gradient: Array, owned: Area | None = None
@@ -101,6 +112,20 @@ class PlainKernels:
         """Return dF + weight · equation 2."""
         return _sum(dF, F, weight * losses.content_gradient(within(F, owned), P), owned)
 
+    def moments(self, F: Array, owned: Area | None = None) -> Array:
+        """Return Σ_k F_ik and Σ_k F_ik² over the owned positions k, in float64: (2, N)."""
+        here, xp = within(F, owned), namespace(F)
+        both = [xp.sum(each, axis=(1, 2), dtype=xp.float64) for each in (here, xp.square(here))]
+        result: Array = xp.stack(both)
+        return result
+
+    def add_affine_gradient(
+        self, dF: Array | None, F: Array, D: Array, d: Array, owned: Area | None = None
+    ) -> Array:
+        """Return dF + (D F + d, where F > 0, else 0)."""
+        here = within(F, owned)
+        return _sum(dF, F, affine(here, cast(D, F.dtype), cast(d, F.dtype)), owned)
+
     def add_gradient(
         self, dF: Array | None, F: Array, gradient: Array, owned: Area | None = None
     ) -> Array:
@@ -124,6 +149,14 @@ class PlainKernels:
 
     def backward_ends(self) -> None:
         """Do nothing."""
+
+
+def affine(F: Array, D: Array, d: Array) -> Array:
+    """Return D F + d where F > 0, else 0; F is (N, H, V), D (N, N) or (N,), d (N,)."""
+    xp = namespace(F)
+    product = D[:, None, None] * F if D.ndim == 1 else xp.tensordot(D, F, axes=1)
+    result: Array = xp.where(F > 0, product + d[:, None, None], 0)
+    return result
 
 
 def matrix(F: Array) -> Array:

@@ -113,6 +113,43 @@ class StripKernels:
         self.workers.run(strip, _bands(*responses.shape[1:]))
         return out
 
+    def moments(self, F: Array, owned: Area | None = None) -> Array:
+        """Return Σ_k F_ik and Σ_k F_ik² in float64: (2, N), summed over strips."""
+        total = np.zeros((2, F.shape[0]), np.float64)
+
+        def strip(here: Area) -> Array:
+            X = self._gathered(F, here)
+            squares = np.square(X, out=self.workers.scratch("gemm", X.shape))
+            return np.stack([each.sum(1, dtype=np.float64) for each in (X, squares)])
+
+        for part in self.workers.map(strip, _strips(F.shape, owned)):
+            total += part
+        return total
+
+    def add_affine_gradient(
+        self, dF: Array | None, F: Array, D: Array, d: Array, owned: Area | None = None
+    ) -> Array:
+        """Return dF + D F + d without the mask, which the next ReLU applies."""
+        slope, shift = D.astype(np.float32), d.astype(np.float32)[:, None]
+        out = self._accumulator(dF, F.shape, owned)
+
+        def strip(here: Area) -> None:
+            X = self._gathered(F, here)
+            seed = self.workers.scratch("gemm", X.shape)
+            if slope.ndim == 1:
+                np.multiply(slope[:, None], X, out=seed)
+            else:
+                np.matmul(slope, X, out=seed)
+            seed += shift
+            target = out[:, here[0], here[1]]
+            if dF is None:
+                target[...] = seed.reshape(target.shape)
+            else:
+                target += seed.reshape(target.shape)
+
+        self.workers.run(strip, _strips(F.shape, owned))
+        return out
+
     def add_gradient(
         self, dF: Array | None, F: Array, gradient: Array, owned: Area | None = None
     ) -> Array:

@@ -4,6 +4,7 @@ Every input is treated as hostile. An image is read completely or refused with a
 file is written completely or left unchanged.
 """
 
+from gramstyle.images.encoding import Encoding
 from gramstyle.images.image import Image, fitted_size
 from gramstyle.images.masks import MOST_LABELS, LabelMap, Mask, read_labels, read_mask
 from gramstyle.images.original import Original, resize
@@ -23,6 +24,7 @@ __all__ = [
     "MAX_PIXELS",
     "MOST_LABELS",
     "SUFFIXES",
+    "Encoding",
     "Image",
     "LabelMap",
     "Mask",

@@ -27,22 +27,22 @@ def converter(image: PIL.Image.Image) -> Conversion:
     conversion needs several copies of its pixels, so the caller converts a part at a time.
     """
     if image.mode.startswith(("I", "F")):
-        levels, curves = _deep_grey(image), _grey_curves(image)
+        levels, curves = _deep_grey(image), grey_curves(image)
 
         def deep(part: PIL.Image.Image) -> tuple[Plane, Plane | None]:
             values, alpha = levels(part)
-            return _grey_in_srgb(values, curves), alpha
+            return grey_in_srgb(values, curves), alpha
 
         return deep
     mode = _opaque_mode(image)
     if mode == "L":
-        return partial(_grey, curves=_grey_curves(image))
+        return partial(_grey, curves=grey_curves(image))
     return partial(_colour, transform=srgb_transform(image, mode))
 
 
 def _grey(part: PIL.Image.Image, curves: NDArray[np.float32] | None) -> tuple[Plane, Plane | None]:
     part, alpha = _without_alpha(part)
-    return _grey_in_srgb(np.asarray(part), curves), alpha
+    return grey_in_srgb(np.asarray(part), curves), alpha
 
 
 def _colour(
@@ -62,13 +62,14 @@ def on_white(colour: Plane, alpha: Plane | None) -> Plane:
     return np.subtract(255, darkness, out=darkness)
 
 
-def undo_on_white(pixels: Plane, alpha: Plane) -> Plane:
+def undo_on_white(pixels: Plane, alpha: Plane, *, least: float = 1 / 255) -> Plane:
     """Invert `on_white`: return the colours that look like `pixels` on white.
 
-    Where no colour from 0 to 255 does, the result lies outside that range.
+    Where no colour from 0 to 255 does, the result lies outside that range. `least` is the smallest
+    alpha above 0, one step of 8 or 16 bits.
     """
     darkness = 255 - pixels
-    darkness /= np.maximum(alpha, 1 / 255)[:, :, np.newaxis]  # alpha is 0 or at least 1/255
+    darkness /= np.maximum(alpha, least)[:, :, np.newaxis]
     darkness[alpha == 0] = 0  # any colour is invisible there; white compresses best
     return np.subtract(255, darkness, out=darkness)
 
@@ -165,7 +166,7 @@ def _first(value: Any) -> int:
     return int(value[0] if isinstance(value, tuple) else value)
 
 
-def _grey_curves(image: PIL.Image.Image) -> NDArray[np.float32] | None:
+def grey_curves(image: PIL.Image.Image) -> NDArray[np.float32] | None:
     """Return the sRGB, (256, 3), of the shades of a grey image; None if they are sRGB.
 
     A profile of grey is a curve. Pillow's interface to LittleCMS converts only 8 bits, so the
@@ -181,7 +182,7 @@ def _grey_curves(image: PIL.Image.Image) -> NDArray[np.float32] | None:
     return curves
 
 
-def _grey_in_srgb(values: NDArray[Any], curves: NDArray[np.float32] | None) -> Plane:
+def grey_in_srgb(values: NDArray[Any], curves: NDArray[np.float32] | None) -> Plane:
     """Return grey values, (H, W) from 0 to 255, as sRGB; interpolation preserves 16 bits."""
     if curves is None:
         grey = values.astype(np.float32)

@@ -1,4 +1,4 @@
-"""Colour management by LittleCMS: the transform from the colour space of an image to sRGB."""
+"""Colour management by LittleCMS: from the colour space of an image to sRGB, and back."""
 
 import io
 from functools import cache
@@ -40,13 +40,30 @@ def srgb_transform(image: PIL.Image.Image, mode: str) -> ImageCms.ImageCmsTransf
     ImageError
         If the image states colours that cannot be converted (HDR).
     """
+    return _first_usable(image, mode)[1]
+
+
+def source_profile(image: PIL.Image.Image, mode: str) -> bytes | None:
+    """Return the ICC profile that `srgb_transform` converts from; None if the colours are sRGB.
+
+    Raises
+    ------
+    ImageError
+        As for `srgb_transform`.
+    """
+    return _first_usable(image, mode)[0]
+
+
+def _first_usable(
+    image: PIL.Image.Image, mode: str
+) -> tuple[bytes | None, ImageCms.ImageCmsTransform | None]:
     for profile in stated_profiles(image):
         if profile is None:
-            return None
+            break
         transform = _transform(profile, mode)
         if transform is not None:
-            return transform
-    return None
+            return profile, transform
+    return None, None
 
 
 def _transform(profile: object, mode: str) -> ImageCms.ImageCmsTransform | None:
@@ -76,3 +93,42 @@ def _transform(profile: object, mode: str) -> ImageCms.ImageCmsTransform | None:
     except Exception:
         return None
     return transform
+
+
+def why_not_kept(profile: bytes | None) -> str:
+    """Return why a result cannot have an image's profile, after the image's name; empty if it can.
+
+    A result is RGB, and must be converted to the profile: those of scanners only convert from it.
+    """
+    if profile is None:
+        return "has no embedded colour profile"
+    try:
+        space = ImageCms.ImageCmsProfile(io.BytesIO(profile)).profile.xcolor_space.strip()
+    except Exception:  # LittleCMS and Pillow report it with exceptions of many types
+        return "has a damaged colour profile"
+    if space != "RGB":
+        return f"has a colour profile for {space}, which an RGB image cannot have"
+    try:
+        _transform_from_srgb(profile)
+    except Exception:
+        return "has a colour profile to which no image can be converted"
+    return ""
+
+
+def from_srgb(image: PIL.Image.Image, profile: bytes) -> PIL.Image.Image:
+    """Convert an sRGB image of mode RGB or RGBA to an RGB profile, with 8 bits."""
+    converted = _transform_from_srgb(profile).apply(image.convert("RGB"))
+    if image.mode == "RGBA":
+        converted.putalpha(image.getchannel("A"))
+    return converted
+
+
+def _transform_from_srgb(profile: bytes) -> ImageCms.ImageCmsTransform:
+    return ImageCms.buildTransform(
+        ImageCms.createProfile("sRGB"),
+        ImageCms.ImageCmsProfile(io.BytesIO(profile)),
+        "RGB",
+        "RGB",
+        renderingIntent=ImageCms.Intent.RELATIVE_COLORIMETRIC,
+        flags=ImageCms.Flags.BLACKPOINTCOMPENSATION | ImageCms.Flags.HIGHRESPRECALC,
+    )

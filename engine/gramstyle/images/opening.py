@@ -32,8 +32,9 @@ logging.getLogger("PIL").addHandler(logging.NullHandler())
 # A stream that cannot seek is read into memory; a longer one is refused.
 _LONGEST_STREAM = 2 * 10**9
 
-# warnings.catch_warnings changes the state of the whole process, so only one thread may use it.
-_warnings_lock = threading.Lock()
+# warnings.catch_warnings changes the state of the whole process, so only one thread may use it. A
+# reader that suppresses warnings may be called while the file is opened, which does so too.
+_warnings_lock = threading.RLock()
 
 
 @contextmanager
@@ -54,12 +55,20 @@ def open_image(source: Encoded) -> Iterator[ImageFile.ImageFile]:
         A path, bytes, or an open binary file, which is read from its start. A stream that cannot
         seek, such as standard input, is read into memory.
     """
-    with _binary_file(source) as file, without_warnings(), _identified(file) as image:
+    with binary_file(source) as file, identified(file) as image:
         yield image
 
 
 @contextmanager
-def _binary_file(source: Encoded) -> Iterator[IO[bytes]]:
+def identified(file: IO[bytes]) -> Iterator[ImageFile.ImageFile]:
+    """Open the image in a file, as `open_image`."""
+    with without_warnings(), _identified(file) as image:
+        yield image
+
+
+@contextmanager
+def binary_file(source: Encoded) -> Iterator[IO[bytes]]:
+    """Open a source as a binary file at its start; parameters as for `open_image`."""
     if isinstance(source, (str, os.PathLike)):
         with _regular_file(source) as file:
             yield file

@@ -1,17 +1,16 @@
 """A decoded image that is converted to floating point strip by strip, and its resampling."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import PIL.Image
 
 from gramstyle.errors import OptionError
+from gramstyle.images.encoding import NO_PRINT_DATA, PrintData
 from gramstyle.images.image import Image, Plane
+from gramstyle.images.orientation import Rows
 from gramstyle.images.problems import explain_read_failure, raise_image_error
 from gramstyle.images.strips import strips
-
-Rows = Callable[[int, int], tuple[Plane, Plane | None]]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -32,6 +31,11 @@ class Original:
         The memory of the decoded pixels.
     start : str
         The beginning of error messages.
+    print_data : PrintData
+        The profile and the resolution that the file states.
+    note : str
+        What a message says about the image after its name, such as that some bits are not read;
+        empty if there is nothing to say.
 
     Examples
     --------
@@ -46,6 +50,8 @@ class Original:
     rows: Rows
     bytes: int
     start: str
+    print_data: PrintData = NO_PRINT_DATA
+    note: str = ""
 
     def image(self) -> Image:
         """Return the whole image in its own size; raises ImageError."""

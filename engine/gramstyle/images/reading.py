@@ -10,8 +10,19 @@ from numpy.typing import NDArray
 from gramstyle.errors import ImageError
 from gramstyle.images.colour import converter, finite_range, on_white, scaled
 from gramstyle.images.decoding import bytes_per_pixel, bytes_while_decoding, load
+from gramstyle.images.deep import (
+    DeepImage,
+    deep_image,
+    deep_tiff_image,
+    is_deep,
+    note_of_lost_bits,
+    part_reader,
+)
+from gramstyle.images.deep_tiff import directory_of
+from gramstyle.images.encoding import print_data
 from gramstyle.images.image import Image, Plane
-from gramstyle.images.opening import Encoded, open_image, without_warnings
+from gramstyle.images.opening import Encoded, binary_file, identified, without_warnings
+from gramstyle.images.orientation import orientation_of, upright_rows, upright_size
 from gramstyle.images.original import Original
 from gramstyle.images.problems import explain_read_failure, label, raise_image_error
 from gramstyle.system.machine import physical_memory
@@ -26,9 +37,6 @@ SUFFIXES = frozenset([
     ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".tif", ".tiff", ".avif", ".bmp", ".gif",
     ".ppm", ".pgm", ".pnm", ".jp2", ".mpo",
 ])  # fmt: skip
-_ORIENTATION = 0x0112  # EXIF
-# The orientations (of 1 to 8) whose rows are stored as columns, and whose first row is stored last.
-_SWAPPED, _FLIPPED = (5, 6, 7, 8), (3, 4, 7, 8)
 # The bytes of an `Image` for each pixel: three colours and alpha as float32.
 _FLOAT_BYTES = 16
 
@@ -70,8 +78,8 @@ def read_image(source: Source, *, name: str = "image", max_pixels: int = MAX_PIX
     -----
     EXIF orientation is applied and ICC profiles are converted to sRGB. The colour of a fully
     transparent pixel is arbitrary, often black or random, so colours are composited over white
-    and alpha is returned separately. Pillow reduces 16-bit colour to 8 bits; 16-bit grey keeps
-    all 16.
+    and alpha is returned separately. 16-bit colour needs the packages of the extra "formats";
+    without them it is read with 8 bits. 16-bit grey always keeps all 16.
 
     Examples
     --------
@@ -159,8 +167,15 @@ def _original(source: Source, name: str, limits: _Limits) -> Original:
         if isinstance(source, PIL.Image.Image):
             with without_warnings():
                 return _decoded(source, limits, start)
-        with open_image(source) as image:
-            return _decoded(image, limits, start)
+        with binary_file(source) as file:
+            tags = directory_of(file)
+            if tags is not None:
+                return _from_deep(deep_tiff_image(file, tags), limits, start)
+            with identified(file) as image:
+                deep = deep_image(image)
+                if deep is not None:
+                    return _from_deep(deep, limits, start)
+                return _decoded(image, limits, start)
 
 
 def from_pil(image: PIL.Image.Image) -> Image:
@@ -183,45 +198,39 @@ def from_pil(image: PIL.Image.Image) -> Image:
 
 def _decoded(image: PIL.Image.Image, limits: _Limits, start: str) -> Original:
     limits.check(image.width, image.height, bytes_while_decoding(image))
+    note = note_of_lost_bits() if is_deep(image) else ""
     image = load(image)
     convert = converter(image)
     # Read after decoding, since some decoders rotate the image themselves and remove the tag.
-    orientation = _orientation(image)
-    width, height = image.size
-    if orientation in _SWAPPED:
-        width, height = height, width
+    orientation = orientation_of(image)
 
-    def rows(top: int, bottom: int) -> tuple[Plane, Plane | None]:
-        if orientation in _FLIPPED:
-            top, bottom = height - bottom, height - top
-        swapped = orientation in _SWAPPED
-        box = (top, 0, bottom, width) if swapped else (0, top, width, bottom)
+    def part(box: tuple[int, int, int, int]) -> tuple[Plane, Plane | None]:
         with without_warnings():
             colour, alpha = convert(image.crop(box))
-            return (
-                _upright(on_white(colour, alpha), orientation),
-                None if alpha is None else _upright(alpha, orientation),
-            )
+            return on_white(colour, alpha), alpha
 
-    return Original(width, height, rows, image.width * image.height * bytes_per_pixel(image), start)
-
-
-def _orientation(image: PIL.Image.Image) -> object:
-    """Return EXIF's orientation, 1 (upright) to 8."""
-    try:
-        return image.getexif().get(_ORIENTATION, 1)
-    except Exception:  # broken EXIF raises many types, and the image is usable without it
-        return 1
+    size = upright_size(image.width, image.height, orientation)
+    return Original(
+        *size,
+        upright_rows(part, size, orientation),
+        image.width * image.height * bytes_per_pixel(image),
+        start,
+        print_data(image, orientation),
+        note,
+    )
 
 
-def _upright(array: Plane, orientation: object) -> Plane:
-    if orientation in _SWAPPED:
-        array = np.swapaxes(array, 0, 1)
-    if orientation in _FLIPPED:
-        array = array[::-1]
-    if orientation in (2, 3, 6, 7):
-        array = array[:, ::-1]
-    return np.ascontiguousarray(array)
+def _from_deep(deep: DeepImage, limits: _Limits, start: str) -> Original:
+    limits.check(deep.width, deep.height, deep.bytes_while_decoding)
+    part = part_reader(deep)
+    size = upright_size(deep.width, deep.height, deep.orientation)
+    return Original(
+        *size,
+        upright_rows(part, size, deep.orientation),
+        deep.width * deep.height * deep.bytes_per_pixel,
+        start,
+        print_data(deep.header, deep.orientation),
+    )
 
 
 def _from_array(array: NDArray[Any], limits: _Limits, start: str) -> Original:

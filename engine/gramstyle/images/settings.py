@@ -18,7 +18,7 @@ from gramstyle.images.opening import open_image
 from gramstyle.images.problems import explain_read_failure, label, one_line, raise_image_error
 
 _EXIF_POINTER, _USER_COMMENT = 0x8769, 0x9286
-_DESCRIPTION, _SOFTWARE = 270, 305  # in TIFF as in EXIF
+DESCRIPTION, SOFTWARE = 270, 305  # in TIFF as in EXIF
 _ASCII = b"ASCII\0\0\0"  # the first eight bytes of an EXIF comment name its encoding
 _NAME = "gramstyle"
 _MAX_LENGTH = 60_000  # JPEG has 65,533 bytes for all of EXIF
@@ -47,7 +47,7 @@ def embedding(format_name: str, settings: Mapping[str, object]) -> dict[str, Any
         chunks.add_itxt(_NAME, text)
         return {"pnginfo": chunks}
     if format_name == "TIFF":  # Pillow writes no EXIF block into a compressed TIFF
-        return {"tiffinfo": {_DESCRIPTION: text, _SOFTWARE: _NAME}}
+        return {"tiffinfo": {DESCRIPTION: text, SOFTWARE: _NAME}}
     return {"exif": _exif(text)}
 
 
@@ -101,10 +101,10 @@ def _embedded(image: PIL.Image.Image) -> object:
         comment = exif.get_ifd(_EXIF_POINTER).get(_USER_COMMENT)
     except Exception:  # broken EXIF raises many types, and gramstyle writes none
         return None
-    if exif.get(_SOFTWARE) != _NAME:
+    if exif.get(SOFTWARE) != _NAME:
         return None
     if image.format == "TIFF":
-        return exif.get(_DESCRIPTION)
+        return exif.get(DESCRIPTION)
     if not isinstance(comment, bytes) or not comment.startswith(_ASCII):
         return None
     return comment.removeprefix(_ASCII)
@@ -134,7 +134,7 @@ def _exif(text: str) -> bytes:
         (
             b"Exif\0\0MM\0*",
             struct.pack(">IH", 8, 2),
-            struct.pack(entry, _SOFTWARE, 2, len(software), texts),
+            struct.pack(entry, SOFTWARE, 2, len(software), texts),
             struct.pack(entry, _EXIF_POINTER, 4, 1, second),
             struct.pack(">IH", 0, 1),
             struct.pack(entry, _USER_COMMENT, 7, len(comment), texts + len(software)),

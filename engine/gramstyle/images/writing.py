@@ -14,8 +14,10 @@ from PIL import features
 
 from gramstyle.errors import ImageError
 from gramstyle.images.colour import undo_on_white
+from gramstyle.images.deep_writing import deep_levels, deep_png, deep_tiff_file
+from gramstyle.images.encoding import Encoding, check_depth
 from gramstyle.images.image import Image
-from gramstyle.images.managed import srgb_profile
+from gramstyle.images.managed import from_srgb, srgb_profile
 from gramstyle.images.problems import as_path, explain_write_failure, label, raise_image_error
 from gramstyle.images.reading import Source
 from gramstyle.images.settings import embedding
@@ -35,6 +37,9 @@ EXTENSIONS: Mapping[str, str] = MappingProxyType(
 )
 
 _CODECS = {"JPEG": "jpg", "PNG": "zlib", "WEBP": "webp", "TIFF": "libtiff", "AVIF": "avif"}
+# The formats for which Pillow stores a resolution.
+_WITH_DPI = ("JPEG", "PNG", "TIFF")
+_EIGHT_BITS = Encoding()
 _PREDICTOR = 317  # TIFF tag; 2 stores differences of neighbours, which saves a fifth on paintings
 _OPTIONS: dict[str, dict[str, Any]] = {
     # Without optimize, which overflows Pillow's buffer on a noisy image and makes the save fail.
@@ -47,7 +52,7 @@ _OPTIONS: dict[str, dict[str, Any]] = {
 }
 
 
-def check_output(path: str | os.PathLike[str], inputs: Sequence[Source]) -> None:
+def check_output(path: str | os.PathLike[str], inputs: Sequence[Source], *, depth: int = 8) -> None:
     """Check, before a run, that an image can be written to a path.
 
     Parameters
@@ -57,12 +62,15 @@ def check_output(path: str | os.PathLike[str], inputs: Sequence[Source]) -> None
     inputs : sequence of sources
         The images that the run reads, as for `read_image`. None of them may be the same file,
         under any name or link.
+    depth : int, optional
+        The bits per channel, 8 or 16.
 
     Raises
     ------
     ImageError
         If the folder is missing, the file cannot be written, the extension is unknown, this
-        Pillow cannot encode the format, or `path` is a folder or one of the inputs.
+        Pillow cannot encode the format, or `path` is a folder or one of the inputs; if the format
+        does not store so many bits, or a package that writes them is missing.
 
     Examples
     --------
@@ -72,6 +80,7 @@ def check_output(path: str | os.PathLike[str], inputs: Sequence[Source]) -> None
     """
     with raise_image_error(f"cannot write {label(path, 'image')}", explain_write_failure):
         format_name = _format(path)
+        check_depth(depth, format_name)
         target = _target(path)
         if not target.parent.exists():
             raise ImageError(f"there is no folder {str(target.parent)!r}; create it first")
@@ -80,7 +89,7 @@ def check_output(path: str | os.PathLike[str], inputs: Sequence[Source]) -> None
         if not features.check(_CODECS[format_name]):
             raise ImageError(f"this Pillow cannot encode {format_name}; choose .png")
         # Some builds of Pillow have only the decoder.
-        _encoded(Image(np.zeros((1, 1, 3), np.float32)), format_name, {})
+        _encoded(Image(np.zeros((1, 1, 3), np.float32)), format_name, {}, Encoding(depth))
         check_replaceable(target)
 
 
@@ -89,12 +98,13 @@ def write_image(
     image: Image,
     *,
     settings: Mapping[str, object] | None = None,
+    encoding: Encoding = _EIGHT_BITS,
 ) -> None:
     """Write an image completely or not at all, in the format of the file's extension.
 
     JPEG and AVIF are written with quality 95 and full colour resolution. PNG, TIFF and WebP are
-    lossless except for rounding to 8 bits. Every file contains an sRGB profile. Alpha is written
-    too, except to JPEG, which shows the image on white.
+    lossless except for rounding. Every file contains a colour profile, by default sRGB. Alpha is
+    written too, except to JPEG, which shows the image on white.
 
     Parameters
     ----------
@@ -107,13 +117,15 @@ def write_image(
         rounded), and alpha of shape (H, W), from 0 to 1, or None.
     settings : mapping, optional
         JSON values to store in the file, at most 60,000 characters; `read_settings` reads them.
+    encoding : Encoding, optional
+        Bits per channel, colour profile and resolution; by default 8 bits, sRGB and none.
 
     Raises
     ------
     ImageError
         If the image cannot be encoded (NaN, infinity, too large for the format, unknown
-        extension) or the file cannot be written. The file at `path` is then unchanged, and no
-        other file is left behind.
+        extension, more bits than the format stores) or the file cannot be written. The file at
+        `path` is then unchanged, and no other file is left behind.
 
     See Also
     --------
@@ -131,17 +143,22 @@ def write_image(
     with raise_image_error(f"cannot write {label(path, 'image')}", explain_write_failure):
         format_name = _format(path)
         target = _target(path)
-        replace_file(target, _encoded(image, format_name, settings))
+        check_depth(encoding.depth, format_name)
+        replace_file(target, _encoded(image, format_name, settings, encoding))
 
 
 def encode_image(
-    image: Image, extension: str, *, settings: Mapping[str, object] | None = None
+    image: Image,
+    extension: str,
+    *,
+    settings: Mapping[str, object] | None = None,
+    encoding: Encoding = _EIGHT_BITS,
 ) -> bytes:
     """Return an image as the bytes of a file, as `write_image` writes it.
 
     Parameters
     ----------
-    image, settings
+    image, settings, encoding
         As for `write_image`.
     extension
         One of `EXTENSIONS`.
@@ -160,7 +177,9 @@ def encode_image(
     b'PNG'
     """
     with raise_image_error("cannot encode the image", explain_write_failure):
-        return _encoded(image, _format(f"image{extension}"), settings)
+        format_name = _format(f"image{extension}")
+        check_depth(encoding.depth, format_name)
+        return _encoded(image, format_name, settings, encoding)
 
 
 def to_pil(image: Image) -> PIL.Image.Image:
@@ -207,7 +226,9 @@ def _rounded(values: NDArray[np.float32]) -> NDArray[np.uint8]:
     return np.clip(rounded, 0, 255, out=rounded).astype(np.uint8)
 
 
-def _encoded(image: Image, format_name: str, settings: Mapping[str, object] | None) -> bytes:
+def _encoded(
+    image: Image, format_name: str, settings: Mapping[str, object] | None, encoding: Encoding
+) -> bytes:
     """Return the bytes of an image file.
 
     Pillow encodes into memory: to a real file it writes without Python's file object, and
@@ -215,11 +236,21 @@ def _encoded(image: Image, format_name: str, settings: Mapping[str, object] | No
     """
     if format_name == "JPEG":
         image = Image(image.pixels)
+    profile = encoding.profile
     options = _OPTIONS[format_name] | ({} if settings is None else embedding(format_name, settings))
+    options["icc_profile"] = srgb_profile() if profile is None else profile
+    if encoding.dpi is not None and format_name in _WITH_DPI:
+        options["dpi"] = encoding.dpi
+    if encoding.depth == 16:
+        write = deep_png if format_name == "PNG" else deep_tiff_file
+        return write(deep_levels(image, profile), **options)
     if format_name == "TIFF":
         options["tiffinfo"] = {_PREDICTOR: 2, **options.get("tiffinfo", {})}
     data = io.BytesIO()
-    to_pil(image).save(data, format_name, icc_profile=srgb_profile(), **options)
+    shown = to_pil(image)
+    if profile is not None:
+        shown = from_srgb(shown, profile)
+    shown.save(data, format_name, **options)
     return data.getvalue()
 
 

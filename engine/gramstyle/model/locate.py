@@ -7,6 +7,7 @@ import shutil
 import tempfile
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -99,13 +100,30 @@ def locate_model(
     """
     if path is not None:
         return Path(path)
+    place = find_model()
+    return _build(notify, check) if place is None else place.path
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a model file is: its path, and what names that path."""
+
+    path: Path
+    source: str
+
+
+def find_model() -> Place | None:
+    """Return the place of the model file that a run uses by default; None if it would build one."""
     if named := os.environ.get(VARIABLE):
-        return Path(named)
-    for candidate in (checkout_model(), cached_model()):
+        return Place(Path(named), VARIABLE)
+    for candidate, source in (
+        (checkout_model(), "the checkout"),
+        (cached_model(), "the user's cache"),
+    ):
         # Not Path.is_file, which raises an error for a folder that may not be read.
         if candidate is not None and os.path.isfile(candidate):  # noqa: PTH113
-            return candidate
-    return _build(notify, check)
+            return Place(candidate, source)
+    return None
 
 
 def _build(notify: Notify | None, check: Check | None) -> Path:

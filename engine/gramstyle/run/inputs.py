@@ -36,6 +36,13 @@ class Canvas(NamedTuple):
     width: int
     height: int
 
+    def fitted(self, edge: int, multiple: int = 1) -> "Canvas":
+        """Return a canvas with a longer edge of so many pixels; both edges rounded to multiples."""
+        if edge == max(self):
+            return self
+        sizes = fitted_size(self.width, self.height, edge)
+        return Canvas(*(max(1, round(each / multiple)) * multiple for each in sizes))
+
 
 @dataclass(frozen=True, kw_only=True)
 class StyleSample:
@@ -214,9 +221,10 @@ def sizes_of_styles(
             yield number, *used_size(original, longer, options)
 
 
-def shorter_edge(originals: Originals, options: Options) -> int:
+def shorter_edge(originals: Originals, options: Options, canvas: Canvas | None = None) -> int:
     """Return the shortest edge of all images at the last scale, in pixels."""
-    sizes = [size for _, *size in sizes_of_styles(originals, options.size, options)]
+    sizes = [] if canvas is None else [list(canvas)]
+    sizes += [size for _, *size in sizes_of_styles(originals, options.size, options)]
     content = originals.content
     if content is not None:
         sizes.append(list(used_size(content, options.size, options)))
@@ -244,11 +252,15 @@ def check_samples(originals: Originals, edges: Sequence[int], options: Options) 
         )
 
 
-def scaled_to(originals: Originals, edge: int, options: Options) -> ScaleImages:
+def scaled_to(
+    originals: Originals, edge: int, options: Options, canvas: Canvas | None = None
+) -> ScaleImages:
     """Return the images for a result with a longer edge of so many pixels.
 
     The content image has that edge, and the style images have its multiples by their scales. Each
-    has its own aspect ratio. With circular padding, all edges are rounded to sizes that wrap.
+    has its own aspect ratio. The result has that of the content image, or of the first style image,
+    unless a canvas is given: the size of the result at this scale. With circular padding, all edges
+    are rounded to sizes that wrap.
     """
 
     def resized(original: Original, width: int, height: int, option: str = "--size") -> Image:
@@ -279,7 +291,7 @@ def scaled_to(originals: Originals, edge: int, options: Options) -> ScaleImages:
             )
             for number, width, height in sizes_of_styles(originals, edge, options)
         ),
-        canvas=Canvas(*size_of(content or originals.styles[0])),
+        canvas=canvas or Canvas(*size_of(content or originals.styles[0])),
     )
     if originals.masks is not None:
         samples = [
@@ -308,6 +320,23 @@ def used_size(original: Original, longer: int, options: Options) -> tuple[int, i
         for edge in fitted_size(original.width, original.height, longer)
     )
     return width, height
+
+
+def notify_of_lost_bits(
+    originals: Originals,
+    content: Source | None,
+    styles: Sequence[Source],
+    start: Source,
+    notify: Callable[[str], None],
+) -> None:
+    """Call `notify` for each image of which some bits are not read."""
+    for original, source, role in (
+        (originals.content, content, "content"),
+        *zip(originals.styles, styles, style_roles(len(styles)), strict=True),
+        (originals.custom, start, "init"),
+    ):
+        if original is not None and original.note:
+            notify(f"{name_of(source, role)} {original.note}")
 
 
 def notify_of_invisible(

@@ -81,6 +81,11 @@ def check_masks(options: Options, *, content: bool, styles: int) -> None:
                 f"{name} has {_counted(len(masks), kind)} for {_counted(styles, 'style image')}; "
                 f"give one {kind} for each style image"
             )
+    if mask_sources(options) and options.style_loss != "gram":
+        raise OptionError(
+            f"masks guide Gram matrices, and style_loss is {options.style_loss}; leave style_loss "
+            "or the masks out"
+        )
     if options.protect is not None and not (content and styles):
         raise OptionError(
             "protect keeps a part of a content image from the style; it needs both images"

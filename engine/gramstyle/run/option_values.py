@@ -1,19 +1,43 @@
 """The values of a file as `Options`: errors in one line."""
 
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
-from typing import Any
+from typing import Any, get_args, get_origin, get_type_hints
 
 from gramstyle.errors import OptionError, suggestion
 from gramstyle.run.coercion import shown
 from gramstyle.run.mask_options import MASK_OPTIONS, SEVERAL
-from gramstyle.run.options import MACHINE, Options
+from gramstyle.run.options import MACHINE, Options, is_named_start
 
-__all__ = ["FROM_FILES", "MACHINE", "OPTIONS", "check_known", "options_from", "shown"]
+__all__ = [
+    "FROM_FILES",
+    "IMAGE_OPTIONS",
+    "MACHINE",
+    "OPTIONS",
+    "check_keys",
+    "check_known",
+    "names_image",
+    "options_from",
+    "shown",
+]
 
 OPTIONS = tuple(field.name for field in fields(Options))
 # A file may come from somebody else: it does not choose the machine.
 FROM_FILES = tuple(name for name in OPTIONS if name not in MACHINE)
+
+
+def _may_be_path(kind: object) -> bool:
+    return get_origin(kind) is os.PathLike or any(map(_may_be_path, get_args(kind)))
+
+
+# The options whose values are images, which a file names by their paths.
+IMAGE_OPTIONS = tuple(name for name, kind in get_type_hints(Options).items() if _may_be_path(kind))
+
+
+def names_image(name: str, value: object) -> bool:
+    """Return whether the value of an option is an image, and not one of the words for a start."""
+    return name in IMAGE_OPTIONS and not (name == "init" and is_named_start(value))
 
 
 def options_from(table: Mapping[str, Any]) -> Options:
@@ -27,6 +51,21 @@ def options_from(table: Mapping[str, Any]) -> Options:
             words = "a list of text" if name in SEVERAL else "text"
             raise OptionError(f"{name} must be {words}, not {shown(value)}")
     return Options(**table)
+
+
+def check_keys(names: Iterable[str], known: Iterable[str], *, file: str) -> None:
+    """Refuse an unknown key, and an option that only the command line gives; raises OptionError.
+
+    Messages call the kind of file `file`: "a jobs file".
+    """
+    names = list(names)
+    for name in names:
+        if name in MACHINE:
+            raise OptionError(
+                f"{name} is not an option of {file}, which may come from somebody else; "
+                f"remove it, and give --{name.replace('_', '-')} on the command line"
+            )
+    check_known(names, known)
 
 
 def check_known(names: Iterable[str], known: Iterable[str]) -> None:

@@ -8,14 +8,14 @@ from typing import Any
 
 from gramstyle.cluster.dask import load_distributed
 from gramstyle.cluster.remote import exposure
-from gramstyle.core.conventions import ALPHA_PIXELS, ALPHA_PIXELS_NORMALISED
 from gramstyle.core.network import Network
-from gramstyle.core.terms import Term, loss_terms
 from gramstyle.engines import registry
 from gramstyle.engines.spec import ObjectiveSpec
 from gramstyle.errors import ImageError, ModelError, OptionError
-from gramstyle.images import Image, Source, room_left
-from gramstyle.model import Model, is_normalised
+from gramstyle.images import Encoding, Image, Source, room_left
+from gramstyle.model import Model
+from gramstyle.run.colours import CHROMA, check_colours
+from gramstyle.run.encoding import encoding_of, profile_hash
 from gramstyle.run.inputs import (
     Canvas,
     RunInputs,
@@ -25,16 +25,17 @@ from gramstyle.run.inputs import (
     memory_budget,
     notify_of_enlarged,
     notify_of_invisible,
+    notify_of_lost_bits,
     read_originals,
     scaled_to,
     shorter_edge,
     style_sources,
 )
+from gramstyle.run.loss import loss_of
 from gramstyle.run.mask_options import (
     check_masks,
     mask_sources,
     mask_values,
-    region_shares,
 )
 from gramstyle.run.masks import check_guides, notify_of_resized
 from gramstyle.run.open_model import ModelSource, opened
@@ -44,6 +45,7 @@ from gramstyle.run.settings import (
     ImageSettings,
     LossSettings,
     RunSettings,
+    given_values,
     name_of,
     program,
     style_roles,
@@ -111,6 +113,8 @@ class RunPlan:
         The decoded images and the model.
     settings
         The settings that a record names.
+    encoding
+        How a file stores the result.
     """
 
     content: Source | None
@@ -120,6 +124,7 @@ class RunPlan:
     scales: tuple[ScalePlan, ...]
     inputs: RunInputs
     settings: RunSettings
+    encoding: Encoding
 
     @property
     def last(self) -> ScalePlan:
@@ -142,6 +147,7 @@ def plan_run(
     *,
     model: ModelSource | None = None,
     notify: Callable[[str], None] | None = None,
+    canvas: Canvas | None = None,
 ) -> RunPlan:
     """Read and check everything that a run needs. Each image is decoded once.
 
@@ -154,7 +160,11 @@ def plan_run(
         As in `transfer`.
     notify
         Called with one sentence before each long step, such as building the model, for an image
-        that is transparent everywhere, and if the connection to the scheduler is not secure.
+        that is transparent everywhere or not read in full, for a colour profile that cannot be
+        kept, and if the connection to the scheduler is not secure.
+    canvas
+        The size of a result without a content image, a texture, whose longer edge is
+        `Options.size`; None is the aspect ratio of the first style image.
 
     Raises
     ------
@@ -168,22 +178,32 @@ def plan_run(
     styles = style_sources(style)
     options.style_shares(len(styles))  # refuses another number of styles
     check_masks(options, content=content is not None, styles=len(styles))
+    check_colours(options, content=content is not None, style=bool(styles))
     originals = read_originals(content, styles, options)
     scales = scales_of(
         options.size,
         iterations=options.iterations,
         scales=options.scales,
-        shorter=shorter_edge(originals, options),
+        first=options.formulas.first_scale,
+        shorter=shorter_edge(originals, options, canvas),
     )
     check_samples(originals, [scale.edge for scale in scales], options)
-    final = scaled_to(originals, options.size, options)  # first, since it may be too large
+    final = scaled_to(originals, options.size, options, canvas)  # first, it may be too large
     if notify is not None:
+        notify_of_lost_bits(originals, content, styles, options.start, notify)
         notify_of_invisible(final, content, styles, options.start, notify)
         notify_of_enlarged(originals, final, styles, options, notify)
         if originals.masks is not None:
             notify_of_resized(originals.masks, final.canvas, originals.sizes(), notify)
     described = {} if originals.masks is None else originals.masks.described()
-    images = [*(scaled_to(originals, scale.edge, options) for scale in scales[:-1]), final]
+    images = [
+        scaled_to(
+            originals, scale.edge, options, canvas and canvas.fitted(scale.edge, options.multiple)
+        )
+        for scale in scales[:-1]
+    ]
+    images.append(final)
+    encoding = encoding_of(originals.content, name_of(content, "content"), options, notify)
     del originals
     network_file, cache = opened(model, notify=notify, check=partial(check_packages, options))
     deepest = _network(network_file, options, final)
@@ -204,6 +224,7 @@ def plan_run(
     settings = RunSettings(
         program=program(),
         options=_plain(plans[-1], options, len(styles)),
+        given=given_values(options),
         loss=_loss_settings(plans[-1].spec),
         content=_described(content, "content", final.content),
         styles=tuple(map(ImageSettings.of, styles, roles, final.largest_styles)),
@@ -213,6 +234,7 @@ def plan_run(
         sha256=network_file.sha256,
         versions=versions(),
         scale_edges=tuple(scale.edge for scale in scales) if len(scales) > 1 else (),
+        icc_profile=profile_hash(encoding),
     )
     # The image's metadata contain the settings: a run must not fail at its end for lack of room.
     if room_left(settings.to_json()) < RESULT:
@@ -229,6 +251,7 @@ def plan_run(
         # The layers above the deepest one in use are released.
         inputs=RunInputs(replace(network_file, network=deepest), list(images), cache),
         settings=settings,
+        encoding=encoding,
     )
 
 
@@ -254,7 +277,7 @@ def _scale_plan(
     masks = 0 if images.masks is None else images.masks.bytes()
     options = replace(options, iterations=scale.iterations)
     layout, options = _laid_out(network, canvas, options, masks)
-    terms, weights = _loss(model, network, images, options)
+    terms, weights = loss_of(model, network, images, options)
     spec = ObjectiveSpec(
         model=model.sha256,
         pooling=options.pools,
@@ -283,45 +306,6 @@ def _network(model: Model, options: Options, images: ScaleImages) -> Network:
     return network.pooled_by(options.pools).padded_by(options.pads)
 
 
-def _loss(
-    model: Model, network: Network, images: ScaleImages, options: Options
-) -> tuple[tuple[Term, ...], dict[str, float]]:
-    """Return the terms of the loss and the weights of equation 7."""
-    canvas, convention = images.canvas, options.formulas
-    filters = {name: N for name, (N, _, _) in network.shapes(canvas.height, canvas.width).items()}
-    content, style = dict[str, float](), dict[str, float]()
-    if images.content is not None:
-        given = options.content_weights or (1.0,) * len(options.content_layers)
-        content = dict(zip(options.content_layers, given, strict=True))
-    if images.styles:
-        names = options.style_layers
-        weights = options.style_weights or tuple(
-            convention.layer_weight(filters[name], len(names)) for name in names
-        )
-        style = dict(zip(names, weights, strict=True))
-    masks = images.masks
-    regions = None if masks is None else region_shares(options, len(masks.names))
-    terms = loss_terms(
-        content=content,
-        style=style,
-        tv=options.tv > 0,
-        convention=convention,
-        wraps=options.pads == "circular",
-        regions=regions,
-    )
-    factors = {"content": _alpha(options, canvas, model), "style": options.beta, "tv": options.tv}
-    return terms, {name: factors[name] for name in dict.fromkeys(term.name for term in terms)}
-
-
-def _alpha(options: Options, canvas: Canvas, model: Model) -> float:
-    if options.alpha is not None:
-        return options.alpha
-    if options.formulas.alpha is not None:
-        return options.formulas.alpha
-    per_pixel = ALPHA_PIXELS_NORMALISED if is_normalised(model.metadata) else ALPHA_PIXELS
-    return per_pixel / (canvas.width * canvas.height)
-
-
 def _laid_out(
     network: Network, canvas: Canvas, options: Options, masks: int
 ) -> tuple[Layout, Options]:
@@ -330,6 +314,8 @@ def _laid_out(
     The masks take so many bytes.
     """
     memory = memory_budget(options)
+    if options.colours == "content":
+        memory -= CHROMA * canvas.width * canvas.height
     layout = choose_layout(
         network,
         canvas.height,

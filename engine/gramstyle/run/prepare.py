@@ -20,14 +20,16 @@ from gramstyle.core.protection import Protection
 from gramstyle.engines.cuda.device import Device
 from gramstyle.engines.registry import Engine, LossAndGradient, open_engine
 from gramstyle.errors import OptionError
-from gramstyle.images import Image, Source, read_image, resize
+from gramstyle.images import Source
 from gramstyle.model import Model
 from gramstyle.optimise.lbfgsb import Pairs, PairsInMemory, PairsOnDisk
-from gramstyle.run.inputs import Canvas, ScaleImages, Styles
+from gramstyle.run.colours import Finishing, finishing_of, in_colours
+from gramstyle.run.inputs import ScaleImages, Styles
 from gramstyle.run.open_model import ModelSource
 from gramstyle.run.options import Options, options_or_default
 from gramstyle.run.plan import RunPlan, ScalePlan, plan_run
 from gramstyle.run.settings import RunSettings
+from gramstyle.run.starts import image_of_iterate, start_of
 from gramstyle.run.targets import (
     guides_of,
     protection_of,
@@ -61,8 +63,8 @@ class Prepared:
         Makes the store of L-BFGS-B's history.
     settings
         The settings that a record names.
-    transparency
-        The content image's alpha channel, if it has one.
+    finishing
+        What an iterate lacks to be an image.
     protection
         The protected part of the content image, if there is one.
     """
@@ -73,7 +75,7 @@ class Prepared:
     read_start: Callable[[], Array]
     pairs: Callable[[], Pairs]
     settings: RunSettings
-    transparency: Array | None
+    finishing: Finishing
     protection: Protection | None = None
 
     @property
@@ -199,26 +201,44 @@ class RunResources:
     ) -> Prepared:
         """Prepare a scale; what must be closed at its end goes to the stack."""
         scale, images = self._plan.scales[number], self._plan.inputs.take_images(number)
+        finishing = finishing_of(images, scale.options)
+        images = in_colours(images, scale.options)
         if history is not None:
             options = replace(scale.options, history=history)
             scale = replace(scale, options=options, layout=replace(scale.layout, history=history))
         if start is not None:
-            images = replace(images, custom=_image_of(start, images.canvas, scale.options))
+            images = replace(images, custom=image_of_iterate(start, images.canvas, scale.options))
+        prepared = self._unprotected(stack, scale, images, finishing)
+        protection = protection_of(images)
+        if protection is None:
+            return prepared
+        evaluate = protection.around(prepared.loss_and_gradient)
+        return replace(prepared, loss_and_gradient=evaluate, protection=protection)
+
+    def _unprotected(
+        self, stack: ExitStack, scale: ScalePlan, images: ScaleImages, finishing: Finishing
+    ) -> Prepared:
+        """Prepare a scale that protects no part of the image."""
         if scale.options.on_cluster:
-            return self._on_cluster(stack, scale, images)
+            return self._on_cluster(stack, scale, images, finishing)
         if self._engine is None:
             model = self._plan.inputs.take_model()
             self._preprocessing = model.preprocessing
             self._engine = open_engine(scale.spec, model, self._plan.inputs.cache)
         assert self._preprocessing is not None  # noqa: S101 - set with the engine
         if scale.spec.edge is None:
-            return self._whole(scale, images, self._engine, self._preprocessing)
-        return self._in_tiles(stack, scale, images, self._engine, self._preprocessing)
+            return self._whole(scale, images, finishing, self._engine, self._preprocessing)
+        return self._in_tiles(stack, scale, images, finishing, self._engine, self._preprocessing)
 
     def _whole(
-        self, scale: ScalePlan, images: ScaleImages, engine: Engine, preprocessing: Preprocessing
+        self,
+        scale: ScalePlan,
+        images: ScaleImages,
+        finishing: Finishing,
+        engine: Engine,
+        preprocessing: Preprocessing,
     ) -> Prepared:
-        start = _start(scale, images)
+        start = start_of(scale, images)
         terms = terms_whole(engine, preprocessing, scale.spec, images)
         objective = engine.objective(scale.spec, preprocessing, terms)
         loss_and_gradient: LossAndGradient = objective.loss_and_gradient
@@ -230,7 +250,7 @@ class RunResources:
             start = engine.device.to_device(start)
         return self._prepared(
             scale,
-            images,
+            finishing,
             objective,
             loss_and_gradient,
             read_start=lambda: start,
@@ -242,6 +262,7 @@ class RunResources:
         stack: ExitStack,
         scale: ScalePlan,
         images: ScaleImages,
+        finishing: Finishing,
         engine: Engine,
         preprocessing: Preprocessing,
     ) -> Prepared:
@@ -260,9 +281,13 @@ class RunResources:
             recall=engine.recall if stored <= scratch_space() else None,
             spill=spill,
         )
-        return self._tiled(stack, scale, images, objective, tiled.loss_and_gradient, spill)
+        return self._tiled(
+            stack, scale, images, finishing, objective, tiled.loss_and_gradient, spill
+        )
 
-    def _on_cluster(self, stack: ExitStack, scale: ScalePlan, images: ScaleImages) -> Prepared:
+    def _on_cluster(
+        self, stack: ExitStack, scale: ScalePlan, images: ScaleImages, finishing: Finishing
+    ) -> Prepared:
         options = scale.options
         if self._cluster is None:
             self._model = self._plan.inputs.take_model()
@@ -278,19 +303,22 @@ class RunResources:
         there = cluster_objective(self._cluster, spec, self._model, samples, guides)
         stack.callback(there.close)
         spill = stack.enter_context(SpillStore(memory=scale.layout.spill_memory))
-        return self._tiled(stack, scale, images, there.objective, there.loss_and_gradient, spill)
+        return self._tiled(
+            stack, scale, images, finishing, there.objective, there.loss_and_gradient, spill
+        )
 
     def _tiled(
         self,
         stack: ExitStack,
         scale: ScalePlan,
         images: ScaleImages,
+        finishing: Finishing,
         objective: Objective,
         loss_and_gradient: LossAndGradient,
         spill: SpillStore,
     ) -> Prepared:
         """Put the start into the spill store, and the history into memory or a file."""
-        start = _start(scale, images, np.float32)
+        start = start_of(scale, images, np.float32)
         shape, layout = start.shape, scale.layout
         spill.put("start", [start])
         del start
@@ -306,22 +334,19 @@ class RunResources:
             return stack.enter_context(PairsOnDisk(layout.history, folder=scratch_folder()))
 
         return self._prepared(
-            scale, images, objective, loss_and_gradient, read_start=read_start, pairs=pairs
+            scale, finishing, objective, loss_and_gradient, read_start=read_start, pairs=pairs
         )
 
     def _prepared(
         self,
         scale: ScalePlan,
-        images: ScaleImages,
+        finishing: Finishing,
         objective: Objective,
         loss_and_gradient: LossAndGradient,
         *,
         read_start: Callable[[], Array],
         pairs: Callable[[], Pairs],
     ) -> Prepared:
-        protection = protection_of(images)
-        if protection is not None:
-            loss_and_gradient = protection.around(loss_and_gradient)
         return Prepared(
             objective=objective,
             loss_and_gradient=loss_and_gradient,
@@ -329,8 +354,7 @@ class RunResources:
             read_start=read_start,
             pairs=pairs,
             settings=self._plan.settings,
-            transparency=None if images.content is None else images.content.alpha,
-            protection=protection,
+            finishing=finishing,
         )
 
 
@@ -338,34 +362,3 @@ def _from_host(objective: Objective, device: Device, x: Array) -> Evaluation:
     """Evaluate on a GPU for an optimiser that runs on the host."""
     evaluation = objective.loss_and_gradient(device.to_device(x))
     return replace(evaluation, gradient=device.to_host(evaluation.gradient))
-
-
-def _image_of(x: Array, canvas: Canvas, options: Options) -> Image:
-    """Return an iterate of another scale as an image of the canvas's size."""
-    source = np.clip(x.transpose(1, 2, 0).astype(np.float32) / np.float32(255), 0, 1)
-    # An iterate is larger than the images if a small content image is enlarged.
-    most = max(options.max_pixels, source.shape[0] * source.shape[1])
-    return resize(read_image(source, name="init", max_pixels=most), canvas.width, canvas.height)
-
-
-def _start(scale: ScalePlan, images: ScaleImages, dtype: type = np.float64) -> Array:
-    """Return the first x (3, H, W)."""
-    canvas, options = images.canvas, scale.options
-    if images.custom is not None:
-        return _as_pixels(images.custom, dtype)
-    if options.start == "content":
-        assert images.content is not None  # noqa: S101 - checked when planning
-        return _as_pixels(images.content, dtype)
-    if options.start == "style":
-        assert images.first_style is not None  # noqa: S101 - as above
-        return _as_pixels(resize(images.first_style, canvas.width, canvas.height), dtype)
-    noise = np.random.default_rng(options.seed)
-    x: Array = np.empty((3, canvas.height, canvas.width), dtype)
-    for channel in x:
-        channel[...] = noise.uniform(0.0, 255.0, channel.shape)
-    return x
-
-
-def _as_pixels(image: Image, dtype: type = np.float64) -> Array:
-    """Return an image's pixels as x (3, H, W)."""
-    return np.ascontiguousarray(image.pixels.transpose(2, 0, 1), dtype)

@@ -1,16 +1,17 @@
 """The reports of a run: the losses after each iteration, the progress, the record, the result."""
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from functools import cached_property
+from typing import Any
 
-import numpy as np
 import PIL.Image
 
 from gramstyle.core.arrays import Array
 from gramstyle.core.evaluation import LossValues
-from gramstyle.images import Image, to_pil
+from gramstyle.images import Encoding, Image, to_pil
+from gramstyle.run.colours import Finishing
 from gramstyle.run.plan import ScalePlan
 from gramstyle.run.settings import RunSettings
 
@@ -113,11 +114,15 @@ class Progress:
     start: ScaleStart
     ahead: float
     seconds_per_iteration: float
-    _transparency: Array | None = field(repr=False)
+    _finishing: Finishing = field(repr=False)
 
     def image(self) -> PIL.Image.Image:
-        """Return the iterate as an image of the scale's size."""
-        return image_of(self.x, self._transparency)
+        """Return the iterate as a Pillow image of the scale's size, with 8 bits per channel."""
+        return to_pil(self.rendered())
+
+    def rendered(self) -> Image:
+        """Return the iterate as an image of the scale's size, in floating point."""
+        return self._finishing.image(self.x)
 
     @property
     def seconds_left(self) -> float:
@@ -170,19 +175,43 @@ class Record:
         }
 
 
-class Result(NamedTuple):
-    """The image and the record of the run.
+@dataclass(frozen=True, eq=False)
+class Result:
+    """The image and the record of the run, which ``image, record = result`` unpacks.
+
+    Attributes
+    ----------
+    rendered
+        The image in floating point, sRGB from 0 to 255.
+    encoding
+        How a file stores it, as the options say: `gramstyle.images.write_image` takes both.
+    record
+        The record of the run.
 
     Examples
     --------
     >>> from gramstyle import Options, transfer
-    >>> image, record = transfer("photo.jpg", "painting.jpg", Options(size=32, iterations=2))
-    >>> image.size
-    (32, 24)
+    >>> result = transfer("photo.jpg", "painting.jpg", Options(size=32, iterations=2))
+    >>> image, record = result
+    >>> image.size, image is result.image
+    ((32, 24), True)
+    >>> from gramstyle.images import write_image
+    >>> write_image("result.png", result.rendered, encoding=result.encoding)
     """
 
-    image: PIL.Image.Image
+    rendered: Image = field(repr=False)
+    encoding: Encoding = field(repr=False)
     record: Record
+
+    @cached_property
+    def image(self) -> PIL.Image.Image:
+        """The image as a Pillow image: sRGB, with 8 bits per channel."""
+        return to_pil(self.rendered)
+
+    def __iter__(self) -> Iterator[Any]:
+        """Yield the Pillow image and the record."""
+        yield self.image
+        yield self.record
 
 
 Callback = Callable[[Progress], bool | None]
@@ -235,8 +264,3 @@ class History:
         if warm is None or last.iteration == warm.iteration:
             return (last.seconds - start.seconds) / (last.evaluations - start.evaluations)
         return (last.seconds - warm.seconds) / (last.iteration - warm.iteration)
-
-
-def image_of(x: Array, transparency: Array | None) -> PIL.Image.Image:
-    """Return an iterate x (3, H, W), 0..255, as an image."""
-    return to_pil(Image(pixels=x.transpose(1, 2, 0).astype(np.float32), alpha=transparency))

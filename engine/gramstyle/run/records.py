@@ -110,6 +110,20 @@ def read_record(path: Path) -> tuple[Point, ...]:
     return tuple(points)
 
 
+def read_start(path: Path) -> dict[str, Any]:
+    """Return the settings with which a record begins; raises RecordError if it has none."""
+    try:
+        with path.open("rb") as file:
+            entry = _parsed(file.readline(MAX_LINE + 1), may_be_cut=False)
+        if entry is None or entry.get("event") != "start":
+            _refuse("a record, which --log writes, begins with a start event")
+    except _RefusedError as reason:
+        raise RecordError(f"{path}, line 1: {reason}") from None
+    except OSError as error:
+        raise RecordError(f"cannot read {path}: {error.strerror}") from None
+    return entry
+
+
 class _RefusedError(Exception):
     """The reason why a line is refused."""
 

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from gramstyle.images import Image, Source
+from gramstyle.run.option_values import FROM_FILES, names_image
+from gramstyle.run.options import Options
 
 # The distributions whose versions a record names.
 DISTRIBUTIONS = (
@@ -63,6 +65,8 @@ class RunSettings:
         The program and its version.
     options
         The options by name, with the defaults that were chosen filled in.
+    given
+        The options as they were given, from which `gramstyle.run.recipes` makes a recipe.
     loss
         The losses by name.
     content, styles, start
@@ -75,12 +79,15 @@ class RunSettings:
         The versions of Python and of the packages that compute.
     scale_edges
         The longer edge of each scale in pixels; empty if there is only one scale.
+    icc_profile
+        The SHA-256 of the colour profile that the result keeps; empty if it is sRGB.
     masks
         The masks and label maps by role, in their own sizes.
     """
 
     program: str
     options: Mapping[str, Any]
+    given: Mapping[str, Any]
     loss: Mapping[str, LossSettings]
     content: ImageSettings | None
     styles: tuple[ImageSettings, ...]
@@ -89,6 +96,7 @@ class RunSettings:
     sha256: str
     versions: Mapping[str, str]
     scale_edges: tuple[int, ...] = ()
+    icc_profile: str = ""
     masks: Mapping[str, ImageSettings] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
@@ -96,9 +104,11 @@ class RunSettings:
         described = {role: asdict(image) for role, image in self.masks.items()}
         masks = {"masks": described} if described else {}
         edges = {"scale_edges": list(self.scale_edges)} if self.scale_edges else {}
+        profile = {"icc_profile": self.icc_profile} if self.icc_profile else {}
         return {
             "program": self.program,
             **self.options,
+            "given": dict(self.given),
             "loss": {name: asdict(loss) for name, loss in self.loss.items()},
             "content": None if self.content is None else asdict(self.content),
             "style": self._style(),
@@ -106,6 +116,7 @@ class RunSettings:
             "model": {**self.model, "sha256": self.sha256},
             "versions": dict(self.versions),
             **edges,
+            **profile,
             **masks,
         }
 
@@ -132,6 +143,22 @@ def name_of(source: Source | None, role: str) -> str:
     if isinstance(source, str | os.PathLike):
         return Path(os.fsdecode(source)).name
     return f"({role})"
+
+
+def given_values(options: Options) -> dict[str, Any]:
+    """Return the options of a run that a recipe contains; None stands for a default.
+
+    The options of the machine are left out. Images have their names, as in `name_of`.
+    """
+    given = {name: getattr(options, name) for name in FROM_FILES}
+    given = {name: value for name, value in given.items() if value is not None}
+    for name, value in given.items():
+        if names_image(name, value):
+            several = isinstance(value, tuple)
+            given[name] = (
+                [name_of(each, name) for each in value] if several else name_of(value, name)
+            )
+    return given
 
 
 def program() -> str:

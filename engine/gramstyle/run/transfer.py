@@ -10,6 +10,7 @@ from gramstyle.core.evaluation import Evaluation
 from gramstyle.errors import OptionError
 from gramstyle.images import Source
 from gramstyle.optimise import lbfgsb
+from gramstyle.run.colours import Finishing, finishing_of
 from gramstyle.run.inputs import Styles
 from gramstyle.run.open_model import ModelSource
 from gramstyle.run.optimising import Saving, optimise_scale
@@ -24,7 +25,6 @@ from gramstyle.run.progress import (
     Record,
     Result,
     ScaleStart,
-    image_of,
 )
 from gramstyle.run.state import OptimiserState, RunState
 
@@ -70,7 +70,8 @@ def transfer(
     -------
     Result
         The image of the best iterate, as large as the options say, with the content image's
-        transparency if it has any; and the record of the run. A run that was stopped at an earlier
+        transparency if it has any, and with its chroma if `Options.colours` is "content"; and the
+        record of the run. A run that was stopped at an earlier
         scale returns an image of that scale's size.
 
     Raises
@@ -156,7 +157,7 @@ class _Run:
             first = state.scale + bool(state.ended)
         del state
         for number in range(first, len(self.plan.scales)):
-            best, x, reason, transparency = self._scale(resources, number, pending)
+            best, x, reason, finishing = self._scale(resources, number, pending)
             if self.stopped:
                 break
             ended = self._state(x, None, reason)
@@ -166,12 +167,12 @@ class _Run:
                 pending.append(ended)
                 del x
             del ended
-        return Result(image_of(x, transparency), self._record(best, reason))
+        return self._result(finishing, x, self._record(best, reason))
 
     def _scale(
         self, resources: RunResources, number: int, pending: list[RunState]
-    ) -> tuple[int, Array, str, Array | None]:
-        """Optimise a scale; return the best iteration, its x, the reason, the transparency."""
+    ) -> tuple[int, Array, str, Finishing]:
+        """Optimise a scale; return the best iteration, its x, the reason, what x lacks."""
         within = bool(pending) and not pending[0].ended
         start = pending.pop().x if pending and not within else None
         history = None
@@ -185,7 +186,7 @@ class _Run:
 
     def _optimise(
         self, prepared: Prepared, pending: list[RunState] | None
-    ) -> tuple[int, Array, str, Array | None]:
+    ) -> tuple[int, Array, str, Finishing]:
         """Optimise a prepared scale, from a pending state of this scale or from its start."""
         if pending is not None:
             here = replace(self.starts.pop(), history=prepared.scale.layout.history)
@@ -208,7 +209,7 @@ class _Run:
         self.evaluations = here.evaluations + minimum.evaluations
         best = here.iteration + minimum.best.iteration
         x = prepared.image(on_host(minimum.best.x))
-        return best, x, minimum.reason, prepared.transparency
+        return best, x, minimum.reason, prepared.finishing
 
     def _after_iteration(self, prepared: Prepared, x: Array) -> bool | None:
         if self.callback is None:
@@ -224,7 +225,7 @@ class _Run:
             start=self.starts[-1],
             ahead=self.plan.ahead(number),
             seconds_per_iteration=self.history.seconds_per_iteration(self.starts[-1]),
-            _transparency=prepared.transparency,
+            _finishing=prepared.finishing,
         )
         self.stopped = bool(self.callback(progress))
         return self.stopped
@@ -258,9 +259,12 @@ class _Run:
         """Return the result of a run that had ended before."""
         self.history = History(state.losses, seconds=state.seconds)
         images = self.plan.inputs.take_images(self.plan.last.number)
-        transparency = None if images.content is None else images.content.alpha
+        finishing = finishing_of(images, self.plan.options)
         record = replace(self._record(state.iteration, state.ended), seconds=state.seconds)
-        return Result(image_of(state.x, transparency), record)
+        return self._result(finishing, state.x, record)
+
+    def _result(self, finishing: Finishing, x: Array, record: Record) -> Result:
+        return Result(finishing.image(x), self.plan.encoding, record)
 
 
 def _check_history(wanted: int, there: int) -> None:

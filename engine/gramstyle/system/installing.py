@@ -3,6 +3,7 @@
 import re
 import shutil
 import sys
+from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, distribution
 from importlib.util import find_spec
 from pathlib import Path
@@ -20,8 +21,21 @@ def install_command(extra: str, *options: str) -> str:
 
     It names the packages, so it works no matter how gramstyle was installed.
     """
-    packages = " ".join(f'"{requirement}"' for requirement in requirements(extra))
-    return " ".join((_installer(), *options, packages))
+    return install_packages(requirements(extra), *options)
+
+
+def install_packages(packages: Iterable[str], *options: str) -> str:
+    """Return the command that installs packages, by their requirements, into this environment."""
+    return " ".join((_installer(), *options, *(f'"{requirement}"' for requirement in packages)))
+
+
+def core_requirements() -> list[str]:
+    """Return the packages that every run needs, as the installed gramstyle states them.
+
+    Raises PackageNotFoundError if it is run from its sources.
+    """
+    stated = distribution("gramstyle").requires or []
+    return [requirement for requirement in stated if ";" not in requirement]
 
 
 def requirements(extra: str) -> list[str]:

@@ -16,11 +16,19 @@ def available_threads() -> int:
 
     The cores that it may run on, or the CPU quota of its container, rounded up, if that is lower.
     """
-    cores = os.cpu_count() or 1
+    return min(core_limits().values())
+
+
+def core_limits() -> dict[str, int]:
+    """Return what limits the number of cores of this process, by name."""
     if hasattr(os, "sched_getaffinity"):
-        cores = len(os.sched_getaffinity(0))
+        limits = {"processor affinity": len(os.sched_getaffinity(0))}
+    else:
+        limits = {"the machine": os.cpu_count() or 1}
     quota = cpu_limit()
-    return cores if quota is None else min(cores, math.ceil(quota))
+    if quota is not None:
+        limits["control groups"] = math.ceil(quota)
+    return limits
 
 
 def physical_memory() -> int | None:
@@ -28,8 +36,13 @@ def physical_memory() -> int | None:
 
     The lowest of the machine's memory, the limits of its container, and those of `ulimit`.
     """
-    found = [_machine(), memory_limit(), *_resource_limits()]
-    return min((number for number in found if number is not None), default=None)
+    return min(memory_limits().values(), default=None)
+
+
+def memory_limits() -> dict[str, int]:
+    """Return what limits the memory of this process in bytes, by name."""
+    limits = {"the machine": _machine(), "control groups": memory_limit(), **_resource_limits()}
+    return {name: number for name, number in limits.items() if number is not None}
 
 
 def _machine() -> int | None:
@@ -39,12 +52,13 @@ def _machine() -> int | None:
         return None
 
 
-def _resource_limits() -> list[int]:
+def _resource_limits() -> dict[str, int]:
     """Return the limits of address space and of data that hold for this process (`ulimit`)."""
     if sys.platform == "win32":
-        return []
-    limits = (resource.getrlimit(kind)[0] for kind in (resource.RLIMIT_AS, resource.RLIMIT_DATA))
-    return [limit for limit in limits if limit != resource.RLIM_INFINITY]
+        return {}
+    kinds = {"ulimit -v": resource.RLIMIT_AS, "ulimit -d": resource.RLIMIT_DATA}
+    limits = {name: resource.getrlimit(kind)[0] for name, kind in kinds.items()}
+    return {name: limit for name, limit in limits.items() if limit != resource.RLIM_INFINITY}
 
 
 def check_memory(width: int, height: int, *, bytes_per_pixel: int, option: str = "--size") -> None:

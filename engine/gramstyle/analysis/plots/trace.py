@@ -39,7 +39,8 @@ def trace_images(
     -------
     dict
         ``feature-maps-LAYER.png`` for each layer, ``gram-LAYER.png`` for each style layer
-        (``gram-LAYER-region1.png`` and so on if the style has regions),
+        that Gram matrices are compared at (``gram-LAYER-region1.png`` and so on if the style has
+        regions),
         ``gradient-TERM-LAYER.png`` for each term of the loss, such as
         ``gradient-content-conv4_2.png``, ``gradients.png`` of these together, ``backward.png``.
 
@@ -56,8 +57,9 @@ def trace_images(
     for name in layers:
         F = responses[name]
         files[f"feature-maps-{name}.png"] = feature_maps(name, F)
-        if name in styles:
-            for region, (G, A) in _compared(objective, styles[name], F).items():
+        target = styles.get(name)
+        if isinstance(target, StyleTerm | GuidedStyleTerm):  # others have no Gram matrices
+            for region, (G, A) in _compared(objective, target, F).items():
                 files[f"gram-{name}{region}.png"] = gram_matrices(f"{name}{region}", G, A)
     # The kernels take the memory of the responses, so these come last.
     gradients = {

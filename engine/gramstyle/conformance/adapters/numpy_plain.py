@@ -86,6 +86,16 @@ class _WideTerms(PlainKernels):
         """dF + weight · equation 2."""
         return super().add_content_gradient(dF, _wide(F), P, weight, owned).astype(F.dtype)
 
+    def moments(self, F: Array, owned: Area | None = None) -> Array:
+        """Return the sums over positions of F and F²."""
+        return super().moments(_wide(F), owned)
+
+    def add_affine_gradient(
+        self, dF: Array | None, F: Array, D: Array, d: Array, owned: Area | None = None
+    ) -> Array:
+        """Return dF + (D F + d, where F > 0, else 0)."""
+        return super().add_affine_gradient(dF, _wide(F), D, d, owned).astype(F.dtype)
+
 
 def _wide(F: Array) -> Array:
     return F.astype(np.result_type(F.dtype, np.float32))

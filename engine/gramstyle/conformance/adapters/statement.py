@@ -8,6 +8,7 @@ import numpy as np
 
 from gramstyle.conformance.cases import Case
 from gramstyle.core.arrays import Array
+from gramstyle.core.mean_std import EPSILON
 from gramstyle.core.network import Layer
 
 
@@ -29,6 +30,15 @@ class Region:
     factor: float
 
 
+@dataclass(frozen=True)
+class Statistic:
+    """One term of another style loss: `factor` · Σ (S − `target`)², as `CaseStatistic` says."""
+
+    statistic: str
+    target: Array
+    factor: float
+
+
 @dataclass(frozen=True, kw_only=True)
 class Statement:
     """The objective of a case, with the network cut off above the deepest layer in use.
@@ -45,6 +55,10 @@ class Statement:
         The style terms by layer; each target is A / M of the style image, (N, N).
     regions
         The style terms of regions by layer, with T flattened to (H V,), and m = Σ T².
+    statistics
+        The terms of other style losses by layer; each target is S of the style image.
+    epsilon
+        ε under the root of a deviation.
     tv
         The factor of the total variation: Σ of squared differences of neighbouring pixels.
     wide
@@ -59,8 +73,10 @@ class Statement:
     content: Mapping[str, Term]
     style: Mapping[str, Term]
     regions: Mapping[str, tuple[Region, ...]]
+    statistics: Mapping[str, Statistic]
     tv: float
     wide: str
+    epsilon: float = EPSILON
 
 
 def state(case: Case, dtype: Any) -> Statement:
@@ -86,6 +102,10 @@ def state(case: Case, dtype: Any) -> Statement:
                 for each in regions
             )
             for name, regions in case.regions.items()
+        },
+        statistics={
+            name: Statistic(term.statistic, term.A.astype(wide), term.factor)
+            for name, term in case.statistics.items()
         },
         tv=case.tv,
         wide=wide.name,

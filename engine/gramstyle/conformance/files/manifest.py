@@ -11,6 +11,7 @@ from gramstyle.conformance.comparing import TOLERANCES, representable
 from gramstyle.core.arrays import Array
 from gramstyle.core.conventions import AUTHOR, PAPER, Convention
 from gramstyle.core.network import Convolution, Network
+from gramstyle.core.terms import CovarianceTerm, MeanStdTerm, StyleTerm
 from gramstyle.errors import ModelError
 
 # An object of the JSON document; the schema says which keys it has.
@@ -18,7 +19,7 @@ Entry = Mapping[str, Any]
 
 FORMAT = "gramstyle-conformance/2"
 # The version of the numbers, increased whenever a case is added, removed or changed.
-VERSION = 3
+VERSION = 5
 
 MANIFEST, SCHEMA = "manifest.json", "manifest.schema.json"
 
@@ -36,6 +37,9 @@ FORMULAS = {
     "content": "L_content = factor / 2 * sum((F - P)^2)",
     "style": "E_l = factor / (4 N^2 M^2) * sum((G - A * M / M_artwork)^2), G = F F^T summed over "
     "the M positions of x, A over the M_artwork positions of the style image",
+    "statistic mean-std": "E_l = factor / N * sum((S - A)^2), S = mu and sigma of each filter over "
+    "the positions, sigma = sqrt(mean((F - mu)^2) + 1e-5)",
+    "statistic covariance": "E_l = factor / (4 N^2) * sum((S - A)^2), S = (F - mu) (F - mu)^T / M",
     "regions": "E_l = sum over the regions of share * m / M * factor / (4 N^2 m^2) * sum((G - A * "
     "m / m_artwork)^2), G = (T F) (T F)^T with T at each position, m = sum(T^2); A and m_artwork "
     "likewise with the guidance of the style image",
@@ -55,7 +59,8 @@ ARRAYS = {
     "LAYER.W": "weights, (N, C, 3, 3)",
     "LAYER.b": "biases, (N,)",
     "LAYER.P": "the responses of the content layer to p, (N, H, V)",
-    "LAYER.A": "the Gram matrix of a style layer for a, (N, N)",
+    "LAYER.A": "the Gram matrix of a style layer for a, (N, N); with another statistic, S: (2, N) "
+    "with the rows mu and sigma, or the covariance (N, N)",
     "LAYER.M": "the number of positions over which A is summed, ()",
     "LAYER.T": "the guidance of the R regions of a layer in x, (R, H, V)",
     "LAYER.T_artwork": "their guidance in the style image, (R, h, v)",
@@ -111,10 +116,11 @@ def describe(case: Case, truth: Answer) -> dict[str, Any]:
         {
             "layer": name,
             "w": float(term.weight),
-            "factor": float(case.convention.style_factor),
+            "statistic": case.statistics[name].statistic if name in case.statistics else "gram",
+            "factor": float(_factor(term)),
             "N": shapes[name][0],
             "M": shapes[name][1] * shapes[name][2],
-            "M_artwork": term.M,
+            "M_artwork": _artwork_positions(case, name),
         }
         for name, term in case.style_terms.items()
     ]
@@ -164,6 +170,18 @@ def _described(layer: Convolution) -> dict[str, Any]:
     return entry if layer.padding == "zeros" else {**entry, "padding": layer.padding}
 
 
+def _factor(term: StyleTerm | MeanStdTerm | CovarianceTerm) -> float:
+    """Return the factor of E_l: the convention's, or that of another style loss."""
+    return term.convention.style_factor if isinstance(term, StyleTerm) else term.factor
+
+
+def _artwork_positions(case: Case, layer: str) -> int:
+    """Return the number of positions of the style image at a layer."""
+    assert case.a is not None  # noqa: S101 - a case with a style has a style image
+    _, H, V = case.network.shapes(*case.a.shape[1:])[layer]
+    return H * V
+
+
 def _beyond_float16(truth: Answer) -> list[str]:
     """Name the compared quantities that float16 cannot represent."""
     quantities = {"loss": np.asarray(truth.loss), "gradient": truth.gradient}
@@ -182,7 +200,8 @@ def arrays_of(case: Case, truth: Answer, responses: Mapping[str, Array]) -> dict
         arrays[f"{case.content.layer}.P"] = case.content.P
     for name, term in case.style_terms.items():
         assert term.A is not None  # noqa: S101 - the terms of a case have their targets
-        arrays |= {f"{name}.A": term.A, f"{name}.M": np.asarray(term.M)}
+        M = _artwork_positions(case, name)
+        arrays |= {f"{name}.A": term.A, f"{name}.M": np.asarray(M)}
     for name, guided in case.guided_terms.items():
         assert guided.A is not None  # noqa: S101 - as above
         arrays |= {
@@ -224,7 +243,8 @@ def shapes_of(entry: Entry, network: Network) -> dict[str, tuple[int, ...]]:
         shapes[f"{entry['content']['layer']}.P"] = responses[entry["content"]["layer"]]
     for term in entry["style"]:
         N = responses[term["layer"]][0]
-        shapes |= {f"{term['layer']}.A": (N, N), f"{term['layer']}.M": ()}
+        shape = (2, N) if term["statistic"] == "mean-std" else (N, N)
+        shapes |= {f"{term['layer']}.A": shape, f"{term['layer']}.M": ()}
     for term in entry["regions"]:
         name, count = term["layer"], len(term["shares"])
         N, H, V = responses[name]

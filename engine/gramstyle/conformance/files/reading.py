@@ -30,7 +30,7 @@ from gramstyle.core.arrays import Array
 from gramstyle.core.network import Convolution, Layer, Network, Pool
 from gramstyle.core.objective import Objective
 from gramstyle.core.preprocessing import Preprocessing
-from gramstyle.core.terms import GuidedStyleTerm, Term, loss_terms
+from gramstyle.core.terms import CovarianceTerm, GuidedStyleTerm, MeanStdTerm, Term, loss_terms
 from gramstyle.errors import GramstyleError, ImageError, ModelError
 
 SCHEMA_FILE = Path(__file__).with_name("manifest.schema.json")
@@ -195,11 +195,17 @@ def _terms(entry: Entry, chain: Network, arrays: Mapping[str, Array]) -> tuple[T
     content = {} if entry["content"] is None else {entry["content"]["layer"]: 1.0}
     if entry["regions"]:
         return _terms_of_regions(entry, content, arrays)
+    statistics = {term["statistic"] for term in entry["style"]} or {"gram"}
+    if len(statistics) > 1:
+        raise ModelError("expected one statistic for all style layers, found several")
+    (statistic,) = statistics
     terms = loss_terms(
         content=content,
         style={term["layer"]: term["w"] for term in entry["style"]},
         tv=entry["tv"] > 0,
         convention=CONVENTIONS[entry["convention"]],
+        style_loss=statistic,
+        style_factor=entry["style"][0]["factor"] if entry["style"] else 1.0,
     )
     targets = {"content": "P", "style": "A"}
     compared = []
@@ -213,7 +219,10 @@ def _terms(entry: Entry, chain: Network, arrays: Mapping[str, Array]) -> tuple[T
                 raise ModelError(f"expected M = {M} at {term.layer}, found {found}")
         if term.reference is not None:
             target = arrays[f"{term.layer}.{targets[term.reference]}"]
-            term = term.compared_with(target, M)
+            if isinstance(term, MeanStdTerm | CovarianceTerm):  # the statistic, not its sums
+                term = replace(term, A=target)
+            else:
+                term = term.compared_with(target, M)
         compared.append(term)
     return tuple(compared)
 

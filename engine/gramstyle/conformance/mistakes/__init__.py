@@ -12,6 +12,7 @@ from gramstyle.conformance.mistakes import (
     pooling,
     regions,
     relu,
+    statistics,
     style,
     total_variation,
     weights,
@@ -20,10 +21,10 @@ from gramstyle.conformance.mistakes.registry import REGISTERED, Mistake
 
 __all__ = ["MISTAKES", "Mistake"]
 
-# Equations 1 to 7, the pixels, the backward pass.
+# Equations 1 to 7, the pixels, the backward pass, the other style losses.
 ORDER = (
     content, style, regions, weights, pixels, total_variation, relu, convolution, padding, pooling,
-    accumulation,
+    accumulation, statistics,
 )  # fmt: skip
 
 # The mistakes by name, in the order of docs/mistakes.md.

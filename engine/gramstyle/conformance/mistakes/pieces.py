@@ -11,10 +11,13 @@ from functools import cached_property
 import numpy as np
 
 from gramstyle.conformance.cases import Answer, Case
+from gramstyle.conformance.mistakes.region_pieces import RegionPieces
 from gramstyle.core import layers
 from gramstyle.core.arrays import Array
 from gramstyle.core.kernels import Pooling
+from gramstyle.core.mean_std import EPSILON
 from gramstyle.core.network import Convolution
+from gramstyle.core.terms import StyleTerm
 from gramstyle.core.total_variation import total_variation, total_variation_gradient
 
 
@@ -29,7 +32,7 @@ class ForwardPass:
     F: Mapping[str, Array]
 
 
-class Pieces:
+class Pieces(RegionPieces):
     """Loss, gradient and dF of one case, by methods that each do one step.
 
     This constructor alone reads the objective of the case.
@@ -44,7 +47,8 @@ class Pieces:
     """
 
     def __init__(self, case: Case, *, own_targets: bool = False) -> None:
-        content, style = case.content, case.style_terms
+        content, statistics = case.content, case.statistics
+        style = {n: term for n, term in case.style_terms.items() if isinstance(term, StyleTerm)}
         self.network, self.preprocessing = case.network, case.preprocessing
         self.padding = case.padding
         self.x, self.p, self.a = case.x, case.p, case.a
@@ -55,7 +59,10 @@ class Pieces:
         # The number of positions of the style image at each style layer.
         self.M_a = {name: term.M for name, term in style.items()}
         self.alpha, self.beta, self.tv = case.alpha, case.beta, case.tv
-        self.w = {name: term.weight for name, term in style.items()}
+        self.w = {name: term.weight for name, term in case.style_terms.items()}
+        # The other style losses: the statistic of each layer, and its target.
+        self.statistics = {name: each.statistic for name, each in statistics.items()}
+        self.case_S = {name: each.A for name, each in statistics.items()}
         self.convention = case.convention
         # The style terms of regions, and the guidance (R, h, v) in the style image.
         self.guided, self.guidance = case.guided_terms, case.guidance
@@ -185,67 +192,64 @@ class Pieces:
         """Return 4 · style_factor · D F, where the 4 comes from the derivatives of two squares."""
         return 4.0 * self.style_factor(layer) * np.tensordot(D, F, axes=1)
 
-    # The style loss of the regions of one layer, without w_l and β
+    # The other style losses of one layer, without w_l and β
 
-    def T(self, layer: str) -> Array:
-        """Return the guidance (R, H, V) of the regions."""
-        return np.array([*self.guided[layer].T])
+    def without_means(self, F: Array) -> Array:
+        """Return F − μ as a matrix (N, M)."""
+        flat = F.reshape(len(F), -1)
+        mean: Array = flat.mean(axis=1, keepdims=True)
+        return flat - mean
 
-    def region_m(self, T: Array) -> float:
-        """Return what the Gram matrix of a region with the guidance T is divided by."""
-        return float(np.sum(T**2))
+    def deviation(self, F: Array) -> Array:
+        """Return σ of each filter, (N,)."""
+        variance: Array = np.mean(self.without_means(F) ** 2, axis=1)
+        deviation: Array = np.sqrt(variance + EPSILON)
+        return deviation
 
-    def region_gram(self, F: Array, T: Array) -> Array:
-        """Return the guided Gram matrix of a region."""
-        return self.gram(T * F)
+    def covariance(self, F: Array) -> Array:
+        """Return the covariance of the filters, (N, N)."""
+        H = self.without_means(F)
+        covariance: Array = H @ H.T / H.shape[1]
+        return covariance
 
-    def region_target(self, layer: str, r: int) -> Array:
-        """Return the guided Gram matrix of the style image, divided by its own Σ T²."""
+    def statistic(self, layer: str, F: Array) -> Array:
+        """Return S: the rows μ and σ, or the covariance."""
+        if self.statistics[layer] == "mean-std":
+            return np.stack([F.mean(axis=(1, 2)), self.deviation(F)])
+        return self.covariance(F)
+
+    def statistic_difference(self, layer: str) -> Array:
+        """Return S − A."""
+        target = self.case_S[layer]
         if self.own_targets:
-            T = self.guidance[layer][r]
-            return self.region_gram(self.style_responses[layer], T) / self.region_m(T)
-        term = self.guided[layer]
-        assert term.A is not None  # noqa: S101 - the terms of a case have their targets
-        A: Array = term.A[r] / term.M[r]
-        return A
+            target = self.statistic(layer, self.style_responses[layer])
+        return self.statistic(layer, self.F[layer]) - target
 
-    def region_weight(self, layer: str, r: int) -> float:
-        """Return λ_r: the share of a region, times the part of the image that it covers."""
-        return self.guided[layer].shares[r] * float(np.sum(self.T(layer)[r] ** 2)) / self.M(layer)
-
-    def region_difference(self, layer: str, r: int) -> Array:
-        """Return G / m − A / m_a of a region."""
-        T = self.T(layer)[r]
-        return self.region_gram(self.F[layer], T) / self.region_m(T) - self.region_target(layer, r)
-
-    def region_factor(self, layer: str, r: int) -> float:
-        """Return λ_r / (4 N²), times the convention's factor."""
+    def statistic_factor(self, layer: str) -> float:
+        """Return 1 / N for means and deviations, 1 / (4 N²) for covariances."""
         N = len(self.F[layer])
-        return self.region_weight(layer, r) * self.convention.style_factor / (4.0 * N**2)
+        return 1.0 / N if self.statistics[layer] == "mean-std" else 1.0 / (4 * N**2)
 
-    def regions_loss(self, layer: str) -> float:
-        """Return E_l = Σ_r λ_r E_r."""
-        return sum(
-            self.region_factor(layer, r) * float(np.sum(self.region_difference(layer, r) ** 2))
-            for r in range(len(self.T(layer)))
-        )
+    def statistic_loss(self, layer: str) -> float:
+        """Return factor · Σ (S − A)²."""
+        D = self.statistic_difference(layer)
+        return self.statistic_factor(layer) * float(np.sum(D**2))
 
-    def regions_gradient(self, layer: str) -> Array:
-        """Return ∂E_l/∂F; the backward pass applies its mask."""
-        total = np.zeros_like(self.F[layer])
-        for r, T in enumerate(self.T(layer)):
-            D = (
-                4.0
-                * self.region_factor(layer, r)
-                / self.region_m(T)
-                * self.region_difference(layer, r)
-            )
-            total += self.region_gram_gradient(D, self.F[layer], T)
-        return total
+    def statistic_gradient(self, layer: str) -> Array:
+        """Return ∂E_l/∂F of a statistic; the backward pass applies its mask."""
+        D, F = self.statistic_difference(layer), self.F[layer]
+        if self.statistics[layer] == "mean-std":
+            slope = D[0][:, None] + D[1][:, None] * self.deviation_slope(F)
+        else:
+            slope = 2 * D @ self.without_means(F)
+        factor = 2 * self.statistic_factor(layer) / self.M(layer)
+        gradient: Array = factor * slope.reshape(F.shape)
+        return gradient
 
-    def region_gram_gradient(self, D: Array, F: Array, T: Array) -> Array:
-        """Return T ∘ (D (T ∘ F))."""
-        return T * np.tensordot(D, T * F, axes=1)
+    def deviation_slope(self, F: Array) -> Array:
+        """Return M · ∂σ_i/∂F_ik = (F_ik − μ_i) / σ_i, (N, M)."""
+        slope: Array = self.without_means(F) / self.deviation(F)[:, None]
+        return slope
 
     # Equations 5 and 7
 
@@ -253,6 +257,7 @@ class Pieces:
         """Return α L_content + β Σ w_l E_l, plus the total variation where the case has it."""
         content = self.alpha * self.content_loss() if self.content_layer else 0.0
         style = sum(self.w[name] * self.style_loss(name) for name in self.case_A)
+        style += sum(self.w[name] * self.statistic_loss(name) for name in self.statistics)
         style += sum(self.w[name] * self.regions_loss(name) for name in self.guided)
         tv = self.tv * total_variation(self.x) if self.tv else 0.0
         return content + self.beta * style + tv
@@ -263,6 +268,8 @@ class Pieces:
             yield self.content_layer, self.alpha, self.content_gradient()
         for name in self.case_A:
             yield name, self.beta * self.w[name], self.style_gradient(name)
+        for name in self.statistics:
+            yield name, self.beta * self.w[name], self.statistic_gradient(name)
         for name in self.guided:
             yield name, self.beta * self.w[name], self.regions_gradient(name)
 

@@ -79,6 +79,31 @@ class DeviceKernels:
         _steps(namespace(F)).add_difference(within(F, owned), P, F.dtype.type(weight), total)
         return dF
 
+    def moments(self, F: Array, owned: Area | None = None) -> Array:
+        """Return Σ_k F_ik and Σ_k F_ik² in float64: (2, N)."""
+        xp, X = namespace(F), within(F, owned)
+        squares = xp.multiply(X, X, out=self._array("product", X.shape, F))
+        both = [xp.sum(each, axis=(1, 2), dtype=xp.float64) for each in (X, squares)]
+        result: Array = xp.stack(both)
+        return result
+
+    def add_affine_gradient(
+        self, dF: Array | None, F: Array, D: Array, d: Array, owned: Area | None = None
+    ) -> Array:
+        """Return dF + D F + d without the mask, which the next ReLU applies."""
+        xp, X = namespace(F), within(F, owned)
+        slope, shift = cast(D, F.dtype), cast(d, F.dtype)[:, None, None]
+        gradient = self._array("product", X.shape, F)
+        if slope.ndim == 1:
+            xp.multiply(slope[:, None, None], X, out=gradient)
+        else:
+            xp.matmul(slope, matrix(X), out=matrix(gradient))
+        gradient += shift
+        dF = self._zeros(F) if dF is None else dF
+        total = within(dF, owned)
+        total += gradient
+        return dF
+
     def add_gradient(
         self, dF: Array | None, F: Array, gradient: Array, owned: Area | None = None
     ) -> Array:

@@ -32,6 +32,14 @@ def compiled(function: Callable[..., Any]) -> Any:
     return dispatcher
 
 
+def cache_folder() -> Path | None:
+    """Return the folder of the cached code; None if no folder for it can be written."""
+    try:
+        return Path(_Cache(cache_folder).cache_path)
+    except (RuntimeError, OSError):
+        return None
+
+
 def inlined(function: Callable[..., Any]) -> Any:
     """Compile a function that is inlined into its callers."""
     return njit(forceinline=True)(function)

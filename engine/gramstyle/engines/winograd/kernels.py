@@ -87,6 +87,38 @@ class ChannelsLastKernels(StripKernels):
 
         return self._add(dF, F, owned, gradient)
 
+    def moments(self, F: Array, owned: Area | None = None) -> Array:
+        """Return Σ_k F_ik and Σ_k F_ik² in float64: (2, N), summed over strips."""
+        N, X = len(F), rows(F)
+        total = np.zeros((2, X.shape[2]), np.float64)
+
+        def strip(here: Area) -> Array:
+            part = self._gathered(X, here)
+            squares = np.square(part, out=self.workers.scratch("product", part.shape))
+            return np.stack([each.sum(0, dtype=np.float64) for each in (part, squares)])
+
+        for part in self.workers.map(strip, _strips(owned_area(F.shape, owned))):
+            total += part
+        return total[:, :N]
+
+    def add_affine_gradient(
+        self, dF: Array | None, F: Array, D: Array, d: Array, owned: Area | None = None
+    ) -> Array:
+        """Return dF + (D F + d, where F > 0, else 0)."""
+        N, X = len(F), rows(F)
+        width = X.shape[2]
+        slope, shift = np.zeros((width,) * D.ndim, np.float32), np.zeros(width, np.float32)
+        slope[(slice(N),) * D.ndim], shift[:N] = D.T, d
+
+        def gradient(here: Area) -> Array:
+            part = self._gathered(X, here)
+            seed = self.workers.scratch("product", part.shape)
+            (np.multiply if D.ndim == 1 else np.matmul)(part, slope, out=seed)
+            seed += shift
+            return seed
+
+        return self._add(dF, F, owned, gradient)
+
     def add_gradient(
         self, dF: Array | None, F: Array, gradient: Array, owned: Area | None = None
     ) -> Array:

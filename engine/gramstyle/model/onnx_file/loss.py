@@ -11,6 +11,7 @@ import onnx
 from onnx import TensorProto, checker, helper, numpy_helper
 
 from gramstyle.core.arrays import Array
+from gramstyle.core.mean_std import EPSILON
 from gramstyle.core.network import Network
 from gramstyle.core.preprocessing import Preprocessing
 from gramstyle.model.onnx_file.graph import IMAGE, Emission, model_of, serialised
@@ -20,6 +21,7 @@ __all__ = [
     "LOSS",
     "ContentNodes",
     "RegionNodes",
+    "StatisticNodes",
     "StyleNodes",
     "loss_model",
     "tensor_file",
@@ -58,12 +60,22 @@ class RegionNodes:
     factor: float
 
 
+@dataclass(frozen=True)
+class StatisticNodes:
+    """Another style term at a layer, factor · Σ (S − A)²: "mean-std" or "covariance"."""
+
+    layer: str
+    statistic: str
+    A: Array
+    factor: float
+
+
 def loss_model(
     network: Network,
     preprocessing: Preprocessing,
     size: tuple[int, int],
     content: ContentNodes | None,
-    style: Sequence[StyleNodes],
+    style: Sequence[StyleNodes | StatisticNodes],
     *,
     regions: Sequence[RegionNodes] = (),
     tv: float = 0.0,
@@ -91,7 +103,9 @@ def loss_model(
     graph.forward(network, preprocessing)
     shapes = network.shapes(*size)
     terms = [] if content is None else [graph.content(content)]
-    terms += [graph.style(term, shapes[term.layer]) for term in style]
+    for term in style:
+        add = graph.style if isinstance(term, StyleNodes) else graph.statistic
+        terms.append(add(term, shapes[term.layer]))  # type: ignore[arg-type]
     terms += [
         graph.region(term, f"{term.layer}.region{number}", shapes[term.layer])
         for number, term in enumerate(regions)
@@ -151,6 +165,28 @@ class _Loss(Emission):
         G = self.node("Div", [G, self.stored(f"{name}.m", term.m)], f"{name}.G/m")
         A = self.stored(f"{name}.A", term.A)
         return self._sum_of_squares(G, A, f"{name}.style", term.factor)
+
+    def statistic(self, term: StatisticNodes, shape: tuple[int, int, int]) -> str:
+        """Add the term of means and deviations or of covariances, weighted; return the tensor."""
+        name, (N, H, V) = term.layer, shape
+        matrix = self.stored(f"{name}.shape", np.array([N, H * V]), "<i8")
+        F = self.node("Reshape", [name, matrix], f"{name}.matrix")
+        mu = self.node("ReduceMean", [F], f"{name}.mu", axes=[1])
+        centred = self.node("Sub", [F, mu], f"{name}.centred")
+        if term.statistic == "mean-std":
+            squares = self.node("Mul", [centred, centred], f"{name}.squares")
+            variance = self.node("ReduceMean", [squares], f"{name}.variance", axes=[1])
+            epsilon = self.stored(f"{name}.epsilon", EPSILON)
+            above = self.node("Add", [variance, epsilon], f"{name}.variance+epsilon")
+            sigma = self.node("Sqrt", [above], f"{name}.sigma")
+            columns = self.node("Concat", [mu, sigma], f"{name}.columns", axis=1)
+            S = self.node("Transpose", [columns], f"{name}.S", perm=[1, 0])
+        else:
+            turned = self.node("Transpose", [centred], f"{name}.turned", perm=[1, 0])
+            product = self.node("MatMul", [centred, turned], f"{name}.product")
+            S = self.node("Div", [product, self.stored(f"{name}.M", float(H * V))], f"{name}.S")
+        A = self.stored(f"{name}.A", term.A)
+        return self._sum_of_squares(S, A, f"{name}.style", term.factor)
 
     def total_variation(self, factor: float) -> str:
         """Add the Σ of squared differences of neighbouring pixels, weighted; return its tensor."""

@@ -13,7 +13,7 @@ from gramstyle.model.vgg19 import poolings_until
 from gramstyle.run.coercion import check_bounds, choose, make_plain, shown
 from gramstyle.run.options.content import ContentOptions, check_content
 from gramstyle.run.options.machine import MACHINE_CHOICES, MachineOptions, check_machine
-from gramstyle.run.options.result import ResultOptions
+from gramstyle.run.options.result import DEPTHS, RESULT_CHOICES, ResultOptions, check_result
 from gramstyle.run.options.run import (
     OPTIMISERS,
     RUN_CHOICES,
@@ -26,6 +26,7 @@ from gramstyle.run.options.style import (
     MOST_STYLE_SCALES,
     MOST_STYLES,
     STYLE_BOUNDS,
+    STYLE_CHOICES,
     StyleOptions,
     check_style,
     several,
@@ -34,6 +35,7 @@ from gramstyle.run.options.style import (
 __all__ = [
     "BOUNDS",
     "CHOICES",
+    "DEPTHS",
     "GROUPS",
     "MACHINE",
     "MOST_STYLES",
@@ -51,7 +53,7 @@ __all__ = [
 GROUPS = (ContentOptions, StyleOptions, ResultOptions, RunOptions, MachineOptions)
 MACHINE = tuple(field.name for field in fields(MachineOptions))
 
-CHOICES = {**RUN_CHOICES, **MACHINE_CHOICES}
+CHOICES = {**STYLE_CHOICES, **RESULT_CHOICES, **RUN_CHOICES, **MACHINE_CHOICES}
 
 # The least and the largest value of each whole number. No useful run needs more than the largest
 # values; far larger numbers of threads, processes or rows would fill the machine.
@@ -69,7 +71,7 @@ BOUNDS = {
 }
 
 # The numbers that are at least 0.
-_FROM_ZERO = ("alpha", "beta", "tv", "tolerance")
+_FROM_ZERO = ("alpha", "content_strength", "beta", "tv", "tolerance")
 
 
 # The fields of a dataclass begin with those of its last base class.
@@ -111,6 +113,12 @@ class Options(MachineOptions, RunOptions, ResultOptions, StyleOptions, ContentOp
         choose(self, CHOICES)
         check_content(self)
         check_style(self)
+        check_result(self)
+        if self.style_loss != "gram" and self.convention == "author":
+            raise OptionError(
+                "the convention author compares Gram matrices; leave --convention or --style-loss "
+                "out"
+            )
         _check_engine(self)
         check_machine(self)
         if self.size % self.multiple:

@@ -16,7 +16,11 @@ class ContentOptions:
     ----------
     alpha
         The weight α of equation 7. None is 1 for the convention "author", else
-        50 / (width · height), or 0.01 / (width · height) for a normalised network, of the result.
+        24 / (width · height) of each scale, or 50 / (width · height) for the convention
+        "paper". For a normalised network it is a 5000th of that.
+    content_strength
+        A factor of that default: 2 keeps more of the photograph, 0.5 less, at every size. Not
+        together with `alpha`.
     content_layers
         The layers where content is compared.
     content_weights
@@ -38,6 +42,7 @@ class ContentOptions:
     """
 
     alpha: float | None = None
+    content_strength: float = 1.0
     content_layers: tuple[str, ...] = (CONTENT_LAYER,)
     content_weights: tuple[float, ...] | None = None
     content_layer: str | None = None
@@ -52,4 +57,8 @@ def check_content(options: ContentOptions) -> None:
             raise OptionError("give content_layers or content_layer, not both")
         object.__setattr__(options, "content_layers", (options.content_layer,))
         object.__setattr__(options, "content_layer", None)
+    if options.alpha is not None and options.content_strength != 1:
+        raise OptionError(
+            "content_strength is a factor of the default alpha; give alpha or content_strength"
+        )
     check_layers("content", options.content_layers, options.content_weights)

@@ -33,7 +33,8 @@ class RunOptions:
         The maximum number of iterations of L-BFGS-B; if there are several scales, at the first.
     scales
         The number of scales of the run, each √2 times larger than the one before (see
-        `gramstyle.run.scales`); None uses all scales of 512 pixels or more.
+        `gramstyle.run.scales`); None uses all scales of 160 pixels or more, with the
+        conventions "paper" and "author" of 512 or more.
     convention
         The formulas of the losses, and the defaults that belong to them. "paper": the paper's
         formulas, and a start from noise. "author": the formulas, weights, start and pooling of its
@@ -74,7 +75,7 @@ class RunOptions:
     >>> from gramstyle import Options
     >>> options = Options(iterations=200)
     >>> options.start, options.pools, options.pads
-    ('content', 'avg', 'zeros')
+    ('content', 'avg', 'replicate')
     """
 
     iterations: int = 100
@@ -112,6 +113,6 @@ class RunOptions:
         return self.formulas.padding if self.padding is None else self.padding
 
 
-def is_named_start(start: Source) -> bool:
+def is_named_start(start: object) -> bool:
     """Return whether a start is one of `STARTS`, not an image."""
     return isinstance(start, str) and start in STARTS

@@ -4,11 +4,14 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from gramstyle.core.conventions import STYLE_LAYERS
+from gramstyle.core.terms import STYLE_LOSSES
 from gramstyle.errors import OptionError
 from gramstyle.images import Source
 from gramstyle.run.options.layers import check_layers
 
 T = TypeVar("T")
+
+STYLE_CHOICES = {"style_loss": STYLE_LOSSES}
 
 # How many style images a run has at most, and at how many scales it samples each of them.
 MOST_STYLES, MOST_STYLE_SCALES = 64, 16
@@ -24,6 +27,10 @@ class StyleOptions:
     ----------
     beta
         The weight β of equation 7.
+    style_loss
+        The statistic of the responses that is compared: "gram", the paper's Gram matrices;
+        "mean-std", the mean and the standard deviation of each filter; "covariance", Gram matrices
+        of centred responses, which leave the result more of the content image's colours.
     style_layers
         The layers where style is compared.
     style_weights
@@ -52,6 +59,7 @@ class StyleOptions:
     """
 
     beta: float = 1.0
+    style_loss: str = "gram"
     style_layers: tuple[str, ...] = STYLE_LAYERS
     style_weights: tuple[float, ...] | None = None
     style_blend: tuple[float, ...] | None = None

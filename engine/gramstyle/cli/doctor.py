@@ -1,0 +1,74 @@
+"""`gramstyle doctor`.
+
+This module imports only Python's own library and the doctor, so that the command also works when a
+package that the program imports is missing or broken.
+"""
+
+import argparse
+import json
+import sys
+from itertools import groupby
+from typing import TYPE_CHECKING
+
+from gramstyle.cli.printable import printable
+from gramstyle.doctor import Finding, Report, examine
+
+if TYPE_CHECKING:
+    from gramstyle.cli.parsing import Commands
+
+
+def add_parser(commands: "Commands") -> None:
+    """Describe the command."""
+    parser = commands.add_parser(
+        "doctor",
+        help="check this installation, and say how to repair it",
+        description="Check the packages, the engines, the model, the machine and the caches. "
+        "Nothing is built, downloaded or changed. The exit code is 1 if something is broken.",
+        epilog="example: gramstyle doctor --json",
+    )
+    parser.set_defaults(run=run_command)
+    parser.add_argument("--json", action="store_true", help="print the findings as JSON")
+
+
+def run_command(arguments: argparse.Namespace) -> int:
+    """Print the findings; return 1 if something is broken."""
+    from gramstyle.cli.speaking import answer
+
+    report = examine()
+    answer(text_of(report, as_json=arguments.json))
+    return 1 if report.broken else 0
+
+
+def run_alone(*, as_json: bool) -> int:
+    """Print the findings without the rest of the program; return the exit code."""
+    report = examine()
+    for line in text_of(report, as_json=as_json).split("\n"):
+        print(printable(line))  # noqa: T201
+    failure = getattr(sys.stdout, "failure", None)
+    if failure is not None:
+        return 141 if isinstance(failure, BrokenPipeError) else 2
+    return 1 if report.broken else 0
+
+
+def text_of(report: Report, *, as_json: bool) -> str:
+    """Return the findings in lines for a person, or as JSON."""
+    if as_json:
+        return json.dumps(report.to_json(), indent=2)
+    width = max(len(each.name) for each in report.findings)
+    lines: list[str] = []
+    for section, findings in groupby(report.findings, key=lambda each: each.section):
+        lines.append(section)
+        for each in findings:
+            lines += _lines(each, width)
+    count = len(report.broken)
+    things = "1 thing is" if count == 1 else f"{count} things are"
+    lines += ["", f"{things} broken" if count else "all that a run needs is in order"]
+    return "\n".join(lines)
+
+
+def _lines(finding: Finding, width: int) -> list[str]:
+    mark = "" if finding.state == "ok" else f"{finding.state}: "
+    lines = [f"  {finding.name:<{width}}  {mark}{finding.value}"]
+    if finding.remedy is not None:
+        lines.append(f"  {'':<{width}}  → {finding.remedy}")
+    return lines

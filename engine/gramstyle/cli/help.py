@@ -1,0 +1,74 @@
+"""The help of a command: a first screen of the options that most runs use, and all of them."""
+
+import argparse
+import copy
+from collections.abc import Iterable, Mapping
+from dataclasses import fields
+
+from gramstyle.run.options import GROUPS
+
+# The options on the first screen: a short help for each, by the title of their section.
+Screen = Mapping[str, Mapping[str, str]]
+
+# The title of the section of each group of `Options`, and the group of each option.
+TITLES = tuple(f"the {group.__name__.removesuffix('Options').lower()}" for group in GROUPS)
+_SECTION_OF = {
+    field.name: title
+    for group, title in zip(GROUPS, TITLES, strict=True)
+    for field in fields(group)
+}
+
+
+def first_screen(parser: argparse.ArgumentParser, screen: Screen) -> str:
+    """Return the help with the positional arguments and the options of a screen."""
+    by_name = {name: action for action in parser._actions for name in action.option_strings}
+    sections = {"images and files": list(parser._get_positional_actions())}
+    for title, options in screen.items():
+        sections[title] = [_shortened(by_name[name], text) for name, text in options.items()]
+    return _text(parser, sections) + f"{parser.prog} --help-all lists all options\n"
+
+
+def all_options(parser: argparse.ArgumentParser) -> str:
+    """Return the help with all options; those of `Options` are in the sections of its groups."""
+    own: dict[str, list[argparse.Action]] = {}
+    grouped: dict[str, list[argparse.Action]] = {title: [] for title in TITLES}
+    for group in parser._action_groups:
+        for action in group._group_actions:
+            section = _SECTION_OF.get(action.dest)
+            if section is not None and action.option_strings:
+                grouped[section].append(action)
+            else:
+                own.setdefault(str(group.title), []).append(action)
+    # An argument group with the title of a section adds to that section.
+    sections = {title: own[title] for title in own if title not in TITLES}
+    last = sections.pop("files", [])
+    sections |= {title: grouped[title] + own.get(title, []) for title in TITLES}
+    return _text(parser, {**sections, "files": last})
+
+
+def list_of_commands(parser: argparse.ArgumentParser, sections: Mapping[str, Iterable[str]]) -> str:
+    """Return the help of the program, with its commands in sections."""
+    (action,) = (a for a in parser._actions if isinstance(a, argparse._SubParsersAction))
+    by_name = {each.dest: each for each in action._get_subactions()}
+    commands = {title: [by_name[name] for name in names] for title, names in sections.items()}
+    options = [each for each in parser._actions if each.option_strings]
+    return _text(parser, {**commands, "options": options})
+
+
+def _shortened(action: argparse.Action, text: str) -> argparse.Action:
+    shortened = copy.copy(action)
+    shortened.help = text
+    return shortened
+
+
+def _text(parser: argparse.ArgumentParser, sections: Mapping[str, list[argparse.Action]]) -> str:
+    """Return a help with these sections; those without actions are left out."""
+    formatter = parser._get_formatter()
+    formatter.add_usage(parser.usage, parser._actions, parser._mutually_exclusive_groups)
+    formatter.add_text(parser.description)
+    for title, actions in sections.items():
+        formatter.start_section(title)
+        formatter.add_arguments(actions)
+        formatter.end_section()
+    formatter.add_text(parser.epilog)
+    return formatter.format_help()
