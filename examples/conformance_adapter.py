@@ -45,6 +45,14 @@ def value_and_grad(image, case):
         loss += term.factor * np.square(D).sum()
         seeds[name] += (4 * term.factor / M * (D @ F_l)).reshape(F[name].shape)
 
+    for name, regions in case.regions.items():
+        F_l = F[name].reshape(len(F[name]), -1)
+        for term in regions:  # the style of a region: T weights the positions
+            T = term.T.reshape(-1).astype(dtype)
+            guided, m = T * F_l, np.square(T).sum()
+            D = guided @ guided.T / m - term.A.astype(dtype)
+            loss += term.factor * np.square(D).sum()
+            seeds[name] += (4 * term.factor / m * T * (D @ guided)).reshape(F[name].shape)
     for name, term in case.statistics.items():
         F_l = F[name].reshape(len(F[name]), -1)
         M, mu = F_l.shape[1], F_l.mean(axis=1)

@@ -59,6 +59,9 @@ def numbers(case: Case) -> dict[str, Array]:
     for layer in case.layers:
         if isinstance(layer, Convolution):
             found |= {f"{layer.name}.W": layer.W, f"{layer.name}.b": layer.b}
+    for name, regions in case.regions.items():
+        found |= {f"{name}.T{number}": each.T for number, each in enumerate(regions)}
+    found |= {f"{name}.T_a": T for name, T in case.guidance.items()}
     return {name: array for name, array in found.items() if array is not None}
 
 
@@ -110,7 +113,7 @@ def test_the_targets_come_from_the_content_and_style_images_and_the_terms_add_up
 ) -> None:
     forward, loss = case.network.forward, 0.0
     assert (case.p is None) == (case.content is None)
-    assert (case.a is None) == (not case.style and not case.statistics)
+    assert (case.a is None) == (not case.style and not case.statistics and not case.regions)
     if case.p is not None and case.content is not None:
         P = forward(case.preprocessing.forward(case.p))[case.content.layer]
         assert apart(case.content.P, P) <= ORDER
@@ -130,6 +133,14 @@ def test_the_targets_come_from_the_content_and_style_images_and_the_terms_add_up
             S, S_a = (statistic(each.statistic, F) for F in (case.responses[name], F_a[name]))
             assert apart(each.A, S_a) <= ORDER
             loss += each.factor * float(np.sum((S - each.A) ** 2))
+        for name, regions in case.regions.items():
+            for term, T_a in zip(regions, case.guidance[name], strict=True):
+                G, A = (
+                    np.einsum("ixy,jxy,xy->ij", F, F, T**2) / np.sum(T**2)
+                    for F, T in ((case.responses[name], term.T), (F_a[name], T_a))
+                )
+                assert apart(term.A, A) <= ORDER
+                loss += term.factor * float(np.sum((G - term.A) ** 2))
     for axis in (1, 2):
         loss += case.tv * float(np.sum(np.diff(case.x, axis=axis) ** 2))
     assert loss == pytest.approx(case.truth.loss, rel=ORDER)

@@ -118,6 +118,8 @@ IN_ONE_ONLY = {
     "one of the two terms of the style gradient",
     "image rounded to whole grey levels",
     "style gradient with the wrong sign",
+    "guidance once instead of twice in the style gradient",
+    "guidance left out of the style gradient",
     "derivative of the root missing in the gradient of the deviation",
     "deviation as if the mean were constant",
     "gradient of the covariance without the means subtracted",
@@ -127,7 +129,9 @@ IN_BOTH = [
     for name, mistake in MISTAKES.items()
     if name not in IN_ONE_ONLY
     and (
-        mistake.pieces.__module__.endswith((".content", ".style", ".weights", ".statistics"))
+        mistake.pieces.__module__.endswith(
+            (".content", ".style", ".regions", ".weights", ".statistics")
+        )
         or f"{name}, P and A too" in MISTAKES
         or name.endswith("added")
     )
@@ -138,7 +142,7 @@ IN_BOTH = [
 def test_a_mistake_in_loss_and_gradient_has_the_gradient_of_its_own_loss(mistake: str) -> None:
     plant = MISTAKES[mistake].plant
     names = ("style-of-another-size", "content-behind-the-relu", "style-weights", "avg-pooling-odd",
-             "preprocessing-torchvision", "padding-replicate", "padding-reflect",
+             "preprocessing-torchvision", "style-regions", "padding-replicate", "padding-reflect",
              "padding-circular", "style-mean-std", "style-covariance")  # fmt: skip
     case, found = next((CASES[n], a) for n in names if (a := planted(mistake, n)) is not None)
     u, h = np.random.default_rng(4).normal(size=case.x.shape), 1e-5

@@ -202,3 +202,22 @@ def test_the_threads_end_when_the_kernels_are_deleted(rng: np.random.Generator) 
     for worker in workers:
         worker.join(timeout=10)
         assert not worker.is_alive()
+
+
+@given(shapes, st.booleans(), st.integers(0, 2**32 - 1))
+@settings(max_examples=40, deadline=None)
+def test_guided_gram_matrices_in_strips_are_the_plain_ones(
+    shape: tuple[int, int, int], whole: bool, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    N, H, V = shape
+    owned = None if whole else (slice(H // 3, H), slice(V // 4, max(V // 4, V - 1)))
+    F, fast = random_responses(rng, shape), StripKernels(2)
+    here = F if owned is None else F[:, owned[0], owned[1]]
+    T = rng.uniform(0, 1, here.shape[1:]).astype(np.float32)
+    G = fast.gram(F, owned, T)
+    assert_close(G, PLAIN.gram(F.astype(float), owned, T.astype(float)))
+    A, how = rng.uniform(0, 1, (N, N)), (H * V / 3, 3.0, owned, T)
+    expected = PLAIN.add_style_gradient(None, F.astype(float), G, A + A.T, *how)
+    found = fast.add_style_gradient(None, F, G, A + A.T, *how)
+    assert_close(np.where(F > 0, found, 0), np.where(F > 0, expected, 0))

@@ -13,6 +13,7 @@ from gramstyle.core.terms import STYLE_LOSSES
 from gramstyle.engines.registry import ENGINES
 from gramstyle.engines.spec import DEVICES
 from gramstyle.run import coercion
+from gramstyle.run.mask_options import mask_sources
 from gramstyle.run.option_values import MACHINE
 from gramstyle.run.options import OPTIMISERS, STARTS, Options
 from gramstyle.run.options.result import RESULT_CHOICES
@@ -159,6 +160,22 @@ def add_style_loss(group: argparse._ArgumentGroup) -> None:
         f"which keep more of the photograph's colours (default {DEFAULTS.style_loss})")  # fmt: skip
 
 
+def add_regions(parser: Parser, *, protect: bool = True) -> None:
+    """Add the options for regions of the image, each with its own style."""
+    group = parser.add_argument_group("regions of the image")
+    group.add_argument("--style-regions", type=names, metavar="MASK,…",
+        help="a mask for each style image: its style applies where the mask is white, and to the "
+        "extent that it is grey")  # fmt: skip
+    group.add_argument("--content-labels", metavar="MAP",
+        help="a label map of the photograph, where each colour marks a region; with "
+        "--style-labels: regions of the same colour belong together")  # fmt: skip
+    group.add_argument("--style-labels", type=names, metavar="MAP,…",
+        help="a label map for each style image")  # fmt: skip
+    if protect:
+        group.add_argument("--protect", metavar="MASK",
+            help="a mask of the part of the photograph that stays as it is")  # fmt: skip
+
+
 def add_pooling(group: argparse._ArgumentGroup, *, but: str = "") -> None:
     """Add the option for the pooling; `but` names an exception from the default."""
     group.add_argument("--pooling", choices=("max", "avg"),
@@ -259,6 +276,11 @@ def add_files(group: argparse._ArgumentGroup) -> None:
 def add_quiet(group: argparse._ActionsContainer) -> None:
     """Add the option that switches the progress off."""
     group.add_argument("--quiet", action="store_true", help="print nothing but errors")
+
+
+def mask_files(options: Options) -> list[Path]:
+    """Return the files of the masks and label maps."""
+    return [Path(str(source)) for source in mask_sources(options).values()]
 
 
 def options_of(arguments: argparse.Namespace, **defaults: Any) -> Options:

@@ -19,9 +19,10 @@ from gramstyle.core.network import Convolution, Network
 class OrderedKernels(PlainKernels):
     """`PlainKernels` without matrix products."""
 
-    def gram(self, F: Array, owned: Area | None = None) -> Array:
+    def gram(self, F: Array, owned: Area | None = None, T: Array | None = None) -> Array:
         """Equation 3: G_ij = Σ_k F_ik F_jk, each sum rounded once."""
         F = F if owned is None else F[:, owned[0], owned[1]]
+        F = F if T is None else T * F
         rows = F.reshape(F.shape[0], -1)
         return np.array([[math.fsum(a * b) for b in rows] for a in rows], F.dtype)
 
@@ -31,17 +32,19 @@ class OrderedKernels(PlainKernels):
         F: Array,
         G: Array,
         A: Array,
-        M: int,
+        M: float,
         weight: float,
         owned: Area | None = None,
+        T: Array | None = None,
     ) -> Array:
-        """dF + weight · equation 6."""
+        """dF + weight · equation 6; a guidance T needs all positions."""
         N = F.shape[0]
         D = (G - A) / (float(N) ** 2 * float(M) ** 2)
         product = np.zeros_like(F)
         for i in range(N):
             for j in range(N):
-                product[i] += D[i, j] * F[j]
+                product[i] += D[i, j] * (F[j] if T is None else T * F[j])
+        product = product if T is None else T * product
         gradient = weight * np.where(F > 0, product, 0)
         if owned is not None:
             here = gradient[:, owned[0], owned[1]]

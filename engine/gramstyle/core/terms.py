@@ -11,6 +11,7 @@ from gramstyle.core import losses
 from gramstyle.core.arrays import Array
 from gramstyle.core.conventions import PAPER, Convention
 from gramstyle.core.covariance import CovarianceTerm
+from gramstyle.core.guided_term import GuidedStyleTerm
 from gramstyle.core.kernels import Area, Kernels, PlainKernels, within
 from gramstyle.core.mean_std import MeanStdTerm
 from gramstyle.core.term import PIXELS, Reference, Term
@@ -21,6 +22,7 @@ __all__ = [
     "STYLE_LOSSES",
     "ContentTerm",
     "CovarianceTerm",
+    "GuidedStyleTerm",
     "MeanStdTerm",
     "Reference",
     "StyleTerm",
@@ -213,6 +215,7 @@ def loss_terms(
     wraps: bool = False,
     style_loss: str = "gram",
     style_factor: float = 1.0,
+    regions: Sequence[float] | None = None,
 ) -> tuple[Term, ...]:
     """Return the terms of a loss, without targets.
 
@@ -229,6 +232,9 @@ def loss_terms(
     style_loss, style_factor
         The statistic that the style loss compares, one of `STYLE_LOSSES`, and a factor of every
         style loss except "gram".
+    regions
+        The share of each region, if Gram matrices are compared region by region
+        (`gramstyle.core.guides.with_guides` adds the guidance).
 
     Examples
     --------
@@ -243,13 +249,27 @@ def loss_terms(
             for layer, weight in content.items()
         ),
         *(
-            StyleTerm(layer=layer, weight=weight, convention=convention)
-            if style_loss == "gram"
-            else _OTHER_STYLES[style_loss](layer=layer, weight=weight, factor=style_factor)
+            _style_term(layer, weight, convention, regions, style_loss, style_factor)
             for layer, weight in style.items()
         ),
         *([TotalVariationTerm(wraps=wraps)] if tv else []),
     )
+
+
+def _style_term(
+    layer: str,
+    weight: float,
+    convention: Convention,
+    regions: Sequence[float] | None,
+    style_loss: str,
+    style_factor: float,
+) -> Term:
+    if style_loss != "gram":
+        return _OTHER_STYLES[style_loss](layer=layer, weight=weight, factor=style_factor)
+    if regions is None:
+        return StyleTerm(layer=layer, weight=weight, convention=convention)
+    shares = tuple(regions)
+    return GuidedStyleTerm(layer=layer, weight=weight, shares=shares, convention=convention)
 
 
 def with_targets(
@@ -332,7 +352,7 @@ def with_target_arrays(
         if isinstance(term, ContentTerm) and term.P is not None:
             result.append(replace(term, P=convert(term.P)))
         elif (
-            isinstance(term, StyleTerm | MeanStdTerm | CovarianceTerm)
+            isinstance(term, StyleTerm | MeanStdTerm | CovarianceTerm | GuidedStyleTerm)
             and term.A is not None
             and not per_position
         ):

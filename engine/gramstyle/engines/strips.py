@@ -19,7 +19,7 @@ from gramstyle.core import layers
 from gramstyle.core.arrays import Array
 from gramstyle.core.kernels import Area, Pooling, within
 from gramstyle.core.layers import Padding
-from gramstyle.engines.bands import area_bands, bands, owned_area
+from gramstyle.engines.bands import Guide, area_bands, bands, owned_area
 from gramstyle.engines.threads import Workers
 
 # Positions in a strip: large enough for an efficient matrix product, small enough for the cache.
@@ -45,13 +45,16 @@ class StripKernels:
         self._buffers = [np.empty(0, np.float32), np.empty(0, np.float32)]
         self._free = np.empty(0, np.float32)  # contiguous released responses
 
-    def gram(self, F: Array, owned: Area | None = None) -> Array:
+    def gram(self, F: Array, owned: Area | None = None, T: Array | None = None) -> Array:
         """Return the Gram matrix (equation 3) in float64, summed over strips."""
         G = np.zeros((F.shape[0], F.shape[0]), np.float64)
+        guide = None if T is None else Guide.of(T, owned)
 
         # NumPy detects that the second factor is the first one transposed and does half the work.
         def strip(here: Area) -> Array:
             X = self._gathered(F, here)
+            if guide is not None:
+                X = np.multiply(X, guide.at(here), out=self.workers.scratch("guided", X.shape))
             return X @ X.T
 
         for part in self.workers.map(strip, _strips(F.shape, owned)):
@@ -64,18 +67,22 @@ class StripKernels:
         F: Array,
         G: Array,
         A: Array,
-        M: int,
+        M: float,
         weight: float,
         owned: Area | None = None,
+        T: Array | None = None,
     ) -> Array:
         """Return dF + weight · equation 6 without its mask, which the next ReLU applies."""
         N = F.shape[0]
         D = (weight * (G - A) / (float(N) ** 2 * float(M) ** 2)).astype(np.float32)
+        square = None if T is None else Guide.of(T * T, owned)  # T∘(D (T∘F)) = T²∘(D F)
         out = self._accumulator(dF, F.shape, owned)
 
         def strip(here: Area) -> None:
             X = self._gathered(F, here)
             seed = np.matmul(D, X, out=self.workers.scratch("gemm", X.shape))
+            if square is not None:
+                seed *= square.at(here)
             target = out[:, here[0], here[1]]
             if dF is None:
                 target[...] = seed.reshape(target.shape)

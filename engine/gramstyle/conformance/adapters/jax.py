@@ -84,6 +84,11 @@ def _loss(
         F = responses[name].astype(said.wide).reshape(len(responses[name]), -1)
         G = F @ F.T / F.shape[1]
         loss += term.factor * jnp.sum((G - term.target) ** 2)
+    for name, regions in said.regions.items():
+        F = responses[name].astype(said.wide).reshape(len(responses[name]), -1)
+        for region in regions:
+            X = F * region.T
+            loss += region.factor * jnp.sum((X @ X.T / region.m - region.target) ** 2)
     for name, each in said.statistics.items():
         F = responses[name].astype(said.wide).reshape(len(responses[name]), -1)
         mu = jnp.mean(F, axis=1)

@@ -62,9 +62,9 @@ def plainly(image: Array, case: Case, place: Callable[[Array], Array]) -> Answer
 class _WideTerms(PlainKernels):
     """Plain kernels that compute loss terms in float32 or wider: in float16 they overflow."""
 
-    def gram(self, F: Array, owned: Area | None = None) -> Array:
+    def gram(self, F: Array, owned: Area | None = None, T: Array | None = None) -> Array:
         """Equation 3."""
-        return super().gram(_wide(F), owned)
+        return super().gram(_wide(F), owned, T)
 
     def add_style_gradient(
         self,
@@ -72,12 +72,13 @@ class _WideTerms(PlainKernels):
         F: Array,
         G: Array,
         A: Array,
-        M: int,
+        M: float,
         weight: float,
         owned: Area | None = None,
+        T: Array | None = None,
     ) -> Array:
         """dF + weight · equation 6."""
-        return super().add_style_gradient(dF, _wide(F), G, A, M, weight, owned).astype(F.dtype)
+        return super().add_style_gradient(dF, _wide(F), G, A, M, weight, owned, T).astype(F.dtype)
 
     def add_content_gradient(
         self, dF: Array | None, F: Array, P: Array, weight: float, owned: Area | None = None

@@ -48,6 +48,12 @@ def adapter(device: str) -> Adapter:
             F = responses[name].squeeze(0).cast(wide).flatten(1)
             G = F @ F.T / F.shape[1]
             loss = loss + term.factor * (G - tensor(term.target)).square().sum()
+        for name, regions in said.regions.items():
+            F = responses[name].squeeze(0).cast(wide).flatten(1)
+            for region in regions:
+                X = F * tensor(region.T)
+                G = X @ X.T / region.m
+                loss = loss + region.factor * (G - tensor(region.target)).square().sum()
         for name, each in said.statistics.items():
             F = responses[name].squeeze(0).cast(wide).flatten(1)
             mu = F.mean(1)

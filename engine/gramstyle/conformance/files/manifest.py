@@ -19,7 +19,7 @@ Entry = Mapping[str, Any]
 
 FORMAT = "gramstyle-conformance/2"
 # The version of the numbers, increased whenever a case is added, removed or changed.
-VERSION = 4
+VERSION = 5
 
 MANIFEST, SCHEMA = "manifest.json", "manifest.schema.json"
 
@@ -40,6 +40,9 @@ FORMULAS = {
     "statistic mean-std": "E_l = factor / N * sum((S - A)^2), S = mu and sigma of each filter over "
     "the positions, sigma = sqrt(mean((F - mu)^2) + 1e-5)",
     "statistic covariance": "E_l = factor / (4 N^2) * sum((S - A)^2), S = (F - mu) (F - mu)^T / M",
+    "regions": "E_l = sum over the regions of share * m / M * factor / (4 N^2 m^2) * sum((G - A * "
+    "m / m_artwork)^2), G = (T F) (T F)^T with T at each position, m = sum(T^2); A and m_artwork "
+    "likewise with the guidance of the style image",
     "tv": "L_tv = sum of the squared differences of horizontal and of vertical neighbours in x, "
     "divided by the number of pixels",
     "loss": "loss = alpha * L_content + beta * sum(w_l * E_l) + tv * L_tv",
@@ -59,6 +62,9 @@ ARRAYS = {
     "LAYER.A": "the Gram matrix of a style layer for a, (N, N); with another statistic, S: (2, N) "
     "with the rows mu and sigma, or the covariance (N, N)",
     "LAYER.M": "the number of positions over which A is summed, ()",
+    "LAYER.T": "the guidance of the R regions of a layer in x, (R, H, V)",
+    "LAYER.T_artwork": "their guidance in the style image, (R, h, v)",
+    "LAYER.A_regions": "their guided Gram matrices for a, (R, N, N)",
     "LAYER.F": "the responses to x, after the ReLU, (N, H, V)",
     "loss": "the true loss, ()",
     "gradient": "the true gradient, (3, H, V)",
@@ -118,6 +124,19 @@ def describe(case: Case, truth: Answer) -> dict[str, Any]:
         }
         for name, term in case.style_terms.items()
     ]
+    regions = [
+        {
+            "layer": name,
+            "w": float(guided.weight),
+            "factor": float(case.convention.style_factor),
+            "N": shapes[name][0],
+            "M": shapes[name][1] * shapes[name][2],
+            "shares": list(guided.shares),
+            "m": list(guided.m),
+            "m_artwork": list(guided.M),
+        }
+        for name, guided in case.guided_terms.items()
+    ]
     return {
         "name": case.name,
         "pins": case.pins,
@@ -140,6 +159,7 @@ def describe(case: Case, truth: Answer) -> dict[str, Any]:
         "tv": float(case.gamma),
         "content": content,
         "style": style,
+        "regions": regions,
         "beyond_float16": _beyond_float16(truth),
     }
 
@@ -182,6 +202,13 @@ def arrays_of(case: Case, truth: Answer, responses: Mapping[str, Array]) -> dict
         assert term.A is not None  # noqa: S101 - the terms of a case have their targets
         M = _artwork_positions(case, name)
         arrays |= {f"{name}.A": term.A, f"{name}.M": np.asarray(M)}
+    for name, guided in case.guided_terms.items():
+        assert guided.A is not None  # noqa: S101 - as above
+        arrays |= {
+            f"{name}.T": np.array([*guided.T]),
+            f"{name}.T_artwork": np.asarray(case.guidance[name]),
+            f"{name}.A_regions": guided.A,
+        }
     arrays |= {f"{name}.F": responses[name] for name in case.network.names}
     arrays |= {"loss": np.asarray(truth.loss), "gradient": truth.gradient}
     return arrays | {f"{name}.dF": truth.dF[name] for name in case.network.names}
@@ -218,6 +245,15 @@ def shapes_of(entry: Entry, network: Network) -> dict[str, tuple[int, ...]]:
         N = responses[term["layer"]][0]
         shape = (2, N) if term["statistic"] == "mean-std" else (N, N)
         shapes |= {f"{term['layer']}.A": shape, f"{term['layer']}.M": ()}
+    for term in entry["regions"]:
+        name, count = term["layer"], len(term["shares"])
+        N, H, V = responses[name]
+        artwork = network.shapes(*entry["artwork"])[name][1:]
+        shapes |= {
+            f"{name}.T": (count, H, V),
+            f"{name}.T_artwork": (count, *artwork),
+            f"{name}.A_regions": (count, N, N),
+        }
     shapes |= {f"{name}.F": shape for name, shape in responses.items()}
     shapes |= {"loss": (), "gradient": (3, height, width)}
     return shapes | {f"{name}.dF": shape for name, shape in responses.items()}

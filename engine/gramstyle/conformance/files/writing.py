@@ -27,6 +27,7 @@ from gramstyle.model.onnx_file.loss import (
     IMAGE,
     LOSS,
     ContentNodes,
+    RegionNodes,
     StatisticNodes,
     StyleNodes,
     loss_model,
@@ -113,8 +114,15 @@ def _model(case: Case) -> bytes:
         factor = case.beta * term.weight * term.convention.style_factor
         M = H * V
         style.append(StyleNodes(name, term.A, M / term.M, factor / (4 * N**2 * M**2)))
+    regions = [
+        RegionNodes(name, region.T, float(np.sum(region.T**2)), region.A, region.factor)
+        for name, of_layer in case.regions.items()
+        for region in of_layer
+    ]
     size = case.x.shape[1:]
-    return loss_model(case.network, case.preprocessing, size, content, style, tv=case.tv)
+    return loss_model(
+        case.network, case.preprocessing, size, content, style, regions=regions, tv=case.tv
+    )
 
 
 def _resolved(folder: Path) -> Path:

@@ -10,6 +10,7 @@ from gramstyle.conformance.mistakes import (
     padding,
     pixels,
     pooling,
+    regions,
     relu,
     statistics,
     style,
@@ -22,7 +23,7 @@ __all__ = ["MISTAKES", "Mistake"]
 
 # Equations 1 to 7, the pixels, the backward pass, the other style losses.
 ORDER = (
-    content, style, weights, pixels, total_variation, relu, convolution, padding, pooling,
+    content, style, regions, weights, pixels, total_variation, relu, convolution, padding, pooling,
     accumulation, statistics,
 )  # fmt: skip
 

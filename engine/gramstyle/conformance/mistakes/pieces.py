@@ -11,6 +11,7 @@ from functools import cached_property
 import numpy as np
 
 from gramstyle.conformance.cases import Answer, Case
+from gramstyle.conformance.mistakes.region_pieces import RegionPieces
 from gramstyle.core import layers
 from gramstyle.core.arrays import Array
 from gramstyle.core.kernels import Pooling
@@ -31,7 +32,7 @@ class ForwardPass:
     F: Mapping[str, Array]
 
 
-class Pieces:
+class Pieces(RegionPieces):
     """Loss, gradient and dF of one case, by methods that each do one step.
 
     This constructor alone reads the objective of the case.
@@ -63,6 +64,9 @@ class Pieces:
         self.statistics = {name: each.statistic for name, each in statistics.items()}
         self.case_S = {name: each.A for name, each in statistics.items()}
         self.convention = case.convention
+        # The style terms of regions, and the guidance (R, h, v) in the style image.
+        self.guided, self.guidance = case.guided_terms, case.guidance
+        self.w |= {name: term.weight for name, term in self.guided.items()}
         self.configure()
 
     def configure(self) -> None:
@@ -254,6 +258,7 @@ class Pieces:
         content = self.alpha * self.content_loss() if self.content_layer else 0.0
         style = sum(self.w[name] * self.style_loss(name) for name in self.case_A)
         style += sum(self.w[name] * self.statistic_loss(name) for name in self.statistics)
+        style += sum(self.w[name] * self.regions_loss(name) for name in self.guided)
         tv = self.tv * total_variation(self.x) if self.tv else 0.0
         return content + self.beta * style + tv
 
@@ -265,6 +270,8 @@ class Pieces:
             yield name, self.beta * self.w[name], self.style_gradient(name)
         for name in self.statistics:
             yield name, self.beta * self.w[name], self.statistic_gradient(name)
+        for name in self.guided:
+            yield name, self.beta * self.w[name], self.regions_gradient(name)
 
     def seeds(self) -> dict[str, Array]:
         """Return ∂L/∂F by layer, of the layer's own loss terms."""

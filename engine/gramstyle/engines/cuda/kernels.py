@@ -37,9 +37,11 @@ class DeviceKernels:
         self._taps: dict[int, tuple[Array, Array]] = {}
         self._unpooled: Array | None = None
 
-    def gram(self, F: Array, owned: Area | None = None) -> Array:
+    def gram(self, F: Array, owned: Area | None = None, T: Array | None = None) -> Array:
         """Return the Gram matrix (equation 3), computed in F's float type, as float64."""
         X = matrix(within(F, owned))
+        if T is not None:
+            X = namespace(F).multiply(X, T.reshape(-1), out=self._array("product", X.shape, F))
         return cast(X @ X.T, "float64")
 
     def add_style_gradient(
@@ -48,9 +50,10 @@ class DeviceKernels:
         F: Array,
         G: Array,
         A: Array,
-        M: int,
+        M: float,
         weight: float,
         owned: Area | None = None,
+        T: Array | None = None,
     ) -> Array:
         """Return dF + weight · equation 6 without its mask, which the next ReLU applies."""
         N, X = F.shape[0], within(F, owned)
@@ -58,6 +61,8 @@ class DeviceKernels:
         whole = dF is None and owned is None
         gradient = self._array("seed" if whole else "product", (N, X.shape[1] * X.shape[2]), F)
         namespace(F).matmul(D, matrix(X), out=gradient)
+        if T is not None:
+            gradient *= (T * T).reshape(-1)  # T∘(D (T∘F)) = T²∘(D F)
         if whole:
             return gradient.reshape(F.shape)
         dF = self._zeros(F) if dF is None else dF

@@ -20,6 +20,7 @@ __all__ = [
     "IMAGE",
     "LOSS",
     "ContentNodes",
+    "RegionNodes",
     "StatisticNodes",
     "StyleNodes",
     "loss_model",
@@ -49,6 +50,17 @@ class StyleNodes:
 
 
 @dataclass(frozen=True)
+class RegionNodes:
+    """The style term factor · Σ (G / m − A)² of a region, G = (T∘F) (T∘F)ᵀ; T is (H, V)."""
+
+    layer: str
+    T: Array
+    m: float
+    A: Array
+    factor: float
+
+
+@dataclass(frozen=True)
 class StatisticNodes:
     """Another style term at a layer, factor · Σ (S − A)²: "mean-std" or "covariance"."""
 
@@ -65,6 +77,7 @@ def loss_model(
     content: ContentNodes | None,
     style: Sequence[StyleNodes | StatisticNodes],
     *,
+    regions: Sequence[RegionNodes] = (),
     tv: float = 0.0,
 ) -> bytes:
     """Return an ONNX file that computes the loss and all responses from an image (1, 3, H, V).
@@ -80,7 +93,9 @@ def loss_model(
     size
         The image's height and width, in pixels.
     content, style
-        The terms of the loss; at least one. Their factors include every weight.
+        Terms of the loss. Their factors include every weight.
+    regions
+        The style terms of regions.
     tv
         The factor of the total variation: Σ of squared differences of neighbouring pixels.
     """
@@ -91,6 +106,10 @@ def loss_model(
     for term in style:
         add = graph.style if isinstance(term, StyleNodes) else graph.statistic
         terms.append(add(term, shapes[term.layer]))  # type: ignore[arg-type]
+    terms += [
+        graph.region(term, f"{term.layer}.region{number}", shapes[term.layer])
+        for number, term in enumerate(regions)
+    ]
     if tv:
         terms.append(graph.total_variation(tv))
     graph.node("Sum", terms, LOSS)
@@ -134,6 +153,18 @@ class _Loss(Emission):
         A = [self.stored(f"{name}.A", term.A), self.stored(f"{name}.ratio", term.ratio)]
         scaled = self.node("Mul", A, f"{name}.scaled")
         return self._sum_of_squares(G, scaled, f"{name}.style", term.factor)
+
+    def region(self, term: RegionNodes, name: str, shape: tuple[int, int, int]) -> str:
+        """Add the style term of a region, weighted; return the tensor."""
+        N, H, V = shape
+        matrix = self.stored(f"{name}.shape", np.array([N, H * V]), "<i8")
+        F = self.node("Reshape", [term.layer, matrix], f"{name}.matrix")
+        guided = self.node("Mul", [F, self.stored(f"{name}.T", term.T.reshape(1, -1))], f"{name}.X")
+        turned = self.node("Transpose", [guided], f"{name}.turned", perm=[1, 0])
+        G = self.node("MatMul", [guided, turned], f"{name}.G")
+        G = self.node("Div", [G, self.stored(f"{name}.m", term.m)], f"{name}.G/m")
+        A = self.stored(f"{name}.A", term.A)
+        return self._sum_of_squares(G, A, f"{name}.style", term.factor)
 
     def statistic(self, term: StatisticNodes, shape: tuple[int, int, int]) -> str:
         """Add the term of means and deviations or of covariances, weighted; return the tensor."""

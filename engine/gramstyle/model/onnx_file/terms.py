@@ -21,6 +21,7 @@ from gramstyle.core.term import PIXELS
 from gramstyle.core.terms import (
     ContentTerm,
     CovarianceTerm,
+    GuidedStyleTerm,
     MeanStdTerm,
     StyleTerm,
     Term,
@@ -28,6 +29,7 @@ from gramstyle.core.terms import (
 )
 from gramstyle.errors import OptionError
 from gramstyle.model.onnx_file.graph import IMAGE
+from gramstyle.model.onnx_file.guided import add_guided_style
 
 if TYPE_CHECKING:
     from gramstyle.model.onnx_file.objective import Dimensions, ObjectiveEmission
@@ -293,6 +295,7 @@ def _mean(graph: "ObjectiveEmission", values: str, name: str) -> str:
 _ADD: dict[type, Callable[..., str]] = {
     ContentTerm: _add_content,
     StyleTerm: _add_style,
+    GuidedStyleTerm: add_guided_style,
     MeanStdTerm: _add_mean_std,
     CovarianceTerm: _add_covariance,
     TotalVariationTerm: _add_total_variation,

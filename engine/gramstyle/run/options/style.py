@@ -1,4 +1,4 @@
-"""The options of the style: where it is compared, the shares of several images, their size."""
+"""The options of the style: where it is compared, shares of several images, sizes, regions."""
 
 from dataclasses import dataclass
 from typing import TypeVar
@@ -6,6 +6,7 @@ from typing import TypeVar
 from gramstyle.core.conventions import STYLE_LAYERS
 from gramstyle.core.terms import STYLE_LOSSES
 from gramstyle.errors import OptionError
+from gramstyle.images import Source
 from gramstyle.run.options.layers import check_layers
 
 T = TypeVar("T")
@@ -44,6 +45,11 @@ class StyleOptions:
         `style_size` is given.
     style_size
         The longer edge of the style image in pixels, or several, instead of `style_scale`.
+    style_regions
+        A mask for each style image: where in the result its style applies, from black (nowhere) to
+        white. `style_blend` then weights the regions.
+    style_labels
+        A label map for each style image; see `content_labels`.
 
     Examples
     --------
@@ -59,6 +65,8 @@ class StyleOptions:
     style_blend: tuple[float, ...] | None = None
     style_scale: float | tuple[float, ...] | None = None
     style_size: int | tuple[int, ...] | None = None
+    style_regions: tuple[Source, ...] | None = None
+    style_labels: tuple[Source, ...] | None = None
 
     def style_shares(self, count: int) -> tuple[float, ...]:
         """Return the shares of so many style images, which add up to 1; raises OptionError."""
