@@ -178,6 +178,7 @@ def test_a_mosaic_of_a_tileable_texture_has_no_seam(real_model_path: Path) -> No
         # Steps between the windows of the poolings are larger than steps within them, and the wrap
         # is between windows.
         wrap, inside = steps(joined, axis)[0], steps(joined, axis)[4::4]
-        # The step across the wrap is one of the steps inside: neither an edge nor a smear.
-        assert inside.min() <= wrap <= inside.max()
-        assert steps(apart, axis)[0] > wrap
+        # Within three standard deviations, it is one of them: neither an edge nor a smear.
+        assert abs(wrap - inside.mean()) < 3 * inside.std()
+        edge, inside = steps(apart, axis)[0], steps(apart, axis)[4::4]
+        assert edge - inside.mean() > 3 * inside.std()

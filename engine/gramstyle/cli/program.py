@@ -33,7 +33,7 @@ from gramstyle.system.signals import exit_code, stop_message
 
 # The commands in the help of the program.
 SECTIONS = {
-    "render": ("transfer", "presets", "recipe", "batch", "resume"),
+    "render": ("transfer", "texture", "presets", "recipe", "batch", "resume"),
     "understand": ("reconstruct", "trace", "plot", "figure"),
     "this installation": ("doctor", "completion"),
     "networks and other implementations": ("model", "objective", "conformance"),
@@ -76,8 +76,7 @@ def command_parser() -> Parser:
     parser = _Program(
         prog="gramstyle",
         usage="gramstyle COMMAND …   (gramstyle COMMAND --help describes a command)",
-        description="Render a photograph in the style of a painting "
-        "(Gatys, Ecker, Bethge 2015), without a deep-learning framework.",
+        description="Render a photograph in the style of a painting (Gatys, Ecker, Bethge 2015).",
         epilog=f"start with: {EXAMPLE}",
     )
     parser.add_argument("--version", action="version", version=f"gramstyle {version('gramstyle')}")
