@@ -151,6 +151,7 @@ PLANS: dict[str, tuple[tuple[int | Pooling, ...], tuple[str, ...], str]] = {
     "the first layer is average pooled": ((8, "avg", 8), ("conv0",), "conv2"),
     "the first layer is pooled and not returned": ((8, "avg", 8), ("conv2",), "conv2"),
     "a pooling is the deepest layer": ((8, 8, "max"), ("pool2",), "conv1"),
+    "two registers under a mask": ((8, 16, 16), ("conv0",), "conv2"),
     "one layer": ((8,), ("conv0",), "conv0"),
 }
 
