@@ -45,6 +45,28 @@ def value_and_grad(image, case):
         loss += term.factor * np.square(D).sum()
         seeds[name] += (4 * term.factor / M * (D @ F_l)).reshape(F[name].shape)
 
+    for name, regions in case.regions.items():
+        F_l = F[name].reshape(len(F[name]), -1)
+        for term in regions:  # the style of a region: T weights the positions
+            T = term.T.reshape(-1).astype(dtype)
+            guided, m = T * F_l, np.square(T).sum()
+            D = guided @ guided.T / m - term.A.astype(dtype)
+            loss += term.factor * np.square(D).sum()
+            seeds[name] += (4 * term.factor / m * T * (D @ guided)).reshape(F[name].shape)
+    for name, term in case.statistics.items():
+        F_l = F[name].reshape(len(F[name]), -1)
+        M, mu = F_l.shape[1], F_l.mean(axis=1)
+        H = F_l - mu[:, None]
+        if term.statistic == "mean-std":
+            sigma = np.sqrt(np.square(H).mean(axis=1) + 1e-5)
+            D = np.stack([mu, sigma]) - term.A.astype(dtype)
+            slope = D[0][:, None] + D[1][:, None] * H / sigma[:, None]
+        else:
+            D = H @ H.T / M - term.A.astype(dtype)
+            slope = 2 * D @ H
+        loss += term.factor * np.square(D).sum()
+        seeds[name] += (2 * term.factor / M * slope).reshape(F[name].shape)
+
     # The backward pass: the same layers from the deepest down.
     dF, dX = {}, 0.0
     for layer in case.layers[::-1]:

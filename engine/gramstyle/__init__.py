@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from gramstyle.run.progress import Losses, Progress, Record, Result
     from gramstyle.run.recipes import Recipe, read_recipe, recipe_of
     from gramstyle.run.reconstruct import reconstruct_content, reconstruct_style
+    from gramstyle.run.texture import texture
     from gramstyle.run.transfer import transfer
 
 # The logger "gramstyle" prints nothing unless the program configures logging.
@@ -61,6 +62,7 @@ __all__ = [
     "recipe_of",
     "reconstruct_content",
     "reconstruct_style",
+    "texture",
     "transfer",
 ]
 
@@ -68,7 +70,7 @@ __all__ = [
 # line program handles Ctrl-C before it imports the packages that compute.
 _MODULES = (
     "errors", "gradcheck", "run.open_model", "run.options", "run.presets", "run.progress",
-    "run.recipes", "run.reconstruct", "run.transfer",
+    "run.recipes", "run.reconstruct", "run.texture", "run.transfer",
 )  # fmt: skip
 
 

@@ -92,7 +92,7 @@ def test_an_image_whose_settings_do_not_know_the_options_of_the_style_is_reused(
 ) -> None:
     assert attempt(job, model=tiny_model_path).state == "done"
     settings: dict[str, Any] = read_settings(job.output) or {}
-    for name in ("fingerprint", "style_blend", "style_scale", "style_size"):
+    for name in ("fingerprint", "style_loss", "style_blend", "style_scale", "style_size"):
         del settings[name]
     chunks = PIL.PngImagePlugin.PngInfo()
     chunks.add_itxt("gramstyle", json.dumps(settings))

@@ -140,6 +140,28 @@ def test_the_file_has_the_blended_targets_of_several_style_images_and_names_them
     assert objective["style_blend"] == [0.75, 0.25]
 
 
+def test_the_file_contains_the_regions_of_a_style_and_names_their_masks(
+    run: Run, folder: Path, rng: np.random.Generator, tiny_model_path: Path
+) -> None:
+    left = np.linspace(300, -50, 48).clip(0, 255).astype(np.uint8)[np.newaxis].repeat(36, axis=0)
+    for name, pixels in (("left", left), ("right", 255 - left)):
+        PIL.Image.fromarray(pixels).save(folder / f"{name}.png")
+    regions = ("--style-regions", "left.png,right.png", "--alpha", "0.1")
+    style = ("--style", "painting.jpg", "photo.png")
+    assert run("--content", "photo.png", *style, *regions, "--size", "48x36") == 0
+    x = rng.uniform(0, 255, (3, 36, 48)).astype(np.float32)
+    found = evaluate(folder / "out.onnx", x=x[None])
+    masks = (folder / "left.png", folder / "right.png")
+    options = Options(size=48, alpha=0.1, engine="numpy", style_regions=masks)
+    styles = [folder / "painting.jpg", folder / "photo.png"]
+    with prepare(folder / "photo.png", styles, options, model=tiny_model_path) as prepared:
+        expected = prepared.objective.loss_and_gradient(x.astype(np.float64))
+    assert found["loss"] == pytest.approx(expected.loss, rel=ROUNDING)
+    assert relative(found["gradient"][0], expected.gradient) < ROUNDING
+    objective = json.loads(said(folder / "out.onnx")["objective"])
+    assert objective["style_regions"] == ["left.png", "right.png"]
+
+
 def test_two_files_compute_together_what_one_with_its_targets_inside_does(
     run: Run, folder: Path, rng: np.random.Generator
 ) -> None:
@@ -180,6 +202,11 @@ def test_without_a_photograph_the_file_takes_any_size(run: Run, folder: Path) ->
             ("--targets", "inputs", "--alpha", "1", "--style-scale", "2"),
             "--style-scale is for --targets stored",
         ),
+        (
+            ("--targets", "inputs", "--alpha", "1", "--style-regions", "photo.png"),
+            "--style-regions is for --targets stored",
+        ),
+        (("--style", "painting.jpg", "--style-regions", "photo.png"), "add --size WxH: the masks"),
         (("--targets", "inputs"), "add --alpha A or --size WxH"),
         ((*IMAGES, "--size", "48x36", "--targets-model", "t.onnx"), "is for --targets inputs"),
         ((*IMAGES, "--size", "48x36", "--content-layer", "conv9_9"), "unknown layer 'conv9_9'"),

@@ -273,3 +273,11 @@ def test_the_help_names_every_option_with_its_default(capsys: pytest.CaptureFixt
         assert option in text
     for value in (256, Options().seed, *Options().content_layers, f"{Options().beta:g}"):
         assert f"(default {value})" in text
+
+
+def test_the_gram_matrices_of_each_region_are_drawn(run: Run, folder: Path) -> None:
+    PIL.Image.new("L", (48, 36), 255).save(folder / "mask.png")
+    assert run("--style-regions", "mask.png", "--layer", "conv1_1", "--save", "trace") == 0
+    names = {path.name for path in (folder / "trace").iterdir()}
+    assert "gram-conv1_1-region1.png" in names
+    assert "gram-conv1_1.png" not in names

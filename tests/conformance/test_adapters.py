@@ -188,6 +188,12 @@ def test_the_frameworks_get_the_preprocessing_and_the_terms_of_the_case(case: Ca
     assert list(said.content) == ([case.content.layer] if case.content else [])
     factors = {name: term.factor for name, term in case.style.items()}
     assert {name: term.factor for name, term in said.style.items()} == factors
+    for name, regions in case.regions.items():
+        for term, region in zip(said.regions[name], regions, strict=True):
+            assert term.factor == region.factor
+            assert term.m == sum(t * t for t in region.T.flat)
+            np.testing.assert_array_equal(term.T, region.T.ravel())
+            np.testing.assert_array_equal(term.target, region.A)
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32", "float16"])

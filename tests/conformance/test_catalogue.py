@@ -59,6 +59,9 @@ def numbers(case: Case) -> dict[str, Array]:
     for layer in case.layers:
         if isinstance(layer, Convolution):
             found |= {f"{layer.name}.W": layer.W, f"{layer.name}.b": layer.b}
+    for name, regions in case.regions.items():
+        found |= {f"{name}.T{number}": each.T for number, each in enumerate(regions)}
+    found |= {f"{name}.T_a": T for name, T in case.guidance.items()}
     return {name: array for name, array in found.items() if array is not None}
 
 
@@ -96,13 +99,21 @@ def test_the_gradient_is_the_derivative_of_the_loss(name: str) -> None:
     assert np.vdot(case.truth.gradient, u) == pytest.approx(slope, rel=DIFFERENCE)
 
 
+def statistic(name: str, F: Array) -> Array:
+    """Means and deviations, or covariances, as NumPy computes them."""
+    flat = F.reshape(len(F), -1)
+    if name == "mean-std":
+        return np.stack([np.mean(flat, axis=1), np.sqrt(np.var(flat, axis=1) + 1e-5)])
+    return np.cov(flat, bias=True)
+
+
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 def test_the_targets_come_from_the_content_and_style_images_and_the_terms_add_up_to_the_loss(
     case: Case,
 ) -> None:
     forward, loss = case.network.forward, 0.0
     assert (case.p is None) == (case.content is None)
-    assert (case.a is None) == (not case.style)
+    assert (case.a is None) == (not case.style and not case.statistics and not case.regions)
     if case.p is not None and case.content is not None:
         P = forward(case.preprocessing.forward(case.p))[case.content.layer]
         assert apart(case.content.P, P) <= ORDER
@@ -118,6 +129,18 @@ def test_the_targets_come_from_the_content_and_style_images_and_the_terms_add_up
             assert M_a == case.style_terms[name].M
             assert apart(term.A, A / M_a) <= ORDER
             loss += term.factor * float(np.sum((G / M - term.A) ** 2))
+        for name, each in case.statistics.items():
+            S, S_a = (statistic(each.statistic, F) for F in (case.responses[name], F_a[name]))
+            assert apart(each.A, S_a) <= ORDER
+            loss += each.factor * float(np.sum((S - each.A) ** 2))
+        for name, regions in case.regions.items():
+            for term, T_a in zip(regions, case.guidance[name], strict=True):
+                G, A = (
+                    np.einsum("ixy,jxy,xy->ij", F, F, T**2) / np.sum(T**2)
+                    for F, T in ((case.responses[name], term.T), (F_a[name], T_a))
+                )
+                assert apart(term.A, A) <= ORDER
+                loss += term.factor * float(np.sum((G - term.A) ** 2))
     for axis in (1, 2):
         loss += case.tv * float(np.sum(np.diff(case.x, axis=axis) ** 2))
     assert loss == pytest.approx(case.truth.loss, rel=ORDER)

@@ -182,7 +182,7 @@ def test_the_kit_s_tests_fail_without_a_valid_adapter(
 
 
 def test_the_adapter_of_the_page_passes_every_case(working_directory: Path) -> None:
-    (code,) = re.findall(r"```python\n(import numpy as np\n\n\ndef .*?)```", PAGE, re.DOTALL)
+    (code,) = re.findall(r"```python\n(import numpy as np\n\nMODES = .*?)```", PAGE, re.DOTALL)
     (working_directory / "adapter_of_the_page.py").write_text(code, "utf-8")
     adapter = load("adapter_of_the_page:value_and_grad")
     for dtype in ("float64", "float32"):

@@ -17,6 +17,7 @@ from gramstyle.conformance.mistakes.total_variation import TOTAL_VARIATIONS
 from gramstyle.core.arrays import Array
 from gramstyle.core.conventions import AUTHOR
 from gramstyle.core.kernels import PlainKernels
+from gramstyle.core.layers import Padding
 from objectives import Weights, recomposed
 
 UNFLIPPED = "kernels not flipped in the backward pass"
@@ -140,8 +141,10 @@ def test_two_mistakes_in_two_cases_get_two_sentences() -> None:
 
 
 class WithoutMask(PlainKernels):
-    def convolution_backward(self, dF: Array, F: Array, W: Array) -> Array:
-        return super().convolution_backward(dF, np.ones_like(F), W)
+    def convolution_backward(
+        self, dF: Array, F: Array, W: Array, padding: Padding = "zeros"
+    ) -> Array:
+        return super().convolution_backward(dF, np.ones_like(F), W, padding)
 
 
 class DividedTwice(PlainKernels):
@@ -151,8 +154,10 @@ class DividedTwice(PlainKernels):
 
 def engine(case: Case, **changes: object) -> Answer:
     """The answer by the objective of the case with changes, instead of by `Pieces`."""
-    plain = {"kernels": PlainKernels(), "forward": None}
-    return answer(recomposed(case.objective, **(plain | changes)), case.x)
+    objective = replace(case.objective, kernels=PlainKernels(), forward=None)
+    how = {name: changes.pop(name) for name in ("kernels",) if name in changes}
+    objective = replace(objective, **how)  # type: ignore[arg-type]
+    return answer(recomposed(objective, **changes) if changes else objective, case.x)
 
 
 def test_mistakes_in_the_engine_itself_are_named() -> None:

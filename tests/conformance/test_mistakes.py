@@ -23,6 +23,7 @@ SEEN_IN_FLOAT64_ONLY = {
     "gradient rounded to float32",
     "loss summed in float16",
     "loss summed in float32",
+    "ε beside the root of the deviation",
 }
 
 PAGE = text_of("docs/mistakes.md")
@@ -117,13 +118,20 @@ IN_ONE_ONLY = {
     "one of the two terms of the style gradient",
     "image rounded to whole grey levels",
     "style gradient with the wrong sign",
+    "guidance once instead of twice in the style gradient",
+    "guidance left out of the style gradient",
+    "derivative of the root missing in the gradient of the deviation",
+    "deviation as if the mean were constant",
+    "gradient of the covariance without the means subtracted",
 }
 IN_BOTH = [
     name
     for name, mistake in MISTAKES.items()
     if name not in IN_ONE_ONLY
     and (
-        mistake.pieces.__module__.endswith((".content", ".style", ".weights"))
+        mistake.pieces.__module__.endswith(
+            (".content", ".style", ".regions", ".weights", ".statistics")
+        )
         or f"{name}, P and A too" in MISTAKES
         or name.endswith("added")
     )
@@ -134,8 +142,8 @@ IN_BOTH = [
 def test_a_mistake_in_loss_and_gradient_has_the_gradient_of_its_own_loss(mistake: str) -> None:
     plant = MISTAKES[mistake].plant
     names = ("style-of-another-size", "content-behind-the-relu", "style-weights", "avg-pooling-odd",
-             "preprocessing-torchvision", "padding-replicate", "padding-reflect",
-             "padding-circular")  # fmt: skip
+             "preprocessing-torchvision", "style-regions", "padding-replicate", "padding-reflect",
+             "padding-circular", "style-mean-std", "style-covariance")  # fmt: skip
     case, found = next((CASES[n], a) for n in names if (a := planted(mistake, n)) is not None)
     u, h = np.random.default_rng(4).normal(size=case.x.shape), 1e-5
     more, less = (plant(replace(case, x=case.x + step * u)) for step in (h, -h))

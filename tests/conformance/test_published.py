@@ -153,10 +153,27 @@ def loss_by_the_manifest(entry: Mapping[str, Any], arrays: Mapping[str, Array]) 
         loss += entry["alpha"] * entry["content"]["factor"] / 2 * squares
     for term in entry["style"]:
         F, A = arrays[f"{term['layer']}.F"], arrays[f"{term['layer']}.A"]
-        G = np.einsum("ixy,jxy->ij", F, F)
-        squares = np.sum((G - A * term["M"] / term["M_artwork"]) ** 2)
-        E = term["factor"] / (4 * term["N"] ** 2 * term["M"] ** 2) * squares
+        if term["statistic"] == "gram":
+            G = np.einsum("ixy,jxy->ij", F, F)
+            squares = np.sum((G - A * term["M"] / term["M_artwork"]) ** 2)
+            E = term["factor"] / (4 * term["N"] ** 2 * term["M"] ** 2) * squares
+        elif term["statistic"] == "mean-std":
+            S = np.stack([F.mean(axis=(1, 2)), np.sqrt(F.var(axis=(1, 2)) + 1e-5)])
+            E = term["factor"] / term["N"] * np.sum((S - A) ** 2)
+        else:
+            S = np.cov(F.reshape(len(F), -1), bias=True)
+            E = term["factor"] / (4 * term["N"] ** 2) * np.sum((S - A) ** 2)
         loss += entry["beta"] * term["w"] * E
+    for term in entry["regions"]:
+        name, N, M = term["layer"], term["N"], term["M"]
+        F, A = arrays[f"{name}.F"], arrays[f"{name}.A_regions"]
+        for r, T in enumerate(arrays[f"{name}.T"]):
+            X, m = (T * F).reshape(N, M), np.sum(T**2)
+            assert m == term["m"][r]
+            assert np.sum(arrays[f"{name}.T_artwork"][r] ** 2) == term["m_artwork"][r]
+            squares = np.sum((X @ X.T - A[r] * m / term["m_artwork"][r]) ** 2)
+            E = term["shares"][r] * m / M * term["factor"] / (4 * N**2 * m**2) * squares
+            loss += entry["beta"] * term["w"] * E
     squares = sum(np.sum(np.diff(arrays["x"], axis=axis) ** 2) for axis in (1, 2))
     loss += entry["tv"] * squares / np.prod(entry["image"])
     return float(loss)

@@ -163,6 +163,8 @@ def test_ctrl_c_ends_the_run() -> None:
         ("the biases of conv1_1", lambda _, case: case.network.layers[0].b.fill(1)),
         ("P", lambda _, case: np.negative(case.content_term.P, case.content_term.P)),
         ("A of conv1_1", lambda _, case: case.style_terms["conv1_1"].A.fill(2)),
+        ("T of conv1_1", lambda _, case: case.regions["conv1_1"][0].T.fill(1)),
+        ("T of conv2_1 in the style image", lambda _, case: case.guidance["conv2_1"].fill(1)),
         ("the weights of the loss", lambda _, case: case.objective.weights.clear()),
         ("the case", lambda _, case: object.__delattr__(case, "objective")),
         ("x of the case", lambda _, case: object.__setattr__(case, "x", None)),
@@ -172,6 +174,7 @@ def test_an_adapter_that_changes_its_input_fails_without_damage(
     name: str, mutate: Callable[[Array, Case], None]
 ) -> None:
     case = CASES["style-weights" if "loss" in name or "A of" in name else "avg-pooling"]
+    case = CASES["style-regions"] if name.startswith("T of") else case
 
     def adapter(image: Array, case: Case) -> Any:
         answer = right(image, case)

@@ -80,7 +80,7 @@ def test_the_defaults_on_the_page_are_those_of_the_code() -> None:
         }
         default = chosen.get(name, vars(options)[name])
         if default is None:  # computed: from the size, or from the number of layers
-            assert re.match(r"\d+ / \(|1 each$", said)
+            assert re.match(r"\d+ / \(|1 each$|none$", said)
         else:
             assert said == (", ".join(default) if isinstance(default, tuple) else str(default))
 

@@ -129,11 +129,37 @@ def test_added_gradients_equal_the_plain_ones_but_for_the_mask(
     for name, arguments in (
         ("add_style_gradient", (F, G + G.T, A + A.T, 35, 3.0)),
         ("add_content_gradient", (F, P, 0.5)),
+        ("add_affine_gradient", (F, G, A[0])),
+        ("add_affine_gradient", (F, G[0], A[0])),
         ("add_gradient", (F, P)),
     ):
         dF = None if first else rng.normal(size=F.shape)
         expected = getattr(PlainKernels(), name)(None if first else dF.copy(), *arguments)
         np.testing.assert_allclose(getattr(kernels, name)(dF, *arguments), expected, **CLOSE)
+
+
+@pytest.mark.parametrize("owned", [None, (slice(1, 4), slice(2, 7))])
+@pytest.mark.parametrize("first", [True, False])
+def test_guided_gram_matrices_equal_the_plain_ones(
+    kernels: DeviceKernels, rng: np.random.Generator, first: bool, owned: Any
+) -> None:
+    F, A = np.abs(rng.normal(size=(4, 5, 7))), rng.normal(size=(4, 4))
+    here = F if owned is None else F[:, owned[0], owned[1]]
+    T, plain = rng.uniform(0, 1, here.shape[1:]), PlainKernels()
+    G = kernels.gram(F, owned, T)
+    np.testing.assert_allclose(G, plain.gram(F, owned, T), **CLOSE)
+    dF = None if first else rng.normal(size=F.shape)
+    how = (F, G, A + A.T, 9.5, 3.0, owned, T)
+    expected = plain.add_style_gradient(None if first else dF.copy(), *how)
+    np.testing.assert_allclose(kernels.add_style_gradient(dF, *how), expected, **CLOSE)
+
+
+def test_moments_equal_the_plain_ones_in_float64(kernels: DeviceKernels, rng: Any) -> None:
+    F = rng.normal(size=(4, 5, 7))
+    for owned in (None, (slice(1, 4), slice(0, 6))):
+        expected = PlainKernels().moments(F, owned)
+        np.testing.assert_allclose(kernels.moments(F, owned), expected, **CLOSE)
+        assert kernels.moments(F.astype(np.float32), owned).dtype == np.float64
 
 
 def test_a_gram_matrix_is_float64(rng: np.random.Generator) -> None:

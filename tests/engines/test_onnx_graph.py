@@ -10,6 +10,7 @@ from gramstyle.conformance import Case, cases
 from gramstyle.conformance.adapters import dtypes_of, load
 from gramstyle.conformance.running import check
 from gramstyle.core.conventions import AUTHOR, PAPER, Convention
+from gramstyle.core.guides import mean_guides, with_guides
 from gramstyle.core.kernels import Pooling
 from gramstyle.core.layers import Padding
 from gramstyle.core.network import Convolution, Layer, Network, Pool
@@ -152,6 +153,46 @@ def test_total_variation_is_in_the_graph(
     x = image(rng, *size)
     assert 0.02 * truth.loss_and_gradient(x).terms["tv"] > 1e-3 * truth.loss_and_gradient(x).loss
     assert_same(GraphObjective(truth, *size, threads=1), truth, x)
+
+
+def of_regions(rng: Rng, size: tuple[int, int], convention: Convention) -> Objective:
+    """An objective of two regions with a soft edge, whose style images are two others."""
+    net, styles = network(rng, "avg"), ("conv1_1", "conv2_1", "conv3_2")
+    left = np.linspace(1.2, -0.2, size[1]).clip(0, 1)[np.newaxis].repeat(size[0], axis=0)
+    terms = loss_terms(
+        content={"conv2_1": 1.0},
+        style={name: 0.1 * (i + 1) for i, name in enumerate(styles)},
+        convention=convention,
+        regions=(1.5, 0.5),
+    )
+    ones = {name: (np.ones(shape[1:]),) * 2 for name, shape in net.shapes(13, 22).items()}
+    responses = [net.forward(SEEN.forward(image(rng, *each))) for each in (size, (13, 22))]
+    terms = with_targets(terms, "content", responses[0])
+    terms = with_targets(with_guides(terms, ones), "style", responses[1])
+    parts = [mean_guides(net, T) for T in (left, 1 - left)]
+    guides = {name: tuple(part[name] for part in parts) for name in net.names}
+    return Objective(
+        network=net,
+        preprocessing=SEEN,
+        terms=with_guides(terms, guides),
+        weights={"content": 0.7, "style": 3.0},
+    )
+
+
+@pytest.mark.parametrize("convention", [PAPER, AUTHOR], ids=["paper", "author"])
+def test_the_regions_of_a_style_are_in_the_graph(convention: Convention, rng: Rng) -> None:
+    truth = of_regions(rng, (19, 23), convention)
+    assert_same(GraphObjective(truth, 19, 23, threads=1), truth, image(rng, 19, 23))
+
+
+def test_a_graph_of_regions_has_stored_targets_and_the_size_of_the_masks(rng: Rng) -> None:
+    truth = of_regions(rng, (19, 23), PAPER)
+    with pytest.raises(OptionError, match="take --targets stored"):
+        objective_graph(truth, (19, 23), targets="inputs")
+    without_content = replace(truth, terms=truth.terms[1:])
+    for size in (None, (23, 19)):
+        with pytest.raises(OptionError, match="the masks of regions have one size"):
+            objective_graph(without_content, size)
 
 
 @pytest.mark.parametrize("tv", [0.0, 0.02])

@@ -99,6 +99,11 @@ def test_seeds_in_strips_are_the_plain_ones_once_the_relu_is_crossed(
     expected = PLAIN.add_content_gradient(dF, F.astype(float), P, 0.5)
     found = fast.add_content_gradient(None if first else np.copy(dF), F, P, 0.5)
     assert_close(masked(found), masked(expected))
+    assert_close(fast.moments(F), PLAIN.moments(F.astype(float)))
+    for D in (A, A[0]):
+        expected = PLAIN.add_affine_gradient(dF, F.astype(float), D, A[-1])
+        found = fast.add_affine_gradient(None if first else np.copy(dF), F, D, A[-1])
+        assert_close(masked(found), masked(expected))
 
 
 def test_the_result_does_not_depend_on_the_number_of_threads(rng: np.random.Generator) -> None:
@@ -197,3 +202,22 @@ def test_the_threads_end_when_the_kernels_are_deleted(rng: np.random.Generator) 
     for worker in workers:
         worker.join(timeout=10)
         assert not worker.is_alive()
+
+
+@given(shapes, st.booleans(), st.integers(0, 2**32 - 1))
+@settings(max_examples=40, deadline=None)
+def test_guided_gram_matrices_in_strips_are_the_plain_ones(
+    shape: tuple[int, int, int], whole: bool, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    N, H, V = shape
+    owned = None if whole else (slice(H // 3, H), slice(V // 4, max(V // 4, V - 1)))
+    F, fast = random_responses(rng, shape), StripKernels(2)
+    here = F if owned is None else F[:, owned[0], owned[1]]
+    T = rng.uniform(0, 1, here.shape[1:]).astype(np.float32)
+    G = fast.gram(F, owned, T)
+    assert_close(G, PLAIN.gram(F.astype(float), owned, T.astype(float)))
+    A, how = rng.uniform(0, 1, (N, N)), (H * V / 3, 3.0, owned, T)
+    expected = PLAIN.add_style_gradient(None, F.astype(float), G, A + A.T, *how)
+    found = fast.add_style_gradient(None, F, G, A + A.T, *how)
+    assert_close(np.where(F > 0, found, 0), np.where(F > 0, expected, 0))

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -150,6 +151,7 @@ PLANS: dict[str, tuple[tuple[int | Pooling, ...], tuple[str, ...], str]] = {
     "the first layer is average pooled": ((8, "avg", 8), ("conv0",), "conv2"),
     "the first layer is pooled and not returned": ((8, "avg", 8), ("conv2",), "conv2"),
     "a pooling is the deepest layer": ((8, 8, "max"), ("pool2",), "conv1"),
+    "two registers under a mask": ((8, 16, 16), ("conv0",), "conv2"),
     "one layer": ((8,), ("conv0",), "conv0"),
 }
 
@@ -259,6 +261,25 @@ def test_the_loss_terms_equal_the_plain_ones(rng: np.random.Generator) -> None:
     assert_close(found, np.where(responses > 0, expected, 0))
     alone = step.add_style_gradient(None, F, G, A, M, 3.0)
     assert_close(alone, PLAIN.add_style_gradient(None, responses.astype(float), G, A, M, 3.0))
+    assert_close(step.moments(F), PLAIN.moments(responses.astype(float)))
+    for D in (noise, noise[0]):  # not symmetric
+        expected = PLAIN.add_affine_gradient(None, responses.astype(float), D, noise[1])
+        assert_close(step.add_affine_gradient(None, F, D, noise[1]), expected)
+
+
+@pytest.mark.parametrize("owned", [None, (slice(2, 9), slice(0, 7)), (slice(4, 5), slice(3, 11))])
+def test_guided_gram_matrices_equal_the_plain_ones(rng: np.random.Generator, owned: Any) -> None:
+    shape = (13, 9, 11)
+    responses, F = np.maximum(rng.normal(size=shape), 0).astype(np.float32), channels_last(shape)
+    F[...] = responses
+    here = responses if owned is None else responses[:, owned[0], owned[1]]
+    T, step = rng.uniform(0, 1, here.shape[1:]).astype(np.float32), ChannelsLastKernels(2)
+    G, wide = step.gram(F, owned, T), responses.astype(float)
+    assert_close(G, PLAIN.gram(wide, owned, T.astype(float)))
+    noise = rng.normal(size=G.shape)
+    how = (G, noise + noise.T, 31.5, 3.0, owned, T)
+    found = step.add_style_gradient(None, F, *how)
+    assert_close(found, PLAIN.add_style_gradient(None, wide, *how))
 
 
 def test_the_result_does_not_depend_on_the_number_of_threads(rng: np.random.Generator) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 from gramstyle.core import layers
 from gramstyle.core.arrays import Array, namespace
 from gramstyle.core.evaluation import Evaluation, sizes_in
-from gramstyle.core.kernels import Area, Kernels, PlainKernels, Pooling
+from gramstyle.core.kernels import Kernels, PlainKernels, Pooling
 from gramstyle.core.layers import Padding
 from gramstyle.core.network import AddSeed, Convolution, Layer, Network
 from gramstyle.core.objective import Objective, where_not_finite
@@ -171,14 +171,20 @@ class _Recorder:
         self._before = 0.0
         self._after: float | None = None
 
-    def gram(self, F: Array, owned: Area | None = None) -> Array:
-        return self._kernels.gram(F, owned)
+    def gram(self, *arguments: Any) -> Array:
+        return self._kernels.gram(*arguments)
 
     def add_style_gradient(self, *arguments: Any) -> Array:
         return self._kernels.add_style_gradient(*arguments)
 
     def add_content_gradient(self, *arguments: Any) -> Array:
         return self._kernels.add_content_gradient(*arguments)
+
+    def moments(self, *arguments: Any) -> Array:
+        return self._kernels.moments(*arguments)
+
+    def add_affine_gradient(self, *arguments: Any) -> Array:
+        return self._kernels.add_affine_gradient(*arguments)
 
     def add_gradient(self, *arguments: Any) -> Array:
         return self._kernels.add_gradient(*arguments)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from gramstyle.errors import GramstyleError
+from gramstyle.run.mask_options import mask_sources
 from gramstyle.run.options import STARTS, Options
 from gramstyle.run.settings import style_roles
 
@@ -61,12 +62,17 @@ class Job:
 
     @property
     def inputs(self) -> dict[str, Path]:
-        """The image files that the job reads, by role: content, style, style2, …, init."""
+        """The image files that the job reads, by role: content, style, style2, …, init, masks."""
         start = self.options.start
         is_file = isinstance(start, str | os.PathLike) and start not in STARTS
         init = Path(start) if is_file else None  # type: ignore[arg-type]
         styles = dict(zip(style_roles(len(self.styles)), self.styles, strict=True))
-        files = {"content": self.content, **styles, "init": init}
+        masks = {
+            role: Path(source)
+            for role, source in mask_sources(self.options).items()
+            if isinstance(source, str | os.PathLike)
+        }
+        files = {"content": self.content, **styles, "init": init, **masks}
         return {role: path for role, path in files.items() if path is not None}
 
     @property

@@ -11,6 +11,8 @@ from gramstyle.batch.job import Job, located
 from gramstyle.batch.output_name import output_name
 from gramstyle.batch.patterns import check_patterns, existing, images_of, path_in
 from gramstyle.errors import OptionError
+from gramstyle.run.coercion import names_in
+from gramstyle.run.mask_options import MASK_OPTIONS, SEVERAL, check_masks
 from gramstyle.run.option_values import (
     FROM_FILES,
     check_keys,
@@ -71,9 +73,10 @@ def jobs_of(
         chosen = dict(zip(axes, combination, strict=True))
         content, style = chosen.pop("content"), chosen.pop("style")
         chosen = {**values, **chosen}
-        options = options_from({**_with_start(look.options(chosen), folder), **machine})
+        options = options_from({**_with_files(look.options(chosen), folder), **machine})
         styles = style if isinstance(style, tuple) else (style,)
         options.style_shares(len(styles))  # refuses another number of styles
+        check_masks(options, content=True, styles=len(styles))
         name = output_name(output, content, styles, options, chosen)
         job = Job(
             label=label,
@@ -133,10 +136,24 @@ def _blended(names: list[Any], folder: Path) -> tuple[Path, ...]:
     return tuple(styles)
 
 
-def _with_start(values: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """Return the options with the image to start from, if there is one, as an absolute path."""
-    start = values.get("init")
-    if not isinstance(start, str) or start in STARTS:
-        return values
-    with located("init"):
-        return {**values, "init": str(existing(path_in("init", start, folder)))}
+def _with_files(values: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Return the options with the image to start from and masks, if any, as absolute paths."""
+
+    def absolute(name: str, text: Any) -> Any:
+        if not isinstance(text, str):  # `options_from` refuses it
+            return text
+        with located(name):
+            return str(existing(path_in(name, text, folder)))
+
+    found = dict(values)
+    if found.get("init") not in (None, *STARTS):
+        found["init"] = absolute("init", found["init"])
+    for name in MASK_OPTIONS:
+        value = found.get(name)
+        if value is not None and name in SEVERAL:
+            items = names_in(value) if isinstance(value, str) else value
+            several = isinstance(items, list | tuple)
+            found[name] = [absolute(name, item) for item in items] if several else items
+        elif value is not None:
+            found[name] = absolute(name, value)
+    return found

@@ -8,6 +8,7 @@ from typing import Any
 from gramstyle.batch.job import located
 from gramstyle.batch.looks import KEYS
 from gramstyle.errors import OptionError
+from gramstyle.run.mask_options import MASK_OPTIONS
 from gramstyle.run.option_values import FROM_FILES, check_known, shown
 from gramstyle.run.options import STARTS, Options
 
@@ -57,5 +58,5 @@ def _text(name: str, value: Any) -> str:
         return "-".join(_text(name, item) for item in value)
     if isinstance(value, float):
         return f"{value:.15g}"
-    is_path = name == "recipe" or (name == "init" and value not in STARTS)
+    is_path = name in ("recipe", *MASK_OPTIONS) or (name == "init" and value not in STARTS)
     return Path(value).stem if is_path else str(value)

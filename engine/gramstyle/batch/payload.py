@@ -28,6 +28,7 @@ from gramstyle.cluster.worker import (
     own_threads,
 )
 from gramstyle.errors import GramstyleError, ImageError, ModelError, OptionError
+from gramstyle.run.mask_options import mask_values
 from gramstyle.run.open_model import OpenModel
 from gramstyle.run.option_values import options_from
 from gramstyle.run.options import MOST_STYLES
@@ -57,6 +58,7 @@ def pack(job: Job, *, network: str) -> bytes:
     # The engine is chosen here: another installation could choose another one.
     options = {**dataclasses.asdict(job.options), "engine": job.options.runs_on}
     options |= {"init": files["init"]} if "init" in files else {}
+    options |= mask_values(files)
     header = {
         "label": job.label,
         "name": job.name,
@@ -166,13 +168,14 @@ def _attempted(
         path.parent.mkdir()
         path.write_bytes(parts[role])
     start = {"init": str(files["init"])} if "init" in files else {}
+    masks = mask_values({role: str(path) for role, path in files.items()})
     job = Job(
         label=header["label"],
         name=header["name"],
         content=files["content"],
         style=tuple(files[role] for role in style_roles(MOST_STYLES) if role in files),
         output=folder / Path(header["output"]).name,
-        options=options_from({**header["options"], **start}),
+        options=options_from({**header["options"], **start, **masks}),
     ).with_threads(own_threads())
     outcome = attempt(job, model=model, callback=_check_wanted)
     reason = outcome.reason

@@ -18,6 +18,7 @@ from gramstyle.batch.render import ModelFile, planned_settings
 from gramstyle.cluster.worker import installed_version
 from gramstyle.errors import GramstyleError, ImageError
 from gramstyle.images import Image, read_image, read_settings
+from gramstyle.run.mask_options import MASK_OPTIONS, mask_sources, mask_values
 from gramstyle.run.open_model import OpenModel
 from gramstyle.run.options import STARTS
 
@@ -32,9 +33,11 @@ _IRRELEVANT = (
 # Options whose defaults an image of an earlier gramstyle does not name, and these defaults.
 _ADDED: dict[str, tuple[object, ...]] = {
     "content_strength": (1.0,),
+    "style_loss": ("gram",),
     "style_blend": ([], [1.0]),
     "style_scale": ([1.0],),
     "style_size": (None,),
+    **dict.fromkeys(MASK_OPTIONS, (None,)),
     "padding": ("zeros",),
     "colours": ("style",),
     "depth": (8,),
@@ -52,10 +55,12 @@ def fingerprint(job: Job, *, model: ModelFile) -> str | None:
     rounding and the choices of the machine (tiles, a shorter history). Jobs with different
     fingerprints may have the same image too, because two files can contain the same pixels.
 
-    The result is None if a file cannot be read, or if the image to start from is not a file.
+    The result is None if a file cannot be read, or if the image to start from or a mask is not a
+    file.
     """
     inputs, start = job.inputs, job.options.start
-    if "init" not in inputs and not isinstance(start, str):
+    masks = mask_sources(job.options)
+    if ("init" not in inputs and not isinstance(start, str)) or not masks.keys() <= inputs.keys():
         return None
     try:
         files = {role: _file_hash(path) for role, path in inputs.items()}
@@ -67,6 +72,7 @@ def fingerprint(job: Job, *, model: ModelFile) -> str | None:
         "scales": job.options.scales,
         "engine": job.options.runs_on,
         "init": start if start in STARTS else "a file",
+        **mask_values(dict.fromkeys(masks, "a file")),
     }
     text = json.dumps([installed_version(), files, options], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
@@ -144,6 +150,11 @@ def _relevant(settings: Mapping[str, Any]) -> dict[str, Any]:
             relevant[name] = _unnamed(described)
     if relevant.get("start") is not None:
         relevant.pop("init", None)  # the name of the image to start from
+    masks = relevant.get("masks")
+    if isinstance(masks, dict):
+        relevant["masks"] = {role: _unnamed(each) for role, each in masks.items()}
+        for name in MASK_OPTIONS:  # their names
+            relevant.pop(name, None)
     return relevant
 
 

@@ -1,6 +1,7 @@
 """Arguments that several commands share; every default is the one in `Options`."""
 
 import argparse
+import re
 from pathlib import Path
 from typing import Any
 
@@ -8,9 +9,11 @@ from gramstyle.cli.parsing import Parser
 from gramstyle.cli.pipes import path_or_dash
 from gramstyle.core.conventions import CONVENTIONS
 from gramstyle.core.layers import PADDINGS
+from gramstyle.core.terms import STYLE_LOSSES
 from gramstyle.engines.registry import ENGINES
 from gramstyle.engines.spec import DEVICES
 from gramstyle.run import coercion
+from gramstyle.run.mask_options import mask_sources
 from gramstyle.run.option_values import MACHINE
 from gramstyle.run.options import OPTIMISERS, STARTS, Options
 from gramstyle.run.options.result import RESULT_CHOICES
@@ -47,6 +50,11 @@ def add_run(
     """Add the options of every optimisation: size, iterations, tolerance and seed."""
     group.add_argument("--size", type=int, metavar="PIXELS",
         help=f"the longer edge of {what} (default {defaults.size})")  # fmt: skip
+    add_iterations(group, defaults)
+
+
+def add_iterations(group: argparse._ArgumentGroup, defaults: Options = DEFAULTS) -> None:
+    """Add the options of every optimisation except the size."""
     group.add_argument("--iterations", type=int, metavar="N",
         help="maximum number of iterations of L-BFGS-B "
         f"(default {defaults.iterations})")  # fmt: skip
@@ -98,15 +106,25 @@ def add_loss(parser: Parser) -> None:
         f"(default {','.join(DEFAULTS.content_layers)})")  # fmt: skip
     loss.add_argument("--content-weights", type=numbers, metavar="W,…",
         help="a weight for each content layer (default: 1 each)")  # fmt: skip
-    loss.add_argument("--style-layers", type=names, metavar="LAYER,…",
-        help="the layers where style is compared "
-        f"(default {','.join(DEFAULTS.style_layers)})")  # fmt: skip
+    add_style_layers(loss)
     add_style_weights(loss, but="; 1000 / filters² with --convention author")
-    loss.add_argument("--tv", type=float, metavar="WEIGHT",
-        help="the weight of the total variation, which smooths the image "
-        f"(default {DEFAULTS.tv:g})")  # fmt: skip
+    add_tv(loss)
     add_pooling(loss, but="; max with --convention author")
     add_padding(loss)
+
+
+def add_tv(group: argparse._ArgumentGroup) -> None:
+    """Add the option for the weight of the total variation."""
+    group.add_argument("--tv", type=float, metavar="WEIGHT",
+        help="the weight of the total variation, which smooths the image "
+        f"(default {DEFAULTS.tv:g})")  # fmt: skip
+
+
+def add_style_layers(group: argparse._ArgumentGroup) -> None:
+    """Add the option for the layers where style is compared."""
+    group.add_argument("--style-layers", type=names, metavar="LAYER,…",
+        help="the layers where style is compared "
+        f"(default {','.join(DEFAULTS.style_layers)})")  # fmt: skip
 
 
 def add_style_weights(group: argparse._ArgumentGroup, *, but: str = "") -> None:
@@ -115,9 +133,10 @@ def add_style_weights(group: argparse._ArgumentGroup, *, but: str = "") -> None:
         help=f"a weight for each style layer (default: equal, with the sum 1{but})")  # fmt: skip
 
 
-def add_style(parser: Parser) -> None:
-    """Add the options for several style images, the size of the strokes, and the colours."""
+def add_style(parser: Parser) -> argparse._ArgumentGroup:
+    """Add the options for several style images and the strokes and colours; return their group."""
     group = parser.add_argument_group("the style")
+    add_style_loss(group)
     group.add_argument("--style-blend", type=numbers, metavar="W,…",
         help="a number above 0 for each style image, its share of the style: 3,1 is three quarters "
         "of the first one (default: equal shares)")  # fmt: skip
@@ -130,6 +149,31 @@ def add_style(parser: Parser) -> None:
         help="style: the colours of the style image; content: those of the content image, only the "
         "luminance gets the style; match: those of the style image, shifted to the mean and the "
         f"spread of the content image's (default {DEFAULTS.colours})")  # fmt: skip
+    return group
+
+
+def add_style_loss(group: argparse._ArgumentGroup) -> None:
+    """Add the option for the statistic that the style loss compares."""
+    group.add_argument("--style-loss", choices=STYLE_LOSSES,
+        help="what the style loss compares: gram, the Gram matrices of the paper; mean-std, mean "
+        "and standard deviation of each filter; covariance, Gram matrices of centred responses, "
+        f"which keep more of the photograph's colours (default {DEFAULTS.style_loss})")  # fmt: skip
+
+
+def add_regions(parser: Parser, *, protect: bool = True) -> None:
+    """Add the options for regions of the image, each with its own style."""
+    group = parser.add_argument_group("regions of the image")
+    group.add_argument("--style-regions", type=names, metavar="MASK,…",
+        help="a mask for each style image: its style applies where the mask is white, and to the "
+        "extent that it is grey")  # fmt: skip
+    group.add_argument("--content-labels", metavar="MAP",
+        help="a label map of the photograph, where each colour marks a region; with "
+        "--style-labels: regions of the same colour belong together")  # fmt: skip
+    group.add_argument("--style-labels", type=names, metavar="MAP,…",
+        help="a label map for each style image")  # fmt: skip
+    if protect:
+        group.add_argument("--protect", metavar="MASK",
+            help="a mask of the part of the photograph that stays as it is")  # fmt: skip
 
 
 def add_pooling(group: argparse._ArgumentGroup, *, but: str = "") -> None:
@@ -224,11 +268,19 @@ def add_files(group: argparse._ArgumentGroup) -> None:
         help="also write the image of every N-th iteration, as OUT-0010.png, …")  # fmt: skip
     group.add_argument("--log", type=Path, metavar="FILE.jsonl",
         help="write settings and losses as JSON lines")  # fmt: skip
+    group.add_argument("--record", type=Path, metavar="FILE",
+        help="write the iterates as an animation: .mp4 or .webm (needs the extra video), .gif or "
+        ".webp")  # fmt: skip
 
 
 def add_quiet(group: argparse._ActionsContainer) -> None:
     """Add the option that switches the progress off."""
     group.add_argument("--quiet", action="store_true", help="print nothing but errors")
+
+
+def mask_files(options: Options) -> list[Path]:
+    """Return the files of the masks and label maps."""
+    return [Path(str(source)) for source in mask_sources(options).values()]
 
 
 def options_of(arguments: argparse.Namespace, **defaults: Any) -> Options:
@@ -265,6 +317,14 @@ def size_in_bytes(text: str) -> int:
 def names(text: str) -> tuple[str, ...]:
     """Return the names of a list like conv1_1,conv2_1."""
     return coercion.names_in(text)
+
+
+def width_and_height(text: str) -> tuple[int, int]:
+    """Return width and height of a size like 640x480."""
+    found = re.fullmatch(r"([1-9]\d{0,5})[x×]([1-9]\d{0,5})", text)
+    if found is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a size like 640x480")
+    return int(found[1]), int(found[2])
 
 
 def numbers(text: str) -> tuple[float, ...]:

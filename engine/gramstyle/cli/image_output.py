@@ -58,10 +58,10 @@ class ImageOutput:
         if self._ended and not self._saved:  # the finished image could not be saved, as `stop` says
             return stop
         if self._ended:
-            return _with_sentence(stop, f"The finished image is in {shown(self._path)}")
+            return with_sentence(stop, f"The finished image is in {shown(self._path)}")
         if self.latest is None:
             what = "another" if self._resumed else "the first"
-            return _with_sentence(stop, f"Nothing was written: {what} iteration was not complete")
+            return with_sentence(stop, f"Nothing was written: {what} iteration was not complete")
         losses, scale = self.latest.losses, self.latest.scale
         summary = {"iterations": losses.iteration, "loss": losses.loss, "reason": _reason(stop)}
         try:
@@ -74,9 +74,7 @@ class ImageOutput:
         if scale.number + 1 < self.latest.scales:
             size = f", {scale.width}×{scale.height} pixels,"
         where = shown(self._path)
-        return _with_sentence(
-            stop, f"The image of iteration {losses.iteration}{size} is in {where}"
-        )
+        return with_sentence(stop, f"The image of iteration {losses.iteration}{size} is in {where}")
 
     def _save(self, image: Image, summary: dict[str, Any]) -> None:
         """Write an image; if that fails, write it to the folder for temporary files."""
@@ -111,7 +109,7 @@ def numbered(path: Path, iteration: int) -> Path:
     return path.with_name(f"{path.stem}-{iteration:04d}{path.suffix}")
 
 
-def _with_sentence(stop: BaseException, sentence: str) -> BaseException:
+def with_sentence(stop: BaseException, sentence: str) -> BaseException:
     """Return an exception of the same type, with a sentence added to its message."""
     text = f"{_reason(stop)}. {sentence}"
     if isinstance(stop, MemoryError):  # NumPy's takes a shape and a type instead of a message

@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +20,7 @@ from gramstyle.errors import OptionError
 from gramstyle.images import read_original
 from gramstyle.model.precision import lossless
 from gramstyle.model.pretrained import provenance
+from gramstyle.run.mask_options import mask_sources
 from gramstyle.run.options import Options
 from gramstyle.run.plan import RunPlan, plan_run
 from gramstyle.run.prepare import RunResources
@@ -34,10 +34,13 @@ ANY_EDGE = 64
 # The options of the style images, which the targets depend on.
 STYLE_OPTIONS = ("style_blend", "style_scale", "style_size", "colours")
 
+# The options of the regions, whose masks the graph contains.
+REGION_OPTIONS = ("style_regions", "content_labels", "style_labels")
+
 # The options that the graph depends on.
 OPTIONS = (
-    "alpha", "beta", "content_layers", "content_weights", "style_layers", "style_weights",
-    *STYLE_OPTIONS, "tv", "convention", "pooling", "padding",
+    "alpha", "beta", "content_layers", "content_weights", "style_loss", "style_layers",
+    "style_weights", *STYLE_OPTIONS, *REGION_OPTIONS, "tv", "convention", "pooling", "padding",
 )  # fmt: skip
 
 DESCRIPTION = """\
@@ -70,7 +73,7 @@ def add_parser(commands: Commands) -> None:
         help="the graph to write")  # fmt: skip
 
     images = export.add_argument_group("the images")
-    images.add_argument("--size", dest="exact", type=_size, metavar="WxH",
+    images.add_argument("--size", dest="exact", type=add.width_and_height, metavar="WxH",
         help="the exact size of the image that the graph takes; the photograph is resized to it "
         "(default without a photograph: any size)")  # fmt: skip
     images.add_argument("--content", type=Path, metavar="PHOTO",
@@ -86,6 +89,7 @@ def add_parser(commands: Commands) -> None:
         "an image")  # fmt: skip
 
     add.add_style(export)
+    add.add_regions(export, protect=False)
     add.add_loss(export)
     add.add_machine(export.add_argument_group("the network and the machine"))
 
@@ -94,6 +98,7 @@ def run_export(arguments: argparse.Namespace) -> None:
     """Write the graph, and the one that computes its targets."""
     targets = [path for path in (arguments.output, arguments.targets_model) if path is not None]
     sources = [path for path in (arguments.content, *(arguments.style or ())) if path is not None]
+    sources += _masks(arguments)
     _check_places(targets, sources)
     plan, objective = (_stored if arguments.targets == "stored" else _as_inputs)(arguments)
     _check_places(targets, [*sources, plan.model])
@@ -125,6 +130,8 @@ def _stored(arguments: argparse.Namespace) -> tuple[RunPlan, Objective]:
     if arguments.content is not None and arguments.exact is None:
         raise OptionError("add --size WxH: the content image's responses have one size")
     options = _options(arguments)
+    if mask_sources(options) and arguments.exact is None:
+        raise OptionError("add --size WxH: the masks of regions have one size")
     content = None
     if arguments.content is not None:
         image = read_original(arguments.content, name="content", max_pixels=options.max_pixels)
@@ -138,6 +145,12 @@ def _as_inputs(arguments: argparse.Namespace) -> tuple[RunPlan, Objective]:
     """Return the objective whose targets are inputs of the graph: its terms have none."""
     if arguments.content is not None or arguments.style is not None:
         raise OptionError("--targets inputs takes no images; leave --content and --style out")
+    for name in REGION_OPTIONS:
+        if getattr(arguments, name) is not None:
+            raise OptionError(
+                f"--{name.replace('_', '-')} is for --targets stored, where the graph contains the "
+                "masks; leave it out, or name --content and --style"
+            )
     for name in STYLE_OPTIONS:
         if getattr(arguments, name) is not None:
             raise OptionError(
@@ -157,6 +170,13 @@ def _as_inputs(arguments: argparse.Namespace) -> tuple[RunPlan, Objective]:
         terms=spec.terms,
         weights=spec.weights,
     )
+
+
+def _masks(arguments: argparse.Namespace) -> list[Path]:
+    """Return the files of the masks that are named."""
+    labels = [arguments.content_labels] if arguments.content_labels else []
+    masks = (*(arguments.style_regions or ()), *labels, *(arguments.style_labels or ()))
+    return list(map(Path, masks))
 
 
 def _options(arguments: argparse.Namespace) -> Options:
@@ -223,11 +243,3 @@ def _check_places(targets: Iterable[Path], sources: Iterable[Path]) -> None:
                 f"{target} would overwrite another file of this command; choose another name"
             )
         taken.append(target)
-
-
-def _size(text: str) -> tuple[int, int]:
-    """Return width and height of a size like 640x480."""
-    found = re.fullmatch(r"([1-9]\d{0,5})[x×]([1-9]\d{0,5})", text)
-    if found is None:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a size like 640x480")
-    return int(found[1]), int(found[2])

@@ -19,6 +19,7 @@ from gramstyle.cli import (
     recipe,
     reconstruct,
     resume,
+    texture,
     trace,
     transfer,
 )
@@ -32,7 +33,7 @@ from gramstyle.system.signals import exit_code, stop_message
 
 # The commands in the help of the program.
 SECTIONS = {
-    "render": ("transfer", "presets", "recipe", "batch", "resume"),
+    "render": ("transfer", "texture", "presets", "recipe", "batch", "resume"),
     "understand": ("reconstruct", "trace", "plot", "figure"),
     "this installation": ("doctor", "completion"),
     "networks and other implementations": ("model", "objective", "conformance"),
@@ -75,8 +76,7 @@ def command_parser() -> Parser:
     parser = _Program(
         prog="gramstyle",
         usage="gramstyle COMMAND …   (gramstyle COMMAND --help describes a command)",
-        description="Render a photograph in the style of a painting "
-        "(Gatys, Ecker, Bethge 2015), without a deep-learning framework.",
+        description="Render a photograph in the style of a painting (Gatys, Ecker, Bethge 2015).",
         epilog=f"start with: {EXAMPLE}",
     )
     parser.add_argument("--version", action="version", version=f"gramstyle {version('gramstyle')}")
@@ -87,6 +87,7 @@ def command_parser() -> Parser:
     presets.add_parser(commands)
     recipe.add_parser(commands)
     resume.add_parser(commands)
+    texture.add_parser(commands)
     reconstruct.add_parser(commands)
     trace.add_parser(commands)
     plot.add_parser(commands)

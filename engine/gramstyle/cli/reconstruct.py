@@ -65,6 +65,7 @@ def add_parser(commands: Commands) -> None:
     style.add_argument("--layers", type=add.names, default=add.DEFAULTS.style_layers,
         metavar="LAYER,…", help="where Gram matrices are compared (default "
         f"{','.join(add.DEFAULTS.style_layers)})")  # fmt: skip
+    add.add_style_loss(loss)
     add.add_style_weights(loss)
     style.show_first({"the style": {"--layers": "like conv1_1,conv2_1 (default: five)"}, **SCREEN})
     style.set_defaults(run=run_style)

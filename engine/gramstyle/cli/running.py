@@ -7,12 +7,14 @@ from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
+from gramstyle.cli.animation_output import AnimationOutput
 from gramstyle.cli.image_output import ImageOutput, numbered
 from gramstyle.cli.pipes import DASH, FORMAT, check_standard_output, is_standard_output, shown
 from gramstyle.cli.progress import display
 from gramstyle.cli.speaking import Speaker, report
 from gramstyle.errors import OptionError
 from gramstyle.images import EXTENSIONS, check_output
+from gramstyle.images.animation import check_animation
 from gramstyle.images.encoding import check_depth
 from gramstyle.run.checkpoint import is_file_of
 from gramstyle.run.checkpointer import Checkpointer
@@ -33,7 +35,7 @@ def perform(
     checkpointer: Checkpointer | None = None,
     resumed: Callable[[], RunState] | None = None,
 ) -> None:
-    """Execute a plan, show its progress, write the image and the log, and print where it is."""
+    """Execute a plan, show its progress, write its files, and print where the image is."""
     output = ImageOutput(arguments.output, plan, resumed=resumed is not None)
     try:
         result = _perform(plan, arguments, say, output, checkpointer, resumed)
@@ -58,6 +60,7 @@ def _perform(
     # Read the state before opening the log, since that overwrites the log of the run so far. The
     # run pops the state from the list, so that no second reference keeps it in memory.
     pending = [] if resumed is None else [resumed()]
+    animation = AnimationOutput(arguments.record, plan)
 
     with (
         RunLog(arguments.log) as log,
@@ -69,6 +72,7 @@ def _perform(
             output.latest = progress
             show(progress)
             log.iteration(progress.losses, progress.scale, scales=progress.scales)
+            animation.add(progress)
             if arguments.save_every and progress.losses.iteration % arguments.save_every == 0:
                 output.numbered(progress)
 
@@ -80,8 +84,9 @@ def _perform(
                 state=partial(_logged, pending, plan, log) if pending else None,
             )
             output.finish(result, log)
+            animation.finish(result.image)
         except BaseException as stop:
-            ended = output.stopped(stop)
+            ended = animation.stopped(output.stopped(stop))
             if ended is stop:
                 raise
             raise ended from None
@@ -126,22 +131,29 @@ def check_files(arguments: argparse.Namespace, inputs: Sequence[Path], *, depth:
     if arguments.save_every is not None:
         _check_numbered(output, arguments.save_every, inputs)
     if arguments.log is not None:
-        _check_log(arguments, files)
+        _check_place("--log", arguments.log, arguments, files)
+    record: Path | None = arguments.record
+    if record is not None:
+        check_animation(record)
+        _check_place("--record", record, arguments, files)
+        if arguments.log is not None and is_same_place(record, arguments.log):
+            raise OptionError(f"--record {record} is the log; choose another name")
 
 
-def _check_log(arguments: argparse.Namespace, images: Sequence[Path]) -> None:
-    """Refuse a log that would overwrite a file that is read or written."""
-    log: Path = arguments.log
+def _check_place(
+    option: str, file: Path, arguments: argparse.Namespace, images: Sequence[Path]
+) -> None:
+    """Refuse a file of an option that would overwrite a file that is read or written."""
     used = [*images, *([arguments.model] if arguments.model else [])]
-    if any(is_same_place(log, path) for path in used):
-        raise OptionError(f"--log {log} is one of the images or the model; choose another name")
-    if arguments.output == DASH and is_standard_output(log):
-        raise OptionError(f"--log {log} is standard output, where the image goes; name a file")
+    if any(is_same_place(file, path) for path in used):
+        raise OptionError(f"{option} {file} is one of the images or the model; choose another name")
+    if arguments.output == DASH and is_standard_output(file):
+        raise OptionError(f"{option} {file} is standard output, where the image goes; name a file")
     checkpoint: Path | None = getattr(arguments, "checkpoint", None) or getattr(
         arguments, "folder", None
     )
-    if checkpoint is not None and is_file_of(checkpoint, log):
-        raise OptionError(f"--log {log} is a file of the checkpoint; choose another name")
+    if checkpoint is not None and is_file_of(checkpoint, file):
+        raise OptionError(f"{option} {file} is a file of the checkpoint; choose another name")
 
 
 def _check_numbered(output: Path, every: int, inputs: Sequence[Path]) -> None:

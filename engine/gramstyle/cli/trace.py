@@ -67,6 +67,7 @@ def add_parser(commands: Commands) -> None:
         help=f"seed of the noise (default {add.DEFAULTS.seed})")  # fmt: skip
 
     add.add_style(parser)
+    add.add_regions(parser, protect=False)
     add.add_loss(parser)
     add.add_machine(parser.add_argument_group("the network and the machine"))
 
@@ -83,6 +84,7 @@ def run_command(arguments: argparse.Namespace) -> None:
     inputs = [arguments.content, *arguments.style, plan.model]
     if options.start not in STARTS:
         inputs.append(Path(str(options.start)))
+    inputs += add.mask_files(options)
     model = plan.inputs.model
     assert model is not None  # noqa: S101 - no engine has taken it yet
     layers = _layers(arguments.layer, model.network.names)

@@ -65,6 +65,7 @@ def add_parser(commands: Commands) -> None:
     add.add_init(result)
     add.add_storage(result)
     add.add_style(parser)
+    add.add_regions(parser)
     add.add_loss(parser)
     machine = parser.add_argument_group("the machine")
     add.add_machine(machine)
@@ -87,6 +88,7 @@ def run_command(arguments: argparse.Namespace) -> None:
     inputs = [*images]
     if options.start not in STARTS:
         inputs.append(Path(str(options.start)))
+    inputs += add.mask_files(options)
     check_files(arguments, inputs, depth=options.depth)
     every, folder = EVERY if arguments.every is None else arguments.every, arguments.checkpoint
     if folder is not None:

@@ -15,14 +15,15 @@ from gramstyle.cluster.worker import Part, TileTask
 from gramstyle.core.arrays import Array
 from gramstyle.core.blending import ReferenceSample, with_blended_targets
 from gramstyle.core.evaluation import Evaluation, Sums
+from gramstyle.core.guides import Guides, with_guides
 from gramstyle.core.network import Network
 from gramstyle.core.objective import Objective, where_not_finite
-from gramstyle.core.term import Reference, Term
+from gramstyle.core.term import GuidedTerm, Reference, Term
 from gramstyle.engines.spec import ObjectiveSpec
 from gramstyle.errors import NonFiniteError
 from gramstyle.model import Model
 from gramstyle.tiling import Tile, Tiling
-from gramstyle.tiling.objective import tree_sum, with_summed_targets
+from gramstyle.tiling.objective import tile_guides, tree_sum, with_summed_targets
 from gramstyle.tiling.windows import add, cut
 
 # How many windows per worker are sent ahead: enough that no worker waits. The scheduler stores all
@@ -119,6 +120,7 @@ def cluster_objective(
     spec: ObjectiveSpec,
     model: Model,
     references: Mapping[Reference, Sequence[ReferenceSample]],
+    guides: Guides | None = None,
 ) -> ClusterObjective:
     """Place the model and the images on a cluster, and compute the targets there.
 
@@ -133,6 +135,8 @@ def cluster_objective(
     references
         The samples of the images that the terms compare with. The content image has one, of the
         size of the spec.
+    guides
+        The guidance of the generated image, if terms are guided.
 
     Raises
     ------
@@ -153,8 +157,14 @@ def cluster_objective(
         if any(each.reference == reference and each.per_position for each in terms):
             (sample,) = samples
             targets = _placed(
-                cluster, spec, tiling, reference, sample.pixels, worker.reference_targets
+                cluster, spec, tiling, reference, terms, sample.pixels, worker.reference_targets
             )
+    terms = with_guides(terms, guides)
+    if guides is not None:
+        targets = [
+            cluster.submit(worker.with_guides, own, tile_guides(terms, tile))
+            for own, tile in zip(targets, tiling, strict=True)
+        ]
     return ClusterObjective(
         objective=Objective(
             network=network, preprocessing=model.preprocessing, terms=terms, weights=spec.weights
@@ -162,7 +172,8 @@ def cluster_objective(
         tiling=tiling,
         cluster=cluster,
         targets=targets,
-        shared=[cluster.submit(worker.place, each, {}) for each in (spec, terms)],
+        # Each tile has its own part of the guidance; the whole stays here.
+        shared=[cluster.submit(worker.place, each, {}) for each in (spec, _unguided(terms))],
     )
 
 
@@ -179,7 +190,7 @@ def _add_summed_targets(
     _, height, width = pixels.shape
     there = replace(spec, height=height, width=width)
     tiles = Tiling(network, height, width, spec.edge)
-    parts = _placed(cluster, there, tiles, reference, pixels, worker.reference_part)
+    parts = _placed(cluster, there, tiles, reference, terms, pixels, worker.reference_part)
     found: Part = cluster.fetch(_sum_up(cluster, parts))
     return with_summed_targets(terms, reference, found.sums, tiles.sizes())
 
@@ -189,19 +200,32 @@ def _placed(
     spec: ObjectiveSpec,
     tiling: Tiling,
     reference: Reference,
+    terms: Sequence[Term],
     pixels: Array,
     function: Callable[..., Any],
 ) -> list[Placed]:
-    """Call a function on the workers for each tile of a reference image."""
+    """Call a function on the workers for each tile of a reference image.
+
+    The terms have the guidance of the image.
+    """
     results: list[Placed] = []
     shared = cluster.submit(worker.place, spec, {})
 
     def submit(tile: Tile, window: Array) -> Placed:
-        results.append(cluster.submit(function, _task(tile), shared, reference, window))
+        guides = tile_guides(terms, tile, reference)
+        results.append(cluster.submit(function, _task(tile), shared, reference, window, guides))
         return results[-1]
 
     _send_windows(cluster, list(tiling), pixels, submit)
     return results
+
+
+def _unguided(terms: Sequence[Term]) -> tuple[Term, ...]:
+    """Return the terms without guidance; its sums remain."""
+    return tuple(
+        term.in_part([None] * len(term.T)) if isinstance(term, GuidedTerm) else term
+        for term in terms
+    )
 
 
 def _task(tile: Tile) -> TileTask:

@@ -37,7 +37,14 @@ from gramstyle.model.locate import (
 )
 from gramstyle.system.files import write_atomically
 from gramstyle.tiling.areas import Tile, Tiling
-from gramstyle.tiling.objective import TileTargets, for_tile, gradient_of, sums_of, tile_targets
+from gramstyle.tiling.objective import (
+    TileTargets,
+    for_tile,
+    gradient_of,
+    sums_of,
+    terms_in_tile,
+    tile_targets,
+)
 from gramstyle.tiling.spill import SpillStore
 
 T = TypeVar("T")
@@ -92,25 +99,34 @@ def place(value: T, _beside: TileTargets) -> T:
 
 
 def reference_part(
-    task: TileTask, spec: ObjectiveSpec, reference: Reference, window: Array
+    task: TileTask, spec: ObjectiveSpec, reference: Reference, window: Array, guides: TileTargets
 ) -> Part:
-    """Return a tile's part of the targets that are sums over a reference image."""
-    return Part(_targets(task, spec, reference, window)[1], {})
+    """Return a tile's part of the targets that are sums over a reference image.
+
+    `guides` is the tile's part of the guidance of that image, as `tile_guides` returns it.
+    """
+    return Part(_targets(task, spec, reference, window, guides)[1], {})
 
 
 def reference_targets(
-    task: TileTask, spec: ObjectiveSpec, reference: Reference, window: Array
+    task: TileTask, spec: ObjectiveSpec, reference: Reference, window: Array, guides: TileTargets
 ) -> TileTargets:
-    """Return a tile's targets with one entry per position."""
-    return _targets(task, spec, reference, window)[0]
+    """Return a tile's targets with one entry per position; `guides` as in `reference_part`."""
+    return _targets(task, spec, reference, window, guides)[0]
+
+
+def with_guides(targets: TileTargets, guides: TileTargets) -> TileTargets:
+    """Return a tile's targets with its part of the guidance of the generated image."""
+    return {**targets, **guides}
 
 
 def _targets(
-    task: TileTask, spec: ObjectiveSpec, reference: Reference, window: Array
+    task: TileTask, spec: ObjectiveSpec, reference: Reference, window: Array, guides: TileTargets
 ) -> tuple[TileTargets, Sums]:
     with _working_on(task, spec) as worker:
         responses, tile = worker.forward(window), worker.tiling[task.index]
-        return tile_targets(worker.engine, spec.terms, reference, tile, responses)
+        terms = terms_in_tile(spec.terms, guides)
+        return tile_targets(worker.engine, terms, reference, tile, responses)
 
 
 def tile_sums(

@@ -11,7 +11,13 @@ from gramstyle.core.layers import Padding
 from gramstyle.core.network import Convolution, Layer, Network
 from gramstyle.core.objective import Objective
 from gramstyle.core.preprocessing import Preprocessing
-from gramstyle.core.terms import ContentTerm, StyleTerm
+from gramstyle.core.terms import (
+    ContentTerm,
+    CovarianceTerm,
+    GuidedStyleTerm,
+    MeanStdTerm,
+    StyleTerm,
+)
 
 
 @dataclass(frozen=True)
@@ -78,6 +84,49 @@ class CaseStyle:
     factor: float
 
 
+@dataclass(frozen=True)
+class CaseRegion:
+    """The style term of one region at one layer: `factor` · Σ (G / m − A)².
+
+    G = (T F) (T F)ᵀ multiplies the responses at each position by T; m = Σ T².
+
+    Attributes
+    ----------
+    T
+        The guidance of the region, from 0 to 1, (H, V).
+    A
+        The guided Gram matrix of the style image divided by its own Σ T², (N, N).
+    factor
+        β, w_l, the share of the region, m / M, the convention's factor and the 1 / (4 N²) of
+        equation 4, multiplied.
+    """
+
+    T: Array
+    A: Array
+    factor: float
+
+
+@dataclass(frozen=True)
+class CaseStatistic:
+    """Another style term of one layer of a case: `factor` · Σ (S − A)².
+
+    Attributes
+    ----------
+    statistic
+        "mean-std": S has the rows μ and σ = √(variance + ε), with ε = 1e-5; "covariance": S is the
+        covariance. The variances and covariances divide by M.
+    A
+        S of the style image, (2, N) or (N, N).
+    factor
+        β, w_l and the term's own factor, multiplied, and 1 / N of means and deviations or
+        1 / (4 N²) of covariances.
+    """
+
+    statistic: str
+    A: Array
+    factor: float
+
+
 @dataclass(frozen=True, kw_only=True)
 class Case:
     """An image x, and the objective that is evaluated there.
@@ -94,6 +143,9 @@ class Case:
     x, p, a
         The generated image, the content image and the style image, each (3, H, V), RGB, 0..255.
         p or a is None where the objective lacks that term.
+    guidance
+        By style layer, the guidance (R, h, v) of each region in the style image; empty if the
+        style has no regions.
 
     Examples
     --------
@@ -111,6 +163,7 @@ class Case:
     x: Array = field(repr=False)
     p: Array | None = field(repr=False)
     a: Array | None = field(repr=False)
+    guidance: Mapping[str, Array] = field(default_factory=dict, repr=False)
 
     @property
     def network(self) -> Network:
@@ -145,13 +198,44 @@ class Case:
 
     @property
     def style(self) -> Mapping[str, CaseStyle]:
-        """The style term of each style layer with all its factors multiplied."""
+        """The Gram matrix term of each style layer with all its factors multiplied."""
         terms = {}
         for layer, term in self.style_terms.items():
+            if not isinstance(term, StyleTerm):
+                continue
             assert term.A is not None  # noqa: S101 - as above
             N = len(term.A)
             factor = self.beta * term.weight * term.convention.style_factor / (4 * N**2)
             terms[layer] = CaseStyle(term.A / term.M, factor)
+        return terms
+
+    @property
+    def regions(self) -> Mapping[str, tuple[CaseRegion, ...]]:
+        """The style terms of the regions at each style layer; empty without regions."""
+        terms = {}
+        for layer, term in self.guided_terms.items():
+            assert term.A is not None  # noqa: S101 - as above
+            N, regions = term.A.shape[1], []
+            for r, (T, share, m) in enumerate(zip(term.T, term.shares, term.m, strict=True)):
+                assert T is not None  # noqa: S101 - no region of a case is empty
+                factor = self.beta * term.weight * term.convention.style_factor / (4 * N**2)
+                strength = share * m / T.size
+                regions.append(CaseRegion(T, term.A[r] / term.M[r], factor * strength))
+            terms[layer] = tuple(regions)
+        return terms
+
+    @property
+    def statistics(self) -> Mapping[str, CaseStatistic]:
+        """The style term of each layer that compares another statistic than Gram matrices."""
+        terms = {}
+        for layer, term in self.style_terms.items():
+            if isinstance(term, StyleTerm):
+                continue
+            assert term.A is not None  # noqa: S101 - as above
+            N, factor = term.A.shape[1], self.beta * term.weight * term.factor
+            mean_std = isinstance(term, MeanStdTerm)
+            name, per = ("mean-std", N) if mean_std else ("covariance", 4 * N**2)
+            terms[layer] = CaseStatistic(name, term.A, factor / per)
         return terms
 
     @property
@@ -165,15 +249,24 @@ class Case:
         return next(iter(self.objective.terms_of("content").values()), None)
 
     @property
-    def style_terms(self) -> Mapping[str, StyleTerm]:
-        """The style terms of the objective by layer."""
-        return self.objective.terms_of("style")
+    def style_terms(self) -> Mapping[str, StyleTerm | MeanStdTerm | CovarianceTerm]:
+        """The style terms of the objective by layer, except those of regions."""
+        terms = self.objective.terms_of("style")
+        return {n: term for n, term in terms.items() if not isinstance(term, GuidedStyleTerm)}
+
+    @property
+    def guided_terms(self) -> Mapping[str, GuidedStyleTerm]:
+        """The style terms of regions of the objective by layer."""
+        terms = self.objective.terms_of("style")
+        return {name: term for name, term in terms.items() if isinstance(term, GuidedStyleTerm)}
 
     @property
     def convention(self) -> Convention:
         """The convention of all terms."""
-        terms = [each for each in (self.content_term, *self.style_terms.values()) if each]
-        return terms[0].convention if terms else PAPER
+        for term in (self.content_term, *self.style_terms.values(), *self.guided_terms.values()):
+            if isinstance(term, ContentTerm | StyleTerm | GuidedStyleTerm):
+                return term.convention
+        return PAPER
 
     @property
     def alpha(self) -> float:
@@ -217,9 +310,9 @@ class Recorder:
         self._above = list(objective.network.until(objective.layers).names)
         self.dF: dict[str, Array] = {}
 
-    def gram(self, F: Array, owned: Area | None = None) -> Array:
+    def gram(self, F: Array, owned: Area | None = None, T: Array | None = None) -> Array:
         """Equation 3."""
-        return self._step.gram(F, owned)
+        return self._step.gram(F, owned, T)
 
     def add_style_gradient(
         self,
@@ -227,18 +320,29 @@ class Recorder:
         F: Array,
         G: Array,
         A: Array,
-        M: int,
+        M: float,
         weight: float,
         owned: Area | None = None,
+        T: Array | None = None,
     ) -> Array:
         """Return dF + weight · equation 6."""
-        return self._step.add_style_gradient(dF, F, G, A, M, weight, owned)
+        return self._step.add_style_gradient(dF, F, G, A, M, weight, owned, T)
 
     def add_content_gradient(
         self, dF: Array | None, F: Array, P: Array, weight: float, owned: Area | None = None
     ) -> Array:
         """Return dF + weight · equation 2."""
         return self._step.add_content_gradient(dF, F, P, weight, owned)
+
+    def moments(self, F: Array, owned: Area | None = None) -> Array:
+        """Return the sums over positions of F and F²."""
+        return self._step.moments(F, owned)
+
+    def add_affine_gradient(
+        self, dF: Array | None, F: Array, D: Array, d: Array, owned: Area | None = None
+    ) -> Array:
+        """Return dF + (D F + d, where F > 0, else 0)."""
+        return self._step.add_affine_gradient(dF, F, D, d, owned)
 
     def add_gradient(
         self, dF: Array | None, F: Array, gradient: Array, owned: Area | None = None

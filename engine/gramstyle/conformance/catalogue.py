@@ -1,58 +1,25 @@
 """The cases by name: each operation, each convention that is easily mistaken, whole objectives.
 
-All numbers come from a hash of the case's name. They are therefore the same on every machine and
-never change; those of a random generator might. They are multiples of 1/256, or of 1/128 to 1/8
-where they are large, so that float16 and float32 represent them exactly.
+All numbers come from a hash of the case's name (`gramstyle.conformance.hashed`).
 """
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from functools import partial
 
 import numpy as np
 
-from gramstyle.conformance import ordered
+from gramstyle.conformance.building import case_of, images_of
 from gramstyle.conformance.cases import Case
+from gramstyle.conformance.hashed import Numbers
 from gramstyle.core.arrays import Array
 from gramstyle.core.conventions import AUTHOR, PAPER, Convention
 from gramstyle.core.kernels import Pooling
 from gramstyle.core.layers import Padding
 from gramstyle.core.network import Convolution, Layer, Network, Pool
-from gramstyle.core.objective import Objective
 from gramstyle.core.preprocessing import Preprocessing
-from gramstyle.core.terms import loss_terms, with_targets
 from gramstyle.model.vgg19 import BLOCKS, CAFFE, TORCHVISION
 
-# Makes the image itself the network's input, for cases about one operation.
-PLAIN = Preprocessing(channels="RGB", mean=(0.0, 0.0, 0.0), scale=(1.0, 1.0, 1.0))
-
 STYLE = ("conv1_1", "conv2_1", "conv3_1", "conv4_1", "conv5_1")
-
-
-class Numbers:
-    """An endless stream of numbers determined by a name."""
-
-    def __init__(self, name: str) -> None:
-        self._name = name
-        self._drawn = 0
-
-    def uniform(self, low: float, high: float, *shape: int) -> Array:
-        """Return float64 numbers between two bounds, each exact in float16."""
-        size = int(np.prod(shape))
-        self._drawn += 1
-        seed = f"{self._name}/{self._drawn}".encode()
-        words = np.frombuffer(hashlib.shake_256(seed).digest(4 * size), "<u4")
-        unit = 256
-        while max(abs(low), abs(high)) * unit > 2048:
-            unit //= 2
-        steps = words.astype(np.int64) % (round((high - low) * unit) + 1)
-        return low + steps.reshape(shape) / unit
-
-    def convolution(self, name: str, C: int, N: int, *, bias: float = 0.0) -> Convolution:
-        """Return a convolution that keeps the magnitude of its input."""
-        spread = max(round(256 * np.sqrt(2 / (9 * C)) * np.sqrt(3)), 1) / 256
-        W = self.uniform(-spread, spread, N, C, 3, 3)
-        return Convolution(name, W, self.uniform(bias - 0.25, bias + 0.25, N))
 
 
 def cases() -> tuple[Case, ...]:
@@ -64,7 +31,7 @@ def cases() -> tuple[Case, ...]:
     >>> [case.name for case in cases()][:3]
     ['convolution', 'convolution-narrow', 'relu']
     """
-    return (*_operations(), *_losses(), *_objectives(), *_paddings())
+    return (*_operations(), *_losses(), *_objectives(), *_paddings(), *_statistics())
 
 
 def _operations() -> list[Case]:
@@ -109,6 +76,7 @@ def _losses() -> list[Case]:
         ),
         _relu_at_zero(),
         style("style-weights", "each E_l has its own w_l", w=(0.75, 0.125)),
+        _regions(),
         content("author-content", "the released code averages (F − P)²", author=True),
         style("author-style", "the released code averages (G/M − A/M)²", author=True),
         content(
@@ -169,6 +137,7 @@ def _paddings() -> list[Case]:
             sentence,
             content="conv2_1",
             style=("conv1_1", "conv2_1"),
+            w=(8.0, 8.0),
             size=(7, 9) if padding != "circular" else (8, 10),
             padding=padding,
         )
@@ -176,10 +145,26 @@ def _paddings() -> list[Case]:
     ]
 
 
+def _statistics() -> list[Case]:
+    style = partial(_terms, content=None, style=("conv1_1", "conv2_1"), artwork=(12, 10))
+    return [
+        style(
+            "style-mean-std",
+            "the style may be means and deviations: variances divide by M, ε is under the root",
+            style_loss="mean-std",
+        ),
+        style(
+            "style-covariance",
+            "the style may be covariances: Gram matrices of centred responses, divided by M",
+            style_loss="covariance",
+        ),
+    ]
+
+
 def _one_layer(name: str, pins: str, *, size: tuple[int, int] = (6, 7), bias: float = 0.0) -> Case:
     numbers = Numbers(name)
     layers = [numbers.convolution("conv1_1", 3, 4, bias=bias)]
-    return _case(name, pins, layers, _images(numbers, size, size, -8, 8), content="conv1_1")
+    return case_of(name, pins, layers, images_of(numbers, size, size, -8, 8), content="conv1_1")
 
 
 def _relu_at_zero() -> Case:
@@ -190,9 +175,9 @@ def _relu_at_zero() -> Case:
     numbers = Numbers("relu-at-zero")
     layers = [numbers.convolution("conv1_1", 3, 4), numbers.convolution("conv1_2", 4, 3, bias=8.0)]
     layers[0].b[:] = 0
-    images = _images(numbers, (6, 7), (6, 7), -8, 8)
+    images = images_of(numbers, (6, 7), (6, 7), -8, 8)
     images["x"][:, :5, :5] = 0
-    return _case(
+    return case_of(
         "relu-at-zero",
         "the derivative of the ReLU at 0 is 0",
         layers,
@@ -209,7 +194,7 @@ def _pooled(name: str, pins: str, kind: Pooling, size: tuple[int, int]) -> Case:
         Pool("pool1", kind),
         numbers.convolution("conv2_1", 4, 3, bias=8.0),
     ]
-    return _case(name, pins, layers, _images(numbers, size, size, -4, 4), content="conv2_1")
+    return case_of(name, pins, layers, images_of(numbers, size, size, -4, 4), content="conv2_1")
 
 
 def _max_pool_ties() -> Case:
@@ -223,19 +208,19 @@ def _max_pool_ties() -> Case:
         numbers.convolution("conv2_1", 3, 3, bias=8.0),
     ]
     images = {
-        role: np.round(x) + 2 for role, x in _images(numbers, (8, 10), (8, 10), -1, 1).items()
+        role: np.round(x) + 2 for role, x in images_of(numbers, (8, 10), (8, 10), -1, 1).items()
     }
     pins = "the first in reading order of equal largest values gets the whole gradient"
-    return _case("max-pooling-ties", pins, layers, images, content="conv2_1")
+    return case_of("max-pooling-ties", pins, layers, images, content="conv2_1")
 
 
 def _preprocessed(name: str, preprocessing: Preprocessing) -> Case:
     numbers = Numbers(name)
-    return _case(
+    return case_of(
         name,
         "the gradient is with respect to pixels on the scale 0..255, in the order RGB",
         [numbers.convolution("conv1_1", 3, 4)],
-        _images(numbers, (6, 7), (6, 7), 0, 255),
+        images_of(numbers, (6, 7), (6, 7), 0, 255),
         content="conv1_1",
         preprocessing=preprocessing,
     )
@@ -253,6 +238,7 @@ def _terms(
     tv: float = 0.0,
     author: bool = False,
     padding: Padding = "zeros",
+    style_loss: str = "gram",
 ) -> Case:
     numbers = Numbers(name)
     layers: list[Layer] = [
@@ -260,10 +246,10 @@ def _terms(
         Pool("pool1", "avg"),
         numbers.convolution("conv2_1", 4, 5),
     ]
-    images = _images(numbers, size, artwork, -4, 4)
+    images = images_of(numbers, size, artwork, -4, 4)
     convention = AUTHOR if author else PAPER
     weights = dict(zip(style, w, strict=True)) if w else None
-    return _case(
+    return case_of(
         name,
         pins,
         layers,
@@ -274,6 +260,43 @@ def _terms(
         tv=tv,
         convention=convention,
         padding=padding,
+        style_loss=style_loss,
+    )
+
+
+def _regions() -> Case:
+    """Return a case of two regions that overlap, whose style image has another size.
+
+    The guidance has few digits, so that its squares and their sums are exact.
+    """
+    name, numbers = "style-regions", Numbers("style-regions")
+    layers: list[Layer] = [
+        numbers.convolution("conv1_1", 3, 4),
+        Pool("pool1", "avg"),
+        numbers.convolution("conv2_1", 4, 5),
+    ]
+    network = Network(tuple(layers))
+
+    def guidance(size: tuple[int, int]) -> dict[str, Array]:
+        """Return random guidance (R, h, v) of both regions at each layer, in sixteenths."""
+        shapes = network.shapes(*size)
+        return {
+            layer: numbers.uniform(0, 16, 2, *shapes[layer][1:]).round() / 16
+            for layer in ("conv1_1", "conv2_1")
+        }
+
+    images = images_of(numbers, (8, 10), (12, 10), -4, 4)
+    of_x, of_a = guidance((8, 10)), guidance((12, 10))
+    pins = "a region multiplies F by T before the Gram matrix and divides by the sum of T squared"
+    return case_of(
+        name,
+        pins,
+        layers,
+        images,
+        style=("conv1_1", "conv2_1"),
+        w={"conv1_1": 0.75, "conv2_1": 0.125},
+        regions=(1.25, 0.75),
+        guidance=(of_x, of_a),
     )
 
 
@@ -301,71 +324,15 @@ def _objective(
             layers.append(numbers.convolution(f"conv{block}_{number}", channels, N))
             channels = N
         layers.append(Pool(f"pool{block}", pooling))
-    return _case(
+    return case_of(
         name,
         pins,
         layers,
-        _images(numbers, size, artwork or size, 0, 255),
+        images_of(numbers, size, artwork or size, 0, 255),
         content="conv4_2",
         style=STYLE,
         alpha=2.0**content,
         w={layer: 2.0**power for layer, power in zip(STYLE, style, strict=True)},
         preprocessing=CAFFE,
         convention=convention,
-    )
-
-
-def _images(
-    numbers: Numbers, size: tuple[int, int], artwork: tuple[int, int], low: float, high: float
-) -> dict[str, Array]:
-    sizes = {"x": size, "p": size, "a": artwork}
-    return {role: numbers.uniform(low, high, 3, *sizes[role]) for role in sizes}
-
-
-def _case(
-    name: str,
-    pins: str,
-    layers: Sequence[Layer],
-    images: Mapping[str, Array],
-    *,
-    content: str | None = None,
-    style: tuple[str, ...] = (),
-    alpha: float = 0.75,
-    w: Mapping[str, float] | None = None,
-    tv: float = 0.0,
-    preprocessing: Preprocessing = PLAIN,
-    convention: Convention = PAPER,
-    padding: Padding = "zeros",
-) -> Case:
-    """Return a case, with P and A computed from the images."""
-    network = Network(tuple(layers)).until([*([content] if content else []), *style])
-    network = network.padded_by(padding)
-    forward = partial(ordered.forward, network)
-    kernels = ordered.OrderedKernels()
-    terms = loss_terms(
-        content={content: 1.0} if content else {},
-        style=w or {layer: 1 / len(style) for layer in style},
-        tv=tv > 0,
-        convention=convention,
-    )
-    if content:
-        P = forward(preprocessing.forward(images["p"]))
-        terms = with_targets(terms, "content", P, kernels)
-    if style:
-        F = forward(preprocessing.forward(images["a"]))
-        terms = with_targets(terms, "style", F, kernels)
-    return Case(
-        name=name,
-        pins=pins,
-        objective=Objective(
-            network=network,
-            preprocessing=preprocessing,
-            terms=terms,
-            weights={"content": alpha, "style": 5.0, "tv": tv},
-            forward=forward,
-            kernels=kernels,
-        ),
-        x=images["x"],
-        p=images["p"] if content else None,
-        a=images["a"] if style else None,
     )

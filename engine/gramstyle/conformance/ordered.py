@@ -19,9 +19,10 @@ from gramstyle.core.network import Convolution, Network
 class OrderedKernels(PlainKernels):
     """`PlainKernels` without matrix products."""
 
-    def gram(self, F: Array, owned: Area | None = None) -> Array:
+    def gram(self, F: Array, owned: Area | None = None, T: Array | None = None) -> Array:
         """Equation 3: G_ij = Σ_k F_ik F_jk, each sum rounded once."""
         F = F if owned is None else F[:, owned[0], owned[1]]
+        F = F if T is None else T * F
         rows = F.reshape(F.shape[0], -1)
         return np.array([[math.fsum(a * b) for b in rows] for a in rows], F.dtype)
 
@@ -31,23 +32,43 @@ class OrderedKernels(PlainKernels):
         F: Array,
         G: Array,
         A: Array,
-        M: int,
+        M: float,
         weight: float,
         owned: Area | None = None,
+        T: Array | None = None,
     ) -> Array:
-        """dF + weight · equation 6."""
+        """dF + weight · equation 6; a guidance T needs all positions."""
         N = F.shape[0]
         D = (G - A) / (float(N) ** 2 * float(M) ** 2)
         product = np.zeros_like(F)
         for i in range(N):
             for j in range(N):
-                product[i] += D[i, j] * F[j]
+                product[i] += D[i, j] * (F[j] if T is None else T * F[j])
+        product = product if T is None else T * product
         gradient = weight * np.where(F > 0, product, 0)
         if owned is not None:
             here = gradient[:, owned[0], owned[1]]
             gradient = np.zeros_like(F)
             gradient[:, owned[0], owned[1]] = here
         return gradient if dF is None else dF + gradient
+
+    def moments(self, F: Array, owned: Area | None = None) -> Array:
+        """Return Σ_k F_ik and Σ_k F_ik², each sum rounded once."""
+        F = F if owned is None else F[:, owned[0], owned[1]]
+        rows = F.reshape(F.shape[0], -1)
+        return np.array([[math.fsum(row) for row in each] for each in (rows, rows * rows)])
+
+    def add_affine_gradient(
+        self, dF: Array | None, F: Array, D: Array, d: Array, owned: Area | None = None
+    ) -> Array:
+        """Return dF + (D F + d, where F > 0, else 0)."""
+        diagonal = np.diag(D) if D.ndim == 1 else D
+        here = F if owned is None else F[:, owned[0], owned[1]]
+        product = np.repeat(d, here[0].size).reshape(here.shape)
+        for i in range(len(d)):
+            for j in range(len(d)):
+                product[i] += diagonal[i, j] * here[j]
+        return self.add_gradient(dF, F, np.where(here > 0, product, 0), owned)
 
     def convolution_backward(
         self, dF: Array, F: Array, W: Array, padding: Padding = "zeros"

@@ -3,7 +3,7 @@
 import numpy as np
 
 from gramstyle.conformance.cases import Case
-from gramstyle.conformance.catalogue import Numbers
+from gramstyle.conformance.hashed import Numbers
 from gramstyle.core.arrays import Array
 from gramstyle.core.conventions import CONTENT_LAYER, PAPER, STYLE_LAYERS
 from gramstyle.core.objective import Objective

@@ -263,7 +263,13 @@ def _contents(image: Array, case: Case) -> Iterator[tuple[str, Array]]:
         yield "P", case.content.P
     for name, term in case.style_terms.items():
         yield f"A of {name}", np.asarray(term.A)
-        yield f"M of {name}", np.asarray(term.M)
+        yield f"M of {name}", np.asarray(getattr(term, "M", 0))
+    for name, guided in case.guided_terms.items():
+        yield f"A of {name}", np.asarray(guided.A)
+        yield f"T of {name}", np.asarray([*guided.T])
+        yield f"M of {name}", np.array([*guided.m, *guided.M, *guided.shares])
+    for name, T in case.guidance.items():
+        yield f"T of {name} in the style image", T
     weights = [*case.objective.weights.values(), *(term.weight for term in case.objective.terms)]
     yield "the weights of the loss", np.array(weights)
 

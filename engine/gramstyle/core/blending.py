@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from gramstyle.core.arrays import Array
+from gramstyle.core.guides import Guides, with_guides
 from gramstyle.core.term import BlendableTerm, Reference, Term
 from gramstyle.errors import OptionError
 
@@ -26,6 +27,8 @@ class ReferenceSample:
         The image (3, H, W), RGB, 0..255.
     share
         λ, above 0; the shares of one reference add up to 1.
+    guides
+        The guidance of its regions by layer, if the terms are guided.
 
     Examples
     --------
@@ -37,6 +40,7 @@ class ReferenceSample:
 
     pixels: Array
     share: float = 1.0
+    guides: Guides | None = None
 
 
 def with_blended_targets(
@@ -78,13 +82,13 @@ def with_blended_targets(
     """
     first, *more = samples
     if not more:
-        return add_targets(terms, first.pixels)
+        return add_targets(with_guides(terms, first.guides), first.pixels)
     for term in terms:  # refused before the first forward pass
         if term.reference == reference:
             _blendable(term)
     total = [term.compared_with(None, 0) if term.reference == reference else term for term in terms]
     for sample in samples:
-        found = add_targets(terms, sample.pixels)
+        found = add_targets(with_guides(terms, sample.guides), sample.pixels)
         for index, term in enumerate(total):
             if term.reference == reference:
                 total[index] = _blendable(term).plus_share(found[index], sample.share)

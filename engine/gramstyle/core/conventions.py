@@ -24,6 +24,10 @@ STYLE_LAYERS = ("conv1_1", "conv2_1", "conv3_1", "conv4_1", "conv5_1")
 # loss is proportional to their square, the style loss to their fourth power. Chosen by eye.
 NORMALISED = 1 / 5000
 
+# The factor of each style loss, chosen by eye so that the default α and β give a result like that
+# of Gram matrices.
+STYLE_FACTORS = {"gram": 1.0, "mean-std": 3e4, "covariance": 1.0}
+
 
 @dataclass(frozen=True, kw_only=True)
 class Convention:
@@ -66,6 +70,24 @@ class Convention:
     pooling: Pooling
     padding: Padding = "zeros"
     first_scale: int = 512
+
+
+def style_factor(style_loss: str, *, normalised: bool) -> float:
+    """Return the factor of a style loss, for a network that is normalised or not.
+
+    The loss "mean-std" is proportional to the square of the responses, as the content loss is, so a
+    normalised network changes its factor as it changes α.
+
+    Examples
+    --------
+    >>> from gramstyle.core.conventions import style_factor
+    >>> style_factor("covariance", normalised=True), style_factor("mean-std", normalised=False)
+    (1.0, 30000.0)
+    """
+    factor = STYLE_FACTORS[style_loss]
+    if style_loss == "mean-std" and normalised:
+        factor *= NORMALISED
+    return factor
 
 
 def _one(_N: int, _M: int) -> float:

@@ -6,8 +6,8 @@ far (None if there is none yet) and returns the sum, which may use dF's memory.
 
 from typing import Literal, Protocol
 
-from gramstyle.core import layers, losses
-from gramstyle.core.arrays import Array, namespace
+from gramstyle.core import guided, layers, losses
+from gramstyle.core.arrays import Array, cast, namespace
 from gramstyle.core.layers import Padding
 
 Pooling = Literal["max", "avg"]
@@ -21,8 +21,11 @@ Area = tuple[slice, slice]
 class Kernels(Protocol):
     """The steps that an objective and a network call; F and dF are (N, H, V)."""
 
-    def gram(self, F: Array, owned: Area | None = None) -> Array:
-        """Return G (N, N), the Gram matrix over the owned positions (equation 3)."""
+    def gram(self, F: Array, owned: Area | None = None, T: Array | None = None) -> Array:
+        """Return G (N, N), the Gram matrix over the owned positions (equation 3).
+
+        T (h, v), of F's float type, is the guidance at the owned positions; None guides nothing.
+        """
 
     def add_style_gradient(
         self,
@@ -30,16 +33,31 @@ class Kernels(Protocol):
         F: Array,
         G: Array,
         A: Array,
-        M: int,
+        M: float,
         weight: float,
         owned: Area | None = None,
+        T: Array | None = None,
     ) -> Array:
-        """Return dF + weight · equation 6 at the owned positions; G and A are (N, N)."""
+        """Return dF + weight · equation 6 at the owned positions; G and A are (N, N).
+
+        With a guidance T, as for `gram`, M is Σ T² over the whole image (`core.guided`).
+        """
 
     def add_content_gradient(
         self, dF: Array | None, F: Array, P: Array, weight: float, owned: Area | None = None
     ) -> Array:
         """Return dF + weight · equation 2 at the owned positions."""
+
+    def moments(self, F: Array, owned: Area | None = None) -> Array:
+        """Return Σ_k F_ik and Σ_k F_ik² over the owned positions k, in float64: (2, N)."""
+
+    def add_affine_gradient(
+        self, dF: Array | None, F: Array, D: Array, d: Array, owned: Area | None = None
+    ) -> Array:
+        """Return dF + (D F + d, where F > 0, else 0) at the owned positions.
+
+        D (N, N) is a matrix, or (N,) its diagonal; d (N,) is added at each position.
+        """
 
     def add_gradient(
         self, dF: Array | None, F: Array, gradient: Array, owned: Area | None = None
@@ -64,9 +82,10 @@ class Kernels(Protocol):
 class PlainKernels:
     """Kernels that call `layers` and `losses`, in any float type and array namespace."""
 
-    def gram(self, F: Array, owned: Area | None = None) -> Array:
+    def gram(self, F: Array, owned: Area | None = None, T: Array | None = None) -> Array:
         """Return the Gram matrix (N, N) over the owned positions (equation 3)."""
-        return losses.gram(matrix(within(F, owned)))
+        here = matrix(within(F, owned))
+        return losses.gram(here) if T is None else guided.guided_gram(here, _flat(T))
 
     def add_style_gradient(
         self,
@@ -74,13 +93,17 @@ class PlainKernels:
         F: Array,
         G: Array,
         A: Array,
-        M: int,
+        M: float,
         weight: float,
         owned: Area | None = None,
+        T: Array | None = None,
     ) -> Array:
         """Return dF + weight · equation 6."""
-        here = within(F, owned)
-        gradient = losses.style_gradient(matrix(here), G, A, F.shape[0], M)
+        here, N = within(F, owned), F.shape[0]
+        if T is None:
+            gradient = losses.style_gradient(matrix(here), G, A, N, M)
+        else:
+            gradient = guided.guided_style_gradient(matrix(here), _flat(T), G, A, N, M)
         return _sum(dF, F, weight * namespace(F).reshape(gradient, here.shape), owned)
 
     def add_content_gradient(
@@ -88,6 +111,20 @@ class PlainKernels:
     ) -> Array:
         """Return dF + weight · equation 2."""
         return _sum(dF, F, weight * losses.content_gradient(within(F, owned), P), owned)
+
+    def moments(self, F: Array, owned: Area | None = None) -> Array:
+        """Return Σ_k F_ik and Σ_k F_ik² over the owned positions k, in float64: (2, N)."""
+        here, xp = within(F, owned), namespace(F)
+        both = [xp.sum(each, axis=(1, 2), dtype=xp.float64) for each in (here, xp.square(here))]
+        result: Array = xp.stack(both)
+        return result
+
+    def add_affine_gradient(
+        self, dF: Array | None, F: Array, D: Array, d: Array, owned: Area | None = None
+    ) -> Array:
+        """Return dF + (D F + d, where F > 0, else 0)."""
+        here = within(F, owned)
+        return _sum(dF, F, affine(here, cast(D, F.dtype), cast(d, F.dtype)), owned)
 
     def add_gradient(
         self, dF: Array | None, F: Array, gradient: Array, owned: Area | None = None
@@ -114,6 +151,14 @@ class PlainKernels:
         """Do nothing."""
 
 
+def affine(F: Array, D: Array, d: Array) -> Array:
+    """Return D F + d where F > 0, else 0; F is (N, H, V), D (N, N) or (N,), d (N,)."""
+    xp = namespace(F)
+    product = D[:, None, None] * F if D.ndim == 1 else xp.tensordot(D, F, axes=1)
+    result: Array = xp.where(F > 0, product + d[:, None, None], 0)
+    return result
+
+
 def matrix(F: Array) -> Array:
     """Return F (N, H, V) as the paper's matrix (N, M)."""
     result: Array = namespace(F).reshape(F, (F.shape[0], -1))
@@ -123,6 +168,12 @@ def matrix(F: Array) -> Array:
 def within(F: Array, area: Area | None) -> Array:
     """Return F (N, H, V) in an area; all of F if the area is None."""
     return F if area is None else F[:, area[0], area[1]]
+
+
+def _flat(T: Array) -> Array:
+    """Return a guidance (h, v) as (M,)."""
+    result: Array = namespace(T).reshape(T, (-1,))
+    return result
 
 
 def _sum(dF: Array | None, F: Array, gradient: Array, owned: Area | None) -> Array:

@@ -53,7 +53,7 @@ def gram(F: Array) -> Array:
     return F @ F.T
 
 
-def style_loss(G: Array, A: Array, N: int, M: int) -> float:
+def style_loss(G: Array, A: Array, N: int, M: float) -> float:
     """E_l = 1/(4 N² M²) Σ_ij (G_ij − A_ij)²  (equation 4).
 
     Examples
@@ -93,7 +93,7 @@ def total_style_loss(E: Mapping[str, float], w: Mapping[str, float]) -> float:
     return weighted_sum({layer: E[layer] for layer in w}, w)
 
 
-def style_gradient(F: Array, G: Array, A: Array, N: int, M: int) -> Array:
+def style_gradient(F: Array, G: Array, A: Array, N: int, M: float) -> Array:
     """∂E_l/∂F = 1/(N² M²) ((Fᵀ (G − A))ᵀ) where F > 0, else 0  (equation 6).
 
     G and A are symmetric, so (Fᵀ (G − A))ᵀ = (G − A) F.

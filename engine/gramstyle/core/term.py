@@ -10,12 +10,14 @@ to one of the losses that equation 7 weights: "content", "style", "tv". A term k
   equations 2 and 6 have it;
 - its target (`target`): the array of the content image or the style image that it compares with.
 
-A term that can compare with several images at once, each with its share, is a `BlendableTerm`.
+A term that can compare with several images at once, each with its share, is a `BlendableTerm`. A
+term that uses the responses of each region of an image apart is a `GuidedTerm`.
 
 To add a loss, write one module beside this one, with the loss's value, gradient and term, and add
 one line to `loss_terms`.
 """
 
+from collections.abc import Sequence
 from typing import Any, Literal, Protocol, Self, runtime_checkable
 
 from gramstyle.core.arrays import Array
@@ -96,3 +98,18 @@ class BlendableTerm(Term, Protocol):
         The other term is a copy of this one with the target of one image. A term without a target
         counts as 0.
         """
+
+
+@runtime_checkable
+class GuidedTerm(Term, Protocol):
+    """A term that multiplies the responses by the guidance of each region, from 0 to 1."""
+
+    @property
+    def T(self) -> tuple[Array | None, ...]:
+        """The guidance (H, V) of each region; None where it is 0 everywhere."""
+
+    def guided_by(self, T: Sequence[Array | None]) -> Self:
+        """Return a copy with the guidance of a whole image, the one of x or a reference image."""
+
+    def in_part(self, T: Sequence[Array | None]) -> Self:
+        """Return a copy with a part of the guidance of the image that the term has or had."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import ClassVar, Self
 
 import numpy as np
@@ -9,13 +10,20 @@ import numpy as np
 from gramstyle.core import losses
 from gramstyle.core.arrays import Array
 from gramstyle.core.conventions import PAPER, Convention
+from gramstyle.core.covariance import CovarianceTerm
+from gramstyle.core.guided_term import GuidedStyleTerm
 from gramstyle.core.kernels import Area, Kernels, PlainKernels, within
+from gramstyle.core.mean_std import MeanStdTerm
 from gramstyle.core.term import PIXELS, Reference, Term
 from gramstyle.core.total_variation import TotalVariationTerm
 
 __all__ = [
     "PIXELS",
+    "STYLE_LOSSES",
     "ContentTerm",
+    "CovarianceTerm",
+    "GuidedStyleTerm",
+    "MeanStdTerm",
     "Reference",
     "StyleTerm",
     "Term",
@@ -27,6 +35,9 @@ __all__ = [
     "with_targets",
     "without_targets",
 ]
+
+# The statistics of the responses that a style loss may compare; the first one is the paper's.
+STYLE_LOSSES = ("gram", "mean-std", "covariance")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -190,6 +201,11 @@ class StyleTerm:
         return self.A * (M / self.M)
 
 
+_OTHER_STYLES: Mapping[str, type[MeanStdTerm | CovarianceTerm]] = MappingProxyType(
+    {"mean-std": MeanStdTerm, "covariance": CovarianceTerm}
+)
+
+
 def loss_terms(
     *,
     content: Mapping[str, float],
@@ -197,6 +213,9 @@ def loss_terms(
     tv: bool = False,
     convention: Convention = PAPER,
     wraps: bool = False,
+    style_loss: str = "gram",
+    style_factor: float = 1.0,
+    regions: Sequence[float] | None = None,
 ) -> tuple[Term, ...]:
     """Return the terms of a loss, without targets.
 
@@ -210,6 +229,12 @@ def loss_terms(
         The convention whose factors multiply the equations.
     wraps
         Whether the total variation continues at the opposite edge, as circular padding does.
+    style_loss, style_factor
+        The statistic that the style loss compares, one of `STYLE_LOSSES`, and a factor of every
+        style loss except "gram".
+    regions
+        The share of each region, if Gram matrices are compared region by region
+        (`gramstyle.core.guides.with_guides` adds the guidance).
 
     Examples
     --------
@@ -224,11 +249,27 @@ def loss_terms(
             for layer, weight in content.items()
         ),
         *(
-            StyleTerm(layer=layer, weight=weight, convention=convention)
+            _style_term(layer, weight, convention, regions, style_loss, style_factor)
             for layer, weight in style.items()
         ),
         *([TotalVariationTerm(wraps=wraps)] if tv else []),
     )
+
+
+def _style_term(
+    layer: str,
+    weight: float,
+    convention: Convention,
+    regions: Sequence[float] | None,
+    style_loss: str,
+    style_factor: float,
+) -> Term:
+    if style_loss != "gram":
+        return _OTHER_STYLES[style_loss](layer=layer, weight=weight, factor=style_factor)
+    if regions is None:
+        return StyleTerm(layer=layer, weight=weight, convention=convention)
+    shares = tuple(regions)
+    return GuidedStyleTerm(layer=layer, weight=weight, shares=shares, convention=convention)
 
 
 def with_targets(
@@ -310,7 +351,11 @@ def with_target_arrays(
     for term in terms:
         if isinstance(term, ContentTerm) and term.P is not None:
             result.append(replace(term, P=convert(term.P)))
-        elif isinstance(term, StyleTerm) and term.A is not None and not per_position:
+        elif (
+            isinstance(term, StyleTerm | MeanStdTerm | CovarianceTerm | GuidedStyleTerm)
+            and term.A is not None
+            and not per_position
+        ):
             result.append(replace(term, A=convert(term.A)))
         else:
             result.append(term)

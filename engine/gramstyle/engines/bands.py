@@ -4,7 +4,41 @@ The split depends on the shapes alone, never on the number of threads, so that a
 the same bits whatever the number of threads.
 """
 
+from dataclasses import dataclass
+from typing import Self
+
+from gramstyle.core.arrays import Array
 from gramstyle.core.kernels import Area
+
+
+@dataclass(frozen=True)
+class Guide:
+    """A guidance (h, v) of the owned positions, by bands of them.
+
+    Attributes
+    ----------
+    T
+        The guidance.
+    top, left
+        The row and the column of the responses where it begins.
+    """
+
+    T: Array
+    top: int
+    left: int
+
+    @classmethod
+    def of(cls, T: Array, owned: Area | None) -> Self:
+        """Return the guide of the owned positions; of all of them if `owned` is None."""
+        return cls(T, 0, 0) if owned is None else cls(T, owned[0].start, owned[1].start)
+
+    def at(self, here: Area) -> Array:
+        """Return the guidance (M,) in an area of the responses."""
+        rows, columns = here
+        return self.T[
+            rows.start - self.top : rows.stop - self.top,
+            columns.start - self.left : columns.stop - self.left,
+        ].reshape(-1)
 
 
 def owned_area(shape: tuple[int, ...], owned: Area | None) -> Area:

@@ -8,6 +8,7 @@ import numpy as np
 from gramstyle.core.arrays import Array
 from gramstyle.core.evaluation import Evaluation
 from gramstyle.core.objective import Objective
+from gramstyle.core.term import GuidedTerm
 from gramstyle.core.terms import ContentTerm, without_targets
 from gramstyle.engines.onnx_session import CPU, open_session
 from gramstyle.errors import ModelError, NonFiniteError, OptionError
@@ -161,6 +162,9 @@ def objective_graph(
                     "the content image's responses have one size; give the content image's --size, "
                     "or --targets inputs"
                 )
+    for term in objective.terms:
+        if isinstance(term, GuidedTerm):
+            _check_guidance(term, None if size is None else network.shapes(*size), targets)
     terms = objective.terms if targets == "stored" else without_targets(objective.terms)
     return objective_model(
         network,
@@ -200,6 +204,16 @@ def targets_graph(
         precision=precision,
         metadata=metadata,
     )
+
+
+def _check_guidance(
+    term: GuidedTerm, shapes: Mapping[str, tuple[int, int, int]] | None, targets: Targets
+) -> None:
+    """Refuse a graph that cannot contain the guidance of a term."""
+    if targets != "stored":
+        raise OptionError("the regions of a style are stored in a graph; take --targets stored")
+    if shapes is None or any(T is None or T.shape != shapes[term.layer][1:] for T in term.T):
+        raise OptionError("the masks of regions have one size; give the content image's --size")
 
 
 def _at(array: Array) -> int:

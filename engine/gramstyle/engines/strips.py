@@ -19,7 +19,7 @@ from gramstyle.core import layers
 from gramstyle.core.arrays import Array
 from gramstyle.core.kernels import Area, Pooling, within
 from gramstyle.core.layers import Padding
-from gramstyle.engines.bands import area_bands, bands, owned_area
+from gramstyle.engines.bands import Guide, area_bands, bands, owned_area
 from gramstyle.engines.threads import Workers
 
 # Positions in a strip: large enough for an efficient matrix product, small enough for the cache.
@@ -45,13 +45,16 @@ class StripKernels:
         self._buffers = [np.empty(0, np.float32), np.empty(0, np.float32)]
         self._free = np.empty(0, np.float32)  # contiguous released responses
 
-    def gram(self, F: Array, owned: Area | None = None) -> Array:
+    def gram(self, F: Array, owned: Area | None = None, T: Array | None = None) -> Array:
         """Return the Gram matrix (equation 3) in float64, summed over strips."""
         G = np.zeros((F.shape[0], F.shape[0]), np.float64)
+        guide = None if T is None else Guide.of(T, owned)
 
         # NumPy detects that the second factor is the first one transposed and does half the work.
         def strip(here: Area) -> Array:
             X = self._gathered(F, here)
+            if guide is not None:
+                X = np.multiply(X, guide.at(here), out=self.workers.scratch("guided", X.shape))
             return X @ X.T
 
         for part in self.workers.map(strip, _strips(F.shape, owned)):
@@ -64,18 +67,22 @@ class StripKernels:
         F: Array,
         G: Array,
         A: Array,
-        M: int,
+        M: float,
         weight: float,
         owned: Area | None = None,
+        T: Array | None = None,
     ) -> Array:
         """Return dF + weight · equation 6 without its mask, which the next ReLU applies."""
         N = F.shape[0]
         D = (weight * (G - A) / (float(N) ** 2 * float(M) ** 2)).astype(np.float32)
+        square = None if T is None else Guide.of(T * T, owned)  # T∘(D (T∘F)) = T²∘(D F)
         out = self._accumulator(dF, F.shape, owned)
 
         def strip(here: Area) -> None:
             X = self._gathered(F, here)
             seed = np.matmul(D, X, out=self.workers.scratch("gemm", X.shape))
+            if square is not None:
+                seed *= square.at(here)
             target = out[:, here[0], here[1]]
             if dF is None:
                 target[...] = seed.reshape(target.shape)
@@ -104,6 +111,43 @@ class StripKernels:
                 here += difference
 
         self.workers.run(strip, _bands(*responses.shape[1:]))
+        return out
+
+    def moments(self, F: Array, owned: Area | None = None) -> Array:
+        """Return Σ_k F_ik and Σ_k F_ik² in float64: (2, N), summed over strips."""
+        total = np.zeros((2, F.shape[0]), np.float64)
+
+        def strip(here: Area) -> Array:
+            X = self._gathered(F, here)
+            squares = np.square(X, out=self.workers.scratch("gemm", X.shape))
+            return np.stack([each.sum(1, dtype=np.float64) for each in (X, squares)])
+
+        for part in self.workers.map(strip, _strips(F.shape, owned)):
+            total += part
+        return total
+
+    def add_affine_gradient(
+        self, dF: Array | None, F: Array, D: Array, d: Array, owned: Area | None = None
+    ) -> Array:
+        """Return dF + D F + d without the mask, which the next ReLU applies."""
+        slope, shift = D.astype(np.float32), d.astype(np.float32)[:, None]
+        out = self._accumulator(dF, F.shape, owned)
+
+        def strip(here: Area) -> None:
+            X = self._gathered(F, here)
+            seed = self.workers.scratch("gemm", X.shape)
+            if slope.ndim == 1:
+                np.multiply(slope[:, None], X, out=seed)
+            else:
+                np.matmul(slope, X, out=seed)
+            seed += shift
+            target = out[:, here[0], here[1]]
+            if dF is None:
+                target[...] = seed.reshape(target.shape)
+            else:
+                target += seed.reshape(target.shape)
+
+        self.workers.run(strip, _strips(F.shape, owned))
         return out
 
     def add_gradient(

@@ -6,6 +6,7 @@ file is written completely or left unchanged.
 
 from gramstyle.images.encoding import Encoding
 from gramstyle.images.image import Image, fitted_size
+from gramstyle.images.masks import MOST_LABELS, LabelMap, Mask, read_labels, read_mask
 from gramstyle.images.original import Original, resize
 from gramstyle.images.reading import (
     MAX_PIXELS,
@@ -21,9 +22,12 @@ from gramstyle.images.writing import EXTENSIONS, check_output, encode_image, to_
 __all__ = [
     "EXTENSIONS",
     "MAX_PIXELS",
+    "MOST_LABELS",
     "SUFFIXES",
     "Encoding",
     "Image",
+    "LabelMap",
+    "Mask",
     "Original",
     "Source",
     "check_output",
@@ -31,6 +35,8 @@ __all__ = [
     "fitted_size",
     "from_pil",
     "read_image",
+    "read_labels",
+    "read_mask",
     "read_original",
     "read_settings",
     "resize",

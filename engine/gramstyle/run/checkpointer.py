@@ -19,6 +19,7 @@ from gramstyle.errors import OptionError
 from gramstyle.images import Source
 from gramstyle.run.checkpoint import copy_inputs, remove_inputs, save
 from gramstyle.run.environment import environment
+from gramstyle.run.mask_options import MASK_OPTIONS, mask_sources
 from gramstyle.run.option_values import MACHINE
 from gramstyle.run.options import Options, is_named_start
 from gramstyle.run.plan import RunPlan
@@ -71,6 +72,7 @@ class Checkpointer:
         sources = {"content": plan.content, **styles}
         if not is_named_start(plan.options.start):
             sources["init"] = plan.options.start
+        sources |= mask_sources(plan.options)
         files = {role: _file(source, role) for role, source in sources.items()}
         inputs, images = copy_inputs(folder, files)
         return cls(folder, inputs, images, plan, output, every)
@@ -170,10 +172,11 @@ def arrays_of(state: RunState) -> Iterator[tuple[str, Array]]:
 def plain_options(options: Options) -> dict[str, Any]:
     """Return the options that a checkpoint contains as JSON types; None stands for a default.
 
-    An image to start from is left out: the checkpoint contains the image itself. The padding is
-    always there, since a checkpoint without one is of a version that padded with zeros.
+    An image to start from and masks are left out: the checkpoint contains the files themselves. The
+    padding is always there, since a checkpoint without one is of a version that padded with zeros.
     """
-    values = {**{name: getattr(options, name) for name in SAVED}, "padding": options.pads}
+    values = {name: getattr(options, name) for name in SAVED if name not in MASK_OPTIONS}
+    values["padding"] = options.pads
     if options.init is not None and not is_named_start(options.init):
         del values["init"]
     return {name: value for name, value in values.items() if value is not None}

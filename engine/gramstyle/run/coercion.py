@@ -117,6 +117,8 @@ def _plain_or_refused(name: str, value: object, kind: Any) -> object:
         return None
     if len(kinds) == 2 and get_args(kinds[1])[:1] == (kinds[0],):  # a number, or a list of some
         return _number_or_list(name, value, kinds[1])
+    if get_origin(kinds[0]) is tuple and len(_parts(get_args(kinds[0])[0])) > 1:
+        return _images(value)
     if len(kinds) > 1:  # an image, which `read_image` checks
         return str.__str__(value) if isinstance(value, str) else value
     try:
@@ -126,6 +128,14 @@ def _plain_or_refused(name: str, value: object, kind: Any) -> object:
     except (TypeError, ValueError, OverflowError):
         words = "a number of bytes or a size like 2GB" if name == "memory" else _words(kinds[0])
         raise OptionError(f"{name} must be {words}, not {shown(value)}") from None
+
+
+def _images(value: object) -> tuple[object, ...]:
+    """Return a list of images, also one that is written as on the command line; one as a list."""
+    if isinstance(value, str):
+        return names_in(value)
+    items = value if isinstance(value, list | tuple) else (value,)
+    return tuple(str.__str__(item) if isinstance(item, str) else item for item in items)
 
 
 def _number_or_list(name: str, value: object, kind: Any) -> object:

@@ -9,6 +9,8 @@ from gramstyle.engines.cache import EngineCache
 from gramstyle.errors import OptionError
 from gramstyle.images import Image, Original, Source, fitted_size, read_original
 from gramstyle.model import Model
+from gramstyle.run.mask_options import MASK_ROLES, roles_of
+from gramstyle.run.masks import Masks, ScaleMasks, read_masks, scaled_masks
 from gramstyle.run.options import MOST_STYLES, Options, is_named_start
 from gramstyle.run.settings import name_of, style_roles
 from gramstyle.system.machine import check_memory, physical_memory
@@ -33,6 +35,13 @@ class Canvas(NamedTuple):
 
     width: int
     height: int
+
+    def fitted(self, edge: int, multiple: int = 1) -> "Canvas":
+        """Return a canvas with a longer edge of so many pixels; both edges rounded to multiples."""
+        if edge == max(self):
+            return self
+        sizes = fitted_size(self.width, self.height, edge)
+        return Canvas(*(max(1, round(each / multiple)) * multiple for each in sizes))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +77,8 @@ class ScaleImages:
         The image to start from, if one is given.
     first_style
         The first style image, as large as the result, if the run starts from it.
+    masks
+        The masks of regions, if the run has some.
     """
 
     content: Image | None
@@ -75,6 +86,7 @@ class ScaleImages:
     canvas: Canvas
     custom: Image | None = None
     first_style: Image | None = None
+    masks: ScaleMasks | None = None
 
     @property
     def largest_styles(self) -> tuple[Image, ...]:
@@ -94,6 +106,17 @@ class Originals:
     content: Original | None
     styles: tuple[Original, ...]
     custom: Original | None
+    masks: Masks | None = None
+
+    def sizes(self) -> dict[str, tuple[int, int]]:
+        """Return width and height of the image that each mask belongs to, by the mask's role."""
+        content = self.content or self.styles[0]
+        sizes = dict.fromkeys(MASK_ROLES, (content.width, content.height))
+        for role, style in zip(
+            roles_of("style_labels", len(self.styles)), self.styles, strict=True
+        ):
+            sizes[role] = style.width, style.height
+        return sizes
 
 
 @dataclass
@@ -173,6 +196,7 @@ def read_originals(content: Source | None, styles: Sequence[Source], options: Op
     )
     if content is None and not styles:
         raise OptionError("there is nothing to compare with; name a content or a style image")
+    originals = replace(originals, masks=read_masks(options, styles, max_bytes=left))
     missing = {"content": content is None, "style": not styles}
     if not is_named_start(options.start):
         return replace(originals, custom=read(options.start, "init"))
@@ -197,9 +221,10 @@ def sizes_of_styles(
             yield number, *used_size(original, longer, options)
 
 
-def shorter_edge(originals: Originals, options: Options) -> int:
+def shorter_edge(originals: Originals, options: Options, canvas: Canvas | None = None) -> int:
     """Return the shortest edge of all images at the last scale, in pixels."""
-    sizes = [size for _, *size in sizes_of_styles(originals, options.size, options)]
+    sizes = [] if canvas is None else [list(canvas)]
+    sizes += [size for _, *size in sizes_of_styles(originals, options.size, options)]
     content = originals.content
     if content is not None:
         sizes.append(list(used_size(content, options.size, options)))
@@ -227,11 +252,15 @@ def check_samples(originals: Originals, edges: Sequence[int], options: Options) 
         )
 
 
-def scaled_to(originals: Originals, edge: int, options: Options) -> ScaleImages:
+def scaled_to(
+    originals: Originals, edge: int, options: Options, canvas: Canvas | None = None
+) -> ScaleImages:
     """Return the images for a result with a longer edge of so many pixels.
 
     The content image has that edge, and the style images have its multiples by their scales. Each
-    has its own aspect ratio. With circular padding, all edges are rounded to sizes that wrap.
+    has its own aspect ratio. The result has that of the content image, or of the first style image,
+    unless a canvas is given: the size of the result at this scale. With circular padding, all edges
+    are rounded to sizes that wrap.
     """
 
     def resized(original: Original, width: int, height: int, option: str = "--size") -> Image:
@@ -240,6 +269,9 @@ def scaled_to(originals: Originals, edge: int, options: Options) -> ScaleImages:
 
     def size_of(original: Original) -> tuple[int, int]:
         return used_size(original, edge, options)
+
+    def size_before(number: int) -> tuple[int, int]:
+        return originals.styles[number].width, originals.styles[number].height
 
     content, custom = originals.content, originals.custom
     shares, scales = options.style_shares(len(originals.styles)), options.style_scales
@@ -259,8 +291,14 @@ def scaled_to(originals: Originals, edge: int, options: Options) -> ScaleImages:
             )
             for number, width, height in sizes_of_styles(originals, edge, options)
         ),
-        canvas=Canvas(*size_of(content or originals.styles[0])),
+        canvas=canvas or Canvas(*size_of(content or originals.styles[0])),
     )
+    if originals.masks is not None:
+        samples = [
+            (each.number, (each.image.width, each.image.height), size_before(each.number))
+            for each in images.styles
+        ]
+        images = replace(images, masks=scaled_masks(originals.masks, images.canvas, samples))
     if custom is not None:
         return replace(images, custom=custom.resized(*images.canvas))
     if options.start != "style":

@@ -110,7 +110,7 @@ def open_model(
     Returns
     -------
     OpenModel
-        To pass as `model` to `transfer`, `reconstruct_content` and `reconstruct_style`.
+        To pass as `model` to `transfer`, `reconstruct_content`, `reconstruct_style` and `texture`.
 
     Raises
     ------

@@ -7,6 +7,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 from gramstyle.errors import OptionError, suggestion
 from gramstyle.run.coercion import shown
+from gramstyle.run.mask_options import MASK_OPTIONS, SEVERAL
 from gramstyle.run.options import MACHINE, Options, is_named_start
 
 __all__ = [
@@ -43,6 +44,12 @@ def options_from(table: Mapping[str, Any]) -> Options:
     """Return the options that a table of TOML or JSON values describes, or raise an OptionError."""
     if not isinstance(table.get("init", ""), str):  # only Python has images that are not files
         raise OptionError(f"init must be text, not {shown(table['init'])}")
+    for name in MASK_OPTIONS:
+        value = table.get(name)
+        items = value if isinstance(value, list | tuple) and name in SEVERAL else [value or ""]
+        if not all(isinstance(item, str) for item in items):
+            words = "a list of text" if name in SEVERAL else "text"
+            raise OptionError(f"{name} must be {words}, not {shown(value)}")
     return Options(**table)
 
 

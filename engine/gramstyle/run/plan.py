@@ -8,14 +8,12 @@ from typing import Any
 
 from gramstyle.cluster.dask import load_distributed
 from gramstyle.cluster.remote import exposure
-from gramstyle.core.conventions import NORMALISED
 from gramstyle.core.network import Network
-from gramstyle.core.terms import Term, loss_terms
 from gramstyle.engines import registry
 from gramstyle.engines.spec import ObjectiveSpec
 from gramstyle.errors import ImageError, ModelError, OptionError
 from gramstyle.images import Encoding, Image, Source, room_left
-from gramstyle.model import Model, is_normalised
+from gramstyle.model import Model
 from gramstyle.run.colours import CHROMA, check_colours
 from gramstyle.run.encoding import encoding_of, profile_hash
 from gramstyle.run.inputs import (
@@ -33,6 +31,13 @@ from gramstyle.run.inputs import (
     shorter_edge,
     style_sources,
 )
+from gramstyle.run.loss import loss_of
+from gramstyle.run.mask_options import (
+    check_masks,
+    mask_sources,
+    mask_values,
+)
+from gramstyle.run.masks import check_guides, notify_of_resized
 from gramstyle.run.open_model import ModelSource, opened
 from gramstyle.run.options import Options, is_named_start, options_or_default
 from gramstyle.run.scales import Scale, scales_of
@@ -142,6 +147,7 @@ def plan_run(
     *,
     model: ModelSource | None = None,
     notify: Callable[[str], None] | None = None,
+    canvas: Canvas | None = None,
 ) -> RunPlan:
     """Read and check everything that a run needs. Each image is decoded once.
 
@@ -156,6 +162,9 @@ def plan_run(
         Called with one sentence before each long step, such as building the model, for an image
         that is transparent everywhere or not read in full, for a colour profile that cannot be
         kept, and if the connection to the scheduler is not secure.
+    canvas
+        The size of a result without a content image, a texture, whose longer edge is
+        `Options.size`; None is the aspect ratio of the first style image.
 
     Raises
     ------
@@ -168,6 +177,7 @@ def plan_run(
         notify(warning)
     styles = style_sources(style)
     options.style_shares(len(styles))  # refuses another number of styles
+    check_masks(options, content=content is not None, styles=len(styles))
     check_colours(options, content=content is not None, style=bool(styles))
     originals = read_originals(content, styles, options)
     scales = scales_of(
@@ -175,15 +185,24 @@ def plan_run(
         iterations=options.iterations,
         scales=options.scales,
         first=options.formulas.first_scale,
-        shorter=shorter_edge(originals, options),
+        shorter=shorter_edge(originals, options, canvas),
     )
     check_samples(originals, [scale.edge for scale in scales], options)
-    final = scaled_to(originals, options.size, options)  # first, since it may be too large
+    final = scaled_to(originals, options.size, options, canvas)  # first, it may be too large
     if notify is not None:
         notify_of_lost_bits(originals, content, styles, options.start, notify)
         notify_of_invisible(final, content, styles, options.start, notify)
         notify_of_enlarged(originals, final, styles, options, notify)
-    images = [*(scaled_to(originals, scale.edge, options) for scale in scales[:-1]), final]
+        if originals.masks is not None:
+            notify_of_resized(originals.masks, final.canvas, originals.sizes(), notify)
+    described = {} if originals.masks is None else originals.masks.described()
+    images = [
+        scaled_to(
+            originals, scale.edge, options, canvas and canvas.fitted(scale.edge, options.multiple)
+        )
+        for scale in scales[:-1]
+    ]
+    images.append(final)
     encoding = encoding_of(originals.content, name_of(content, "content"), options, notify)
     del originals
     network_file, cache = opened(model, notify=notify, check=partial(check_packages, options))
@@ -194,6 +213,10 @@ def plan_run(
     for sample in final.styles:
         name = name_of(styles[sample.number], roles[sample.number])
         _check_size(deepest, sample.image, name)
+    for each in images:
+        if each.masks is not None:
+            several = len(images) > 1
+            check_guides(each.masks, deepest, options.style_layers, several=several)
     plans = tuple(
         _scale_plan(number, scale, each, network_file, options)
         for number, (scale, each) in enumerate(zip(scales, images, strict=True))
@@ -206,6 +229,7 @@ def plan_run(
         content=_described(content, "content", final.content),
         styles=tuple(map(ImageSettings.of, styles, roles, final.largest_styles)),
         start=_described(options.start, "init", final.custom),
+        masks=described,
         model=network_file.metadata,
         sha256=network_file.sha256,
         versions=versions(),
@@ -250,8 +274,10 @@ def _scale_plan(
     number: int, scale: Scale, images: ScaleImages, model: Model, options: Options
 ) -> ScalePlan:
     canvas, network = images.canvas, _network(model, options, images)
-    layout, options = _laid_out(network, canvas, replace(options, iterations=scale.iterations))
-    terms, weights = _loss(model, network, images, options)
+    masks = 0 if images.masks is None else images.masks.bytes()
+    options = replace(options, iterations=scale.iterations)
+    layout, options = _laid_out(network, canvas, options, masks)
+    terms, weights = loss_of(model, network, images, options)
     spec = ObjectiveSpec(
         model=model.sha256,
         pooling=options.pools,
@@ -280,44 +306,13 @@ def _network(model: Model, options: Options, images: ScaleImages) -> Network:
     return network.pooled_by(options.pools).padded_by(options.pads)
 
 
-def _loss(
-    model: Model, network: Network, images: ScaleImages, options: Options
-) -> tuple[tuple[Term, ...], dict[str, float]]:
-    """Return the terms of the loss and the weights of equation 7."""
-    canvas, convention = images.canvas, options.formulas
-    filters = {name: N for name, (N, _, _) in network.shapes(canvas.height, canvas.width).items()}
-    content, style = dict[str, float](), dict[str, float]()
-    if images.content is not None:
-        given = options.content_weights or (1.0,) * len(options.content_layers)
-        content = dict(zip(options.content_layers, given, strict=True))
-    if images.styles:
-        names = options.style_layers
-        weights = options.style_weights or tuple(
-            convention.layer_weight(filters[name], len(names)) for name in names
-        )
-        style = dict(zip(names, weights, strict=True))
-    terms = loss_terms(
-        content=content,
-        style=style,
-        tv=options.tv > 0,
-        convention=convention,
-        wraps=options.pads == "circular",
-    )
-    factors = {"content": _alpha(options, canvas, model), "style": options.beta, "tv": options.tv}
-    return terms, {name: factors[name] for name in dict.fromkeys(term.name for term in terms)}
+def _laid_out(
+    network: Network, canvas: Canvas, options: Options, masks: int
+) -> tuple[Layout, Options]:
+    """Return the layout of an image in the memory budget, and the options that follow from it.
 
-
-def _alpha(options: Options, canvas: Canvas, model: Model) -> float:
-    if options.alpha is not None:
-        return options.alpha
-    if options.formulas.alpha is not None:
-        return options.content_strength * options.formulas.alpha
-    factor = options.content_strength * (NORMALISED if is_normalised(model.metadata) else 1.0)
-    return factor * options.formulas.alpha_pixels / (canvas.width * canvas.height)
-
-
-def _laid_out(network: Network, canvas: Canvas, options: Options) -> tuple[Layout, Options]:
-    """Return the layout of an image in the memory budget, and the options that follow from it."""
+    The masks take so many bytes.
+    """
     memory = memory_budget(options)
     if options.colours == "content":
         memory -= CHROMA * canvas.width * canvas.height
@@ -331,6 +326,7 @@ def _laid_out(network: Network, canvas: Canvas, options: Options) -> tuple[Layou
         disk=scratch_space(),
         edge=options.tile or (CLUSTER_TILE if options.on_cluster else None),
         scheduler=options.workers is not None,
+        masks=masks,
     )
     if layout.edge is None:
         return layout, options
@@ -369,8 +365,10 @@ def _plain(last: ScalePlan, given: Options, styles: int) -> dict[str, Any]:
     values = {each.name: getattr(options, each.name) for each in fields(options)}
     del values["content_layer"]
     start = options.start
+    masks = mask_values({role: name_of(each, role) for role, each in mask_sources(options).items()})
     return {
         **values,
+        **{name: list(each) if isinstance(each, tuple) else each for name, each in masks.items()},
         "iterations": given.iterations,
         "init": start if is_named_start(start) else name_of(start, "init"),
         "pooling": options.pools,

@@ -16,19 +16,27 @@ from gramstyle.core.arrays import Array
 from gramstyle.core.evaluation import Evaluation
 from gramstyle.core.objective import Objective
 from gramstyle.core.preprocessing import Preprocessing
+from gramstyle.core.protection import Protection
 from gramstyle.engines.cuda.device import Device
 from gramstyle.engines.registry import Engine, LossAndGradient, open_engine
 from gramstyle.errors import OptionError
-from gramstyle.images import Image, Source, read_image, resize
+from gramstyle.images import Source
 from gramstyle.model import Model
 from gramstyle.optimise.lbfgsb import Pairs, PairsInMemory, PairsOnDisk
 from gramstyle.run.colours import Finishing, finishing_of, in_colours
-from gramstyle.run.inputs import Canvas, ScaleImages, Styles
+from gramstyle.run.inputs import ScaleImages, Styles
 from gramstyle.run.open_model import ModelSource
 from gramstyle.run.options import Options, options_or_default
 from gramstyle.run.plan import RunPlan, ScalePlan, plan_run
 from gramstyle.run.settings import RunSettings
-from gramstyle.run.targets import samples_of, terms_in_tiles, terms_whole
+from gramstyle.run.starts import image_of_iterate, start_of
+from gramstyle.run.targets import (
+    guides_of,
+    protection_of,
+    samples_of,
+    terms_in_tiles,
+    terms_whole,
+)
 from gramstyle.system.temporary import scratch_folder
 from gramstyle.tiling import SpillStore, TiledObjective, Tiling
 from gramstyle.tiling.budget import on_disk
@@ -43,7 +51,8 @@ class Prepared:
     Attributes
     ----------
     objective
-        Equation 7 for these images. In tiles it lacks the targets with one entry per position.
+        Equation 7 for these images. In tiles it lacks the targets with one entry per position. It
+        protects no part of the image.
     loss_and_gradient
         The function that the optimiser calls: the objective's own, or one with the same result.
     scale
@@ -56,6 +65,8 @@ class Prepared:
         The settings that a record names.
     finishing
         What an iterate lacks to be an image.
+    protection
+        The protected part of the content image, if there is one.
     """
 
     objective: Objective
@@ -65,6 +76,7 @@ class Prepared:
     pairs: Callable[[], Pairs]
     settings: RunSettings
     finishing: Finishing
+    protection: Protection | None = None
 
     @property
     def options(self) -> Options:
@@ -78,6 +90,10 @@ class Prepared:
         Its dtype is float64. In tiles it is float32, and each access returns a new array.
         """
         return self.read_start()
+
+    def image(self, x: Array) -> Array:
+        """Return the image (3, H, W) of an iterate, with the protected part of the photograph."""
+        return x if self.protection is None else self.protection.image(x)
 
     def whole(self, purpose: str) -> Objective:
         """Return the objective, for a purpose that needs the image whole.
@@ -191,7 +207,18 @@ class RunResources:
             options = replace(scale.options, history=history)
             scale = replace(scale, options=options, layout=replace(scale.layout, history=history))
         if start is not None:
-            images = replace(images, custom=_image_of(start, images.canvas, scale.options))
+            images = replace(images, custom=image_of_iterate(start, images.canvas, scale.options))
+        prepared = self._unprotected(stack, scale, images, finishing)
+        protection = protection_of(images)
+        if protection is None:
+            return prepared
+        evaluate = protection.around(prepared.loss_and_gradient)
+        return replace(prepared, loss_and_gradient=evaluate, protection=protection)
+
+    def _unprotected(
+        self, stack: ExitStack, scale: ScalePlan, images: ScaleImages, finishing: Finishing
+    ) -> Prepared:
+        """Prepare a scale that protects no part of the image."""
         if scale.options.on_cluster:
             return self._on_cluster(stack, scale, images, finishing)
         if self._engine is None:
@@ -211,7 +238,7 @@ class RunResources:
         engine: Engine,
         preprocessing: Preprocessing,
     ) -> Prepared:
-        start = _start(scale, images)
+        start = start_of(scale, images)
         terms = terms_whole(engine, preprocessing, scale.spec, images)
         objective = engine.objective(scale.spec, preprocessing, terms)
         loss_and_gradient: LossAndGradient = objective.loss_and_gradient
@@ -271,7 +298,9 @@ class RunResources:
             )
         assert self._model is not None  # noqa: S101 - set with the cluster
         spec = replace(scale.spec, threads=self._cluster.threads)
-        there = cluster_objective(self._cluster, spec, self._model, samples_of(images))
+        network = spec.network(self._model)
+        samples, guides = samples_of(images, network, spec), guides_of(images, network, spec)
+        there = cluster_objective(self._cluster, spec, self._model, samples, guides)
         stack.callback(there.close)
         spill = stack.enter_context(SpillStore(memory=scale.layout.spill_memory))
         return self._tiled(
@@ -289,7 +318,7 @@ class RunResources:
         spill: SpillStore,
     ) -> Prepared:
         """Put the start into the spill store, and the history into memory or a file."""
-        start = _start(scale, images, np.float32)
+        start = start_of(scale, images, np.float32)
         shape, layout = start.shape, scale.layout
         spill.put("start", [start])
         del start
@@ -333,37 +362,3 @@ def _from_host(objective: Objective, device: Device, x: Array) -> Evaluation:
     """Evaluate on a GPU for an optimiser that runs on the host."""
     evaluation = objective.loss_and_gradient(device.to_device(x))
     return replace(evaluation, gradient=device.to_host(evaluation.gradient))
-
-
-def _image_of(x: Array, canvas: Canvas, options: Options) -> Image:
-    """Return an iterate of another scale as an image of the canvas's size."""
-    source = np.clip(x.transpose(1, 2, 0).astype(np.float32) / np.float32(255), 0, 1)
-    # An iterate is larger than the images if a small content image is enlarged.
-    most = max(options.max_pixels, source.shape[0] * source.shape[1])
-    return resize(read_image(source, name="init", max_pixels=most), canvas.width, canvas.height)
-
-
-def _start(scale: ScalePlan, images: ScaleImages, dtype: type = np.float64) -> Array:
-    """Return the first x (3, H, W)."""
-    canvas, options = images.canvas, scale.options
-    if images.custom is not None:
-        return _as_pixels(images.custom, dtype)
-    if options.start == "content":
-        assert images.content is not None  # noqa: S101 - checked when planning
-        return _as_pixels(images.content, dtype)
-    if options.start == "style":
-        assert images.first_style is not None  # noqa: S101 - as above
-        return _as_pixels(resize(images.first_style, canvas.width, canvas.height), dtype)
-    noise = np.random.default_rng(options.seed)
-    x: Array = np.empty((3, canvas.height, canvas.width), dtype)
-    if options.colours == "content":  # as grey as the images
-        x[...] = noise.uniform(0.0, 255.0, x.shape[1:])
-        return x
-    for channel in x:
-        channel[...] = noise.uniform(0.0, 255.0, channel.shape)
-    return x
-
-
-def _as_pixels(image: Image, dtype: type = np.float64) -> Array:
-    """Return an image's pixels as x (3, H, W)."""
-    return np.ascontiguousarray(image.pixels.transpose(2, 0, 1), dtype)

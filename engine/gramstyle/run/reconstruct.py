@@ -103,7 +103,7 @@ def reconstruct_style(
 
 def content_options(layer: str, options: Options | None = None) -> Options:
     """Return the options of a content reconstruction: by default α = 1 and a start from noise."""
-    given = _from_noise(options)
+    given = replace(from_noise(options), scales=1)
     alpha = given.content_strength if given.alpha is None else given.alpha
     return replace(
         given, content_layers=(layer,), content_weights=None, alpha=alpha, content_strength=1.0
@@ -112,10 +112,10 @@ def content_options(layer: str, options: Options | None = None) -> Options:
 
 def style_options(layers: tuple[str, ...], options: Options | None = None) -> Options:
     """Return the options of a style reconstruction: by default a start from noise."""
-    return replace(_from_noise(options), style_layers=layers)
+    return replace(from_noise(options), scales=1, style_layers=layers)
 
 
-def _from_noise(options: Options | None) -> Options:
-    """Return the options with one scale, and a start from noise unless they name another."""
-    given = replace(options_or_default(options), scales=1)
+def from_noise(options: Options | None) -> Options:
+    """Return the options with a start from noise, unless they name another start."""
+    given = options_or_default(options)
     return replace(given, init="noise") if given.init is None else given

@@ -23,6 +23,7 @@ from gramstyle.run.checkpoint import (
     refuse,
 )
 from gramstyle.run.environment import NAMES
+from gramstyle.run.mask_options import MASK_OPTIONS, MASK_ROLES, mask_values
 from gramstyle.run.option_values import FROM_FILES, MACHINE, check_known, options_from
 from gramstyle.run.options import BOUNDS, MOST_STYLES, STARTS, Options
 from gramstyle.run.progress import ScaleStart
@@ -164,6 +165,9 @@ class SavedRun:
                     raise OptionError("init is not the name of a start")
                 if "init" in self.images:
                     values["init"] = str(self.images["init"])
+                if not values.keys().isdisjoint(MASK_OPTIONS):
+                    raise OptionError("it names masks instead of containing them")
+                values |= mask_values({role: str(path) for role, path in self.images.items()})
                 return options_from({**values, **machine})
             except OptionError as error:
                 refuse(f"its options: {error}; {START_AGAIN}")
@@ -250,7 +254,8 @@ def _start(entry: Entries, iteration: int) -> ScaleStart:
 def _images(folder: Path, inputs: str, names: Entries) -> dict[str, Path]:
     start = ("init",) if "init" in names else ()
     styles = max(1, sum(1 for role in names if role in style_roles(MOST_STYLES)))
-    roles = ("content", *style_roles(styles), *start)
+    masks = tuple(role for role in MASK_ROLES if role in names)
+    roles = ("content", *style_roles(styles), *start, *masks)
     names.exactly(roles)
     return {role: input_in(folder, inputs, role, names.text(role)) for role in roles}
 

@@ -4,7 +4,7 @@ import hashlib
 import os
 import platform
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -81,6 +81,8 @@ class RunSettings:
         The longer edge of each scale in pixels; empty if there is only one scale.
     icc_profile
         The SHA-256 of the colour profile that the result keeps; empty if it is sRGB.
+    masks
+        The masks and label maps by role, in their own sizes.
     """
 
     program: str
@@ -95,9 +97,12 @@ class RunSettings:
     versions: Mapping[str, str]
     scale_edges: tuple[int, ...] = ()
     icc_profile: str = ""
+    masks: Mapping[str, ImageSettings] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Return the settings as JSON types, for a record or for the metadata of an image."""
+        described = {role: asdict(image) for role, image in self.masks.items()}
+        masks = {"masks": described} if described else {}
         edges = {"scale_edges": list(self.scale_edges)} if self.scale_edges else {}
         profile = {"icc_profile": self.icc_profile} if self.icc_profile else {}
         return {
@@ -112,12 +117,14 @@ class RunSettings:
             "versions": dict(self.versions),
             **edges,
             **profile,
+            **masks,
         }
 
     def images(self) -> dict[str, ImageSettings | None]:
         """Return the images by their roles."""
         styles = dict(zip(style_roles(len(self.styles)), self.styles, strict=True))
-        return {"content": self.content, "style": None, **styles, "start": self.start}
+        found = {"content": self.content, "style": None, **styles, "start": self.start}
+        return {**found, **self.masks}
 
     def _style(self) -> dict[str, Any] | list[dict[str, Any]] | None:
         """Return the style image as JSON types; several as a list."""

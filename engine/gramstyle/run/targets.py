@@ -7,9 +7,12 @@ import numpy as np
 
 from gramstyle.core.arrays import Array
 from gramstyle.core.blending import ReferenceSample, with_blended_targets
+from gramstyle.core.guides import Guides, with_guides
+from gramstyle.core.network import Network
 from gramstyle.core.preprocessing import Preprocessing
+from gramstyle.core.protection import Protection
 from gramstyle.core.term import Reference, Term
-from gramstyle.core.terms import with_targets
+from gramstyle.core.terms import layers_of, with_targets
 from gramstyle.engines.registry import ENGINES, Engine
 from gramstyle.engines.spec import ObjectiveSpec
 from gramstyle.images import Image
@@ -19,16 +22,38 @@ from gramstyle.tiling.areas import halo_of
 from gramstyle.tiling.objective import add_tiled_targets
 
 
-def samples_of(images: ScaleImages) -> Mapping[Reference, list[ReferenceSample]]:
-    """Return the samples of the reference images: views of their pixels, and their shares."""
+def samples_of(
+    images: ScaleImages, network: Network, spec: ObjectiveSpec
+) -> Mapping[Reference, list[ReferenceSample]]:
+    """Return the samples of the reference images: views of their pixels, shares and guidance."""
     samples: dict[Reference, list[ReferenceSample]] = {}
+    layers, masks = layers_of(spec.terms, "style"), images.masks
     if images.styles:
         samples["style"] = [
-            ReferenceSample(_planes(each.image), each.share) for each in images.styles
+            ReferenceSample(
+                _planes(each.image),
+                each.share,
+                None if masks is None else masks.style_guides(number, network, layers),
+            )
+            for number, each in enumerate(images.styles)
         ]
     if images.content is not None:
         samples["content"] = [ReferenceSample(_planes(images.content))]
     return samples
+
+
+def guides_of(images: ScaleImages, network: Network, spec: ObjectiveSpec) -> Guides | None:
+    """Return the guidance of the result; None without masks."""
+    layers = layers_of(spec.terms, "style")
+    return None if images.masks is None else images.masks.guides(network, layers)
+
+
+def protection_of(images: ScaleImages) -> Protection | None:
+    """Return the photograph and the mask of its protected part; None if nothing is protected."""
+    if images.masks is None or images.masks.protect is None:
+        return None
+    assert images.content is not None  # noqa: S101 - checked when planning
+    return Protection(p=_planes(images.content), S=images.masks.protect)
 
 
 def terms_whole(
@@ -36,10 +61,10 @@ def terms_whole(
 ) -> tuple[Term, ...]:
     """Return the terms with their targets, for an image that is computed whole."""
     terms = spec.terms
-    for reference, samples in samples_of(images).items():
+    for reference, samples in samples_of(images, engine.network, spec).items():
         add_targets = partial(_add_targets, engine, preprocessing, spec, reference)
         terms = with_blended_targets(terms, reference, samples, add_targets)
-    return terms
+    return with_guides(terms, guides_of(images, engine.network, spec))
 
 
 def terms_in_tiles(
@@ -52,12 +77,12 @@ def terms_in_tiles(
     """Return the terms with their summed targets; the spill store receives the others."""
     assert spec.edge is not None  # noqa: S101 - it has tiles
     terms = spec.terms
-    for reference, samples in samples_of(images).items():
+    for reference, samples in samples_of(images, engine.network, spec).items():
         add_targets = partial(
             _add_targets_in_tiles, engine, preprocessing, spec.edge, spill, reference
         )
         terms = with_blended_targets(terms, reference, samples, add_targets)
-    return terms
+    return with_guides(terms, guides_of(images, engine.network, spec))
 
 
 def _planes(image: Image) -> Array:

@@ -208,7 +208,8 @@ class _Run:
         )
         self.evaluations = here.evaluations + minimum.evaluations
         best = here.iteration + minimum.best.iteration
-        return best, on_host(minimum.best.x), minimum.reason, prepared.finishing
+        x = prepared.image(on_host(minimum.best.x))
+        return best, x, minimum.reason, prepared.finishing
 
     def _after_iteration(self, prepared: Prepared, x: Array) -> bool | None:
         if self.callback is None:
@@ -218,7 +219,7 @@ class _Run:
         progress = Progress(
             losses=self.history.losses[-1],
             iterations=self.starts[-1].iteration + prepared.scale.iterations + later,
-            x=x,
+            x=prepared.image(x),
             scale=prepared.scale,
             scales=len(scales),
             start=self.starts[-1],

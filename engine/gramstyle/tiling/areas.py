@@ -29,12 +29,15 @@ class Tile:
     owned
         The rows and columns that belong to it: by layer, within the responses to the window, and
         for `PIXELS`, within the window.
+    places
+        The same rows and columns by layer, within the responses to the whole image.
     """
 
     index: int
     core: Area
     window: Area
     owned: dict[str, Area]
+    places: dict[str, Area]
 
 
 @dataclass(frozen=True)
@@ -134,6 +137,7 @@ class Tiling:
     def _tile(self, index: int, core: Area) -> Tile:
         window = (self._window(core[0], self.height), self._window(core[1], self.width))
         owned: dict[str, Area] = {PIXELS: (_moved(core[0], window[0]), _moved(core[1], window[1]))}
+        places: dict[str, Area] = {}
         strides = strides_of(self.network)
         for name, (_, h, v) in self.network.shapes(self.height, self.width).items():
             stride = strides[name]
@@ -141,7 +145,12 @@ class Tiling:
                 _owned(core[0], window[0], stride, self.height, h),
                 _owned(core[1], window[1], stride, self.width, v),
             )
-        return Tile(index, core, window, owned)
+            rows, columns = owned[name]
+            places[name] = (
+                _shifted(rows, window[0].start // stride),
+                _shifted(columns, window[1].start // stride),
+            )
+        return Tile(index, core, window, owned, places)
 
     def _edges(self, length: int) -> list[int]:
         """Return where cores begin along an edge of the image, and where the last one ends."""
@@ -165,6 +174,10 @@ class Tiling:
 def _moved(core: slice, window: slice) -> slice:
     """Return a core's rows or columns, counted from the start of its window."""
     return slice(core.start - window.start, core.stop - window.start)
+
+
+def _shifted(span: slice, by: int) -> slice:
+    return slice(span.start + by, span.stop + by)
 
 
 def _length(span: slice) -> int:

@@ -69,6 +69,7 @@ def choose_layout(
     disk: int,
     edge: int | None = None,
     scheduler: bool = False,
+    masks: int = 0,
 ) -> Layout:
     """Choose tiles, and what goes to disk, for an image and a memory budget.
 
@@ -90,6 +91,8 @@ def choose_layout(
         The edge of the tiles in pixels, if it is given.
     scheduler
         Whether a cluster's scheduler is in this process.
+    masks
+        How many bytes the masks of regions take.
 
     Returns
     -------
@@ -106,15 +109,15 @@ def choose_layout(
         are too small for the network; if the history does not fit; if the engine has no tiles.
     """
     pixels, per_pixel = height * width, ENGINES[engine].bytes_per_pixel
-    if edge is None and whole(engine, pixels, history) <= memory:
+    if edge is None and whole(engine, pixels, history) + masks <= memory:
         return Layout(None, history, history_in_memory=True, spill_memory=0)
     if not ENGINES[engine].tiles:
         raise OptionError(
             f"the engine {engine} cannot compute tiles, and the whole image takes "
-            f"{_gb(whole(engine, pixels, history))} at {width}×{height} pixels; choose another "
-            "--engine, or a smaller --size"
+            f"{_gb(whole(engine, pixels, history) + masks)} at {width}×{height} pixels; choose "
+            "another --engine, or a smaller --size"
         )
-    beside = FIXED + (VECTORS + SCHEDULED * scheduler) * pixels
+    beside = FIXED + masks + (VECTORS + SCHEDULED * scheduler) * pixels
     if edge is None:
         edge = _largest_edge(network, height, width, (memory - beside) // per_pixel)
     smallest = SMALLEST if edge is None else edge

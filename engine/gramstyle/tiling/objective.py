@@ -1,16 +1,19 @@
 """The objective over the tiles of an image: two passes, and their common functions."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from gramstyle.core.arrays import Array, namespace
 from gramstyle.core.evaluation import Evaluation, Sizes, Sums
+from gramstyle.core.kernels import Area
 from gramstyle.core.network import Responses
 from gramstyle.core.objective import Forward, Objective, Recall, where_not_finite
 from gramstyle.core.preprocessing import Preprocessing
-from gramstyle.core.term import Reference, Term
+from gramstyle.core.term import GuidedTerm, Reference, Term
 from gramstyle.engines.registry import Engine
 from gramstyle.errors import NonFiniteError
 from gramstyle.tiling.areas import Tile, Tiling
@@ -18,7 +21,8 @@ from gramstyle.tiling.ordered import OrderedArray
 from gramstyle.tiling.spill import SpillStore
 from gramstyle.tiling.windows import add, cut
 
-# A tile's targets with one entry per position, by the term's index in the list of terms.
+# A tile's arrays with one entry per position, by the term's index in the list of terms: targets,
+# and the guidance (R, h, v) of guided terms.
 TileTargets = Mapping[int, OrderedArray]
 
 
@@ -117,10 +121,46 @@ class TiledObjective:
 
 def for_tile(objective: Objective, targets: TileTargets) -> Objective:
     """Return a copy of an objective with a tile's own targets."""
-    terms = list(objective.terms)
+    return replace(objective, terms=terms_in_tile(objective.terms, targets))
+
+
+def terms_in_tile(terms: Sequence[Term], targets: TileTargets) -> tuple[Term, ...]:
+    """Return the terms with a tile's own targets, and with its part of the guidance."""
+    result = list(terms)
     for index, target in targets.items():
-        terms[index] = terms[index].compared_with(target.restored(), 0)
-    return replace(objective, terms=tuple(terms))
+        term, array = result[index], target.restored()
+        if isinstance(term, GuidedTerm):
+            result[index] = term.in_part(list(array))
+        else:
+            result[index] = term.compared_with(array, 0)
+    return tuple(result)
+
+
+def tile_guides(
+    terms: Sequence[Term], tile: Tile, reference: Reference | None = None
+) -> TileTargets:
+    """Return a tile's part (R, h, v) of the guidance of each guided term.
+
+    Parameters
+    ----------
+    terms
+        The terms, with the guidance of the image that the tile is of.
+    tile
+        The tile.
+    reference
+        The reference image that the tile is of, if it is of one; other terms are then skipped.
+    """
+    return {
+        index: OrderedArray.of(_cropped(term.T, tile.places[term.layer]))
+        for index, term in enumerate(terms)
+        if isinstance(term, GuidedTerm) and reference in (None, term.reference)
+    }
+
+
+def _cropped(T: Sequence[Array | None], place: Area) -> Array:
+    """Return a part (R, h, v) of the guidance of all regions."""
+    shape = [span.stop - span.start for span in place]
+    return np.stack([np.zeros(shape, np.float32) if t is None else t[*place] for t in T])
 
 
 def sums_of(objective: Objective, tile: Tile, window: Array, responses: Responses) -> Sums:
@@ -229,7 +269,8 @@ def add_tiled_targets(
     def parts() -> Iterator[Sums]:
         for tile in tiling:
             responses = forward(preprocessing.forward(cut(pixels, tile.window)))
-            own, part = tile_targets(engine, terms, reference, tile, responses)
+            here = terms_in_tile(terms, tile_guides(terms, tile, reference))
+            own, part = tile_targets(engine, here, reference, tile, responses)
             for index, target in own.items():
                 spill.put_ordered((index, tile.index), target)
             yield part
@@ -238,6 +279,11 @@ def add_tiled_targets(
 
 
 def stored_targets(terms: tuple[Term, ...], spill: SpillStore) -> Callable[[Tile], TileTargets]:
-    """Return a function that reads a tile's targets from the spill store."""
+    """Return a function that reads a tile's targets from the spill store, and adds its guidance."""
     own = [index for index, term in enumerate(terms) if term.per_position]
-    return lambda tile: {index: spill.take_ordered((index, tile.index)) for index in own}
+
+    def targets(tile: Tile) -> TileTargets:
+        stored = {index: spill.take_ordered((index, tile.index)) for index in own}
+        return {**stored, **tile_guides(terms, tile)}
+
+    return targets

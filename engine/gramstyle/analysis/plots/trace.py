@@ -10,6 +10,7 @@ from gramstyle.analysis.trace import Row, terms
 from gramstyle.core.arrays import Array
 from gramstyle.core.objective import Objective
 from gramstyle.core.term import PIXELS
+from gramstyle.core.terms import GuidedStyleTerm, StyleTerm, positions
 
 CHANNELS_SHOWN, CHANNELS_IN_A_ROW = 16, 4
 GRADIENTS_IN_A_ROW = 4
@@ -37,7 +38,9 @@ def trace_images(
     Returns
     -------
     dict
-        ``feature-maps-LAYER.png`` for each layer, ``gram-LAYER.png`` for each style layer,
+        ``feature-maps-LAYER.png`` for each layer, ``gram-LAYER.png`` for each style layer
+        that Gram matrices are compared at (``gram-LAYER-region1.png`` and so on if the style has
+        regions),
         ``gradient-TERM-LAYER.png`` for each term of the loss, such as
         ``gradient-content-conv4_2.png``, ``gradients.png`` of these together, ``backward.png``.
 
@@ -54,11 +57,10 @@ def trace_images(
     for name in layers:
         F = responses[name]
         files[f"feature-maps-{name}.png"] = feature_maps(name, F)
-        if name in styles:
-            target = styles[name]
-            M = F.shape[1] * F.shape[2]
-            G, A = objective.kernels.gram(F) / M, target.A / target.M
-            files[f"gram-{name}.png"] = gram_matrices(name, G, A)
+        target = styles.get(name)
+        if isinstance(target, StyleTerm | GuidedStyleTerm):  # others have no Gram matrices
+            for region, (G, A) in _compared(objective, target, F).items():
+                files[f"gram-{name}{region}.png"] = gram_matrices(f"{name}{region}", G, A)
     # The kernels take the memory of the responses, so these come last.
     gradients = {
         term: evaluation.gradient
@@ -96,6 +98,20 @@ def feature_maps(layer: str, F: Array) -> bytes:
 
     side = 2.2
     return drawn(fill, width=side * columns, height=(side * _aspect(F) + 0.25) * rows + 0.4)
+
+
+def _compared(
+    objective: Objective, term: StyleTerm | GuidedStyleTerm, F: Array
+) -> dict[str, tuple[Array, Array]]:
+    """Return the Gram matrices G/M and A/M that a style term compares, for each of its regions."""
+    assert term.A is not None  # noqa: S101 - the terms of an objective have their targets
+    sums = term.sums(F, objective.kernels)
+    if isinstance(term, StyleTerm):
+        return {"": (sums / positions(F), term.A / term.M)}
+    return {
+        f"-region{r + 1}": (sums[r] / term.m[r], term.A[r] / term.M[r])
+        for r in range(len(term.shares))
+    }
 
 
 def gram_matrices(layer: str, G: Array, A: Array) -> bytes:

@@ -54,6 +54,21 @@ def _loss(x: Any, zeros: dict[str, Any], said: Statement) -> Any:
         F = anp.reshape(responses[name].astype(said.wide), (len(term.target), -1))
         G = anp.dot(F, F.T) / F.shape[1]
         loss = loss + term.factor * anp.sum((G - term.target) ** 2)
+    for name, regions in said.regions.items():
+        for region in regions:
+            F = anp.reshape(responses[name].astype(said.wide), (len(region.target), -1))
+            X = F * region.T
+            G = anp.dot(X, X.T) / region.m
+            loss = loss + region.factor * anp.sum((G - region.target) ** 2)
+    for name, each in said.statistics.items():
+        F = anp.reshape(responses[name].astype(said.wide), (each.target.shape[1], -1))
+        mu = anp.mean(F, axis=1)
+        H = F - mu[:, None]
+        if each.statistic == "mean-std":
+            S = anp.stack([mu, anp.sqrt(anp.mean(H**2, axis=1) + said.epsilon)])
+        else:
+            S = anp.dot(H, H.T) / H.shape[1]
+        loss = loss + each.factor * anp.sum((S - each.target) ** 2)
     if said.tv:
         wide = x.astype(said.wide)
         for d in (wide[:, 1:] - wide[:, :-1], wide[:, :, 1:] - wide[:, :, :-1]):

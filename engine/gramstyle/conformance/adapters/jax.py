@@ -84,6 +84,20 @@ def _loss(
         F = responses[name].astype(said.wide).reshape(len(responses[name]), -1)
         G = F @ F.T / F.shape[1]
         loss += term.factor * jnp.sum((G - term.target) ** 2)
+    for name, regions in said.regions.items():
+        F = responses[name].astype(said.wide).reshape(len(responses[name]), -1)
+        for region in regions:
+            X = F * region.T
+            loss += region.factor * jnp.sum((X @ X.T / region.m - region.target) ** 2)
+    for name, each in said.statistics.items():
+        F = responses[name].astype(said.wide).reshape(len(responses[name]), -1)
+        mu = jnp.mean(F, axis=1)
+        H = F - mu[:, None]
+        if each.statistic == "mean-std":
+            S = jnp.stack([mu, jnp.sqrt(jnp.mean(H**2, axis=1) + said.epsilon)])
+        else:
+            S = H @ H.T / H.shape[1]
+        loss += each.factor * jnp.sum((S - each.target) ** 2)
     if said.tv:
         for axis in (1, 2):
             loss += said.tv * jnp.sum(jnp.diff(x.astype(said.wide), axis=axis) ** 2)

@@ -62,9 +62,9 @@ def plainly(image: Array, case: Case, place: Callable[[Array], Array]) -> Answer
 class _WideTerms(PlainKernels):
     """Plain kernels that compute loss terms in float32 or wider: in float16 they overflow."""
 
-    def gram(self, F: Array, owned: Area | None = None) -> Array:
+    def gram(self, F: Array, owned: Area | None = None, T: Array | None = None) -> Array:
         """Equation 3."""
-        return super().gram(_wide(F), owned)
+        return super().gram(_wide(F), owned, T)
 
     def add_style_gradient(
         self,
@@ -72,18 +72,29 @@ class _WideTerms(PlainKernels):
         F: Array,
         G: Array,
         A: Array,
-        M: int,
+        M: float,
         weight: float,
         owned: Area | None = None,
+        T: Array | None = None,
     ) -> Array:
         """dF + weight · equation 6."""
-        return super().add_style_gradient(dF, _wide(F), G, A, M, weight, owned).astype(F.dtype)
+        return super().add_style_gradient(dF, _wide(F), G, A, M, weight, owned, T).astype(F.dtype)
 
     def add_content_gradient(
         self, dF: Array | None, F: Array, P: Array, weight: float, owned: Area | None = None
     ) -> Array:
         """dF + weight · equation 2."""
         return super().add_content_gradient(dF, _wide(F), P, weight, owned).astype(F.dtype)
+
+    def moments(self, F: Array, owned: Area | None = None) -> Array:
+        """Return the sums over positions of F and F²."""
+        return super().moments(_wide(F), owned)
+
+    def add_affine_gradient(
+        self, dF: Array | None, F: Array, D: Array, d: Array, owned: Area | None = None
+    ) -> Array:
+        """Return dF + (D F + d, where F > 0, else 0)."""
+        return super().add_affine_gradient(dF, _wide(F), D, d, owned).astype(F.dtype)
 
 
 def _wide(F: Array) -> Array:

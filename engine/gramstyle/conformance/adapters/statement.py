@@ -8,6 +8,7 @@ import numpy as np
 
 from gramstyle.conformance.cases import Case
 from gramstyle.core.arrays import Array
+from gramstyle.core.mean_std import EPSILON
 from gramstyle.core.network import Layer
 
 
@@ -15,6 +16,25 @@ from gramstyle.core.network import Layer
 class Term:
     """One loss term: `factor` · Σ (F − `target`)² or `factor` · Σ (G / M − `target`)²."""
 
+    target: Array
+    factor: float
+
+
+@dataclass(frozen=True)
+class Region:
+    """The style term of one region: `factor` · Σ (G / m − `target`)², G = (T F) (T F)ᵀ."""
+
+    T: Array
+    m: float
+    target: Array
+    factor: float
+
+
+@dataclass(frozen=True)
+class Statistic:
+    """One term of another style loss: `factor` · Σ (S − `target`)², as `CaseStatistic` says."""
+
+    statistic: str
     target: Array
     factor: float
 
@@ -33,6 +53,12 @@ class Statement:
         The content term by layer; its target is P, (N, H, V).
     style
         The style terms by layer; each target is A / M of the style image, (N, N).
+    regions
+        The style terms of regions by layer, with T flattened to (H V,), and m = Σ T².
+    statistics
+        The terms of other style losses by layer; each target is S of the style image.
+    epsilon
+        ε under the root of a deviation.
     tv
         The factor of the total variation: Σ of squared differences of neighbouring pixels.
     wide
@@ -46,8 +72,11 @@ class Statement:
     layers: tuple[Layer, ...]
     content: Mapping[str, Term]
     style: Mapping[str, Term]
+    regions: Mapping[str, tuple[Region, ...]]
+    statistics: Mapping[str, Statistic]
     tv: float
     wide: str
+    epsilon: float = EPSILON
 
 
 def state(case: Case, dtype: Any) -> Statement:
@@ -62,6 +91,22 @@ def state(case: Case, dtype: Any) -> Statement:
         layers=case.network.astype(dtype).layers,
         content=content,
         style={name: Term(term.A.astype(wide), term.factor) for name, term in case.style.items()},
+        regions={
+            name: tuple(
+                Region(
+                    each.T.reshape(-1).astype(wide),
+                    float(np.sum(each.T**2)),
+                    each.A.astype(wide),
+                    each.factor,
+                )
+                for each in regions
+            )
+            for name, regions in case.regions.items()
+        },
+        statistics={
+            name: Statistic(term.statistic, term.A.astype(wide), term.factor)
+            for name, term in case.statistics.items()
+        },
         tv=case.tv,
         wide=wide.name,
     )

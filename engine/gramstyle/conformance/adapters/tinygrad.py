@@ -48,6 +48,21 @@ def adapter(device: str) -> Adapter:
             F = responses[name].squeeze(0).cast(wide).flatten(1)
             G = F @ F.T / F.shape[1]
             loss = loss + term.factor * (G - tensor(term.target)).square().sum()
+        for name, regions in said.regions.items():
+            F = responses[name].squeeze(0).cast(wide).flatten(1)
+            for region in regions:
+                X = F * tensor(region.T)
+                G = X @ X.T / region.m
+                loss = loss + region.factor * (G - tensor(region.target)).square().sum()
+        for name, each in said.statistics.items():
+            F = responses[name].squeeze(0).cast(wide).flatten(1)
+            mu = F.mean(1)
+            H = F - mu.unsqueeze(1)
+            if each.statistic == "mean-std":
+                S = mu.stack((H.square().mean(1) + said.epsilon).sqrt())
+            else:
+                S = H @ H.T / H.shape[1]
+            loss = loss + each.factor * (S - tensor(each.target)).square().sum()
         if said.tv:
             for d in (x[:, 1:] - x[:, :-1], x[:, :, 1:] - x[:, :, :-1]):
                 loss = loss + said.tv * d.cast(wide).square().sum()

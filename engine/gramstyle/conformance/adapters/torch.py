@@ -42,6 +42,21 @@ def adapter(device: str) -> Adapter:
             F = responses[name][0].to(loss.dtype).flatten(1)
             G = F @ F.T / F.shape[1]
             loss = loss + term.factor * (G - tensor(term.target)).square().sum()
+        for name, regions in said.regions.items():
+            F = responses[name][0].to(loss.dtype).flatten(1)
+            for region in regions:
+                X = F * tensor(region.T)
+                G = X @ X.T / region.m
+                loss = loss + region.factor * (G - tensor(region.target)).square().sum()
+        for name, each in said.statistics.items():
+            F = responses[name][0].to(loss.dtype).flatten(1)
+            mu = F.mean(1)
+            H = F - mu[:, None]
+            if each.statistic == "mean-std":
+                S = torch.stack([mu, (H.square().mean(1) + said.epsilon).sqrt()])
+            else:
+                S = H @ H.T / H.shape[1]
+            loss = loss + each.factor * (S - tensor(each.target)).square().sum()
         if said.tv:
             for axis in (1, 2):
                 loss = loss + said.tv * torch.diff(x.to(loss.dtype), dim=axis).square().sum()

@@ -11,6 +11,7 @@ from gramstyle.conformance.comparing import TOLERANCES, representable
 from gramstyle.core.arrays import Array
 from gramstyle.core.conventions import AUTHOR, PAPER, Convention
 from gramstyle.core.network import Convolution, Network
+from gramstyle.core.terms import CovarianceTerm, MeanStdTerm, StyleTerm
 from gramstyle.errors import ModelError
 
 # An object of the JSON document; the schema says which keys it has.
@@ -18,7 +19,7 @@ Entry = Mapping[str, Any]
 
 FORMAT = "gramstyle-conformance/2"
 # The version of the numbers, increased whenever a case is added, removed or changed.
-VERSION = 3
+VERSION = 5
 
 MANIFEST, SCHEMA = "manifest.json", "manifest.schema.json"
 
@@ -36,6 +37,12 @@ FORMULAS = {
     "content": "L_content = factor / 2 * sum((F - P)^2)",
     "style": "E_l = factor / (4 N^2 M^2) * sum((G - A * M / M_artwork)^2), G = F F^T summed over "
     "the M positions of x, A over the M_artwork positions of the style image",
+    "statistic mean-std": "E_l = factor / N * sum((S - A)^2), S = mu and sigma of each filter over "
+    "the positions, sigma = sqrt(mean((F - mu)^2) + 1e-5)",
+    "statistic covariance": "E_l = factor / (4 N^2) * sum((S - A)^2), S = (F - mu) (F - mu)^T / M",
+    "regions": "E_l = sum over the regions of share * m / M * factor / (4 N^2 m^2) * sum((G - A * "
+    "m / m_artwork)^2), G = (T F) (T F)^T with T at each position, m = sum(T^2); A and m_artwork "
+    "likewise with the guidance of the style image",
     "tv": "L_tv = sum of the squared differences of horizontal and of vertical neighbours in x, "
     "divided by the number of pixels",
     "loss": "loss = alpha * L_content + beta * sum(w_l * E_l) + tv * L_tv",
@@ -52,8 +59,12 @@ ARRAYS = {
     "LAYER.W": "weights, (N, C, 3, 3)",
     "LAYER.b": "biases, (N,)",
     "LAYER.P": "the responses of the content layer to p, (N, H, V)",
-    "LAYER.A": "the Gram matrix of a style layer for a, (N, N)",
+    "LAYER.A": "the Gram matrix of a style layer for a, (N, N); with another statistic, S: (2, N) "
+    "with the rows mu and sigma, or the covariance (N, N)",
     "LAYER.M": "the number of positions over which A is summed, ()",
+    "LAYER.T": "the guidance of the R regions of a layer in x, (R, H, V)",
+    "LAYER.T_artwork": "their guidance in the style image, (R, h, v)",
+    "LAYER.A_regions": "their guided Gram matrices for a, (R, N, N)",
     "LAYER.F": "the responses to x, after the ReLU, (N, H, V)",
     "loss": "the true loss, ()",
     "gradient": "the true gradient, (3, H, V)",
@@ -105,12 +116,26 @@ def describe(case: Case, truth: Answer) -> dict[str, Any]:
         {
             "layer": name,
             "w": float(term.weight),
+            "statistic": case.statistics[name].statistic if name in case.statistics else "gram",
+            "factor": float(_factor(term)),
+            "N": shapes[name][0],
+            "M": shapes[name][1] * shapes[name][2],
+            "M_artwork": _artwork_positions(case, name),
+        }
+        for name, term in case.style_terms.items()
+    ]
+    regions = [
+        {
+            "layer": name,
+            "w": float(guided.weight),
             "factor": float(case.convention.style_factor),
             "N": shapes[name][0],
             "M": shapes[name][1] * shapes[name][2],
-            "M_artwork": term.M,
+            "shares": list(guided.shares),
+            "m": list(guided.m),
+            "m_artwork": list(guided.M),
         }
-        for name, term in case.style_terms.items()
+        for name, guided in case.guided_terms.items()
     ]
     return {
         "name": case.name,
@@ -134,6 +159,7 @@ def describe(case: Case, truth: Answer) -> dict[str, Any]:
         "tv": float(case.gamma),
         "content": content,
         "style": style,
+        "regions": regions,
         "beyond_float16": _beyond_float16(truth),
     }
 
@@ -142,6 +168,18 @@ def _described(layer: Convolution) -> dict[str, Any]:
     """Return the entry of a convolution."""
     entry = {"name": layer.name, "kind": "convolution", "filters": len(layer.b)}
     return entry if layer.padding == "zeros" else {**entry, "padding": layer.padding}
+
+
+def _factor(term: StyleTerm | MeanStdTerm | CovarianceTerm) -> float:
+    """Return the factor of E_l: the convention's, or that of another style loss."""
+    return term.convention.style_factor if isinstance(term, StyleTerm) else term.factor
+
+
+def _artwork_positions(case: Case, layer: str) -> int:
+    """Return the number of positions of the style image at a layer."""
+    assert case.a is not None  # noqa: S101 - a case with a style has a style image
+    _, H, V = case.network.shapes(*case.a.shape[1:])[layer]
+    return H * V
 
 
 def _beyond_float16(truth: Answer) -> list[str]:
@@ -162,7 +200,15 @@ def arrays_of(case: Case, truth: Answer, responses: Mapping[str, Array]) -> dict
         arrays[f"{case.content.layer}.P"] = case.content.P
     for name, term in case.style_terms.items():
         assert term.A is not None  # noqa: S101 - the terms of a case have their targets
-        arrays |= {f"{name}.A": term.A, f"{name}.M": np.asarray(term.M)}
+        M = _artwork_positions(case, name)
+        arrays |= {f"{name}.A": term.A, f"{name}.M": np.asarray(M)}
+    for name, guided in case.guided_terms.items():
+        assert guided.A is not None  # noqa: S101 - as above
+        arrays |= {
+            f"{name}.T": np.array([*guided.T]),
+            f"{name}.T_artwork": np.asarray(case.guidance[name]),
+            f"{name}.A_regions": guided.A,
+        }
     arrays |= {f"{name}.F": responses[name] for name in case.network.names}
     arrays |= {"loss": np.asarray(truth.loss), "gradient": truth.gradient}
     return arrays | {f"{name}.dF": truth.dF[name] for name in case.network.names}
@@ -197,7 +243,17 @@ def shapes_of(entry: Entry, network: Network) -> dict[str, tuple[int, ...]]:
         shapes[f"{entry['content']['layer']}.P"] = responses[entry["content"]["layer"]]
     for term in entry["style"]:
         N = responses[term["layer"]][0]
-        shapes |= {f"{term['layer']}.A": (N, N), f"{term['layer']}.M": ()}
+        shape = (2, N) if term["statistic"] == "mean-std" else (N, N)
+        shapes |= {f"{term['layer']}.A": shape, f"{term['layer']}.M": ()}
+    for term in entry["regions"]:
+        name, count = term["layer"], len(term["shares"])
+        N, H, V = responses[name]
+        artwork = network.shapes(*entry["artwork"])[name][1:]
+        shapes |= {
+            f"{name}.T": (count, H, V),
+            f"{name}.T_artwork": (count, *artwork),
+            f"{name}.A_regions": (count, N, N),
+        }
     shapes |= {f"{name}.F": shape for name, shape in responses.items()}
     shapes |= {"loss": (), "gradient": (3, height, width)}
     return shapes | {f"{name}.dF": shape for name, shape in responses.items()}

@@ -30,7 +30,7 @@ from gramstyle.core.arrays import Array
 from gramstyle.core.network import Convolution, Layer, Network, Pool
 from gramstyle.core.objective import Objective
 from gramstyle.core.preprocessing import Preprocessing
-from gramstyle.core.terms import Term, loss_terms
+from gramstyle.core.terms import CovarianceTerm, GuidedStyleTerm, MeanStdTerm, Term, loss_terms
 from gramstyle.errors import GramstyleError, ImageError, ModelError
 
 SCHEMA_FILE = Path(__file__).with_name("manifest.schema.json")
@@ -138,7 +138,9 @@ def _chain(entry: Entry) -> Network:
     network = Network(tuple(layers))
     if len(set(network.names)) < len(layers):
         raise ModelError("expected every layer once, found one twice")
-    style = [term["layer"] for term in entry["style"]]
+    style = [term["layer"] for term in (*entry["style"], *entry["regions"])]
+    if entry["style"] and entry["regions"]:
+        raise ModelError("expected a style with regions or without them, found both")
     content = [] if entry["content"] is None else [entry["content"]["layer"]]
     if len(set(style)) < len(style) or bool(style) != (entry["artwork"] is not None):
         raise ModelError("expected each style layer once, and an artwork if there is a style layer")
@@ -173,6 +175,7 @@ def _assembled(entry: Entry, chain: Network, arrays: Mapping[str, Array]) -> Cas
         x=arrays["x"],
         p=arrays.get("p"),
         a=arrays.get("a"),
+        guidance={term["layer"]: arrays[f"{term['layer']}.T_artwork"] for term in entry["regions"]},
     )
     truth = Answer(
         loss=float(arrays["loss"]),
@@ -190,11 +193,19 @@ def _assembled(entry: Entry, chain: Network, arrays: Mapping[str, Array]) -> Cas
 def _terms(entry: Entry, chain: Network, arrays: Mapping[str, Array]) -> tuple[Term, ...]:
     """Return the terms with their targets."""
     content = {} if entry["content"] is None else {entry["content"]["layer"]: 1.0}
+    if entry["regions"]:
+        return _terms_of_regions(entry, content, arrays)
+    statistics = {term["statistic"] for term in entry["style"]} or {"gram"}
+    if len(statistics) > 1:
+        raise ModelError("expected one statistic for all style layers, found several")
+    (statistic,) = statistics
     terms = loss_terms(
         content=content,
         style={term["layer"]: term["w"] for term in entry["style"]},
         tv=entry["tv"] > 0,
         convention=CONVENTIONS[entry["convention"]],
+        style_loss=statistic,
+        style_factor=entry["style"][0]["factor"] if entry["style"] else 1.0,
     )
     targets = {"content": "P", "style": "A"}
     compared = []
@@ -208,9 +219,41 @@ def _terms(entry: Entry, chain: Network, arrays: Mapping[str, Array]) -> tuple[T
                 raise ModelError(f"expected M = {M} at {term.layer}, found {found}")
         if term.reference is not None:
             target = arrays[f"{term.layer}.{targets[term.reference]}"]
-            term = term.compared_with(target, M)
+            if isinstance(term, MeanStdTerm | CovarianceTerm):  # the statistic, not its sums
+                term = replace(term, A=target)
+            else:
+                term = term.compared_with(target, M)
         compared.append(term)
     return tuple(compared)
+
+
+def _terms_of_regions(
+    entry: Entry, content: Mapping[str, float], arrays: Mapping[str, Array]
+) -> tuple[Term, ...]:
+    """Return the terms of a case whose style has regions, with their targets and guidance."""
+    shares = {tuple(term["shares"]) for term in entry["regions"]}
+    if len(shares) > 1:
+        raise ModelError("expected the same shares of regions at all layers, found others")
+    terms = loss_terms(
+        content=content,
+        style={term["layer"]: term["w"] for term in entry["regions"]},
+        tv=entry["tv"] > 0,
+        convention=CONVENTIONS[entry["convention"]],
+        regions=shares.pop(),
+    )
+    result: list[Term] = []
+    for term in terms:
+        if isinstance(term, GuidedStyleTerm):
+            x, artwork = (arrays[f"{term.layer}.{name}"] for name in ("T", "T_artwork"))
+            for T in (*x, *artwork):
+                if not (T.any() and T.min() >= 0 and T.max() <= 1):
+                    raise ModelError(f"expected guidance from 0 to 1 at {term.layer}, found other")
+            term = term.guided_by(list(artwork))
+            term = term.compared_with(arrays[f"{term.layer}.A_regions"], 0).guided_by(list(x))
+        elif term.reference is not None:
+            term = term.compared_with(arrays[f"{term.layer}.P"], 0)
+        result.append(term)
+    return tuple(result)
 
 
 def _read(path: Path, limit: int) -> bytes:

@@ -21,11 +21,14 @@ from gramstyle.conformance.files.manifest import (
     manifest,
 )
 from gramstyle.conformance.files.reading import SCHEMA_FILE, read_entries, read_manifest
+from gramstyle.core.terms import StyleTerm
 from gramstyle.errors import ModelError, OptionError
 from gramstyle.model.onnx_file.loss import (
     IMAGE,
     LOSS,
     ContentNodes,
+    RegionNodes,
+    StatisticNodes,
     StyleNodes,
     loss_model,
     tensor_file,
@@ -99,15 +102,27 @@ def _model(case: Case) -> bytes:
     content = None
     if case.content is not None:
         content = ContentNodes(case.content.layer, case.content.P, case.content.factor)
-    style = []
+    style: list[StyleNodes | StatisticNodes] = [
+        StatisticNodes(name, each.statistic, each.A, each.factor)
+        for name, each in case.statistics.items()
+    ]
     for name, term in case.style_terms.items():
+        if not isinstance(term, StyleTerm):
+            continue
         assert term.A is not None  # noqa: S101 - the terms of a case have their targets
         N, H, V = shapes[name]
         factor = case.beta * term.weight * term.convention.style_factor
         M = H * V
         style.append(StyleNodes(name, term.A, M / term.M, factor / (4 * N**2 * M**2)))
+    regions = [
+        RegionNodes(name, region.T, float(np.sum(region.T**2)), region.A, region.factor)
+        for name, of_layer in case.regions.items()
+        for region in of_layer
+    ]
     size = case.x.shape[1:]
-    return loss_model(case.network, case.preprocessing, size, content, style, tv=case.tv)
+    return loss_model(
+        case.network, case.preprocessing, size, content, style, regions=regions, tv=case.tv
+    )
 
 
 def _resolved(folder: Path) -> Path:

@@ -10,7 +10,9 @@ from gramstyle.conformance.mistakes import (
     padding,
     pixels,
     pooling,
+    regions,
     relu,
+    statistics,
     style,
     total_variation,
     weights,
@@ -19,10 +21,10 @@ from gramstyle.conformance.mistakes.registry import REGISTERED, Mistake
 
 __all__ = ["MISTAKES", "Mistake"]
 
-# Equations 1 to 7, the pixels, the backward pass.
+# Equations 1 to 7, the pixels, the backward pass, the other style losses.
 ORDER = (
-    content, style, weights, pixels, total_variation, relu, convolution, padding, pooling,
-    accumulation,
+    content, style, regions, weights, pixels, total_variation, relu, convolution, padding, pooling,
+    accumulation, statistics,
 )  # fmt: skip
 
 # The mistakes by name, in the order of docs/mistakes.md.

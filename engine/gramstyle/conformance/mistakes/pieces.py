@@ -11,10 +11,13 @@ from functools import cached_property
 import numpy as np
 
 from gramstyle.conformance.cases import Answer, Case
+from gramstyle.conformance.mistakes.region_pieces import RegionPieces
 from gramstyle.core import layers
 from gramstyle.core.arrays import Array
 from gramstyle.core.kernels import Pooling
+from gramstyle.core.mean_std import EPSILON
 from gramstyle.core.network import Convolution
+from gramstyle.core.terms import StyleTerm
 from gramstyle.core.total_variation import total_variation, total_variation_gradient
 
 
@@ -29,7 +32,7 @@ class ForwardPass:
     F: Mapping[str, Array]
 
 
-class Pieces:
+class Pieces(RegionPieces):
     """Loss, gradient and dF of one case, by methods that each do one step.
 
     This constructor alone reads the objective of the case.
@@ -44,7 +47,8 @@ class Pieces:
     """
 
     def __init__(self, case: Case, *, own_targets: bool = False) -> None:
-        content, style = case.content, case.style_terms
+        content, statistics = case.content, case.statistics
+        style = {n: term for n, term in case.style_terms.items() if isinstance(term, StyleTerm)}
         self.network, self.preprocessing = case.network, case.preprocessing
         self.padding = case.padding
         self.x, self.p, self.a = case.x, case.p, case.a
@@ -55,8 +59,14 @@ class Pieces:
         # The number of positions of the style image at each style layer.
         self.M_a = {name: term.M for name, term in style.items()}
         self.alpha, self.beta, self.tv = case.alpha, case.beta, case.tv
-        self.w = {name: term.weight for name, term in style.items()}
+        self.w = {name: term.weight for name, term in case.style_terms.items()}
+        # The other style losses: the statistic of each layer, and its target.
+        self.statistics = {name: each.statistic for name, each in statistics.items()}
+        self.case_S = {name: each.A for name, each in statistics.items()}
         self.convention = case.convention
+        # The style terms of regions, and the guidance (R, h, v) in the style image.
+        self.guided, self.guidance = case.guided_terms, case.guidance
+        self.w |= {name: term.weight for name, term in self.guided.items()}
         self.configure()
 
     def configure(self) -> None:
@@ -182,12 +192,73 @@ class Pieces:
         """Return 4 · style_factor · D F, where the 4 comes from the derivatives of two squares."""
         return 4.0 * self.style_factor(layer) * np.tensordot(D, F, axes=1)
 
+    # The other style losses of one layer, without w_l and β
+
+    def without_means(self, F: Array) -> Array:
+        """Return F − μ as a matrix (N, M)."""
+        flat = F.reshape(len(F), -1)
+        mean: Array = flat.mean(axis=1, keepdims=True)
+        return flat - mean
+
+    def deviation(self, F: Array) -> Array:
+        """Return σ of each filter, (N,)."""
+        variance: Array = np.mean(self.without_means(F) ** 2, axis=1)
+        deviation: Array = np.sqrt(variance + EPSILON)
+        return deviation
+
+    def covariance(self, F: Array) -> Array:
+        """Return the covariance of the filters, (N, N)."""
+        H = self.without_means(F)
+        covariance: Array = H @ H.T / H.shape[1]
+        return covariance
+
+    def statistic(self, layer: str, F: Array) -> Array:
+        """Return S: the rows μ and σ, or the covariance."""
+        if self.statistics[layer] == "mean-std":
+            return np.stack([F.mean(axis=(1, 2)), self.deviation(F)])
+        return self.covariance(F)
+
+    def statistic_difference(self, layer: str) -> Array:
+        """Return S − A."""
+        target = self.case_S[layer]
+        if self.own_targets:
+            target = self.statistic(layer, self.style_responses[layer])
+        return self.statistic(layer, self.F[layer]) - target
+
+    def statistic_factor(self, layer: str) -> float:
+        """Return 1 / N for means and deviations, 1 / (4 N²) for covariances."""
+        N = len(self.F[layer])
+        return 1.0 / N if self.statistics[layer] == "mean-std" else 1.0 / (4 * N**2)
+
+    def statistic_loss(self, layer: str) -> float:
+        """Return factor · Σ (S − A)²."""
+        D = self.statistic_difference(layer)
+        return self.statistic_factor(layer) * float(np.sum(D**2))
+
+    def statistic_gradient(self, layer: str) -> Array:
+        """Return ∂E_l/∂F of a statistic; the backward pass applies its mask."""
+        D, F = self.statistic_difference(layer), self.F[layer]
+        if self.statistics[layer] == "mean-std":
+            slope = D[0][:, None] + D[1][:, None] * self.deviation_slope(F)
+        else:
+            slope = 2 * D @ self.without_means(F)
+        factor = 2 * self.statistic_factor(layer) / self.M(layer)
+        gradient: Array = factor * slope.reshape(F.shape)
+        return gradient
+
+    def deviation_slope(self, F: Array) -> Array:
+        """Return M · ∂σ_i/∂F_ik = (F_ik − μ_i) / σ_i, (N, M)."""
+        slope: Array = self.without_means(F) / self.deviation(F)[:, None]
+        return slope
+
     # Equations 5 and 7
 
     def loss(self) -> float:
         """Return α L_content + β Σ w_l E_l, plus the total variation where the case has it."""
         content = self.alpha * self.content_loss() if self.content_layer else 0.0
         style = sum(self.w[name] * self.style_loss(name) for name in self.case_A)
+        style += sum(self.w[name] * self.statistic_loss(name) for name in self.statistics)
+        style += sum(self.w[name] * self.regions_loss(name) for name in self.guided)
         tv = self.tv * total_variation(self.x) if self.tv else 0.0
         return content + self.beta * style + tv
 
@@ -197,6 +268,10 @@ class Pieces:
             yield self.content_layer, self.alpha, self.content_gradient()
         for name in self.case_A:
             yield name, self.beta * self.w[name], self.style_gradient(name)
+        for name in self.statistics:
+            yield name, self.beta * self.w[name], self.statistic_gradient(name)
+        for name in self.guided:
+            yield name, self.beta * self.w[name], self.regions_gradient(name)
 
     def seeds(self) -> dict[str, Array]:
         """Return ∂L/∂F by layer, of the layer's own loss terms."""

@@ -37,9 +37,11 @@ class DeviceKernels:
         self._taps: dict[int, tuple[Array, Array]] = {}
         self._unpooled: Array | None = None
 
-    def gram(self, F: Array, owned: Area | None = None) -> Array:
+    def gram(self, F: Array, owned: Area | None = None, T: Array | None = None) -> Array:
         """Return the Gram matrix (equation 3), computed in F's float type, as float64."""
         X = matrix(within(F, owned))
+        if T is not None:
+            X = namespace(F).multiply(X, T.reshape(-1), out=self._array("product", X.shape, F))
         return cast(X @ X.T, "float64")
 
     def add_style_gradient(
@@ -48,9 +50,10 @@ class DeviceKernels:
         F: Array,
         G: Array,
         A: Array,
-        M: int,
+        M: float,
         weight: float,
         owned: Area | None = None,
+        T: Array | None = None,
     ) -> Array:
         """Return dF + weight · equation 6 without its mask, which the next ReLU applies."""
         N, X = F.shape[0], within(F, owned)
@@ -58,6 +61,8 @@ class DeviceKernels:
         whole = dF is None and owned is None
         gradient = self._array("seed" if whole else "product", (N, X.shape[1] * X.shape[2]), F)
         namespace(F).matmul(D, matrix(X), out=gradient)
+        if T is not None:
+            gradient *= (T * T).reshape(-1)  # T∘(D (T∘F)) = T²∘(D F)
         if whole:
             return gradient.reshape(F.shape)
         dF = self._zeros(F) if dF is None else dF
@@ -72,6 +77,31 @@ class DeviceKernels:
         dF = self._zeros(F) if dF is None else dF
         total = within(dF, owned)
         _steps(namespace(F)).add_difference(within(F, owned), P, F.dtype.type(weight), total)
+        return dF
+
+    def moments(self, F: Array, owned: Area | None = None) -> Array:
+        """Return Σ_k F_ik and Σ_k F_ik² in float64: (2, N)."""
+        xp, X = namespace(F), within(F, owned)
+        squares = xp.multiply(X, X, out=self._array("product", X.shape, F))
+        both = [xp.sum(each, axis=(1, 2), dtype=xp.float64) for each in (X, squares)]
+        result: Array = xp.stack(both)
+        return result
+
+    def add_affine_gradient(
+        self, dF: Array | None, F: Array, D: Array, d: Array, owned: Area | None = None
+    ) -> Array:
+        """Return dF + D F + d without the mask, which the next ReLU applies."""
+        xp, X = namespace(F), within(F, owned)
+        slope, shift = cast(D, F.dtype), cast(d, F.dtype)[:, None, None]
+        gradient = self._array("product", X.shape, F)
+        if slope.ndim == 1:
+            xp.multiply(slope[:, None, None], X, out=gradient)
+        else:
+            xp.matmul(slope, matrix(X), out=matrix(gradient))
+        gradient += shift
+        dF = self._zeros(F) if dF is None else dF
+        total = within(dF, owned)
+        total += gradient
         return dF
 
     def add_gradient(

@@ -6,7 +6,7 @@ import numpy as np
 
 from gramstyle.core.arrays import Array
 from gramstyle.core.kernels import Area
-from gramstyle.engines.bands import area_bands, owned_area
+from gramstyle.engines.bands import Guide, area_bands, owned_area
 from gramstyle.engines.strips import StripKernels
 from gramstyle.engines.winograd.layout import channels_last, flat, rows
 from gramstyle.engines.winograd.masks import add_masked
@@ -24,14 +24,18 @@ class ChannelsLastKernels(StripKernels):
     already masked by the ReLU: they are 0 where F is 0.
     """
 
-    def gram(self, F: Array, owned: Area | None = None) -> Array:
+    def gram(self, F: Array, owned: Area | None = None, T: Array | None = None) -> Array:
         """Return the Gram matrix (equation 3) in float64, summed over strips."""
         N, X = len(F), rows(F)
         G = np.zeros((X.shape[2], X.shape[2]), np.float64)
+        guide = None if T is None else Guide.of(T, owned)
 
         # NumPy detects that the first factor is the second one transposed and does half the work.
         def strip(here: Area) -> Array:
             part = self._gathered(X, here)
+            if guide is not None:
+                scaled = self.workers.scratch("guided", part.shape)
+                part = np.multiply(part, guide.at(here)[:, None], out=scaled)
             return part.T @ part
 
         for part in self.workers.map(strip, _strips(owned_area(F.shape, owned))):
@@ -44,18 +48,23 @@ class ChannelsLastKernels(StripKernels):
         F: Array,
         G: Array,
         A: Array,
-        M: int,
+        M: float,
         weight: float,
         owned: Area | None = None,
+        T: Array | None = None,
     ) -> Array:
         """Return dF + weight · equation 6."""
         N, X = len(F), rows(F)
+        square = None if T is None else Guide.of(T * T, owned)  # T∘(D (T∘F)) = T²∘(D F)
         D = np.zeros((X.shape[2], X.shape[2]), np.float32)
         D[:N, :N] = weight * (G - A) / (float(N) ** 2 * float(M) ** 2)
 
         def gradient(here: Area) -> Array:
             part = self._gathered(X, here)
-            return np.matmul(part, D, out=self.workers.scratch("product", part.shape))
+            seed = np.matmul(part, D, out=self.workers.scratch("product", part.shape))
+            if square is not None:
+                seed *= square.at(here)[:, None]
+            return seed
 
         return self._add(dF, F, owned, gradient)
 
@@ -75,6 +84,38 @@ class ChannelsLastKernels(StripKernels):
             np.subtract(part[..., :N], target.transpose(1, 2, 0), out=difference[..., :N])
             difference *= np.float32(weight)
             return difference.reshape(-1, X.shape[2])
+
+        return self._add(dF, F, owned, gradient)
+
+    def moments(self, F: Array, owned: Area | None = None) -> Array:
+        """Return Σ_k F_ik and Σ_k F_ik² in float64: (2, N), summed over strips."""
+        N, X = len(F), rows(F)
+        total = np.zeros((2, X.shape[2]), np.float64)
+
+        def strip(here: Area) -> Array:
+            part = self._gathered(X, here)
+            squares = np.square(part, out=self.workers.scratch("product", part.shape))
+            return np.stack([each.sum(0, dtype=np.float64) for each in (part, squares)])
+
+        for part in self.workers.map(strip, _strips(owned_area(F.shape, owned))):
+            total += part
+        return total[:, :N]
+
+    def add_affine_gradient(
+        self, dF: Array | None, F: Array, D: Array, d: Array, owned: Area | None = None
+    ) -> Array:
+        """Return dF + (D F + d, where F > 0, else 0)."""
+        N, X = len(F), rows(F)
+        width = X.shape[2]
+        slope, shift = np.zeros((width,) * D.ndim, np.float32), np.zeros(width, np.float32)
+        slope[(slice(N),) * D.ndim], shift[:N] = D.T, d
+
+        def gradient(here: Area) -> Array:
+            part = self._gathered(X, here)
+            seed = self.workers.scratch("product", part.shape)
+            (np.multiply if D.ndim == 1 else np.matmul)(part, slope, out=seed)
+            seed += shift
+            return seed
 
         return self._add(dF, F, owned, gradient)
 

@@ -11,11 +11,21 @@ import onnx
 from onnx import TensorProto, checker, helper, numpy_helper
 
 from gramstyle.core.arrays import Array
+from gramstyle.core.mean_std import EPSILON
 from gramstyle.core.network import Network
 from gramstyle.core.preprocessing import Preprocessing
 from gramstyle.model.onnx_file.graph import IMAGE, Emission, model_of, serialised
 
-__all__ = ["IMAGE", "LOSS", "ContentNodes", "StyleNodes", "loss_model", "tensor_file"]
+__all__ = [
+    "IMAGE",
+    "LOSS",
+    "ContentNodes",
+    "RegionNodes",
+    "StatisticNodes",
+    "StyleNodes",
+    "loss_model",
+    "tensor_file",
+]
 
 LOSS = "loss"
 
@@ -39,13 +49,35 @@ class StyleNodes:
     factor: float
 
 
+@dataclass(frozen=True)
+class RegionNodes:
+    """The style term factor · Σ (G / m − A)² of a region, G = (T∘F) (T∘F)ᵀ; T is (H, V)."""
+
+    layer: str
+    T: Array
+    m: float
+    A: Array
+    factor: float
+
+
+@dataclass(frozen=True)
+class StatisticNodes:
+    """Another style term at a layer, factor · Σ (S − A)²: "mean-std" or "covariance"."""
+
+    layer: str
+    statistic: str
+    A: Array
+    factor: float
+
+
 def loss_model(
     network: Network,
     preprocessing: Preprocessing,
     size: tuple[int, int],
     content: ContentNodes | None,
-    style: Sequence[StyleNodes],
+    style: Sequence[StyleNodes | StatisticNodes],
     *,
+    regions: Sequence[RegionNodes] = (),
     tv: float = 0.0,
 ) -> bytes:
     """Return an ONNX file that computes the loss and all responses from an image (1, 3, H, V).
@@ -61,7 +93,9 @@ def loss_model(
     size
         The image's height and width, in pixels.
     content, style
-        The terms of the loss; at least one. Their factors include every weight.
+        Terms of the loss. Their factors include every weight.
+    regions
+        The style terms of regions.
     tv
         The factor of the total variation: Σ of squared differences of neighbouring pixels.
     """
@@ -69,7 +103,13 @@ def loss_model(
     graph.forward(network, preprocessing)
     shapes = network.shapes(*size)
     terms = [] if content is None else [graph.content(content)]
-    terms += [graph.style(term, shapes[term.layer]) for term in style]
+    for term in style:
+        add = graph.style if isinstance(term, StyleNodes) else graph.statistic
+        terms.append(add(term, shapes[term.layer]))  # type: ignore[arg-type]
+    terms += [
+        graph.region(term, f"{term.layer}.region{number}", shapes[term.layer])
+        for number, term in enumerate(regions)
+    ]
     if tv:
         terms.append(graph.total_variation(tv))
     graph.node("Sum", terms, LOSS)
@@ -113,6 +153,40 @@ class _Loss(Emission):
         A = [self.stored(f"{name}.A", term.A), self.stored(f"{name}.ratio", term.ratio)]
         scaled = self.node("Mul", A, f"{name}.scaled")
         return self._sum_of_squares(G, scaled, f"{name}.style", term.factor)
+
+    def region(self, term: RegionNodes, name: str, shape: tuple[int, int, int]) -> str:
+        """Add the style term of a region, weighted; return the tensor."""
+        N, H, V = shape
+        matrix = self.stored(f"{name}.shape", np.array([N, H * V]), "<i8")
+        F = self.node("Reshape", [term.layer, matrix], f"{name}.matrix")
+        guided = self.node("Mul", [F, self.stored(f"{name}.T", term.T.reshape(1, -1))], f"{name}.X")
+        turned = self.node("Transpose", [guided], f"{name}.turned", perm=[1, 0])
+        G = self.node("MatMul", [guided, turned], f"{name}.G")
+        G = self.node("Div", [G, self.stored(f"{name}.m", term.m)], f"{name}.G/m")
+        A = self.stored(f"{name}.A", term.A)
+        return self._sum_of_squares(G, A, f"{name}.style", term.factor)
+
+    def statistic(self, term: StatisticNodes, shape: tuple[int, int, int]) -> str:
+        """Add the term of means and deviations or of covariances, weighted; return the tensor."""
+        name, (N, H, V) = term.layer, shape
+        matrix = self.stored(f"{name}.shape", np.array([N, H * V]), "<i8")
+        F = self.node("Reshape", [name, matrix], f"{name}.matrix")
+        mu = self.node("ReduceMean", [F], f"{name}.mu", axes=[1])
+        centred = self.node("Sub", [F, mu], f"{name}.centred")
+        if term.statistic == "mean-std":
+            squares = self.node("Mul", [centred, centred], f"{name}.squares")
+            variance = self.node("ReduceMean", [squares], f"{name}.variance", axes=[1])
+            epsilon = self.stored(f"{name}.epsilon", EPSILON)
+            above = self.node("Add", [variance, epsilon], f"{name}.variance+epsilon")
+            sigma = self.node("Sqrt", [above], f"{name}.sigma")
+            columns = self.node("Concat", [mu, sigma], f"{name}.columns", axis=1)
+            S = self.node("Transpose", [columns], f"{name}.S", perm=[1, 0])
+        else:
+            turned = self.node("Transpose", [centred], f"{name}.turned", perm=[1, 0])
+            product = self.node("MatMul", [centred, turned], f"{name}.product")
+            S = self.node("Div", [product, self.stored(f"{name}.M", float(H * V))], f"{name}.S")
+        A = self.stored(f"{name}.A", term.A)
+        return self._sum_of_squares(S, A, f"{name}.style", term.factor)
 
     def total_variation(self, factor: float) -> str:
         """Add the Σ of squared differences of neighbouring pixels, weighted; return its tensor."""

@@ -5,6 +5,9 @@ For a layer like conv4_2 the tensors are:
 - "conv4_2.P" and "conv1_1.A/M": the targets. A Gram matrix is only ever used divided by the number
   of positions that it is summed over, so that sizes may differ and nothing overflows.
 - "conv1_1.G/M" of the image, "conv1_1.E" its loss, "conv1_1.w" its weight.
+- "conv1_1.mean" and "conv1_1.deviation": the targets of the statistics mean-std, (1, N, 1, 1);
+  "conv1_1.mu" and "conv1_1.sigma" are those of the image.
+- "conv1_1.covariance": the target of the statistic covariance; "conv1_1.C" is that of the image.
 - "conv4_2.content.dF" or "conv1_1.style.dF": the derivative of one term, weighted.
 """
 
@@ -13,10 +16,20 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from gramstyle.core.mean_std import EPSILON
 from gramstyle.core.term import PIXELS
-from gramstyle.core.terms import ContentTerm, StyleTerm, Term, TotalVariationTerm
+from gramstyle.core.terms import (
+    ContentTerm,
+    CovarianceTerm,
+    GuidedStyleTerm,
+    MeanStdTerm,
+    StyleTerm,
+    Term,
+    TotalVariationTerm,
+)
 from gramstyle.errors import OptionError
 from gramstyle.model.onnx_file.graph import IMAGE
+from gramstyle.model.onnx_file.guided import add_guided_style
 
 if TYPE_CHECKING:
     from gramstyle.model.onnx_file.objective import Dimensions, ObjectiveEmission
@@ -27,9 +40,9 @@ LOSS_WEIGHTS = {"content": "alpha", "style": "beta"}
 
 def value_names(terms: Sequence[Term]) -> list[str]:
     """Return the names of the tensors with the values of the terms, which belong to one loss."""
-    if len(terms) == 1 and terms[0].weight == 1 and not isinstance(terms[0], StyleTerm):
+    if len(terms) == 1 and terms[0].weight == 1 and terms[0].name != "style":
         return [terms[0].name]
-    return [f"{each.layer}.{'E' if isinstance(each, StyleTerm) else each.name}" for each in terms]
+    return [f"{each.layer}.{'E' if each.name == 'style' else each.name}" for each in terms]
 
 
 def add_term(graph: "ObjectiveEmission", term: Term, value: str, factor: str) -> str:
@@ -70,6 +83,17 @@ def add_target(graph: "ObjectiveEmission", term: Term) -> "dict[str, Dimensions]
     if isinstance(term, StyleTerm):
         N = graph.filters[layer]
         return {graph.node("Identity", [_gram(graph, layer)], f"{layer}.A/M"): (N, N)}
+    if isinstance(term, MeanStdTerm):
+        mu, sigma, _ = _mean_std(graph, layer)
+        return {
+            graph.node("Identity", [found], f"{layer}.{name}"): (1, graph.filters[layer], 1, 1)
+            for found, name in ((mu, "mean"), (sigma, "deviation"))
+        }
+    if isinstance(term, CovarianceTerm):
+        N = graph.filters[layer]
+        return {
+            graph.node("Identity", [_covariance(graph, layer)[0]], f"{layer}.covariance"): (N, N)
+        }
     return {}
 
 
@@ -121,6 +145,64 @@ def _add_style(graph: "ObjectiveEmission", term: StyleTerm, value: str, factor: 
     weight = graph.node("Div", [weight, graph.positions(layer)], f"{layer}.beta·w/N²M")
     D = graph.node("Mul", [difference, weight], f"{layer}.D")
     flat = graph.node("MatMul", [D, f"{layer}.F"], f"{layer}.D·F")
+    dF = graph.node("Reshape", [flat, graph.shape(layer)], f"{layer}.style.dF")
+    graph.seeds.setdefault(layer, []).append(dF)
+    return graph.node("Mul", [w, value], f"{layer}.w·E")
+
+
+def _add_mean_std(graph: "ObjectiveEmission", term: MeanStdTerm, value: str, factor: str) -> str:
+    """Add factor · E_l of means and deviations, and its derivative without the ReLU's mask.
+
+    ∂E/∂F = 2/(N M) ((μ − μᵃ) + (σ − σᵃ) (F − μ)/σ).
+    """
+    layer, N = term.layer, graph.filters[term.layer]
+    mu, sigma, centred = _mean_std(graph, layer)
+    names = (f"{layer}.mean", f"{layer}.deviation")
+    stored = (None, None) if term.A is None else tuple(row[:, None, None] for row in term.A)
+    targets = [graph.target(*each, (1, N, 1, 1)) for each in zip(names, stored, strict=True)]
+    pairs = zip((mu, sigma), targets, names, strict=True)
+    apart = [graph.node("Sub", [found, wanted], f"{name}.apart") for found, wanted, name in pairs]
+    parts = [graph.sum_of_squares(d, f"{d}²", axes=4) for d in apart]
+    total = graph.node("Add", parts, f"{layer}.style.sum")
+    graph.node("Mul", [total, graph.stored(f"{layer}.factor/N", term.factor / N)], value)
+
+    w = graph.weight(f"{layer}.w", term.weight)
+    slope = graph.stored(f"{layer}.2·factor/N", 2 * term.factor / N)
+    weight = graph.node("Mul", [factor, w], f"{layer}.beta·w")
+    weight = graph.node("Mul", [weight, slope], f"{layer}.beta·w·2/N")
+    weight = graph.node("Div", [weight, graph.positions(layer)], f"{layer}.beta·w·2/NM")
+    ratio = graph.node("Div", [apart[1], sigma], f"{layer}.ratio")
+    turned = graph.node("Mul", [centred, ratio], f"{layer}.style.centred")
+    both = graph.node("Add", [turned, apart[0]], f"{layer}.style.dE")
+    dF = graph.node("Mul", [both, weight], f"{layer}.style.dF")
+    graph.seeds.setdefault(layer, []).append(dF)
+    return graph.node("Mul", [w, value], f"{layer}.w·E")
+
+
+def _add_covariance(
+    graph: "ObjectiveEmission", term: CovarianceTerm, value: str, factor: str
+) -> str:
+    """Add factor · E_l of covariances, and its derivative without the ReLU's mask.
+
+    ∂E/∂F = (C − A) (F − μ) / (N² M). The graph divides by 2 N before it squares.
+    """
+    layer, N = term.layer, graph.filters[term.layer]
+    C, centred = _covariance(graph, layer)
+    A = graph.target(f"{layer}.covariance", term.A, (N, N))
+    difference = graph.node("Sub", [C, A], f"{layer}.C-A")
+    halved = graph.node(
+        "Div", [difference, graph.stored(f"{layer}.2N", 2.0 * N)], f"{layer}.style.part"
+    )
+    total = graph.sum_of_squares(halved, f"{layer}.style", axes=2)
+    graph.node("Mul", [total, graph.stored(f"{layer}.factor'", term.factor)], value)
+
+    w = graph.weight(f"{layer}.w", term.weight)
+    slope = graph.stored(f"{layer}.factor'/N²", term.factor / N**2)
+    weight = graph.node("Mul", [factor, w], f"{layer}.beta·w")
+    weight = graph.node("Mul", [weight, slope], f"{layer}.beta·w/N²")
+    weight = graph.node("Div", [weight, graph.positions(layer)], f"{layer}.beta·w/N²M")
+    D = graph.node("Mul", [difference, weight], f"{layer}.D")
+    flat = graph.node("MatMul", [D, centred], f"{layer}.D·(F-mu)")
     dF = graph.node("Reshape", [flat, graph.shape(layer)], f"{layer}.style.dF")
     graph.seeds.setdefault(layer, []).append(dF)
     return graph.node("Mul", [w, value], f"{layer}.w·E")
@@ -183,8 +265,38 @@ def _gram(graph: "ObjectiveEmission", layer: str) -> str:
     return graph.node("Div", [G, graph.positions(layer)], f"{layer}.G/M")
 
 
+def _covariance(graph: "ObjectiveEmission", layer: str) -> tuple[str, str]:
+    """Add the covariance C (N, N) of a layer and F − μ as a matrix (N, M); return both."""
+    mu = _mean(graph, layer, f"{layer}.mu")
+    apart = graph.node("Sub", [layer, mu], f"{layer}.F-mu")
+    rows = graph.whole([graph.filters[layer], -1])
+    centred = graph.node("Reshape", [apart, rows], f"{layer}.centred")
+    product = graph.node("Gemm", [centred, centred], f"{layer}.CM", transB=1)
+    return graph.node("Div", [product, graph.positions(layer)], f"{layer}.C"), centred
+
+
+def _mean_std(graph: "ObjectiveEmission", layer: str) -> tuple[str, str, str]:
+    """Add a layer's means μ and deviations σ, each (1, N, 1, 1), and F − μ; return the three."""
+    mu = _mean(graph, layer, f"{layer}.mu")
+    centred = graph.node("Sub", [layer, mu], f"{layer}.F-mu")
+    squares = graph.node("Mul", [centred, centred], f"{layer}.centred²")
+    variance = _mean(graph, squares, f"{layer}.variance")
+    epsilon = graph.number("epsilon", EPSILON)
+    return mu, graph.node("Sqrt", [graph.node("Add", [variance, epsilon], f"{layer}.variance+ε")],
+                          f"{layer}.sigma"), centred  # fmt: skip
+
+
+def _mean(graph: "ObjectiveEmission", values: str, name: str) -> str:
+    """Add the mean over positions, edge by edge: one long float32 sum would lose digits."""
+    rows = graph.node("ReduceMean", [values], f"{name}.rows", axes=[3])
+    return graph.node("ReduceMean", [rows], name, axes=[2])
+
+
 _ADD: dict[type, Callable[..., str]] = {
     ContentTerm: _add_content,
     StyleTerm: _add_style,
+    GuidedStyleTerm: add_guided_style,
+    MeanStdTerm: _add_mean_std,
+    CovarianceTerm: _add_covariance,
     TotalVariationTerm: _add_total_variation,
 }

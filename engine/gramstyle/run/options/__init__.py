@@ -26,6 +26,7 @@ from gramstyle.run.options.style import (
     MOST_STYLE_SCALES,
     MOST_STYLES,
     STYLE_BOUNDS,
+    STYLE_CHOICES,
     StyleOptions,
     check_style,
     several,
@@ -52,7 +53,7 @@ __all__ = [
 GROUPS = (ContentOptions, StyleOptions, ResultOptions, RunOptions, MachineOptions)
 MACHINE = tuple(field.name for field in fields(MachineOptions))
 
-CHOICES = {**RESULT_CHOICES, **RUN_CHOICES, **MACHINE_CHOICES}
+CHOICES = {**STYLE_CHOICES, **RESULT_CHOICES, **RUN_CHOICES, **MACHINE_CHOICES}
 
 # The least and the largest value of each whole number. No useful run needs more than the largest
 # values; far larger numbers of threads, processes or rows would fill the machine.
@@ -113,6 +114,11 @@ class Options(MachineOptions, RunOptions, ResultOptions, StyleOptions, ContentOp
         check_content(self)
         check_style(self)
         check_result(self)
+        if self.style_loss != "gram" and self.convention == "author":
+            raise OptionError(
+                "the convention author compares Gram matrices; leave --convention or --style-loss "
+                "out"
+            )
         _check_engine(self)
         check_machine(self)
         if self.size % self.multiple:

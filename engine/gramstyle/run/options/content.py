@@ -1,9 +1,10 @@
-"""The options of the content: where it is compared, and its weight."""
+"""The options of the content: where it is compared, its weight, its regions."""
 
 from dataclasses import dataclass
 
 from gramstyle.core.conventions import CONTENT_LAYER
 from gramstyle.errors import OptionError
+from gramstyle.images import Source
 from gramstyle.run.options.layers import check_layers
 
 
@@ -26,6 +27,12 @@ class ContentOptions:
         One weight for each content layer; None is 1 each.
     content_layer
         Short for `content_layers` with one layer; the constructor resets it to None.
+    content_labels
+        A label map of the content image, in which each colour marks a region; with `style_labels`,
+        regions of the same colour have the style of each other.
+    protect
+        A mask of the part of the content image that stays as it is: white is protected, black is
+        not.
 
     Examples
     --------
@@ -39,6 +46,8 @@ class ContentOptions:
     content_layers: tuple[str, ...] = (CONTENT_LAYER,)
     content_weights: tuple[float, ...] | None = None
     content_layer: str | None = None
+    content_labels: Source | None = None
+    protect: Source | None = None
 
 
 def check_content(options: ContentOptions) -> None:

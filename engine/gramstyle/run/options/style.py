@@ -1,13 +1,17 @@
-"""The options of the style: where it is compared, the shares of several images, their size."""
+"""The options of the style: where it is compared, shares of several images, sizes, regions."""
 
 from dataclasses import dataclass
 from typing import TypeVar
 
 from gramstyle.core.conventions import STYLE_LAYERS
+from gramstyle.core.terms import STYLE_LOSSES
 from gramstyle.errors import OptionError
+from gramstyle.images import Source
 from gramstyle.run.options.layers import check_layers
 
 T = TypeVar("T")
+
+STYLE_CHOICES = {"style_loss": STYLE_LOSSES}
 
 # How many style images a run has at most, and at how many scales it samples each of them.
 MOST_STYLES, MOST_STYLE_SCALES = 64, 16
@@ -23,6 +27,10 @@ class StyleOptions:
     ----------
     beta
         The weight β of equation 7.
+    style_loss
+        The statistic of the responses that is compared: "gram", the paper's Gram matrices;
+        "mean-std", the mean and the standard deviation of each filter; "covariance", Gram matrices
+        of centred responses, which leave the result more of the content image's colours.
     style_layers
         The layers where style is compared.
     style_weights
@@ -37,6 +45,11 @@ class StyleOptions:
         `style_size` is given.
     style_size
         The longer edge of the style image in pixels, or several, instead of `style_scale`.
+    style_regions
+        A mask for each style image: where in the result its style applies, from black (nowhere) to
+        white. `style_blend` then weights the regions.
+    style_labels
+        A label map for each style image; see `content_labels`.
 
     Examples
     --------
@@ -46,11 +59,14 @@ class StyleOptions:
     """
 
     beta: float = 1.0
+    style_loss: str = "gram"
     style_layers: tuple[str, ...] = STYLE_LAYERS
     style_weights: tuple[float, ...] | None = None
     style_blend: tuple[float, ...] | None = None
     style_scale: float | tuple[float, ...] | None = None
     style_size: int | tuple[int, ...] | None = None
+    style_regions: tuple[Source, ...] | None = None
+    style_labels: tuple[Source, ...] | None = None
 
     def style_shares(self, count: int) -> tuple[float, ...]:
         """Return the shares of so many style images, which add up to 1; raises OptionError."""

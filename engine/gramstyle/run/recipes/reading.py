@@ -4,6 +4,8 @@ from pathlib import Path
 from typing import Any
 
 from gramstyle.errors import GramstyleError, OptionError
+from gramstyle.run.coercion import names_in
+from gramstyle.run.mask_options import SEVERAL
 from gramstyle.run.option_values import check_keys, names_image, shown
 from gramstyle.run.options import MOST_STYLES
 from gramstyle.run.presets import preset_values
@@ -85,6 +87,8 @@ def _resolved(name: str, value: Any, folder: Path) -> Any:
     """Return the value of an option; names of images become absolute paths, as text."""
     if not names_image(name, value):
         return value
+    if isinstance(value, str) and name in SEVERAL:  # written as on the command line
+        value = list(names_in(value))
     if isinstance(value, list):
         return [str(_image(name, each, folder)) for each in value]
     return str(_image(name, value, folder))

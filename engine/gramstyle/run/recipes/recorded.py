@@ -88,7 +88,10 @@ def _recipe(settings: Mapping[str, Any], given: Mapping[str, Any]) -> Recipe:
     content, *styles = _names(settings)
     missing = [role for role, name in (("content", content), *_numbered(styles)) if not name]
     lost = [
-        name for name, value in given.items() if names_image(name, value) and not _is_file(value)
+        name
+        for name, value in given.items()
+        if names_image(name, value)
+        and not all(map(_is_file, value if isinstance(value, list) else [value]))
     ]
     values = {name: value for name, value in given.items() if name not in lost}
     options_from(values)  # refuses wrong values

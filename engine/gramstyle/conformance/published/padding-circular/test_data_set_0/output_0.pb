@@ -1,1 +1,1 @@
-BlossJÅˆ®B
+BlossJ;A¸B

@@ -1,1 +1,1 @@
-BlossJ»B
+BlossJè"2B

@@ -1,1 +1,1 @@
-BlossJ8‹B
+BlossJ-yJB
