@@ -73,6 +73,18 @@ def test_a_given_preset_replaces_the_one_of_the_recipe_and_not_its_options() -> 
     assert (options.size, options.iterations) == (96, 200)
 
 
+def test_a_given_device_replaces_an_engine_of_the_recipe_that_does_not_run_on_it() -> None:
+    on_gpu = recipe_with('engine = "cupy"\ntf32 = true')
+    assert on_gpu.options(device="cpu").engine is None
+    assert on_gpu.options(device="CUDA").engine == "cupy"
+    with pytest.raises(OptionError, match="give --device cuda"):
+        on_gpu.options()
+    on_cpu = recipe_with('engine = "winograd"')
+    assert on_cpu.options(device="cpu").engine == "winograd"
+    assert on_cpu.options(device="cuda").runs_on == "cupy"
+    assert on_cpu.options(device="cuda", engine="onnx").engine == "onnx"
+
+
 def test_every_option_except_those_of_the_machine_may_be_in_a_recipe() -> None:
     defaults = Options()
     for field in fields(Options):
