@@ -53,6 +53,8 @@ docs: .venv/.docs
 
 gallery: .venv/.runtime $(MODEL)
 	$(BIN)/gramstyle batch docs/gallery.toml
+	$(BIN)/gramstyle texture docs/samples/night.jpg --size 256 --tileable -o docs/images/gallery/texture.jpg
+	$(BIN)/python -m tools.mosaic docs/images/gallery/texture.jpg -o docs/images/gallery/texture-mosaic.jpg
 
 clean:
 	rm -rf .venv demo build dist $(MODEL)

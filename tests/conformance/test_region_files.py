@@ -12,7 +12,15 @@ from conformance_sets import arrays_of, change, refused, rewrite, store
 from gramstyle.conformance.files import read_cases, write_cases
 
 FIRST = ("cases", 0)
-STYLE = {"layer": "conv1_1", "w": 1.0, "factor": 1.0, "N": 4, "M": 80, "M_artwork": 120}
+STYLE = {
+    "layer": "conv1_1",
+    "w": 1.0,
+    "statistic": "gram",
+    "factor": 1.0,
+    "N": 4,
+    "M": 80,
+    "M_artwork": 120,
+}
 
 
 @pytest.fixture

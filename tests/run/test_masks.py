@@ -10,6 +10,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
+from gramstyle import read_recipe, recipe_of
 from gramstyle.cli import main, running
 from gramstyle.core.arrays import Array
 from gramstyle.errors import OptionError
@@ -197,6 +198,17 @@ def test_the_protected_part_is_the_photograph_to_the_last_bit(
         assert apart.max() <= 255 - 127
 
 
+def test_with_its_own_colours_the_protected_part_is_the_photograph_within_one_level(
+    photo: Array, paintings: Any, tiny_model_path: Path
+) -> None:
+    mask = np.zeros((75, 100), np.uint8)
+    mask[20:50, 30:70] = 255
+    how = {"iterations": 2, "beta": 1e3, "colours": "content", "protect": mask}
+    plan, _ = planned(photo, paintings[0], tiny_model_path, **how)
+    image = np.asarray(execute(plan).image).astype(int)
+    assert np.abs(image - photo)[mask == 255].max() <= 1
+
+
 def test_at_each_scale_the_masks_have_the_size_of_the_result(
     photo: Array, paintings: Any, halves: Any, tiny_model_path: Path
 ) -> None:
@@ -267,6 +279,8 @@ MAPS = {"content_labels": labels(75, 100, 40), "style_layers": SHALLOW}
         (1, {"style_regions": (np.zeros((4, 4, 7)),)}, "an array of shape .* is not an image"),
         (1, {"style_regions": "none.png"}, r"cannot read 'none\.png': there is no such file"),
         (1, {"protect": 3}, r"cannot read protect: it is of type int"),
+        (1, {"style_regions": (WHITE,), "style_loss": "covariance"},
+         "masks guide Gram matrices, and style_loss is covariance; leave style_loss or"),
     ],
 )  # fmt: skip
 def test_masks_that_make_no_sense_are_one_line(
@@ -362,6 +376,19 @@ def test_a_result_names_its_masks_and_a_resumed_run_is_the_same_bit_by_bit(
     PIL.Image.new("L", (100, 75), 255).save(saved.images["region2"])
     with pytest.raises(checkpoint.CheckpointError, match=r"another region2 image than right\.png"):
         resume(folder / "saved", model=folder / "tiny.onnx")
+
+
+def test_the_recipe_of_a_result_names_its_masks(folder: Path) -> None:
+    more = [*regions(folder, "left", "right"), "--protect", str(folder / "keep.png")]
+    assert main(command(folder, *more, "--iterations", "1")) == 0
+    recipe = recipe_of(folder / "out.png")
+    assert recipe.values["style_regions"] == ["left.png", "right.png"]
+    assert recipe.values["protect"] == "keep.png"
+    assert recipe.notes == ()
+    for masks in ('["left.png", "right.png"]', '"left.png, right.png"'):
+        (folder / "look.toml").write_text(f"version = 1\nstyle_regions = {masks}\n")
+        found = read_recipe(folder / "look.toml").values["style_regions"]
+        assert found == [str(folder / "left.png"), str(folder / "right.png")]
 
 
 def test_a_checkpoint_contains_its_masks_and_names_no_others(folder: Path) -> None:

@@ -78,11 +78,9 @@ def test_engines_and_tiles_agree_with_several_images_at_several_scales(
     assert_same(ready(paintings, **same, **how), ready(paintings, **same))
 
 
-@pytest.mark.parametrize("style_loss", OTHERS)
-def test_on_a_cluster_the_loss_is_that_of_tiles_bit_for_bit(
-    ready: Make, paintings: Any, style_loss: str
-) -> None:
-    how = {"tile": 48, "style_loss": style_loss, "style_blend": (3, 1)}
+def test_on_a_cluster_the_loss_is_that_of_tiles_bit_for_bit(ready: Make, paintings: Any) -> None:
+    # Its sums contain those of the other losses.
+    how = {"tile": 48, "style_loss": "covariance", "style_blend": (3, 1)}
     local, there = ready(paintings, **how), ready(paintings, workers=1, **how)
     expected, found = (each.loss_and_gradient(each.start) for each in (local, there))
     assert found.loss == expected.loss

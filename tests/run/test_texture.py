@@ -13,7 +13,8 @@ from gramstyle.core.arrays import Array
 from gramstyle.images import Image
 from gramstyle.run.inputs import Canvas
 from gramstyle.run.plan import RunPlan
-from gramstyle.run.prepare import RunResources, _image_of
+from gramstyle.run.prepare import RunResources
+from gramstyle.run.starts import image_of_iterate
 from gramstyle.run.texture import plan_texture
 
 Make = Callable[..., RunPlan]
@@ -101,7 +102,7 @@ def test_the_loss_of_a_tileable_texture_moves_with_it(planned: Make) -> None:
 
 
 def enlarged(x: Array, width: int, height: int, **given: Any) -> Array:
-    image: Image = _image_of(x, Canvas(width, height), Options(**given))
+    image: Image = image_of_iterate(x, Canvas(width, height), Options(**given))
     return image.pixels.transpose(2, 0, 1)
 
 

@@ -12,6 +12,7 @@ EXTRAS = {
     "fast": "Numba, for the engines winograd and hybrid",
     "distributed": "Dask, for --scheduler and --workers",
     "weights": "to read Keras' and safetensors' files",
+    "formats": "imagecodecs and tifffile, for images of 16 bits per channel",
     "plots": "matplotlib, for gramstyle plot and trace --save",
     "cuda12": "an NVIDIA GPU with a driver of CUDA 12",
     "cuda13": "an NVIDIA GPU with a driver of CUDA 13",
