@@ -55,7 +55,7 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
             _preset(
                 "painterly",
                 "broad strokes that simplify the photograph",
-                content_strength=0.5,
+                content_strength=0.25,
                 style_scale=(1.5,),
             ),
             _preset(
