@@ -40,7 +40,10 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=256)
     parser.add_argument("--iterations", type=int, default=100)
     arguments = parser.parse_args()
-    options = Options(size=arguments.size, scales=1, threads=THREADS, engine="numpy", pooling="max")
+    options = Options(
+        size=arguments.size, scales=1, threads=THREADS, engine="numpy", pooling="max",
+        padding="zeros",
+    )  # fmt: skip
     with prepare(arguments.content, arguments.style, options) as prepared:
         objective, x = prepared.objective, prepared.start
     model = read_model(locate_model())

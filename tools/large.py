@@ -43,7 +43,7 @@ def measure(
     width, height = (int(edge) for edge in size.split("x"))
     content = np.asarray(Image.open(SAMPLES / "chelsea.jpg").convert("RGB").resize((width, height)))
     options = Options(
-        size=max(width, height), scales=1, memory=memory, iterations=iterations,
+        size=max(width, height), scales=1, padding="zeros", memory=memory, iterations=iterations,
         optimiser="lbfgsb-device", max_pixels=10**9, workers=workers,
     )  # fmt: skip
     preparing = prepare(content, SAMPLES / "meadow.jpg", options)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from gramstyle import GramstyleError, preset
-from gramstyle.batch import Job
+from gramstyle.batch import Job, read_jobs
 from gramstyle.run.presets import PRESETS
 
 Read = Callable[[str], tuple[Job, ...]]
@@ -81,3 +81,12 @@ def test_a_wrong_preset_or_recipe_is_refused_in_one_line(
 def test_a_placeholder_needs_the_preset_that_it_names(read: Read) -> None:
     with pytest.raises(GramstyleError, match="the job has no preset"):
         read(f'[[jobs]]\n{IMAGES}output = "out/{{preset}}.png"')
+
+
+def test_the_device_of_the_batch_replaces_an_engine_that_does_not_run_on_it(folder: Path) -> None:
+    (folder / "r.toml").write_text('engine = "winograd"')
+    (folder / "jobs.toml").write_text(f'[[jobs]]\n{IMAGES}output = "out/a.png"\nrecipe = "r.toml"')
+    (job,) = read_jobs(folder / "jobs.toml", machine={"device": "cuda"})
+    assert (job.options.device, job.options.runs_on) == ("cuda", "cupy")
+    (job,) = read_jobs(folder / "jobs.toml")
+    assert job.options.runs_on == "winograd"

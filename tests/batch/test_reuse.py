@@ -65,7 +65,7 @@ def without_fingerprint(job: Job) -> dict[str, Any]:
         {"alpha": 1e-2},
         {"beta": 2.0},
         {"pooling": "max"},
-        {"padding": "reflect"},
+        {"padding": "zeros"},
         {"content_layer": "conv3_1"},
         {"style_layers": ("conv1_1", "conv2_1")},
         {"style_weights": (1.0, 0.0, 0.0, 0.0, 0.0)},

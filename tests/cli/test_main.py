@@ -396,7 +396,7 @@ def test_a_stopped_program_writes_the_image_so_far(
 
 def test_the_help_names_every_option_with_its_default(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
-        main(["transfer", "--help"])
+        main(["transfer", "--help-all"])
     assert stop.value.code == 0
     text = " ".join(capsys.readouterr().out.split())
     for option in (

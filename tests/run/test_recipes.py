@@ -17,6 +17,7 @@ from gramstyle.images import Image, from_pil, write_image
 from gramstyle.run.log import RunLog
 from gramstyle.run.option_values import FROM_FILES, IMAGE_OPTIONS, OPTIONS
 from gramstyle.run.options import MACHINE
+from gramstyle.run.presets import PRESETS
 from gramstyle.run.recipes.reading import MOST_BYTES
 from gramstyle.run.recipes.recipe import VERSION
 from gramstyle.run.recipes.toml_text import toml_text
@@ -70,7 +71,19 @@ def test_given_options_come_before_the_recipe_and_the_recipe_before_its_preset()
 
 def test_a_given_preset_replaces_the_one_of_the_recipe_and_not_its_options() -> None:
     options = recipe_with('preset = "fast"\nsize = 96').options(preset="fine")
-    assert (options.size, options.iterations) == (96, 200)
+    assert (options.size, options.iterations) == (96, PRESETS["fine"].values["iterations"])
+
+
+def test_a_given_device_replaces_an_engine_of_the_recipe_that_does_not_run_on_it() -> None:
+    on_gpu = recipe_with('engine = "cupy"\ntf32 = true')
+    assert on_gpu.options(device="cpu").engine is None
+    assert on_gpu.options(device="CUDA").engine == "cupy"
+    with pytest.raises(OptionError, match="give --device cuda"):
+        on_gpu.options()
+    on_cpu = recipe_with('engine = "winograd"')
+    assert on_cpu.options(device="cpu").engine == "winograd"
+    assert on_cpu.options(device="cuda").runs_on == "cupy"
+    assert on_cpu.options(device="cuda", engine="onnx").engine == "onnx"
 
 
 def test_every_option_except_those_of_the_machine_may_be_in_a_recipe() -> None:

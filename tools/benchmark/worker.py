@@ -147,7 +147,13 @@ def options(contender: Contender, job: Job, **chosen: Any) -> Options:
     """Return the options of a contender; those of PyTorch are based on the engine numpy's."""
     engine: Any = contender.variant if contender.module == "engines" else "numpy"
     return Options(
-        engine=engine, size=job.size, scales=1, threads=job.threads, pooling="max", **chosen
+        engine=engine,
+        size=job.size,
+        scales=1,
+        threads=job.threads,
+        pooling="max",
+        padding="zeros",  # PyTorch's convolutions pad with zeros themselves, without a copy
+        **chosen,
     )
 
 

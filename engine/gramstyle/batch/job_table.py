@@ -49,7 +49,7 @@ def jobs_of(
     values = {**defaults, **table}
     values.pop("grid", None)
     output = _text("output", values.pop("output", None))
-    look = looks.Looks(folder)
+    look = looks.Looks(folder, machine)
     values = {**look.images(values), **values}
     axes: dict[str, list[Any]] = {}
     patterns: list[Path] = []
@@ -73,7 +73,7 @@ def jobs_of(
         chosen = dict(zip(axes, combination, strict=True))
         content, style = chosen.pop("content"), chosen.pop("style")
         chosen = {**values, **chosen}
-        options = options_from({**_with_files(look.options(chosen), folder), **machine})
+        options = options_from(_with_files(look.options(chosen), folder))
         styles = style if isinstance(style, tuple) else (style,)
         options.style_shares(len(styles))  # refuses another number of styles
         check_masks(options, content=True, styles=len(styles))

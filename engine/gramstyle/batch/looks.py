@@ -21,18 +21,22 @@ class Looks:
     ----------
     folder
         The folder of the jobs file, to which the paths of recipes are relative.
+    machine
+        The options of the machine by name. Its device replaces engines of recipes that do not run
+        on it.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, machine: Mapping[str, Any]) -> None:
+        self._folder, self._machine = folder, machine
         self._recipes: dict[str, Recipe] = {}
 
     def options(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the values of a job's options, with those of its recipe and its preset.
+        """Return the values of a job's options, its recipe, its preset and its machine.
 
         Raises a GramstyleError if there is no such preset, or the recipe cannot be used.
         """
         given = {name: value for name, value in values.items() if name not in KEYS}
+        given |= self._machine
         preset = values.get("preset")
         if preset is not None:
             preset_values(preset)  # refuses an unknown name

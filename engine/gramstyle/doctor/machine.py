@@ -15,7 +15,7 @@ VARIABLES = {
     "TMPDIR": "the folder for temporary files",
     "XDG_CACHE_HOME": "the folder of the caches",
     "NUMBA_CACHE_DIR": "the folder of compiled code",
-    "NUMBA_DISABLE_JIT": "1 runs the engine winograd uncompiled, thousands of times slower",
+    "NUMBA_DISABLE_JIT": "1 switches compilation off, which the engine winograd needs",
     "NUMBA_CPU_NAME": "the processor that Numba compiles for",
     "OPENBLAS_CORETYPE": "the kernels of NumPy's matrix products",
     "OPENBLAS_NUM_THREADS": "the threads of BLAS outside of runs",

@@ -12,7 +12,9 @@ EXTRAS = {
     "fast": "Numba, for the engines winograd and hybrid",
     "distributed": "Dask, for --scheduler and --workers",
     "weights": "to read Keras' and safetensors' files",
+    "formats": "imagecodecs and tifffile, for images of 16 bits per channel",
     "plots": "matplotlib, for gramstyle plot and trace --save",
+    "video": "PyAV, for --record with a .mp4 or .webm file",
     "cuda12": "an NVIDIA GPU with a driver of CUDA 12",
     "cuda13": "an NVIDIA GPU with a driver of CUDA 13",
 }

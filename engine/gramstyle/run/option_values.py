@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from typing import Any, get_args, get_origin, get_type_hints
 
+from gramstyle.engines.registry import ENGINES
 from gramstyle.errors import OptionError, suggestion
 from gramstyle.run.coercion import shown
 from gramstyle.run.mask_options import MASK_OPTIONS, SEVERAL
@@ -17,6 +18,7 @@ __all__ = [
     "OPTIONS",
     "check_keys",
     "check_known",
+    "fitting",
     "names_image",
     "options_from",
     "shown",
@@ -38,6 +40,15 @@ IMAGE_OPTIONS = tuple(name for name, kind in get_type_hints(Options).items() if 
 def names_image(name: str, value: object) -> bool:
     """Return whether the value of an option is an image, and not one of the words for a start."""
     return name in IMAGE_OPTIONS and not (name == "init" and is_named_start(value))
+
+
+def fitting(values: Mapping[str, Any], device: str) -> dict[str, Any]:
+    """Return values of options without an engine and a TF32 that the device does not have."""
+    engine = ENGINES.get(str(values.get("engine")))
+    dropped = {"engine"} if engine is not None and device not in engine.devices else set[str]()
+    if device == "cpu":
+        dropped.add("tf32")
+    return {name: value for name, value in values.items() if name not in dropped}
 
 
 def options_from(table: Mapping[str, Any]) -> Options:

@@ -48,9 +48,9 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
         (
             _preset(
                 "faithful",
-                "keeps the forms and the details of the photograph",
-                content_strength=4.0,
-                pooling="max",
+                "keeps the forms and the details of the photograph, in small strokes",
+                content_strength=2.0,
+                scales=1,
             ),
             _preset(
                 "painterly",
@@ -60,27 +60,28 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
             ),
             _preset(
                 "subtle",
-                "a hint of the painting over a photograph that stays itself",
-                content_strength=16.0,
-                iterations=60,
+                "a photograph with some of the painting's strokes and colours",
+                content_strength=6.0,
+                scales=1,
+                iterations=40,
             ),
             _preset(
                 "texture",
                 "the fine texture of the painting, without its large forms",
                 style_layers=("conv1_1", "conv2_1", "conv3_1"),
-                style_scale=(0.5,),
             ),
             _preset(
                 "fast",
-                "a small preview in the shortest time",
+                "a small preview in a short time",
                 size=256,
                 iterations=50,
             ),
             _preset(
                 "fine",
-                "more pixels and more iterations, for a result to print",
+                "more pixels, fine strokes and more iterations, for a result to print",
                 size=1024,
-                iterations=200,
+                pooling="max",
+                iterations=150,
             ),
         )
     )

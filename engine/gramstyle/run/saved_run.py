@@ -10,7 +10,6 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from gramstyle.engines.registry import ENGINES
 from gramstyle.errors import OptionError
 from gramstyle.optimise.interface import WINDOW
 from gramstyle.run.checkpoint import (
@@ -24,7 +23,13 @@ from gramstyle.run.checkpoint import (
 )
 from gramstyle.run.environment import NAMES
 from gramstyle.run.mask_options import MASK_OPTIONS, MASK_ROLES, mask_values
-from gramstyle.run.option_values import FROM_FILES, MACHINE, check_known, options_from
+from gramstyle.run.option_values import (
+    FROM_FILES,
+    MACHINE,
+    check_known,
+    fitting,
+    options_from,
+)
 from gramstyle.run.options import BOUNDS, MOST_STYLES, STARTS, Options
 from gramstyle.run.progress import ScaleStart
 from gramstyle.run.settings import style_roles
@@ -150,13 +155,8 @@ class SavedRun:
         """
         # A checkpoint without this entry is of a version that padded with zeros.
         values = {"padding": "zeros", **self.manifest["options"]}
-        device = machine.get("device", "cpu")
         # The run continues on the engine of this device; the environment shows the change.
-        engine = ENGINES.get(str(values.get("engine")))
-        if engine is not None and device not in engine.devices:
-            del values["engine"]
-        if device == "cpu":
-            values.pop("tf32", None)
+        values = fitting(values, machine.get("device", "cpu"))
         with naming_folder(self.folder):
             try:
                 check_known(values, SAVED)

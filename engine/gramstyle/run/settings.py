@@ -148,9 +148,10 @@ def name_of(source: Source | None, role: str) -> str:
 def given_values(options: Options) -> dict[str, Any]:
     """Return the options of a run that a recipe contains; None stands for a default.
 
-    The options of the machine are left out. Images have their names, as in `name_of`.
+    The options of the machine are left out. Images have their names, as in `name_of`. The engine is
+    always there: another installation has another default, whose results differ in the last bits.
     """
-    given = {name: getattr(options, name) for name in FROM_FILES}
+    given = {**{name: getattr(options, name) for name in FROM_FILES}, "engine": options.runs_on}
     given = {name: value for name, value in given.items() if value is not None}
     for name, value in given.items():
         if names_image(name, value):

@@ -69,7 +69,7 @@ def _recipe(table: dict[str, Any], folder: Path) -> Recipe:
         preset=preset,
         values={name: _resolved(name, value, folder) for name, value in table.items()},
     )
-    found.options()  # refuses wrong values
+    found.options(device="cpu")  # refuses wrong values; an engine may need the device cuda
     return found
 
 

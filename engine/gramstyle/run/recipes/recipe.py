@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gramstyle.run.option_values import FROM_FILES, options_from
+from gramstyle.run.option_values import FROM_FILES, fitting, options_from
 from gramstyle.run.options import Options
 from gramstyle.run.precedence import combined
 from gramstyle.run.presets import preset_values
@@ -71,9 +71,14 @@ class Recipe:
         return options_from(self.values_with(given, preset=preset))
 
     def values_with(self, given: Mapping[str, Any], *, preset: str | None = None) -> dict[str, Any]:
-        """Return the values of preset, recipe and given options, the later ones over the others."""
-        name = self.preset if preset is None else preset
-        return combined({} if name is None else preset_values(name), self.values, given)
+        """Return the values of preset, recipe and given options, the later ones over the others.
+
+        A given device replaces an engine of the recipe that does not run on it.
+        """
+        name, values = self.preset if preset is None else preset, self.values
+        if given.get("device") is not None:
+            values = fitting(values, str(given["device"]).strip().casefold())
+        return combined({} if name is None else preset_values(name), values, given)
 
     def to_toml(self) -> str:
         """Return the text of the recipe's file."""

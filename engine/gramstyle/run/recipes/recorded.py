@@ -11,7 +11,6 @@ from gramstyle.run.option_values import (
     FROM_FILES,
     MACHINE,
     names_image,
-    options_from,
     shown,
 )
 from gramstyle.run.options import MOST_STYLES
@@ -94,13 +93,14 @@ def _recipe(settings: Mapping[str, Any], given: Mapping[str, Any]) -> Recipe:
         and not all(map(_is_file, value if isinstance(value, list) else [value]))
     ]
     values = {name: value for name, value in given.items() if name not in lost}
-    options_from(values)  # refuses wrong values
-    return Recipe(
+    found = Recipe(
         content=Path(content) if content else None,
         styles=tuple(Path(name) for name in styles) if all(styles) else (),
         values=values,
         notes=_notes(settings, program, missing + lost),
     )
+    found.options(device="cpu")  # refuses wrong values; an engine may need the device cuda
+    return found
 
 
 def _names(settings: Mapping[str, Any]) -> list[str]:
