@@ -336,7 +336,7 @@ def test_a_worker_of_another_version_refuses(
     objective: ClusterObjective, tiny_model: Model
 ) -> None:
     other, described = worker.TileTask("9.9", 0), spec(tiny_model, IMAGES)
-    placed = objective.cluster.submit(worker.reference_part, other, described, "style", A)
+    placed = objective.cluster.submit(worker.reference_part, other, described, "style", A, {})
     with pytest.raises(OptionError, match=r"worker tls://.* and this is 9.9; install the same"):
         objective.cluster.fetch(placed)
 

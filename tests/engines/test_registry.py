@@ -124,7 +124,7 @@ def test_a_run_on_a_gpu_goes_from_images_to_an_image(
     tiny_model_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    network = tiny_model.network.until(["conv5_1"]).pooled_by("avg")
+    network = tiny_model.network.until(["conv5_1"]).pooled_by("avg").padded_by("replicate")
 
     def forward(_self: CudaSession, v: Array) -> dict[str, Array]:
         """What the graph would give, by the readable network, where it would lie."""

@@ -40,7 +40,7 @@ def test_the_loss_is_the_one_that_the_engine_computes(
     small: None, tiny_model: Model, tiny_model_path: Path
 ) -> None:
     paths = SAMPLES / "chelsea.jpg", SAMPLES / "meadow.jpg"
-    options = Options(size=64, alpha=minimal.ALPHA, pooling="avg", engine="numpy")
+    options = Options(size=64, alpha=minimal.ALPHA, pooling="avg", padding="zeros", engine="numpy")
     with prepare(*paths, options, model=tiny_model_path) as prepared:
         expected = prepared.objective.loss_and_gradient(prepared.start)
         photo, painting = map(minimal.opened, paths)

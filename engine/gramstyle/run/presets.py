@@ -61,7 +61,7 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
             _preset(
                 "subtle",
                 "a photograph with some of the painting's strokes and colours",
-                content_strength=6.0,
+                content_strength=16.0,
                 scales=1,
                 iterations=40,
             ),
@@ -78,9 +78,9 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
             ),
             _preset(
                 "fine",
-                "more pixels, fine strokes and more iterations, for a result to print",
+                "more pixels, more details and more iterations, for a result to print",
+                content_strength=2.0,
                 size=1024,
-                pooling="max",
                 iterations=150,
             ),
         )
