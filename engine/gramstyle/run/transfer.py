@@ -71,8 +71,8 @@ def transfer(
     Result
         The image of the best iterate, as large as the options say, with the content image's
         transparency if it has any, and with its chroma if `Options.colours` is "content"; and the
-        record of the run. A run that was stopped at an earlier
-        scale returns an image of that scale's size.
+        record of the run. A run that was stopped at an earlier scale returns an image of that
+        scale's size.
 
     Raises
     ------
