@@ -1,10 +1,11 @@
 """Check the CUDA code on a GPU, and time it against PyTorch on the same GPU.
 
-    PYTHONPATH=engine python -m tools.gpu_check [--json FILE] [--seconds 240] [--model FILE] [--on cpu]
+    PYTHONPATH=engine python -m tools.gpu_check [--json FILE] [--seconds 240] [--model FILE]
+                                                [--on cpu]
 
-Run it from the repository's root. It needs CuPy, NumPy, SciPy, onnx and Pillow; with PyTorch it also
-compares speed. Each part has a share of the seconds. A part that fails or runs out of time does not
-stop the others, and the report says "not measured" for what was skipped.
+Run it from the repository's root. It needs CuPy, NumPy, SciPy, onnx and Pillow; with PyTorch it
+also compares speed. Each part has a share of the seconds. A part that fails or runs out of time
+does not stop the others, and the report says "not measured" for what was skipped.
 
 The modules, in the order in which a run uses them:
 

@@ -2,7 +2,7 @@
 
 Its arrays refuse NumPy's arrays, as CuPy's do. Each copy to the host counts in `transfers`. An
 `ElementwiseKernel` compiles its CUDA source as C++ for the processor, one entry after the other;
-without a C++ compiler there is none, and NumPy's steps are checked instead.
+without a C++ compiler it calls the step of the same name in NumPy.
 """
 
 import ctypes
@@ -17,6 +17,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from gramstyle.engines.cuda.steps import NUMPY_STEPS
+
 # The functions that make arrays, which CuPy makes on the device.
 CREATING = (
     "arange", "array", "asarray", "ascontiguousarray", "empty", "full", "ones", "zeros",
@@ -25,15 +27,15 @@ CREATING = (
 COMPILER_IS_MISSING = shutil.which("c++") is None
 
 
-def stand_in(*, kernels: bool = True) -> Any:
+def stand_in(*, compiles: bool = not COMPILER_IS_MISSING) -> Any:
     """Return a module like CuPy that computes on the host.
 
     Its attribute `transfers` counts the copies to the host so far.
 
     Parameters
     ----------
-    kernels
-        Whether it has `ElementwiseKernel`, if there is a C++ compiler.
+    compiles
+        Whether its kernels are compiled; by default if there is a C++ compiler.
     """
     module: Any = ModuleType("cupy")
     module.transfers = 0
@@ -65,6 +67,10 @@ def stand_in(*, kernels: bool = True) -> Any:
         ) -> Any:
             _refuse(arguments, options)
             return _placed(function(*_hosts(arguments), **_hosts(options)))
+
+        def __getitem__(self, index: Any) -> Any:
+            # One entry is an array on the device, too.
+            return _placed(np.ndarray.__getitem__(self, index))
 
         def __setitem__(self, index: Any, value: Any) -> None:
             _refuse((value,), {})
@@ -109,8 +115,7 @@ def stand_in(*, kernels: bool = True) -> Any:
         setattr(module, name, creating(getattr(np, name)))
     module.ndarray, module.asarray, module.asnumpy = DeviceArray, asarray, asnumpy
     module.__version__ = f"NumPy {np.__version__} in its place"
-    if kernels and not COMPILER_IS_MISSING:
-        module.ElementwiseKernel = HostKernel
+    module.ElementwiseKernel = HostKernel if compiles else NumpyKernel
     module.cuda = _cuda()
     module._core = SimpleNamespace(
         set_compute_type=lambda _dtype, _kind: None,
@@ -180,6 +185,17 @@ class Parameter(NamedTuple):
         """Return the arguments that a kernel declares."""
         parts = (each.split() for each in text.split(","))
         return [cls(part[0] == "raw", part[-2], part[-1]) for part in parts]
+
+
+class NumpyKernel:
+    """The step in NumPy in the place of the kernel of its name."""
+
+    def __init__(self, _inputs: str, _outputs: str, _operation: str, name: str) -> None:
+        self._run = getattr(NUMPY_STEPS, name.removeprefix("gramstyle_"))
+
+    def __call__(self, *arguments: Any, **options: Any) -> None:
+        """Run the step on NumPy's arrays."""
+        self._run(*map(_host, arguments), **options)
 
 
 class HostKernel:
