@@ -3,8 +3,8 @@
 Responses are stored as (positions, channels). The patch of a position is the row of the 9 C values
 that a 3×3 convolution reads there. A convolution is then one product, (positions, 9 C) × (9 C, N),
 whose result is stored as the responses are: nothing is transposed in either pass. Nine products
-with shifted images need no patches, but each is only C long, so that the GPU's matrix units wait
-for memory, and reads and writes the whole result.
+with shifted images need no patches, but each is only C long, and reads and writes the whole result:
+docs/gpu.md compares the two by calculation. Neither has been measured on a GPU.
 
 The patches of a strip of rows are computed, multiplied, and overwritten by those of the next strip.
 """
@@ -15,8 +15,8 @@ from gramstyle.core.arrays import Array, namespace
 from gramstyle.core.layers import Padding, ring_sources
 from gramstyle.engines.cuda.steps import padding_number, steps
 
-# The most entries of the patches of a strip: 128 MB in float32. Smaller strips would take more
-# calls than a GPU needs time for.
+# The most entries of the patches of a strip: 128 MB in float32. Chosen without a GPU: smaller
+# strips take more calls, larger ones more memory.
 ENTRIES = 1 << 25
 
 
