@@ -10,7 +10,7 @@ import pytest
 
 from gramstyle import ModelError, Options, open_model, reconstruct_style, transfer
 from gramstyle.core.arrays import Array
-from gramstyle.engines.winograd import blocks, packing
+from gramstyle.engines.winograd import blocks, kernel_panels
 
 OPTIONS = Options(size=40, iterations=3, engine="winograd", threads=2)
 
@@ -25,11 +25,11 @@ def transformed(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
     """The shapes of the kernels that have been transformed."""
     shapes: list[tuple[int, ...]] = []
 
-    def counted(W: Array, *arguments: Any) -> Array:
+    def counted(W: Array) -> Array:
         shapes.append(W.shape)
-        return packing.transformed_panels(W, *arguments)
+        return kernel_panels.by_taps(W)
 
-    monkeypatch.setattr(blocks, "transformed_panels", counted)
+    monkeypatch.setattr(blocks, "by_taps", counted)
     return shapes
 
 
