@@ -18,7 +18,6 @@ from gramstyle.engines.cache import EngineCache
 from gramstyle.engines.cuda.device import Device, load_cupy, open_device
 from gramstyle.engines.cuda.kernels import DeviceKernels
 from gramstyle.engines.cuda.session import CudaSession, check_runtime, cuda_providers
-from gramstyle.engines.onnx_graph import GraphObjective
 from gramstyle.engines.onnx_session import CPU, Session, load_runtime
 from gramstyle.engines.spec import DeviceName, ObjectiveSpec
 from gramstyle.engines.strips import StripKernels
@@ -190,6 +189,8 @@ def _open_numpy(opening: Opening) -> Engine:
 
 
 def _open_onnx(opening: Opening) -> Engine:
+    from gramstyle.engines.onnx_graph import GraphObjective  # needs onnx, for this engine only
+
     device, threads = opening.device, opening.spec.thread_count
     providers: tuple[Any, ...] = (CPU,) if device is None else cuda_providers(device)
 

@@ -5,13 +5,10 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
-from gramstyle.cluster.client import Cluster
-from gramstyle.cluster.objective import cluster_objective
-from gramstyle.cluster.opening import open_cluster
 from gramstyle.core.arrays import Array
 from gramstyle.core.evaluation import Evaluation
 from gramstyle.core.objective import Objective
@@ -42,6 +39,9 @@ from gramstyle.tiling import SpillStore, TiledObjective, Tiling
 from gramstyle.tiling.budget import on_disk
 from gramstyle.tiling.objective import stored_targets
 from gramstyle.tiling.spill import scratch_space
+
+if TYPE_CHECKING:
+    from gramstyle.cluster.client import Cluster
 
 
 @dataclass(frozen=True)
@@ -288,6 +288,9 @@ class RunResources:
     def _on_cluster(
         self, stack: ExitStack, scale: ScalePlan, images: ScaleImages, finishing: Finishing
     ) -> Prepared:
+        from gramstyle.cluster.objective import cluster_objective  # for runs on a cluster only
+        from gramstyle.cluster.opening import open_cluster
+
         options = scale.options
         if self._cluster is None:
             self._model = self._plan.inputs.take_model()
