@@ -94,10 +94,16 @@ class Opening:
 
     def session(self, *, blocked: bool) -> Session:
         """Return the forward pass in ONNX Runtime, on the CPU."""
-        spec = self.spec
-        graph = self.model.runnable(spec.layers, spec.pooling, spec.padding)
-        threads = spec.thread_count
-        return Session(graph, self.network.shapes, threads=threads, blocked=blocked)
+        spec, threads = self.spec, self.spec.thread_count
+        network = spec.layers, spec.pooling, spec.padding
+
+        def load() -> Session:
+            graph = self.model.runnable(*network)
+            return Session(graph, self.network.shapes, threads=threads, blocked=blocked)
+
+        if self.cache is None:
+            return load()
+        return self.cache.session((*network, threads, blocked), load)
 
 
 @dataclass(frozen=True, kw_only=True)
