@@ -16,6 +16,7 @@ from gramstyle.core.preprocessing import Preprocessing
 from gramstyle.core.protection import Protection
 from gramstyle.engines.cuda.device import Device
 from gramstyle.engines.registry import Engine, LossAndGradient, open_engine
+from gramstyle.engines.spec import ObjectiveSpec
 from gramstyle.errors import OptionError
 from gramstyle.images import Source
 from gramstyle.model import Model
@@ -149,8 +150,7 @@ class RunResources:
     def __init__(self, plan: RunPlan) -> None:
         self._plan = plan
         self._stack = ExitStack()
-        self._engine: Engine | None = None
-        self._preprocessing: Preprocessing | None = None
+        self._engine: tuple[Engine, Preprocessing] | None = None
         self._cluster: Cluster | None = None
         self._model: Model | None = None
 
@@ -221,14 +221,18 @@ class RunResources:
         """Prepare a scale that protects no part of the image."""
         if scale.options.on_cluster:
             return self._on_cluster(stack, scale, images, finishing)
+        engine, preprocessing = self._opened(scale.spec)
+        if scale.spec.edge is None:
+            return self._whole(scale, images, finishing, engine, preprocessing)
+        return self._in_tiles(stack, scale, images, finishing, engine, preprocessing)
+
+    def _opened(self, spec: ObjectiveSpec) -> tuple[Engine, Preprocessing]:
+        """Return the engine, and the preprocessing of its model, which is released."""
         if self._engine is None:
             model = self._plan.inputs.take_model()
-            self._preprocessing = model.preprocessing
-            self._engine = open_engine(scale.spec, model, self._plan.inputs.cache)
-        assert self._preprocessing is not None  # noqa: S101 - set with the engine
-        if scale.spec.edge is None:
-            return self._whole(scale, images, finishing, self._engine, self._preprocessing)
-        return self._in_tiles(stack, scale, images, finishing, self._engine, self._preprocessing)
+            engine = open_engine(spec, model, self._plan.inputs.cache)
+            self._engine = engine, model.preprocessing
+        return self._engine
 
     def _whole(
         self,
