@@ -7,7 +7,6 @@ is faster than any direct convolution on the same machine. It costs one digit of
 
 - `algorithm` is the module to read first: the three matrices, and a convolution in NumPy;
 - `layout` stores responses channels last, padded to the width of a register;
-- `compiling` compiles functions with Numba and caches the machine code;
 - `simd` gives Numba a type for a register of eight floats;
 - `transforms` transforms tiles and back, and applies bias, ReLU, masks and pooling on the way;
 - `masks` applies masks outside a convolution;

@@ -14,7 +14,6 @@ pass (`algorithm.conv2d_backward`).
 import numpy as np
 
 from gramstyle.engines.winograd.algorithm import FAR, NEAR
-from gramstyle.engines.winograd.compiling import compiled, inlined
 from gramstyle.engines.winograd.layout import WIDTH
 from gramstyle.engines.winograd.masks import CLOSED
 from gramstyle.engines.winograd.simd import (
@@ -26,6 +25,7 @@ from gramstyle.engines.winograd.simd import (
     where_equal,
     where_greater,
 )
+from gramstyle.system.compiling import compiled, inlined
 
 # In float32, so that Numba does not compute in float64.
 _A, _A2, _A3 = (np.float32(NEAR**k) for k in (1, 2, 3))

@@ -13,8 +13,8 @@ import numba
 import pytest
 from numba.core.caching import IndexDataCacheFile
 
-from gramstyle.engines.winograd import compiling
-from gramstyle.engines.winograd.compiling import compiled
+from gramstyle.system import compiling
+from gramstyle.system.compiling import compiled
 
 Dispatcher = Any
 
@@ -137,11 +137,10 @@ def test_code_for_another_signature_is_not_run(compiler: Compiler) -> None:
     assert "it belongs to another signature" in message[1]
 
 
-def test_a_change_to_any_module_of_the_package_outdates_the_code(
-    compiler: Compiler, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_change_to_any_module_of_the_package_outdates_the_code(compiler: Compiler) -> None:
     compiler.runs(from_cache=False)
-    monkeypatch.setattr(compiling, "_sources", lambda: "other sources")
+    (compiler.folder / "beside.py").write_text("HALF = 0.5\n")
+    compiling._sources.cache_clear()  # as a new process would read them
     compiler.runs(from_cache=False)
     compiler.runs(from_cache=True)
 
