@@ -26,6 +26,7 @@ ELSEWHERE = {
     "onnxruntime",  # the engines numpy, hybrid and onnx
     "pytest",  # conformance tests
     "safetensors",  # weights
+    "scipy.linalg",  # linear algebra in functions that Numba compiles
     "scipy.optimize",  # the optimiser lbfgsb; Numba imports scipy for its version
     "shtab",  # completion
     "ssl",  # downloads
