@@ -255,9 +255,9 @@ def test_jobs_one_by_one_share_what_is_computed_from_the_network_alone(
 ) -> None:
     transformed: list[tuple[int, ...]] = []
 
-    def counted(W: Array) -> Array:
+    def counted(W: Array, tile: int) -> Array:
         transformed.append(W.shape)
-        return algorithm.transform_kernels(W)
+        return algorithm.transform_kernels(W, tile)
 
     monkeypatch.setattr(blocks, "transform_kernels", counted)
     jobs = jobs_with('engine = "winograd"', iterations=1)

@@ -73,9 +73,9 @@ def test_a_worker_keeps_the_network_that_it_has_prepared_for_its_next_job(
 ) -> None:
     transformed: list[tuple[int, ...]] = []
 
-    def counted(W: Array) -> Array:
+    def counted(W: Array, tile: int) -> Array:
         transformed.append(W.shape)
-        return algorithm.transform_kernels(W)
+        return algorithm.transform_kernels(W, tile)
 
     monkeypatch.setattr(blocks, "transform_kernels", counted)
     for job in jobs_with('engine = "winograd"\n', iterations=1):

@@ -29,9 +29,9 @@ def transformed(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
     """The shapes of the kernels that have been transformed."""
     shapes: list[tuple[int, ...]] = []
 
-    def counted(W: Array) -> Array:
+    def counted(W: Array, tile: int) -> Array:
         shapes.append(W.shape)
-        return algorithm.transform_kernels(W)
+        return algorithm.transform_kernels(W, tile)
 
     monkeypatch.setattr(blocks, "transform_kernels", counted)
     return shapes
