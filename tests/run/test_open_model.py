@@ -14,7 +14,7 @@ import pytest
 from gramstyle import ModelError, Options, open_model, reconstruct_style, transfer
 from gramstyle.core.arrays import Array
 from gramstyle.engines import onnx_session
-from gramstyle.engines.winograd import algorithm, blocks
+from gramstyle.engines.winograd import blocks, packing
 
 OPTIONS = Options(size=40, iterations=3, engine="winograd", threads=2)
 
@@ -29,11 +29,11 @@ def transformed(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
     """The shapes of the kernels that have been transformed."""
     shapes: list[tuple[int, ...]] = []
 
-    def counted(W: Array, tile: int) -> Array:
+    def counted(W: Array, *arguments: Any) -> Array:
         shapes.append(W.shape)
-        return algorithm.transform_kernels(W, tile)
+        return packing.transformed_panels(W, *arguments)
 
-    monkeypatch.setattr(blocks, "transform_kernels", counted)
+    monkeypatch.setattr(blocks, "transformed_panels", counted)
     return shapes
 
 

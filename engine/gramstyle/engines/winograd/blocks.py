@@ -9,9 +9,11 @@ from gramstyle.core.arrays import Array
 from gramstyle.core.layers import Padding
 from gramstyle.core.network import Convolution, Network, Pool
 from gramstyle.engines.cache import EngineCache
-from gramstyle.engines.winograd.algorithm import OVERLAP, TILES, transform_kernels
+from gramstyle.engines.threads import Workers
+from gramstyle.engines.winograd.algorithm import OVERLAP, TILES
 from gramstyle.engines.winograd.first_layer import PADDED_TAPS, TAPS
 from gramstyle.engines.winograd.layout import padded
+from gramstyle.engines.winograd.packing import transformed_panels
 from gramstyle.engines.winograd.products import pack
 
 # The edges of tiles. Large ones need fewer multiplications, but more memory for their kernels, and
@@ -67,7 +69,7 @@ class Block:
         return self.pool is not None and self.pool.kind == "max"
 
 
-def split(network: Network, cache: EngineCache) -> tuple[Block, ...]:
+def split(network: Network, cache: EngineCache, workers: Workers) -> tuple[Block, ...]:
     """Return the blocks of a network; the cache keeps the transformed kernels."""
     blocks: list[Block] = []
     for layer, behind in zip(network.layers, (*network.layers[1:], None), strict=True):
@@ -78,20 +80,13 @@ def split(network: Network, cache: EngineCache) -> tuple[Block, ...]:
         b[:N] = layer.b
         tile = LARGE if max(layer.W.shape[:2]) <= FEW_CHANNELS else SMALL
         if blocks:
-            forward = backward = cache.array(layer.name, partial(_transformed, layer, tile))
+            make = partial(transformed_panels, layer.W, tile, workers)
+            forward = backward = cache.array(layer.name, make)
         else:
             forward, backward = _taps(layer)
         pool = behind if isinstance(behind, Pool) else None
         blocks.append(Block(layer.name, tile, forward, backward, b, layer.padding, pool))
     return tuple(blocks)
-
-
-def _transformed(layer: Convolution, tile: int) -> Array:
-    """Return the transformed kernels U (planes, C, N), padded, in panels."""
-    N, C = layer.W.shape[:2]
-    W = np.zeros((padded(N), padded(C), 3, 3), np.float32)
-    W[:N, :C] = layer.W
-    return pack(transform_kernels(W, tile))
 
 
 def _taps(layer: Convolution) -> tuple[Array, Array]:

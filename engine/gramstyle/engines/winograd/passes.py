@@ -73,7 +73,7 @@ class WinogradPasses:
         self.network = without_weights(network)
         self._returned = frozenset(returned)
         self._workers = workers
-        self._blocks = split(network, EngineCache() if cache is None else cache)
+        self._blocks = split(network, EngineCache() if cache is None else cache, workers)
         self.storage = Storage(self.network, self._blocks, self._returned)
 
     def forward(self, v: Array) -> Responses:
