@@ -210,13 +210,13 @@ def test_without_a_home_directory_no_folder_is_made_in_its_place(
     monkeypatch.setattr(os.path, "expanduser", lambda path: path)
     monkeypatch.setattr(compiling._Place._locator_classes[1], "from_function", lambda *_: None)
     compiler.runs(from_cache=False)
-    assert [path.name for path in compiler.folder.iterdir()] == ["double.py"]
+    # Python's own cache may be there; it depends on PYTHONDONTWRITEBYTECODE.
+    assert {path.name for path in compiler.folder.iterdir()} - {"__pycache__"} == {"double.py"}
     assert len(compiler.messages) == 1
 
 
 def test_scipys_blas_is_imported_for_the_functions_of_others_only() -> None:
     program = """
-import subprocess
 import sys
 import numpy as np
 from gramstyle.system.compiling import compiled
