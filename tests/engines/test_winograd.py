@@ -1,8 +1,11 @@
 """Winograd's convolutions, in NumPy and in strips of tiles, against those of `core.layers`."""
 
+import os
+import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numba
@@ -23,7 +26,7 @@ from gramstyle.core.objective import Objective
 from gramstyle.core.preprocessing import Preprocessing
 from gramstyle.engines.registry import default_engine, open_engine
 from gramstyle.engines.threads import Workers
-from gramstyle.engines.winograd import algorithm, blocks, kernels, packing, passes, products
+from gramstyle.engines.winograd import algorithm, blocks, kernels, packing, passes, products, simd
 from gramstyle.engines.winograd.kernels import ChannelsLastKernels
 from gramstyle.engines.winograd.layout import GAP, channels_last, flat, matrix, padded
 from gramstyle.engines.winograd.passes import WinogradPasses
@@ -384,6 +387,40 @@ def test_the_result_does_not_depend_on_the_number_of_threads(rng: np.random.Gene
     one, three = (in_passes(objective, threads).loss_and_gradient(x) for threads in (1, 3))
     assert one.loss == three.loss
     np.testing.assert_array_equal(one.gradient, three.gradient)
+
+
+# A processor with registers of eight floats, whatever this one has.
+EIGHT_FLOATS = {"NUMBA_CPU_NAME": "haswell", "NUMBA_CPU_FEATURES": "+avx,+avx2,+fma"}
+
+
+def gradient_of(name: str) -> Array:
+    """Return the gradient of a plan, for random images."""
+    plan, style, content = PLANS[name]
+    rng = np.random.default_rng(7)
+    objective, x = random_objective(rng, random_network(rng, plan), style, content, 21, 33)
+    return in_passes(objective).loss_and_gradient(x).gradient
+
+
+@pytest.mark.skipif(
+    "+fma" not in simd.features(),
+    reason="it compares two kinds of registers of processors by Intel",
+)
+def test_the_result_does_not_depend_on_the_width_of_registers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.undo()  # strips of the usual size, as in the other process
+    names = ("as VGG-19 is used", "average pooling", "wide and narrow panels")
+    program = (
+        "import numpy as np, sys; from test_winograd import gradient_of;"
+        f"np.savez(sys.argv[1], *(gradient_of(name) for name in {names}))"
+    )
+    folders = (Path(__file__).parent, Path(__file__).parent.parent)
+    environment = {**os.environ, **EIGHT_FLOATS, "PYTHONPATH": os.pathsep.join(map(str, folders))}
+    file = tmp_path / "gradients.npz"
+    subprocess.run([sys.executable, "-c", program, str(file)], env=environment, check=True)
+    with np.load(file) as found:
+        for name, gradient in zip(names, found.values(), strict=True):
+            np.testing.assert_array_equal(gradient, gradient_of(name))
 
 
 def test_winograd_passes_cannot_be_traced_or_split_into_terms(rng: np.random.Generator) -> None:

@@ -25,6 +25,7 @@ from gramstyle.engines.winograd.simd import (
     Memory,
     at_index,
     intrinsic,
+    plus_product,
     procedure,
     splat_constant,
     transpose,
@@ -101,8 +102,7 @@ def _block(rows: int, registers: int) -> Any:
             for row in range(rows):
                 factor = factors.load_splat(d, (step, row), (c, 1))
                 for k in range(registers):
-                    product = builder.fmul(factor, entries[k], flags=("contract",))
-                    following[row, k] = builder.fadd(sums[row, k], product, flags=("contract",))
+                    following[row, k] = plus_product(builder, sums[row, k], factor, entries[k])
             next_c = builder.add(c, at_index(1))
             for phi, start, value in (
                 (c, at_index(0), next_c),

@@ -20,14 +20,13 @@ from numba.core.registry import cpu_target
 from numba.extending import models, overload, register_model
 
 
-def _target() -> tuple[str, str]:
-    """Return the name and the features of the processor for which Numba compiles."""
-    _, name, features = cpu_target.target_context.codegen().magic_tuple()
-    return str(name), str(features)
+def features() -> str:
+    """Return the features of the processor for which Numba compiles, separated by commas."""
+    return str(cpu_target.target_context.codegen().magic_tuple()[2])
 
 
 # The floats in a register.
-WIDTH = 16 if "+avx512f" in _target()[1].split(",") else 8
+WIDTH = 16 if "+avx512f" in features().split(",") else 8
 
 # The types of a register and of an index.
 REGISTER, INDEX = ir.VectorType(ir.FloatType(), WIDTH), ir.IntType(64)
@@ -42,8 +41,8 @@ intrinsic: Any = extending.intrinsic
 
 def target() -> str:
     """Return the processor for which Numba compiles, and a hash of its features."""
-    name, features = _target()
-    return f"{name} {hashlib.sha256(features.encode()).hexdigest()[:12]}"
+    name = cpu_target.target_context.codegen().magic_tuple()[1]
+    return f"{name} {hashlib.sha256(features().encode()).hexdigest()[:12]}"
 
 
 class _Vector(types.Type):
@@ -198,6 +197,13 @@ def procedure(*kinds: Any) -> Any:
 def at_index(number: int) -> Any:
     """Return a constant index."""
     return ir.Constant(INDEX, number)
+
+
+def plus_product(builder: Any, total: Any, a: Any, b: Any) -> Any:
+    """Emit total + a · b, rounded once on processors that can do so."""
+    kind = ir.FunctionType(REGISTER, [REGISTER] * 3)
+    function = builder.module.declare_intrinsic(f"llvm.fmuladd.v{WIDTH}f32", (), kind)
+    return builder.call(function, [a, b, total])
 
 
 def splat_constant(number: float) -> Any:

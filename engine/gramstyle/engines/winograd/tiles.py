@@ -17,6 +17,7 @@ from gramstyle.engines.winograd.simd import (
     Memory,
     at_index,
     intrinsic,
+    plus_product,
     procedure,
     splat_constant,
 )
@@ -66,9 +67,8 @@ def _plus(builder: Any, total: Any, factor: float, value: Any) -> Any:
         return value if unit and factor > 0 else builder.fmul(splat_constant(factor), value)
     if unit:
         add = builder.fadd if factor > 0 else builder.fsub
-        return add(total, value, flags=("contract",))
-    product = builder.fmul(splat_constant(factor), value, flags=("contract",))
-    return builder.fadd(total, product, flags=("contract",))
+        return add(total, value)
+    return plus_product(builder, total, splat_constant(factor), value)
 
 
 def patch_transform(tile: int) -> Any:
