@@ -78,9 +78,10 @@ def _blas(_argument: str) -> object:
 
 
 def _numba(_argument: str) -> object:
-    from gramstyle.engines.winograd.compiling import cache_folder
+    from gramstyle.engines.winograd.masks import add_masked
+    from gramstyle.system.compiling import cache_folder
 
-    folder = cache_folder()
+    folder = cache_folder(add_masked.py_func)
     return {"cache": None if folder is None else str(folder)}
 
 

@@ -7,7 +7,6 @@ convolution on the same machine. It costs one digit of float32 (docs/performance
 
 - `algorithm` is the module to read first: the three matrices, and a convolution in NumPy;
 - `layout` stores responses channels last, padded to the width of a register;
-- `compiling` compiles functions with Numba and caches the machine code;
 - `simd` gives Numba a type for a register of floats;
 - `tiles` generates the transforms of one tile from the matrices;
 - `transforms` transforms strips and back, and applies bias, ReLU, masks and pooling on the way;

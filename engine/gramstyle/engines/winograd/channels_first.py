@@ -7,8 +7,8 @@ to stay in the cache.
 
 import numpy as np
 
-from gramstyle.engines.winograd.compiling import compiled
 from gramstyle.engines.winograd.masks import CLOSED
+from gramstyle.system.compiling import compiled
 
 # Positions in a part of a row.
 _PART = 128

@@ -7,9 +7,9 @@ a function says so. The kernels are (27, N) or (N, 27), in panels (see `products
 
 import numpy as np
 
-from gramstyle.engines.winograd.compiling import compiled
 from gramstyle.engines.winograd.products import NARROW, WIDE, multiply_panel
 from gramstyle.engines.winograd.simd import WIDTH, load, splat, store, where_greater
+from gramstyle.system.compiling import compiled
 
 # The largest number of positions in a product, the taps, and the taps with their padding.
 POSITIONS, TAPS, PADDED_TAPS = 96, 27, 32

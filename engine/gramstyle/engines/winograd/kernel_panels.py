@@ -8,10 +8,10 @@ the layer before.
 import numpy as np
 
 from gramstyle.core.arrays import Array
-from gramstyle.engines.winograd.compiling import compiled
 from gramstyle.engines.winograd.layout import padded
 from gramstyle.engines.winograd.simd import WIDTH, transpose
 from gramstyle.engines.winograd.tiles import kernel_transform
+from gramstyle.system.compiling import compiled
 
 TAPS = 9
 

@@ -8,7 +8,6 @@ backward pass computes the rows of windows from `first` to `last`.
 
 import numpy as np
 
-from gramstyle.engines.winograd.compiling import compiled
 from gramstyle.engines.winograd.simd import (
     WIDTH,
     load,
@@ -18,6 +17,7 @@ from gramstyle.engines.winograd.simd import (
     where_equal,
     where_greater,
 )
+from gramstyle.system.compiling import compiled
 
 # The argmax byte of a window in which no entry is above 0: its ReLUs are closed.
 CLOSED = 4

@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 
 from gramstyle.core.arrays import Array
-from gramstyle.engines.winograd.compiling import compiled
 from gramstyle.engines.winograd.layout import CHANNELS, GAP
 from gramstyle.engines.winograd.simd import (
     INDEX,
@@ -30,6 +29,7 @@ from gramstyle.engines.winograd.simd import (
     procedure,
     splat_constant,
 )
+from gramstyle.system.compiling import compiled
 
 # The sums of ROWS rows by one wide panel fill the registers: 24 of AVX-512's 32, 12 of AVX's 16.
 # Channels that are left over form narrow panels.

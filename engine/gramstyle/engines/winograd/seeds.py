@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from gramstyle.engines.winograd.compiling import compiled
 from gramstyle.engines.winograd.products import NARROW, WIDE, multiply_panel
 from gramstyle.engines.winograd.simd import WIDTH, load, splat, store, where_greater
+from gramstyle.system.compiling import compiled
 
 # The largest number of positions in a product.
 POSITIONS = 96

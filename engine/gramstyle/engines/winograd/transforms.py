@@ -14,7 +14,6 @@ convolution's backward pass and its forward pass (`algorithm.conv2d_backward`).
 
 import numpy as np
 
-from gramstyle.engines.winograd.compiling import compiled, inlined
 from gramstyle.engines.winograd.layout import GAP
 from gramstyle.engines.winograd.masks import CLOSED
 from gramstyle.engines.winograd.simd import (
@@ -28,6 +27,7 @@ from gramstyle.engines.winograd.simd import (
     where_greater,
 )
 from gramstyle.engines.winograd.tiles import patch_transform, tile_transform
+from gramstyle.system.compiling import compiled, inlined
 
 # In float32, so that Numba does not compute in float64.
 _QUARTER, _ZERO, _ONE = np.float32(0.25), np.float32(0), np.float32(1)

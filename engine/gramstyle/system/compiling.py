@@ -3,11 +3,12 @@
 The cache is Numba's, in Numba's folder (NUMBA_CACHE_DIR, `__pycache__` or the user's cache), with
 three differences. If a file is damaged or cannot be written, the code is compiled again; Numba
 would end the program. Machine code is loaded only if its hash is the recorded one. A change to any
-module of this package outdates all code of the package; Numba checks only one module.
+module of a package, or to this one, outdates all code of the package; Numba checks only one module.
 """
 
 import errno
 import hashlib
+import inspect
 import logging
 import pickle
 from collections.abc import Callable
@@ -18,8 +19,28 @@ from typing import Any
 from numba import njit
 from numba.core.caching import CompileResultCacheImpl, FunctionCache, IndexDataCacheFile
 from numba.core.serialize import dumps
+from numba.np import linalg
 
 log = logging.getLogger(__name__)
+
+
+def _defer_blas() -> None:
+    """Import Numba's functions of arrays without the BLAS of SciPy.
+
+    Numba would import it with the first compiled function, which would take twice as long. No
+    function of this program uses it; others still import it when they are compiled.
+    """
+    load = getattr(linalg, "ensure_blas", None)
+    if load is None:  # another version of Numba
+        return
+    linalg.ensure_blas = lambda: None
+    try:
+        import numba.np.arraymath  # noqa: F401
+    finally:
+        linalg.ensure_blas = load
+
+
+_defer_blas()
 
 
 def compiled(function: Callable[..., Any]) -> Any:
@@ -32,10 +53,10 @@ def compiled(function: Callable[..., Any]) -> Any:
     return dispatcher
 
 
-def cache_folder() -> Path | None:
-    """Return the folder of the cached code; None if no folder for it can be written."""
+def cache_folder(function: Callable[..., Any]) -> Path | None:
+    """Return the folder of a function's cached code; None if no folder for it can be written."""
     try:
-        return Path(_Cache(cache_folder).cache_path)
+        return Path(_Cache(function).cache_path)
     except (RuntimeError, OSError):
         return None
 
@@ -72,7 +93,8 @@ class _Cache(FunctionCache):
         super().__init__(function)
         self._function = function.__qualname__
         place = self._impl
-        stamp = (place.locator.get_source_stamp(), _sources())
+        package = Path(inspect.getfile(function)).parent
+        stamp = (place.locator.get_source_stamp(), _sources(package))
         self._cache_file: _CheckedFile = _CheckedFile(self.cache_path, place.filename_base, stamp)
 
     def load_overload(self, signature: Any, target: Any) -> Any:
@@ -123,9 +145,10 @@ class _CheckedFile(IndexDataCacheFile):
 
 
 @cache
-def _sources() -> str:
-    """Return a hash of the modules of this package, whose functions are inlined into each other."""
-    sources = (path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py")))
+def _sources(package: Path) -> str:
+    """Return a hash of this module and a package's, whose functions are inlined into each other."""
+    paths = (Path(__file__), *sorted(package.glob("*.py")))
+    sources = (path.read_bytes() for path in paths)
     return hashlib.sha256(b"\0".join(sources)).hexdigest()
 
 
