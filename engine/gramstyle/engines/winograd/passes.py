@@ -4,7 +4,7 @@ A strip is finished while it is in the cache, up to the next convolution or pool
 
 - Forward, the bias, the ReLU and the pooling are applied to a strip's outputs as they leave the
   transform. If no loss term looks at a layer, the backward pass needs only its mask or, above a max
-  pooling, its argmax: a byte instead of a float, or a byte instead of four floats.
+  pooling, its argmax: a bit instead of a float, or a byte instead of four floats.
 - Backward, the mask of the ReLU is applied to derivatives as they leave the transform, and the
   backward pass of a pooling as they enter it. The large derivative between the two is never stored.
 """
@@ -29,7 +29,7 @@ from gramstyle.engines.winograd import (
 )
 from gramstyle.engines.winograd.blocks import Block, split, without_weights
 from gramstyle.engines.winograd.convolution import Convolution, Convolver
-from gramstyle.engines.winograd.layout import channels_last, flat, padded
+from gramstyle.engines.winograd.layout import flat, padded
 from gramstyle.engines.winograd.sources import across, backward_sources, forward_sources
 from gramstyle.engines.winograd.storage import NO_BYTES, NO_FLOATS, Storage
 
@@ -181,7 +181,8 @@ class WinogradPasses:
         mask_below = self.storage.masks[below.name] if masked else NO_BYTES
         ring = layers.ring_width(block.padding)
         height, width = H + 2 * ring, V + 2 * ring
-        dX = self.storage.buffer((shapes[below.name][0], height, width), apart_from=dY)
+        dX = self.storage.buffer((shapes[below.name][0], H, V), apart_from=dY)
+        border = np.empty(2 * ring * (height + width) * C, np.float32)
         source, target = flat(dY), flat(dX)
         pool = None if block.name in self._returned else block.pool
         h, v = H // 2, V // 2
@@ -200,16 +201,18 @@ class WinogradPasses:
                 transforms.transform_avg_pool_backward(source, *tiles, patch, D)
 
         def finish(Q: Array, out: Array, start: int, channels: int, first: int, last: int) -> None:
-            size = (height, width, C, tile, across(width, tile))
-            tiles = (Q, start, channels, *size, first, last, out)
-            transforms.write_derivatives(*tiles, target, mask_below, masked and not ring)
+            tiles = (H, V, C, ring, tile, across(width, tile), first, last, out)
+            arrays = (target, border, mask_below, masked)
+            transforms.write_derivatives(Q, start, channels, *tiles, *arrays)
 
         edges = (height, width)
         self._convolve(Convolution(block.kernels, False, tile, N, C, edges, begin, finish))
         if ring:
-            layers.pad_backward(dX, block.padding)
-            masks.without_border(target, H, V, C, mask_below, masked)
-            dX = channels_last((len(dX), H, V), target)
+            sources = (
+                *layers.ring_sources(H, block.padding),
+                *layers.ring_sources(V, block.padding),
+            )
+            transforms.add_border(border, H, V, C, *sources, target, mask_below, masked)
         return dX
 
     def _first_forward(self, v: Array) -> Array:
@@ -276,7 +279,7 @@ class WinogradPasses:
         return dF
 
     def _write_masks(self, block: Block, F: Array) -> None:
-        """Write the mask or argmax bytes of the responses F (N, H, V)."""
+        """Write the mask or the argmax of the responses F (N, H, V)."""
         if block.name in self.storage.masks:
             mask = self.storage.masks[block.name]
             if block.max_pooled:
