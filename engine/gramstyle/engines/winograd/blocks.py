@@ -19,7 +19,7 @@ from gramstyle.engines.winograd.products import pack
 # they waste more at the edges of small images. They are used in convolutions of at most so many
 # channels, whose images are large and whose kernels are few.
 SMALL, LARGE = TILES
-FEW_CHANNELS = 256
+FEW_CHANNELS = 128
 
 
 @dataclass(frozen=True)
