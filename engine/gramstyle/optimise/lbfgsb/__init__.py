@@ -25,17 +25,21 @@ the objective's type. All other arrays are one block long. The total is
 
 from gramstyle.optimise.lbfgsb.blocks import BLOCK
 from gramstyle.optimise.lbfgsb.disk import PairsOnDisk
+from gramstyle.optimise.lbfgsb.loops import pairs_on_host
 from gramstyle.optimise.lbfgsb.pairs import Pairs, PairsInMemory, pairs_within
+from gramstyle.optimise.lbfgsb.rows import PairsInRows
 from gramstyle.optimise.lbfgsb.run import State, begin, minimise, proceed, step
 
 __all__ = [
     "BLOCK",
     "Pairs",
     "PairsInMemory",
+    "PairsInRows",
     "PairsOnDisk",
     "State",
     "begin",
     "minimise",
+    "pairs_on_host",
     "pairs_within",
     "proceed",
     "step",
