@@ -48,7 +48,7 @@ def optimise_scale(
     callback
         Called with x (3, H, W) after every iteration; the scale ends when it returns True.
     saving
-        When and how the optimiser's state is saved; the optimiser must then be "lbfgsb-device".
+        When and how the optimiser's state is saved; the optimiser must then be "own".
     state
         The optimiser's state to continue from; None begins at `prepared.start`.
     """
@@ -65,7 +65,7 @@ def optimise_scale(
         return callback(on_host(iterate.x))
 
     iterations, tolerance = prepared.scale.iterations, prepared.options.tolerance
-    if prepared.options.minimises_by == "lbfgsb":
+    if prepared.options.minimises_by == "scipy":
         return scipy_lbfgsb.minimise(
             evaluate,
             prepared.start,
