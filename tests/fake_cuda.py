@@ -1,24 +1,22 @@
 """Fakes of CuPy and of ONNX Runtime's CUDA build that record the calls to them."""
 
-from types import ModuleType, SimpleNamespace
+import sys
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
+sys.path.insert(0, str(Path(__file__).parents[1]))  # tools is not installed
+
+from tools.gpu_check.stand_in import COMPILER_IS_MISSING, HostKernel, stand_in
+
+__all__ = ["COMPILER_IS_MISSING", "CPU", "CUDA", "FakeRuntime", "HostKernel", "fake_cupy"]
 
 CUDA, CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
 
 
-class DeviceArray(np.ndarray):
-    """A NumPy array with CuPy's attribute for the address."""
-
-    @property
-    def data(self) -> Any:  # type: ignore[override]
-        return SimpleNamespace(ptr=self.ctypes.data)
-
-
 def fake_cupy(*, gpus: int | Exception = 1) -> Any:
-    """Return a fake CuPy module whose attribute `events` lists the calls in order."""
-    events: list[Any] = []
+    """Return NumPy in CuPy's place; its attribute `events` lists the calls in order."""
+    module, events = stand_in(), []
 
     def count() -> int:
         if isinstance(gpus, Exception):
@@ -40,22 +38,10 @@ def fake_cupy(*, gpus: int | Exception = 1) -> Any:
         def use(self) -> None:
             events.append(("use device", self.index))
 
-    def on_device(function: Any) -> Any:
-        return lambda *arguments, **options: function(*arguments, **options).view(DeviceArray)
-
-    module: Any = ModuleType("cupy")
-    module.__dict__.update(vars(np))
-    for name in ("asarray", "ascontiguousarray", "empty", "zeros"):
-        setattr(module, name, on_device(getattr(np, name)))
-    module.asnumpy = lambda array: np.array(array, subok=False)
-    module.ndarray = DeviceArray
     module.cuda = SimpleNamespace(
         Stream=Stream, Device=Device, runtime=SimpleNamespace(getDeviceCount=count)
     )
-    module._core = SimpleNamespace(
-        set_compute_type=lambda dtype, kind: events.append(("compute type", dtype, kind)),
-        _routines_linalg=SimpleNamespace(COMPUTE_TYPE_DEFAULT=1, COMPUTE_TYPE_TF32=7),
-    )
+    module._core.set_compute_type = lambda dtype, kind: events.append(("compute type", dtype, kind))
     module.events = events
     return module
 

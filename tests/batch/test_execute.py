@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import PIL.Image
@@ -25,7 +26,7 @@ from gramstyle.batch import (
 )
 from gramstyle.batch.execute import Outcomes
 from gramstyle.core.arrays import Array
-from gramstyle.engines.winograd import algorithm, blocks
+from gramstyle.engines.winograd import blocks, packing
 from gramstyle.errors import GramstyleError, OptionError
 from gramstyle.images import read_settings
 from gramstyle.run.transfer import Progress, transfer
@@ -255,11 +256,11 @@ def test_jobs_one_by_one_share_what_is_computed_from_the_network_alone(
 ) -> None:
     transformed: list[tuple[int, ...]] = []
 
-    def counted(W: Array) -> Array:
+    def counted(W: Array, *arguments: Any) -> Array:
         transformed.append(W.shape)
-        return algorithm.transform_kernels(W)
+        return packing.transformed_panels(W, *arguments)
 
-    monkeypatch.setattr(blocks, "transform_kernels", counted)
+    monkeypatch.setattr(blocks, "transformed_panels", counted)
     jobs = jobs_with('engine = "winograd"', iterations=1)
     outcomes = run_jobs(jobs, execute=here)
     assert [outcome.state for outcome in outcomes] == ["done"] * 4

@@ -5,6 +5,7 @@ import json
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import PIL.Image
 import pytest
@@ -12,7 +13,7 @@ import pytest
 from gramstyle.batch import Job, attempt
 from gramstyle.batch.payload import accept, pack, run_remote
 from gramstyle.core.arrays import Array
-from gramstyle.engines.winograd import algorithm, blocks
+from gramstyle.engines.winograd import blocks, packing
 from gramstyle.errors import GramstyleError, OptionError
 from gramstyle.images import read_settings
 from gramstyle.model.onnx_file import Model
@@ -73,11 +74,11 @@ def test_a_worker_keeps_the_network_that_it_has_prepared_for_its_next_job(
 ) -> None:
     transformed: list[tuple[int, ...]] = []
 
-    def counted(W: Array) -> Array:
+    def counted(W: Array, *arguments: Any) -> Array:
         transformed.append(W.shape)
-        return algorithm.transform_kernels(W)
+        return packing.transformed_panels(W, *arguments)
 
-    monkeypatch.setattr(blocks, "transform_kernels", counted)
+    monkeypatch.setattr(blocks, "transformed_panels", counted)
     for job in jobs_with('engine = "winograd"\n', iterations=1):
         assert accept(job, run_remote(pack(job, network=tiny_model.sha256))).state == "done"
     assert len(transformed) <= 12  # none if another test was first in this process

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from conformance_cases import CASES
+from fake_cuda import fake_cupy
 from gramstyle.conformance import Case
 from gramstyle.conformance.adapters import NAMES, dtypes_of, load
 from gramstyle.conformance.adapters.statement import state
@@ -54,7 +55,12 @@ def framework(name: str) -> Adapter:
 
 
 @pytest.mark.parametrize(
-    "name", [name for name, needs in NAMES.items() if needs and name != "numpy_winograd"]
+    "name",
+    [
+        name
+        for name, needs in NAMES.items()
+        if needs and name not in ("numpy_winograd", "cupy_engine")
+    ],
 )
 def test_a_missing_framework_is_one_line_with_the_command_that_installs_it(
     name: str, monkeypatch: pytest.MonkeyPatch
@@ -114,6 +120,26 @@ def test_the_fast_engines_pass_every_case_in_float32(name: str, case: Case) -> N
     assert dtypes_of(name) == ("float32",)
     result = check(load(name), case, dtype="float32")
     assert result.passed, result
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_the_engine_of_a_gpu_passes_every_case(
+    case: Case, dtype: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With NumPy in CuPy's place, and the CUDA kernels compiled for the processor."""
+    monkeypatch.setitem(sys.modules, "cupy", fake_cupy())
+    assert dtype in dtypes_of("cupy_engine")
+    result = check(load("cupy_engine", device="cuda"), case, dtype=dtype)
+    assert result.passed, result
+
+
+def test_the_engine_of_a_gpu_refuses_a_cpu_and_float16(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "cupy", fake_cupy())
+    with pytest.raises(OptionError, match="--device cuda"):
+        load("cupy_engine")
+    result = check(load("cupy_engine", device="cuda"), CASES["relu"], dtype="float16")
+    assert "float32 or float64, not float16" in result.problem
 
 
 def test_strips_refuse_any_other_float_type() -> None:

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 from conftest import tiny_convolutions
+from fake_cuda import fake_cupy
 from gramstyle.core import layers, losses
-from gramstyle.core.arrays import Array, cast, namespace, on_host
+from gramstyle.core.arrays import Array, all_finite, cast, namespace, number, numbers, on_host
 from gramstyle.core.evaluation import Evaluation
 from gramstyle.core.layers import Padding
 from gramstyle.core.network import Convolution, Layer, Network, Pool
@@ -128,6 +129,39 @@ def test_cupy_s_arrays_are_known_without_importing_it(monkeypatch: pytest.Monkey
     monkeypatch.setitem(sys.modules, "cupy", fake)
     assert namespace(array) is fake
     np.testing.assert_array_equal(on_host(array), np.ones(3))
+
+
+def test_numbers_of_a_device_stay_there_until_all_are_copied_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "cupy", cupy := fake_cupy())
+    sums = [number(cupy.sum(cupy.asarray(np.full(3, each)))) for each in (1.0, 2.0)]
+    together = [sums[0], 0.5, 0.1 * sums[1] + 1.0]
+    assert cupy.transfers == 0
+    assert numbers(together) == [3.0, 0.5, 0.1 * 6.0 + 1.0]
+    assert cupy.transfers == 1
+    assert {type(each) for each in numbers(together)} == {float}
+
+
+def test_numbers_of_the_host_are_floats_at_once() -> None:
+    found = number(np.sum(np.ones(3)))
+    assert type(found) is float
+    assert numbers([found, 0.5]) == [3.0, 0.5]
+
+
+def test_whether_all_numbers_are_finite_takes_one_copy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "cupy", cupy := fake_cupy())
+    good, bad = cupy.asarray(np.ones(3)), cupy.asarray(np.array([1.0, np.inf]))
+    for values, expected in (
+        ((), True),
+        ((1.0, np.ones(2), good, good), True),
+        ((1.0, good, bad), False),
+        ((np.nan, good), False),
+        ((np.array([np.nan]),), False),
+    ):
+        before = cupy.transfers
+        assert all_finite(values) is expected
+        assert cupy.transfers <= before + 1
 
 
 @pytest.mark.parametrize("xp", [np, strict])

@@ -1,93 +1,120 @@
-"""`DeviceKernels` against `PlainKernels`, in NumPy and with their CUDA source compiled as C."""
+"""A GPU's two passes against the plain ones, in NumPy and with their CUDA source as C++."""
 
-import ctypes
 import itertools
-import re
-import shutil
-import subprocess
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 from conftest import tiny_convolutions
+from fake_cuda import COMPILER_IS_MISSING, HostKernel
+from gramstyle.core import layers
 from gramstyle.core.arrays import Array
 from gramstyle.core.kernels import PlainKernels
+from gramstyle.core.layers import PADDINGS
 from gramstyle.core.network import Convolution, Network, Pool
+from gramstyle.engines.cuda import forward, products
 from gramstyle.engines.cuda import kernels as device_kernels
-from gramstyle.engines.cuda.kernels import CUDA_STEPS, DeviceKernels
+from gramstyle.engines.cuda.forward import ForwardPass
+from gramstyle.engines.cuda.kernels import DeviceKernels
+from gramstyle.engines.cuda.products import Buffers, positions_first
+from gramstyle.engines.cuda.steps import CUDA_STEPS, Steps
 from gramstyle.model.vgg19 import CAFFE
 from objectives import ContentTarget, Weights, composed, style_targets
 
-SHAPES = [(1, 1, 1, 1), (3, 4, 5, 7), (8, 3, 2, 9), (5, 6, 9, 2), (16, 16, 11, 13)]  # N, C, H, V
+# N, C, H, V: odd sizes; few and many channels; with and without a multiple of four.
+SHAPES = [(1, 1, 1, 1), (3, 4, 5, 7), (8, 3, 2, 9), (5, 6, 9, 2), (16, 16, 11, 13), (30, 3, 6, 7)]
 
 # In float64: sums of at most 9 · 16 products in another order.
 CLOSE = {"rtol": 1e-12, "atol": 1e-12}
 
 
 @pytest.fixture(params=["numpy", "compiled"])
-def kernels(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
-    """Return DeviceKernels with NumPy's steps, and with the CUDA source compiled for the CPU."""
+def few(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Buffers:
+    """Return buffers for strips of few rows; the CUDA source is compiled for the processor."""
     if request.param == "compiled":
-        if shutil.which("cc") is None:
-            pytest.skip("there is no C compiler")
-        steps = {name: _compiled(name, *step, folder=tmp_path) for name, step in CUDA_STEPS.items()}
-        monkeypatch.setattr(device_kernels, "_steps", lambda _xp: device_kernels._Steps(**steps))
-    return DeviceKernels()
+        if COMPILER_IS_MISSING:
+            pytest.skip("there is no C++ compiler")
+        sources = {
+            name: HostKernel(*source, f"gramstyle_{name}") for name, source in CUDA_STEPS.items()
+        }
+        for module in (products, forward, device_kernels):
+            monkeypatch.setattr(module, "steps", lambda _xp: Steps(**sources))
+    return NanBuffers(entries=700)
 
 
-def _compiled(name: str, read: str, written: str, operation: str, *, folder: Path) -> Any:
-    """Return an elementwise kernel as a function of float64 arrays, as CuPy does."""
-    inputs = len(read.split(","))
-    names = [part.split()[-1] for part in f"{read}, {written}".split(",")]
-    text = re.sub(r"\bT\b", "double", operation)
-    inside = "".join(f"\n#define {n} (*(double *)(p[{k}] + i * 8))" for k, n in enumerate(names))
-    source = folder / f"{name}.c"
-    source.write_text(
-        f"#include <stdbool.h>{inside}\n"
-        f"void run(char **p, long n) {{ for (long i = 0; i < n; i++) {{ {text} }} }}\n"
-    )
-    library = folder / f"{name}.so"
-    subprocess.run(["cc", "-shared", "-fPIC", "-o", library, source], check=True)  # noqa: S607
-    function = ctypes.CDLL(str(library)).run
+class NanBuffers(Buffers):
+    """Buffers that are full of NaN each time they are asked for."""
 
-    def kernel(*arguments: Any) -> None:
-        shape = arguments[-1].shape
-        flat = [
-            np.ascontiguousarray(np.broadcast_to(np.asarray(each, np.float64), shape))
-            for each in arguments
-        ]
-        pointers = (ctypes.c_void_p * len(flat))(*(each.ctypes.data for each in flat))
-        function(pointers, ctypes.c_long(flat[0].size))
-        for each, result in zip(arguments[inputs:], flat[inputs:], strict=True):
-            each[...] = result
-
-    return kernel
+    def __call__(self, name: str, shape: tuple[int, ...], like: Array) -> Array:
+        array = super().__call__(name, shape, like)
+        array[...] = np.nan
+        return array
 
 
+@pytest.fixture
+def kernels(few: Buffers) -> DeviceKernels:
+    return DeviceKernels(few)
+
+
+@pytest.mark.parametrize("padding", PADDINGS)
 @pytest.mark.parametrize(("N", "C", "H", "V"), SHAPES)
-def test_the_backward_pass_of_a_convolution_equals_the_plain_one(
-    kernels: DeviceKernels, rng: np.random.Generator, N: int, C: int, H: int, V: int
+def test_both_passes_of_a_convolution_equal_the_plain_ones(
+    kernels: DeviceKernels,
+    few: Buffers,
+    rng: np.random.Generator,
+    padding: Any,
+    N: int,
+    C: int,
+    H: int,
+    V: int,
 ) -> None:
-    dF, F, W = rng.normal(size=(N, H, V)), rng.normal(size=(N, H, V)), rng.normal(size=(N, C, 3, 3))
+    if padding == "reflect" and min(H, V) < 2:
+        pytest.skip("there is no second position to repeat")
+    W, X = rng.normal(size=(N, C, 3, 3)), rng.normal(size=(C, H, V))
+    Z = np.empty((H, V, N))
+    products.convolve(positions_first(X).copy(), forward.taps_of(W), Z, few, padding)
+    expected = layers.conv2d_forward(X, W, np.zeros(N), padding)
+    np.testing.assert_allclose(Z.transpose(2, 0, 1), expected, **CLOSE)
+    dF, F = rng.normal(size=(2, N, H, V))
     F[0, 0, 0] = 0.0  # the kink
-    expected = PlainKernels().convolution_backward(dF, F, W)
-    for _ in range(2):  # the second time, all arrays hold the numbers of the first
-        np.testing.assert_allclose(kernels.convolution_backward(dF, F, W), expected, **CLOSE)
-
-
-@pytest.mark.parametrize("padding", ["replicate", "reflect", "circular"])
-@pytest.mark.parametrize(("N", "C", "H", "V"), [(3, 2, 2, 5), (8, 4, 7, 6)])
-def test_the_backward_pass_of_a_padded_convolution_equals_the_plain_one(
-    kernels: DeviceKernels, rng: np.random.Generator, padding: Any, N: int, C: int, H: int, V: int
-) -> None:
-    dF, F, W = rng.normal(size=(N, H, V)), rng.normal(size=(N, H, V)), rng.normal(size=(N, C, 3, 3))
     expected = PlainKernels().convolution_backward(dF, F, W, padding)
     for _ in range(2):
         found = kernels.convolution_backward(dF, F, W, padding)
         np.testing.assert_allclose(found, expected, **CLOSE)
+
+
+@pytest.mark.parametrize("padding", PADDINGS)
+@pytest.mark.parametrize("kind", ["max", "avg"])
+@pytest.mark.parametrize(("H", "V"), [(37, 45), (40, 33)])
+def test_the_forward_pass_equals_the_plain_one_at_every_call(
+    few: Buffers, rng: np.random.Generator, kind: Any, padding: Any, H: int, V: int
+) -> None:
+    network = _tiny_network(kind).padded_by(padding)
+    run = ForwardPass(network, few)
+    for v in rng.normal(size=(2, 3, H, V)):
+        found = run(v)
+        for name, F in network.forward(v).items():
+            np.testing.assert_allclose(found[name], F, **CLOSE, err_msg=name)
+
+
+def test_the_forward_pass_computes_in_the_float_type_of_the_weights(few: Buffers, rng: Any) -> None:
+    network, v = _tiny_network("max"), rng.normal(size=(3, 37, 45))
+    found = ForwardPass(network.astype(np.float32), few)(v)
+    for name, F in network.forward(v).items():
+        assert found[name].dtype == np.float32
+        # float32 sums of at most 9 · 8 products in 14 layers, beside entries of the size of 1.
+        np.testing.assert_allclose(found[name], F, rtol=1e-4, atol=1e-5, err_msg=name)
+
+
+def test_not_a_number_passes_through_the_forward_pass(few: Buffers, rng: Any) -> None:
+    for kind in ("max", "avg"):
+        v = rng.normal(size=(3, 8, 8))
+        v[0, 3, 3] = np.nan
+        network = _tiny_network(kind).until(["conv3_1"])
+        for name, F in ForwardPass(network, few)(v).items():
+            assert np.isnan(F).any(), name
 
 
 @pytest.mark.parametrize("kind", ["max", "avg"])
@@ -172,7 +199,7 @@ def test_a_gram_matrix_is_float64(rng: np.random.Generator) -> None:
 
 @pytest.mark.parametrize("pooling", ["max", "avg"])
 def test_a_whole_objective_equals_the_plain_one_at_every_evaluation(
-    kernels: DeviceKernels, rng: np.random.Generator, pooling: Any
+    kernels: DeviceKernels, few: Buffers, rng: np.random.Generator, pooling: Any
 ) -> None:
     network = _tiny_network(pooling)
     images = rng.uniform(0, 255, (4, 3, 37, 45))
@@ -185,7 +212,7 @@ def test_a_whole_objective_equals_the_plain_one_at_every_evaluation(
         style=style_targets(responses[1], names),
         weights=Weights(alpha=1.0, beta=100.0, w=dict.fromkeys(names, 1 / 3)),
     )
-    fast = replace(objective, kernels=kernels)
+    fast = replace(objective, kernels=kernels, forward=ForwardPass(network, few))
     for x in images[2:]:  # for the second, all arrays hold the numbers of the first
         expected, found = objective.loss_and_gradient(x), fast.loss_and_gradient(x)
         scale = np.abs(expected.gradient).max()
@@ -208,21 +235,27 @@ def test_cublas_gets_contiguous_matrices(
     monkeypatch: pytest.MonkeyPatch, rng: np.random.Generator
 ) -> None:
     """CuPy passes a contiguous matrix to cuBLAS as it is, and any other one as a copy."""
-    factors: list[tuple[Array, Array]] = []
+    calls: list[tuple[Array, ...]] = []
     matmul = np.matmul
 
     def recorded(a: Array, b: Array, out: Array) -> Array:
-        factors.append((a, b))
+        calls.append((a, b, out))
         return matmul(a, b, out=out)
 
     monkeypatch.setattr(np, "matmul", recorded)
-    F, dF = rng.normal(size=(2, 4, 5, 6))
-    DeviceKernels().convolution_backward(dF, F, rng.normal(size=(4, 3, 3, 3)))
-    assert len(factors) == 9
-    for image, kernel in factors:
-        assert image.flags.c_contiguous
-        assert kernel.flags.c_contiguous
-        assert np.may_share_memory(image, factors[4][0])  # the nine are slices of one array
+    network, buffers = _tiny_network("max").until(["conv2_1"]), Buffers(entries=700)
+    F = ForwardPass(network, buffers)(rng.normal(size=(3, 11, 13)))
+    kernels = DeviceKernels(buffers)
+    for N, C in ((5, 4), (40, 3)):
+        W, dF = rng.normal(size=(N, C, 3, 3)), rng.normal(size=(N, 5, 6))
+        kernels.convolution_backward(dF, dF, W)
+    kernels.add_style_gradient(None, F["conv2_1"], np.eye(5), np.eye(5), 3, 1.0)
+    assert len(calls) > 7
+    for a, b, out in calls:
+        assert a.flags.c_contiguous
+        assert b.flags.c_contiguous or b.flags.f_contiguous
+        assert out.flags.c_contiguous
+        assert not np.may_share_memory(out, a)
 
 
 def _tiny_network(pooling: Any) -> Network:

@@ -106,7 +106,7 @@ def test_a_runtime_without_preload_dlls_opens_a_session(
 @pytest.mark.parametrize(
     ("runtime", "expected"),
     [
-        (FakeRuntime(available=(CPU,)), "computes on the CPU only; uninstall onnxruntime, then"),
+        (FakeRuntime(available=(CPU,)), "computes on the CPU only; choose --engine cupy"),
         (FakeRuntime(loads=False), "cannot load its CUDA provider: CUDA's or cuDNN's libraries"),
     ],
 )
@@ -115,7 +115,7 @@ def test_a_runtime_that_would_silently_use_the_cpu_is_refused(
 ) -> None:
     with pytest.raises(RuntimeMissingError, match=expected) as caught:
         opened(monkeypatch, runtime)
-    assert "cupy-cuda12x[ctk]" in str(caught.value)
+    assert "onnxruntime-gpu[cuda,cudnn]" in str(caught.value)
     assert "\n" not in str(caught.value)
 
 

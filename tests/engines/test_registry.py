@@ -13,10 +13,11 @@ from fake_cuda import FakeRuntime, fake_cupy
 from gramstyle.cli import main
 from gramstyle.core.arrays import Array
 from gramstyle.engines import onnx_session as session
+from gramstyle.engines import registry
 from gramstyle.engines.cuda import session as cuda_session
 from gramstyle.engines.cuda.kernels import DeviceKernels
 from gramstyle.engines.cuda.session import CudaSession
-from gramstyle.engines.registry import ENGINES
+from gramstyle.engines.registry import ENGINES, check_packages, default_engine
 from gramstyle.errors import OptionError, RuntimeMissingError
 from gramstyle.model import Model
 from gramstyle.run.options import OPTIMISERS, Options
@@ -115,9 +116,11 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> Any:
     return cupy
 
 
+@pytest.mark.parametrize("engine", ["cupy", "cupy-onnx"])
 @pytest.mark.parametrize("optimiser", OPTIMISERS)
 def test_a_run_on_a_gpu_goes_from_images_to_an_image(
     optimiser: Any,
+    engine: str,
     gpu: Any,
     images: tuple[Array, Array],
     tiny_model: Model,
@@ -132,7 +135,9 @@ def test_a_run_on_a_gpu_goes_from_images_to_an_image(
         return {name: gpu.asarray(F) for name, F in network.forward(v).items()}
 
     monkeypatch.setattr(CudaSession, "__call__", forward)
-    options = Options(size=24, device="cuda", tf32=True, optimiser=optimiser, iterations=5)
+    options = Options(
+        size=24, device="cuda", engine=engine, tf32=True, optimiser=optimiser, iterations=5
+    )
     with prepare(*images, options, model=tiny_model_path) as prepared:
         assert isinstance(prepared.objective.kernels, DeviceKernels)
         assert isinstance(prepared.start, gpu.ndarray) == (optimiser == "own")
@@ -147,6 +152,19 @@ def test_a_run_on_a_gpu_goes_from_images_to_an_image(
     expected = transfer(*images, options, model=tiny_model_path)
     losses = [[each.loss for each in record.losses] for record in (found.record, expected.record)]
     np.testing.assert_allclose(losses[0], losses[1], rtol=1e-3)  # five steps of float32 noise
+
+
+def test_the_default_engine_of_a_gpu_needs_no_onnx_runtime(
+    gpu: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def missing() -> None:
+        raise RuntimeMissingError("there is no ONNX Runtime with CUDA")
+
+    monkeypatch.setattr(registry, "check_runtime", missing)
+    check_packages(default_engine("cuda"), "cuda")
+    for engine in ("cupy-onnx", "onnx"):
+        with pytest.raises(RuntimeMissingError, match="no ONNX Runtime with CUDA"):
+            check_packages(engine, "cuda")
 
 
 def test_without_cupy_a_gpu_is_refused_in_one_line(

@@ -10,7 +10,7 @@ import pytest
 
 from gramstyle import ModelError, Options, open_model, reconstruct_style, transfer
 from gramstyle.core.arrays import Array
-from gramstyle.engines.winograd import algorithm, blocks
+from gramstyle.engines.winograd import blocks, packing
 
 OPTIONS = Options(size=40, iterations=3, engine="winograd", threads=2)
 
@@ -25,11 +25,11 @@ def transformed(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
     """The shapes of the kernels that have been transformed."""
     shapes: list[tuple[int, ...]] = []
 
-    def counted(W: Array) -> Array:
+    def counted(W: Array, *arguments: Any) -> Array:
         shapes.append(W.shape)
-        return algorithm.transform_kernels(W)
+        return packing.transformed_panels(W, *arguments)
 
-    monkeypatch.setattr(blocks, "transform_kernels", counted)
+    monkeypatch.setattr(blocks, "transformed_panels", counted)
     return shapes
 
 

@@ -15,7 +15,8 @@ STATED = [
     "onnxruntime>=1.20; extra == 'cpu'",
     'numba>=0.61 ; (python_version < "4") and extra == "fast"',
     "cupy-cuda12x[ctk]>=14; extra == 'cuda12'",
-    "onnxruntime-gpu[cuda,cudnn]<1.27,>=1.21; extra == 'cuda12'",
+    "cupy-cuda12x[ctk]>=14; extra == 'onnx-cuda12'",
+    "onnxruntime-gpu[cuda,cudnn]<1.27,>=1.21; extra == 'onnx-cuda12'",
 ]
 
 
@@ -38,7 +39,8 @@ def bin_folder(monkeypatch: pytest.MonkeyPatch) -> Path:
     [
         ("cpu", ["onnxruntime>=1.20"]),
         ("fast", ["numba>=0.61"]),
-        ("cuda12", ["cupy-cuda12x[ctk]>=14", "onnxruntime-gpu[cuda,cudnn]<1.27,>=1.21"]),
+        ("cuda12", ["cupy-cuda12x[ctk]>=14"]),
+        ("onnx-cuda12", ["cupy-cuda12x[ctk]>=14", "onnxruntime-gpu[cuda,cudnn]<1.27,>=1.21"]),
     ],
 )
 def test_the_packages_are_those_that_the_installed_gramstyle_states(
@@ -47,7 +49,10 @@ def test_the_packages_are_those_that_the_installed_gramstyle_states(
     assert requirements(extra) == expected
 
 
-@pytest.mark.parametrize("extra", ["cpu", "cuda12", "cuda13", "distributed", "fast", "plots"])
+@pytest.mark.parametrize(
+    "extra",
+    ["cpu", "cuda12", "cuda13", "onnx-cuda12", "onnx-cuda13", "distributed", "fast", "plots"],
+)
 def test_every_extra_that_a_message_names_has_packages(extra: str) -> None:
     stated = importlib.metadata.distribution("gramstyle").requires or []
     assert requirements(extra)

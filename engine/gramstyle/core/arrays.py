@@ -6,6 +6,7 @@ CuPy spell in the same way, and the functions below where there is no common spe
 
 import math
 import sys
+from collections.abc import Iterable
 from types import ModuleType
 from typing import Any, TypeAlias
 
@@ -49,9 +50,43 @@ def on_host(array: Array) -> Array:
     return result
 
 
-def is_finite(value: Any) -> bool:
-    """Return whether a number, or every entry of an array, is neither NaN nor infinite."""
-    if isinstance(value, int | float):
-        return math.isfinite(value)
-    xp = namespace(value)
-    return bool(xp.all(xp.isfinite(value)))
+def number(total: Any) -> float:
+    """Return a sum, an array without axes, as a float; on a device as it is.
+
+    A float of a device's sum would make the host wait for the device. An array without axes counts
+    like a float, and `numbers` copies several at once.
+    """
+    result: float = total if _is_on_device(total) else float(total)
+    return result
+
+
+def numbers(values: Iterable[float]) -> list[float]:
+    """Return numbers as floats; those of a device in one copy, once all of them are computed."""
+    found = list(values)
+    there = [index for index, value in enumerate(found) if _is_on_device(value)]
+    if there:
+        together = namespace(found[there[0]]).stack([found[index] for index in there])  # type: ignore[arg-type]
+        for index, value in zip(there, on_host(together).tolist(), strict=True):
+            found[index] = value
+    return found
+
+
+def all_finite(values: Iterable[Any]) -> bool:
+    """Return whether no number, and no entry of an array, is NaN or infinite."""
+    there = []
+    for value in values:
+        if isinstance(value, int | float):
+            if not math.isfinite(value):
+                return False
+            continue
+        xp = namespace(value)
+        finite = xp.all(xp.isfinite(value))
+        if _is_on_device(finite):
+            there.append(finite)
+        elif not bool(finite):
+            return False
+    return not there or bool(namespace(there[0]).stack(there).all())
+
+
+def _is_on_device(value: Any) -> bool:
+    return hasattr(namespace(value), "asnumpy")

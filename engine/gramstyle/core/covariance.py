@@ -10,7 +10,7 @@ with the factors of equation 4. docs/derivations.md derives the gradient.
 from dataclasses import dataclass, field, replace
 from typing import ClassVar, Self
 
-from gramstyle.core.arrays import Array, cast, namespace
+from gramstyle.core.arrays import Array, cast, namespace, number
 from gramstyle.core.kernels import Area, Kernels
 from gramstyle.core.term import Reference
 
@@ -45,7 +45,7 @@ def covariance_loss(C: Array, A: Array, N: int) -> float:
     0.125
     """
     xp = namespace(C)
-    return float(xp.sum(xp.square(C - A), dtype=xp.float64)) / (4.0 * N**2)
+    return number(xp.sum(xp.square(C - A), dtype=xp.float64)) / (4.0 * N**2)
 
 
 def covariance_slopes(S: Array, A: Array, N: int, M: int) -> tuple[Array, Array]:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from gramstyle.core.arrays import Array, is_finite
+from gramstyle.core.arrays import Array, all_finite
 from gramstyle.core.network import Network, Responses
 from gramstyle.core.term import PIXELS, Sum
 from gramstyle.core.terms import positions
@@ -85,7 +85,7 @@ class Sums:
     @property
     def finite(self) -> bool:
         """Whether no sum is NaN or infinite."""
-        return all(is_finite(part) for part in self.parts)
+        return all_finite(self.parts)
 
 
 @dataclass(frozen=True)

@@ -2,14 +2,15 @@
 
 F, P are responses of one layer, shape (N, M): N filters at M positions. G, A are Gram matrices,
 shape (N, N). M is an argument, never F.shape[1]: on a part of an image the two differ. The losses
-are summed in float64, whatever the float type of the responses.
+are summed in float64, whatever the float type of the responses. On a GPU a loss is an array
+without axes, which counts like a float (`core.arrays.number`).
 """
 
 from collections.abc import Mapping
 from functools import reduce
 from operator import add
 
-from gramstyle.core.arrays import Array, cast, namespace
+from gramstyle.core.arrays import Array, cast, namespace, number
 
 
 def content_loss(F: Array, P: Array) -> float:
@@ -23,7 +24,7 @@ def content_loss(F: Array, P: Array) -> float:
     4.0
     """
     xp = namespace(F)
-    return 0.5 * float(xp.sum(xp.square(F - P), dtype=xp.float64))
+    return 0.5 * number(xp.sum(xp.square(F - P), dtype=xp.float64))
 
 
 def content_gradient(F: Array, P: Array) -> Array:
@@ -65,7 +66,7 @@ def style_loss(G: Array, A: Array, N: int, M: float) -> float:
     0.2569444444444444
     """
     xp = namespace(G)
-    return float(xp.sum(xp.square(G - A), dtype=xp.float64)) / (4.0 * N**2 * M**2)
+    return number(xp.sum(xp.square(G - A), dtype=xp.float64)) / (4.0 * N**2 * M**2)
 
 
 def weighted_sum(values: Mapping[str, float], weights: Mapping[str, float]) -> float:

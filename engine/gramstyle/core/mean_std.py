@@ -7,7 +7,7 @@ Style Transfer", arXiv 1701.01036, section 4.2. docs/derivations.md derives the 
 from dataclasses import dataclass, field, replace
 from typing import ClassVar, Self
 
-from gramstyle.core.arrays import Array, namespace
+from gramstyle.core.arrays import Array, namespace, number
 from gramstyle.core.kernels import Area, Kernels
 from gramstyle.core.term import Reference
 
@@ -47,7 +47,7 @@ def mean_std_loss(T: Array, A: Array, N: int) -> float:
     5.0
     """
     xp = namespace(T)
-    return float(xp.sum(xp.square(T - A), dtype=xp.float64)) / N
+    return number(xp.sum(xp.square(T - A), dtype=xp.float64)) / N
 
 
 def mean_std_slopes(T: Array, A: Array, N: int, M: int) -> tuple[Array, Array]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from gramstyle.core import losses
-from gramstyle.core.arrays import Array, namespace
+from gramstyle.core.arrays import Array, namespace, numbers
 from gramstyle.core.evaluation import Evaluation, LossValues, Sizes, Sums, sizes_in
 from gramstyle.core.kernels import Area, Kernels, PlainKernels
 from gramstyle.core.network import AddSeed, Network, Responses
@@ -170,9 +170,10 @@ class Objective:
         """Return the losses (equations 4, 5 and 7) from the sums of a whole image."""
         layers: dict[str, dict[str, float]] = {}
         weights: dict[str, dict[str, float]] = {}
-        for term, part in zip(self.terms, sums.parts, strict=True):
-            N, M = sizes[term.layer]
-            layers.setdefault(term.name, {})[term.layer] = term.value(part, N, M)  # eq. 1, 4
+        pairs = zip(self.terms, sums.parts, strict=True)
+        found = numbers(term.value(part, *sizes[term.layer]) for term, part in pairs)  # eq. 1, 4
+        for term, value in zip(self.terms, found, strict=True):
+            layers.setdefault(term.name, {})[term.layer] = value
             weights.setdefault(term.name, {})[term.layer] = term.weight
         terms = {
             name: losses.weighted_sum(values, weights[name]) for name, values in layers.items()

@@ -60,7 +60,10 @@ class Term(Protocol):
         """Return the term's sum over the positions of an area; over all positions by default."""
 
     def value(self, sums: Sum, N: int, M: int) -> float:
-        """Return the term's value, without its weights, from the sums over all M positions."""
+        """Return the term's value, without its weights, from the sums over all M positions.
+
+        On a GPU it may be an array without axes (`core.arrays.number`).
+        """
 
     def add_gradient(
         self,

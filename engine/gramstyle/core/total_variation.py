@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
-from gramstyle.core.arrays import Array, cast, namespace
+from gramstyle.core.arrays import Array, cast, namespace, number
 from gramstyle.core.kernels import Area, Kernels
 from gramstyle.core.term import PIXELS
 
@@ -38,7 +38,7 @@ def total_variation(x: Array, area: Area | None = None, wraps: bool = False) -> 
     """
     xp = namespace(x)
     return sum(
-        float(xp.sum(xp.square(x[second] - x[first]), dtype=xp.float64))
+        number(xp.sum(xp.square(x[second] - x[first]), dtype=xp.float64))
         for first, second in _pairs(x, area, wraps)
     )
 

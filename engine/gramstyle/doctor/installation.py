@@ -10,7 +10,14 @@ import gramstyle
 from gramstyle.doctor.asking import Answer
 from gramstyle.doctor.finding import Finding, one_line
 from gramstyle.doctor.machine import DRIVER
-from gramstyle.doctor.requirements import EXTRAS, FOR_GPU, Requirement, core, of_extra
+from gramstyle.doctor.requirements import (
+    EXTRAS,
+    FOR_GPU,
+    INSTEAD_OF_CPU,
+    Requirement,
+    core,
+    of_extra,
+)
 from gramstyle.system.installing import install_command, install_packages
 
 # Distributions of ONNX Runtime that put the same module in place and exclude each other.
@@ -46,12 +53,16 @@ def packages(answers: Mapping[str, Answer]) -> Iterator[Finding]:
     for requirement in core():
         yield _package("packages", requirement, answers)
     for extra, purpose in EXTRAS.items():
-        if (
-            DRIVER.exists()
-            or extra not in FOR_GPU
-            or any(each.installed for each in of_extra(extra))
-        ):
+        if _is_listed(extra):
             yield from _extra(extra, purpose, answers)
+
+
+def _is_listed(extra: str) -> bool:
+    """Return whether an extra is listed: not if it would be of no use here, or do harm."""
+    installed = [each.installed is not None for each in of_extra(extra)]
+    if extra in INSTEAD_OF_CPU:
+        return bool(installed) and all(installed)
+    return DRIVER.exists() or extra not in FOR_GPU or any(installed)
 
 
 def runtimes(installed: Mapping[str, str | None]) -> Iterator[Finding]:

@@ -17,9 +17,13 @@ EXTRAS = {
     "video": "PyAV, for --record with a .mp4 or .webm file",
     "cuda12": "an NVIDIA GPU with a driver of CUDA 12",
     "cuda13": "an NVIDIA GPU with a driver of CUDA 13",
+    "onnx-cuda12": "the engines cupy-onnx and onnx on a GPU, with a driver of CUDA 12",
+    "onnx-cuda13": "the engines cupy-onnx and onnx on a GPU, with a driver of CUDA 13",
 }
 # The extras that are of use only where NVIDIA's driver is.
 FOR_GPU = ("cuda12", "cuda13")
+# The extras of which only the installed ones are listed: each excludes the extra cpu.
+INSTEAD_OF_CPU = ("onnx-cuda12", "onnx-cuda13")
 # The distributions whose module has another name.
 _MODULES = {"pillow": "PIL", "onnxruntime-gpu": "onnxruntime"}
 

@@ -16,7 +16,9 @@ from gramstyle.core.preprocessing import Preprocessing
 from gramstyle.core.terms import Term
 from gramstyle.engines.cache import EngineCache
 from gramstyle.engines.cuda.device import Device, load_cupy, open_device
+from gramstyle.engines.cuda.forward import ForwardPass
 from gramstyle.engines.cuda.kernels import DeviceKernels
+from gramstyle.engines.cuda.products import Buffers, as_stored
 from gramstyle.engines.cuda.session import CudaSession, check_runtime, cuda_providers
 from gramstyle.engines.onnx_graph import GraphObjective
 from gramstyle.engines.onnx_session import CPU, Session, load_runtime
@@ -110,13 +112,16 @@ class EngineEntry:
     devices
         The devices that it runs on.
     bytes_per_pixel
-        The memory in bytes that it takes per pixel processed at once, as measured (docs/large.md).
+        The memory in bytes that it takes per pixel processed at once, as measured (docs/large.md);
+        on a GPU as calculated (docs/gpu.md).
     tiles
         Whether it can compute an image in tiles.
     packages
         The functions that import what it needs; they raise RuntimeMissingError.
     uses_numba
         Whether Numba compiles parts of it for the processor.
+    runtime_on_gpu
+        Whether it needs ONNX Runtime with CUDA on a GPU.
     rounds_by_threads
         Whether the last bits of its results depend on the number of threads.
     help
@@ -130,6 +135,7 @@ class EngineEntry:
     tiles: bool = True
     packages: tuple[Callable[[], object], ...]
     uses_numba: bool = False
+    runtime_on_gpu: bool = False
     rounds_by_threads: bool = False
     help: str
     open: Callable[[Opening], Engine]
@@ -158,7 +164,8 @@ def check_packages(engine: str, device: DeviceName) -> None:
         load()
     if device == "cuda":
         load_cupy()
-        check_runtime()
+        if ENGINES[engine].runtime_on_gpu:
+            check_runtime()
 
 
 def open_engine(spec: ObjectiveSpec, model: Model, cache: EngineCache | None = None) -> Engine:
@@ -220,9 +227,28 @@ def _open_hybrid(opening: Opening) -> Engine:
 
 
 def _open_cupy(opening: Opening) -> Engine:
-    spec, network, device = opening.spec, opening.network, opening.device
+    network, device, buffers = _on_device(opening), opening.device, Buffers()
+    return Engine(network, ForwardPass(network, buffers), DeviceKernels(buffers), device=device)
+
+
+def _open_cupy_onnx(opening: Opening) -> Engine:
+    spec, device, buffers = opening.spec, opening.device, Buffers()
+    network = _on_device(opening)
     assert device is not None  # noqa: S101 - the engine runs on GPUs only
-    on_device = Network(
+    graph = opening.model.runnable(spec.layers, spec.pooling, spec.padding)
+    session = CudaSession(graph, network.shapes, device=device)
+
+    def forward(v: Array) -> Responses:
+        return {name: as_stored(name, F, buffers) for name, F in session(v).items()}
+
+    return Engine(network, forward, DeviceKernels(buffers), device=device)
+
+
+def _on_device(opening: Opening) -> Network:
+    """Return the network with its weights on the GPU."""
+    network, device = opening.network, opening.device
+    assert device is not None  # noqa: S101 - the engine runs on GPUs only
+    return Network(
         tuple(
             replace(layer, W=device.to_device(layer.W), b=device.to_device(layer.b))
             if isinstance(layer, Convolution)
@@ -230,9 +256,6 @@ def _open_cupy(opening: Opening) -> Engine:
             for layer in network.layers
         )
     )
-    graph = opening.model.runnable(spec.layers, spec.pooling, spec.padding)
-    session = CudaSession(graph, network.shapes, device=device)
-    return Engine(on_device, session, DeviceKernels(), device=device)
 
 
 def _winograd(opening: Opening) -> tuple[Any, Any]:
@@ -288,16 +311,25 @@ ENGINES: Mapping[str, EngineEntry] = MappingProxyType(
             bytes_per_pixel=3400,
             tiles=False,
             packages=(load_runtime,),
+            runtime_on_gpu=True,
             rounds_by_threads=True,
             help="both passes as one graph in ONNX Runtime",
             open=_open_onnx,
         ),
         "cupy": EngineEntry(
             devices=("cuda",),
-            bytes_per_pixel=1900,
+            bytes_per_pixel=2700,
             packages=(),
-            help="ONNX Runtime forward and CuPy backward on a GPU",
+            help="CuPy on a GPU",
             open=_open_cupy,
+        ),
+        "cupy-onnx": EngineEntry(
+            devices=("cuda",),
+            bytes_per_pixel=4000,
+            packages=(),
+            runtime_on_gpu=True,
+            help="ONNX Runtime forward and CuPy backward on a GPU",
+            open=_open_cupy_onnx,
         ),
     }
 )

@@ -25,6 +25,7 @@ class Workers:
     """
 
     def __init__(self, threads: int) -> None:
+        self.threads = threads
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="gramstyle-strip")
         self._local = threading.local()
 

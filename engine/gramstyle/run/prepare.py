@@ -283,6 +283,7 @@ class RunResources:
             # Without room for the results of pass 1, pass 2 computes them again.
             recall=engine.recall if stored <= scratch_space() else None,
             spill=spill,
+            place=None if engine.device is None else engine.device.to_device,
         )
         return self._tiled(
             stack, scale, images, finishing, objective, tiled.loss_and_gradient, spill

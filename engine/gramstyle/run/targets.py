@@ -71,7 +71,17 @@ def terms_whole(
     for reference, samples in samples_of(images, engine.network, spec).items():
         add_targets = partial(_add_targets, engine, preprocessing, spec, dtype, reference)
         terms = with_blended_targets(terms, reference, samples, add_targets)
-    return with_guides(terms, guides_of(images, engine.network, spec))
+    return with_guides(terms, _placed(engine, guides_of(images, engine.network, spec)))
+
+
+def _placed(engine: Engine, guides: Guides | None) -> Guides | None:
+    """Return the guidance in the memory of the engine, so that no evaluation copies it there."""
+    if guides is None or engine.device is None or engine.compiled is not None:
+        return guides
+    move = engine.device.to_device
+    return {
+        layer: tuple(None if T is None else move(T) for T in each) for layer, each in guides.items()
+    }
 
 
 def terms_in_tiles(

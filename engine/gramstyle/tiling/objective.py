@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from gramstyle.core.arrays import Array, namespace
+from gramstyle.core.arrays import Array, namespace, on_host
 from gramstyle.core.evaluation import Evaluation, Sizes, Sums
 from gramstyle.core.kernels import Area
 from gramstyle.core.network import Responses
@@ -45,6 +45,8 @@ class TiledObjective:
         Restores an engine's forward pass; None runs the forward pass again in pass 2.
     spill
         Stores the results of pass 1 for pass 2; unused without `recall`.
+    place
+        Moves an array to the engine's memory; None if the engine computes on the host.
     """
 
     objective: Objective
@@ -52,6 +54,7 @@ class TiledObjective:
     targets: Callable[[Tile], TileTargets]
     recall: Recall | None = None
     spill: SpillStore | None = None
+    place: Callable[[Array], Array] | None = None
 
     def loss_and_gradient(self, x: Array) -> Evaluation:
         """Evaluate equation 7 and its derivative at the pixels x (3, H, W), RGB, 0..255.
@@ -71,7 +74,7 @@ class TiledObjective:
             responses = self._forward(tile, x)
             # Another thread writes the responses to the spill file; this one only reads them.
             storing = self._store(tile, beside) if tile is not tiles[-1] else None
-            sums = sums_of(self._objective(tile), tile, cut(x, tile.window), responses)
+            sums = sums_of(self._objective(tile), tile, self._cut(tile, x), responses)
             if storing is not None:
                 storing.result()
             return sums
@@ -86,8 +89,9 @@ class TiledObjective:
             for tile in reversed(tiles):  # pass 2: the engine still has the last tile
                 if tile is not tiles[-1]:
                     responses = self._restored(tile, x, beside)
-                window = cut(x, tile.window)
+                window = self._cut(tile, x)
                 dx = gradient_of(self._objective(tile), tile, window, responses, sums, sizes)
+                dx = dx if self.place is None else on_host(dx)
                 if gradient is None:
                     gradient = namespace(x).zeros(x.shape, dtype=dx.dtype)
                 add(gradient, tile.window, dx)
@@ -95,10 +99,14 @@ class TiledObjective:
         return Evaluation.of(values, gradient)
 
     def _objective(self, tile: Tile) -> Objective:
-        return for_tile(self.objective, self.targets(tile))
+        return for_tile(self.objective, self.targets(tile), self.place)
+
+    def _cut(self, tile: Tile, x: Array) -> Array:
+        window = cut(x, tile.window)
+        return window if self.place is None else self.place(window)
 
     def _forward(self, tile: Tile, x: Array) -> Responses:
-        return self.objective.responses(cut(x, tile.window))
+        return self.objective.responses(self._cut(tile, x))
 
     def _restored(self, tile: Tile, x: Array, beside: Executor) -> Responses:
         """Return the responses of pass 1 again, restored or recomputed."""
@@ -119,12 +127,16 @@ class TiledObjective:
         return beside.submit(self.spill.put, tile.index, left)
 
 
-def for_tile(objective: Objective, targets: TileTargets) -> Objective:
-    """Return a copy of an objective with a tile's own targets."""
-    return replace(objective, terms=terms_in_tile(objective.terms, targets))
+def for_tile(
+    objective: Objective, targets: TileTargets, place: Callable[[Array], Array] | None = None
+) -> Objective:
+    """Return a copy of an objective with a tile's own targets, moved by `place`."""
+    return replace(objective, terms=terms_in_tile(objective.terms, targets, place))
 
 
-def terms_in_tile(terms: Sequence[Term], targets: TileTargets) -> tuple[Term, ...]:
+def terms_in_tile(
+    terms: Sequence[Term], targets: TileTargets, place: Callable[[Array], Array] | None = None
+) -> tuple[Term, ...]:
     """Return the terms with a tile's own targets, and with its part of the guidance."""
     result = list(terms)
     for index, target in targets.items():
@@ -132,7 +144,7 @@ def terms_in_tile(terms: Sequence[Term], targets: TileTargets) -> tuple[Term, ..
         if isinstance(term, GuidedTerm):
             result[index] = term.in_part(list(array))
         else:
-            result[index] = term.compared_with(array, 0)
+            result[index] = term.compared_with(array if place is None else place(array), 0)
     return tuple(result)
 
 
@@ -222,7 +234,7 @@ def tile_targets(
         if term.reference == reference:
             target = term.target(responses[term.layer], engine.kernels, tile.owned[term.layer])
             if term.per_position:
-                own[index] = OrderedArray.of(target)
+                own[index] = OrderedArray.of(on_host(target))
             else:
                 parts.append(target)
     return own, Sums(tuple(parts))

@@ -24,6 +24,7 @@ NAMES: Mapping[str, tuple[str, str] | None] = MappingProxyType(
         "tinygrad": ("tinygrad", "tinygrad"),
         "autograd": ("HIPS autograd", "autograd"),
         "cupy": ("CuPy", "cuda13"),
+        "cupy_engine": ("CuPy", "cuda13"),
     }
 )
 DEVICES = ("cpu", "cuda")
@@ -70,6 +71,8 @@ def load(name: str, *, device: str = "cpu") -> Adapter:
 
 def dtypes_of(name: str) -> tuple[str, ...]:
     """Return the float types in which an adapter can compute, the default first."""
+    if name == "cupy_engine":
+        return ("float32", "float64")
     return ("float32",) if name in FLOAT32_ONLY else tuple(TOLERANCES)
 
 

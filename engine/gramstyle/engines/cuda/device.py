@@ -81,10 +81,13 @@ def open_device(*, tf32: bool, index: int = 0) -> Device:
     return Device(cupy, index, stream, tf32)
 
 
-def install_commands() -> str:
-    """Return the commands that install what a GPU needs, by the CUDA version of the driver."""
-    older = install_command("cuda12")
-    return f"{install_command('cuda13')} (for a driver of CUDA 12: {older})"
+def install_commands(prefix: str = "") -> str:
+    """Return the commands that install what a GPU needs, by the CUDA version of the driver.
+
+    The prefix "onnx-" stands for the extras that also install ONNX Runtime with CUDA.
+    """
+    older = install_command(f"{prefix}cuda12")
+    return f"{install_command(f'{prefix}cuda13')} (for a driver of CUDA 12: {older})"
 
 
 def gpu_name(index: int = 0) -> str:

@@ -46,7 +46,8 @@ class CudaSession:
         if CUDA not in self._session.get_providers():
             raise RuntimeMissingError(
                 "ONNX Runtime cannot load its CUDA provider: CUDA's or cuDNN's libraries are "
-                f"missing or of another version; install them with: {install_commands()}"
+                "missing or of another version; choose --engine cupy, or install them with: "
+                + install_commands("onnx-")
             )
         self._input = self._session.get_inputs()[0].name
         self._shapes = shapes
@@ -127,8 +128,8 @@ def check_runtime() -> None:
     runtime = load_runtime()
     if CUDA not in runtime.get_available_providers():
         raise RuntimeMissingError(
-            "this ONNX Runtime computes on the CPU only; uninstall onnxruntime, then: "
-            + install_commands()
+            "this ONNX Runtime computes on the CPU only; choose --engine cupy, or uninstall "
+            f"onnxruntime, then: {install_commands('onnx-')}"
         )
     if hasattr(runtime, "preload_dlls"):  # since 1.21
         runtime.preload_dlls()

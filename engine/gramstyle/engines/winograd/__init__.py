@@ -1,17 +1,19 @@
-"""Convolutions with fewer multiplications: F(4×4, 3×3), computed in strips of tiles.
+"""Convolutions with fewer multiplications: F(4×4, 3×3) and F(6×6, 3×3), in strips of tiles.
 
 A direct 3×3 convolution takes 9 multiplications for each output, channel and filter. Winograd's
-minimal filtering computes a tile of 4×4 outputs from 6×6 inputs with 36, a quarter of that, so it
-is faster than any direct convolution on the same machine. It costs one digit of float32
-(docs/performance.md).
+minimal filtering computes a tile of 4×4 outputs from 6×6 inputs with 36, a quarter of that, and a
+tile of 6×6 outputs from 8×8 inputs with 64, a fifth. It is therefore faster than any direct
+convolution on the same machine. It costs one digit of float32 (docs/performance.md).
 
 - `algorithm` is the module to read first: the three matrices, and a convolution in NumPy;
 - `layout` stores responses channels last, padded to the width of a register;
-- `simd` gives Numba a type for a register of eight floats;
-- `transforms` transforms tiles and back, and applies bias, ReLU, masks and pooling on the way;
+- `simd` gives Numba a type for a register of floats;
+- `tiles` generates the transforms of one tile from the matrices;
+- `transforms` transforms strips and back, and applies bias, ReLU, masks and pooling on the way;
+- `products` multiplies by kernels that are packed once;
 - `masks` applies masks outside a convolution;
 - `channels_first` converts the responses of ONNX Runtime;
 - `passes` runs a network forward and backward on several threads, with `blocks`, `storage` and
   `first_layer`;
-- `kernels` computes the loss terms on responses stored channels last.
+- `kernels` computes the loss terms on responses stored channels last, with `seeds`.
 """

@@ -9,8 +9,18 @@ from gramstyle.core.arrays import Array
 from gramstyle.core.layers import Padding
 from gramstyle.core.network import Convolution, Network, Pool
 from gramstyle.engines.cache import EngineCache
-from gramstyle.engines.winograd.algorithm import transform_kernels
+from gramstyle.engines.threads import Workers
+from gramstyle.engines.winograd.algorithm import OVERLAP, TILES
+from gramstyle.engines.winograd.first_layer import PADDED_TAPS, TAPS
 from gramstyle.engines.winograd.layout import padded
+from gramstyle.engines.winograd.packing import transformed_panels
+from gramstyle.engines.winograd.products import pack
+
+# The edges of tiles. Large ones need fewer multiplications, but more memory for their kernels, and
+# waste more at the edges of small images. They are used in convolutions of at most so many
+# channels, whose images are large and whose kernels are small.
+SMALL, LARGE = TILES
+FEW_CHANNELS = 256
 
 
 @dataclass(frozen=True)
@@ -21,9 +31,12 @@ class Block:
     ----------
     name
         The convolution's name.
-    weights
-        The transformed kernels U (36, C, N); in the first block the kernels W (27, N). Channels
-        are padded.
+    tile
+        The edge of its tiles.
+    forward, backward
+        What the two passes multiply by, in panels (see `products`), with padded channels: both by
+        the transformed kernels U (planes, C, N); in the first block by the kernels W as (27, N) and
+        as (N, 27), the taps padded.
     b
         The bias (N,), padded.
     padding
@@ -33,10 +46,17 @@ class Block:
     """
 
     name: str
-    weights: Array
+    tile: int
+    forward: Array
+    backward: Array
     b: Array
     padding: Padding
     pool: Pool | None
+
+    @property
+    def planes(self) -> int:
+        """The number of entries of a transformed patch."""
+        return (self.tile + OVERLAP) ** 2
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -49,7 +69,7 @@ class Block:
         return self.pool is not None and self.pool.kind == "max"
 
 
-def split(network: Network, cache: EngineCache) -> tuple[Block, ...]:
+def split(network: Network, cache: EngineCache, workers: Workers) -> tuple[Block, ...]:
     """Return the blocks of a network; the cache keeps the transformed kernels."""
     blocks: list[Block] = []
     for layer, behind in zip(network.layers, (*network.layers[1:], None), strict=True):
@@ -58,26 +78,23 @@ def split(network: Network, cache: EngineCache) -> tuple[Block, ...]:
         N = len(layer.b)
         b = np.zeros(padded(N), np.float32)
         b[:N] = layer.b
-        weights = cache.array(layer.name, partial(_transformed if blocks else _flat, layer))
+        tile = LARGE if max(layer.W.shape[:2]) <= FEW_CHANNELS else SMALL
+        if blocks:
+            make = partial(transformed_panels, layer.W, tile, workers)
+            forward = backward = cache.array(layer.name, make)
+        else:
+            forward, backward = _taps(layer)
         pool = behind if isinstance(behind, Pool) else None
-        blocks.append(Block(layer.name, weights, b, layer.padding, pool))
+        blocks.append(Block(layer.name, tile, forward, backward, b, layer.padding, pool))
     return tuple(blocks)
 
 
-def _transformed(layer: Convolution) -> Array:
-    """Return the transformed kernels U (36, C, N), padded."""
-    N, C = layer.W.shape[:2]
-    W = np.zeros((padded(N), padded(C), 3, 3), np.float32)
-    W[:N, :C] = layer.W
-    return transform_kernels(W)
-
-
-def _flat(layer: Convolution) -> Array:
-    """Return the kernels W (27, N) of the first block, padded."""
-    N, C = layer.W.shape[:2]
-    W = np.zeros((padded(N), C, 3, 3), np.float32)
-    W[:N] = layer.W
-    return W.transpose(1, 2, 3, 0).reshape(-1, len(W))
+def _taps(layer: Convolution) -> tuple[Array, Array]:
+    """Return the kernels of the first block, W (27, N) and W (N, 27), padded, in panels."""
+    N = len(layer.b)
+    W = np.zeros((padded(N), PADDED_TAPS), np.float32)
+    W[:N, :TAPS] = layer.W.reshape(N, TAPS)
+    return pack(W.T[None, :TAPS]), pack(W[None])
 
 
 def without_weights(network: Network) -> Network:

@@ -1,64 +1,79 @@
 """The first convolution, whose three channels are too few for transformed tiles.
 
-Each strip is one matrix product over the 27 taps of three channels. Derivatives and responses are
-matrices (positions, N) with N padded, images (3, H, V).
+It is one product over the 27 taps of three channels. Responses and derivatives are (H, V, N), flat
+and padded; the image and its derivative are (3, height, width), flat, and include the padding where
+a function says so. The kernels are (27, N) or (N, 27), in panels (see `products`).
 """
-
-from collections.abc import Sequence
 
 import numpy as np
 
-from gramstyle.core import layers
-from gramstyle.core.arrays import Array
-from gramstyle.engines.threads import Workers
-from gramstyle.engines.winograd.blocks import Block
+from gramstyle.engines.winograd.products import NARROW, WIDE, multiply_panel
+from gramstyle.engines.winograd.simd import WIDTH, load, splat, store, where_greater
+from gramstyle.system.compiling import compiled
+
+# The largest number of positions in a product, the taps, and the taps with their padding.
+POSITIONS, TAPS, PADDED_TAPS = 96, 27, 32
+
+_ZERO = np.float32(0)
 
 
-def forward(v: Array, block: Block, F: Array, *, strips: Sequence[slice], workers: Workers) -> None:
-    """Write F = max(0, W ∗ v + b)."""
-    _, _, V = v.shape
-    around = layers.pad_forward(v, block.padding)
+@compiled
+def forward(v, W, b, N, H, V, first, last, taps, product, F):
+    """Write F = max(0, W ∗ v + b) in the rows from `first` to `last`; v is (3, H + 2, V + 2).
 
-    def strip(rows: slice) -> None:
-        n = rows.stop - rows.start
-        taps = workers.scratch("taps", (3, 3, 3, n, V))
-        for i in range(3):
-            for j in range(3):
-                taps[:, i, j] = around[:, rows.start + i : rows.stop + i, j : j + V]
-        here = F[rows.start * V : rows.stop * V]
-        np.matmul(taps.reshape(27, n * V).T, block.weights, out=here)
-        here += block.b
-        np.maximum(here, 0, out=here)
-
-    workers.run(strip, strips)
-
-
-def backward(
-    dZ: Array, V: int, block: Block, dv: Array, *, strips: Sequence[slice], workers: Workers
-) -> None:
-    """Write dv, the derivative by the image, from dZ (H · V, N).
-
-    dv is (3, H, V), or (3, H + 2, V + 2) to include the derivative by the padding.
+    `taps` (POSITIONS, TAPS) and `product` (POSITIONS, WIDE) are scratch memory.
     """
-    H, outside = len(dZ) // V, (dv.shape[2] - V) // 2
+    line, channel = V + 2, (H + 2) * (V + 2)
+    for y in range(first, last):
+        for x in range(0, V, POSITIONS):
+            count = min(POSITIONS, V - x)
+            for c in range(3):
+                for i in range(3):
+                    at = c * channel + (y + i) * line + x
+                    for k in range(count):
+                        to = k * TAPS + c * 9 + i * 3
+                        taps[to] = v[at + k]
+                        taps[to + 1] = v[at + k + 1]
+                        taps[to + 2] = v[at + k + 2]
+            start = 0
+            while start < N:
+                width = WIDE if start + WIDE <= N else NARROW
+                u = start * TAPS
+                multiply_panel(taps, 0, count, W, u, TAPS, width, product, 0, W, 0, 1, 0)
+                for k in range(count):
+                    to = (y * V + x + k) * N + start
+                    for n in range(0, width, WIDTH):
+                        value = load(product, k * width + n) + load(b, start + n)
+                        store(F, to + n, where_greater(value, splat(_ZERO), value, splat(_ZERO)))
+                start += width
 
-    def strip(part: slice) -> None:
-        rows = slice(part.start - outside, part.stop - outside)  # of dZ
-        top, bottom = max(rows.start - 1, 0), min(rows.stop + 1, H)
-        product = workers.scratch("taps", (27, (bottom - top) * V))
-        np.matmul(block.weights, dZ[top * V : bottom * V].T, out=product)
-        taps = product.reshape(3, 3, 3, bottom - top, V)
-        total = dv[:, part]
-        total[...] = 0
-        for i in range(3):
-            # Row y of dv adds row y − i + 1 of dZ, which is zero outside the image.
-            first, last = max(rows.start - i + 1, 0), min(rows.stop - i + 1, H)
-            lines = slice(first + i - 1 - rows.start, last + i - 1 - rows.start)
-            for j in range(3):
-                # Column x of dv adds column x − j + 1 of dZ.
-                left = j - 1 + outside
-                to = slice(max(left, 0), min(V + left, V + 2 * outside))
-                shifted = taps[:, i, j, first - top : last - top, to.start - left : to.stop - left]
-                total[:, lines, to] += shifted
 
-    workers.run(strip, strips)
+@compiled
+def backward(dZ, W, N, H, V, ring, first, last, product, dv):
+    """Write dv in the rows from `first` to `last`; it is (3, H + 2 · ring, V + 2 · ring).
+
+    `product` (POSITIONS, PADDED_TAPS) is scratch memory.
+    """
+    height, line = H + 2 * ring, V + 2 * ring
+    for c in range(3):
+        for y in range(first, last):
+            for x in range(line):
+                dv[(c * height + y) * line + x] = _ZERO
+    for y in range(max(0, first - ring - 1), min(H, last - ring + 1)):
+        for x in range(0, V, POSITIONS):
+            count = min(POSITIONS, V - x)
+            start = 0
+            while start < PADDED_TAPS:
+                width = WIDE if start + WIDE <= PADDED_TAPS else NARROW
+                d, u = (y * V + x) * N, start * N
+                multiply_panel(dZ, d, count, W, u, N, width, product, 0, W, 0, 1, 0)
+                for tap in range(start, min(start + width, TAPS)):
+                    c, i, j = tap // 9, tap // 3 % 3, tap % 3
+                    row = y + i - 1 + ring
+                    # dZ at (y, x) adds to dv at (y + i − 1, x + j − 1), which may lie outside.
+                    if first <= row < last:
+                        left = x + j - 1 + ring
+                        at = (c * height + row) * line + left
+                        for k in range(max(0, -left), min(count, line - left)):
+                            dv[at + k] += product[k * width + tap - start]
+                start += width

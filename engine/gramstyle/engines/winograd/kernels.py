@@ -8,8 +8,11 @@ from gramstyle.core.arrays import Array
 from gramstyle.core.kernels import Area
 from gramstyle.engines.bands import Guide, area_bands, owned_area
 from gramstyle.engines.strips import StripKernels
+from gramstyle.engines.winograd import seeds
 from gramstyle.engines.winograd.layout import channels_last, flat, rows
 from gramstyle.engines.winograd.masks import add_masked
+from gramstyle.engines.winograd.products import WIDE, pack
+from gramstyle.engines.winograd.storage import NO_FLOATS
 
 # The largest and the smallest number of positions in a strip. Starting a strip takes as long as
 # computing a small one, and a small image needs a strip for every thread.
@@ -54,19 +57,9 @@ class ChannelsLastKernels(StripKernels):
         T: Array | None = None,
     ) -> Array:
         """Return dF + weight · equation 6."""
-        N, X = len(F), rows(F)
-        square = None if T is None else Guide.of(T * T, owned)  # T∘(D (T∘F)) = T²∘(D F)
-        D = np.zeros((X.shape[2], X.shape[2]), np.float32)
-        D[:N, :N] = weight * (G - A) / (float(N) ** 2 * float(M) ** 2)
-
-        def gradient(here: Area) -> Array:
-            part = self._gathered(X, here)
-            seed = np.matmul(part, D, out=self.workers.scratch("product", part.shape))
-            if square is not None:
-                seed *= square.at(here)[:, None]
-            return seed
-
-        return self._add(dF, F, owned, gradient)
+        # With a guidance, T∘(D (T∘F)) = T²∘(D F).
+        D = weight * (G - A) / (float(len(F)) ** 2 * float(M) ** 2)
+        return self._add_affine(dF, F, D, np.zeros(len(F)), owned, None if T is None else T * T)
 
     def add_content_gradient(
         self, dF: Array | None, F: Array, P: Array, weight: float, owned: Area | None = None
@@ -105,15 +98,15 @@ class ChannelsLastKernels(StripKernels):
         self, dF: Array | None, F: Array, D: Array, d: Array, owned: Area | None = None
     ) -> Array:
         """Return dF + (D F + d, where F > 0, else 0)."""
+        if D.ndim == 2:
+            return self._add_affine(dF, F, D, d, owned, None)
         N, X = len(F), rows(F)
-        width = X.shape[2]
-        slope, shift = np.zeros((width,) * D.ndim, np.float32), np.zeros(width, np.float32)
-        slope[(slice(N),) * D.ndim], shift[:N] = D.T, d
+        slope, shift = np.zeros((2, X.shape[2]), np.float32)
+        slope[:N], shift[:N] = D, d
 
         def gradient(here: Area) -> Array:
             part = self._gathered(X, here)
-            seed = self.workers.scratch("product", part.shape)
-            (np.multiply if D.ndim == 1 else np.matmul)(part, slope, out=seed)
+            seed = np.multiply(part, slope, out=self.workers.scratch("product", part.shape))
             seed += shift
             return seed
 
@@ -134,6 +127,28 @@ class ChannelsLastKernels(StripKernels):
             return seed.reshape(-1, width)
 
         return self._add(dF, F, owned, part)
+
+    def _add_affine(
+        self, dF: Array | None, F: Array, D: Array, d: Array, owned: Area | None, T: Array | None
+    ) -> Array:
+        """Return dF + T (D F + d), masked, at the owned positions; dF masked elsewhere."""
+        N, (H, V, width) = len(F), rows(F).shape
+        matrix, shift = np.zeros((1, width, width), np.float32), np.zeros(width, np.float32)
+        matrix[0, :N, :N], shift[:N] = D.T, d
+        panels, out = pack(matrix), channels_last(F.shape) if dF is None else dF
+        total, responses = flat(out), flat(F)
+        area = tuple(
+            edge for part in owned_area(F.shape, owned) for edge in (part.start, part.stop)
+        )
+        guide = NO_FLOATS if T is None else np.ascontiguousarray(T, np.float32).reshape(-1)
+
+        def strip(here: Area) -> None:
+            place = (V, width, here[0].start, here[0].stop, area, guide, T is not None)
+            product = self.workers.scratch("product", (seeds.POSITIONS * WIDE,))
+            seeds.add_affine(responses, panels, shift, *place, product, total)
+
+        self.workers.run(strip, _strips((slice(0, H), slice(0, V))))
+        return out
 
     def _add(
         self,

@@ -1,7 +1,7 @@
-"""Responses (N, H, V) stored channels last, with the channels padded to a multiple of eight.
+"""Responses (N, H, V) stored channels last, with the channels padded to a multiple of 16.
 
-Because of the padding, a register always loads eight channels of one pixel. The padding holds
-zeros, and filters of zeros keep it so.
+Because of the padding, a register always loads channels of one pixel, whether it has eight floats
+or sixteen. The padding holds zeros, and filters of zeros keep it so.
 """
 
 from math import prod
@@ -10,13 +10,17 @@ import numpy as np
 
 from gramstyle.core.arrays import Array
 
-# The floats in a register, and the multiple to which channels are padded.
-WIDTH = 8
+# The multiple to which channels are padded: the floats of the largest register.
+CHANNELS = 16
+
+# The floats between two planes of transformed tiles. Without them, a tile's entries of all planes
+# would often fall into one set of the cache and displace each other.
+GAP = 16
 
 
 def padded(channels: int) -> int:
     """Return the number of channels in memory, padding included."""
-    return -(-channels // WIDTH) * WIDTH
+    return -(-channels // CHANNELS) * CHANNELS
 
 
 def channels_last(shape: tuple[int, int, int], memory: Array | None = None) -> Array:

@@ -8,8 +8,8 @@ backward pass computes the rows of windows from `first` to `last`.
 
 import numpy as np
 
-from gramstyle.engines.winograd.layout import WIDTH
 from gramstyle.engines.winograd.simd import (
+    WIDTH,
     load,
     load_bytes,
     splat,

@@ -10,6 +10,7 @@ A strip is finished while it is in the cache, up to the next convolution or pool
 """
 
 from collections.abc import Callable, Iterable
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -20,16 +21,16 @@ from gramstyle.core.network import AddSeed, Network, Responses
 from gramstyle.engines.bands import bands
 from gramstyle.engines.cache import EngineCache
 from gramstyle.engines.threads import Workers
-from gramstyle.engines.winograd import channels_first, first_layer, masks, transforms
-from gramstyle.engines.winograd.algorithm import PATCH
+from gramstyle.engines.winograd import channels_first, first_layer, masks, products, transforms
 from gramstyle.engines.winograd.blocks import Block, split, without_weights
-from gramstyle.engines.winograd.layout import channels_last, flat, matrix, padded
+from gramstyle.engines.winograd.layout import GAP, channels_last, flat, padded
+from gramstyle.engines.winograd.simd import WIDTH
 from gramstyle.engines.winograd.sources import across, backward_sources, forward_sources
 from gramstyle.engines.winograd.storage import NO_BYTES, NO_FLOATS, Storage
 
-# The largest number of tiles in a strip: enough rows for an efficient matrix product, few enough
-# for a strip's 36 transformed planes to stay in the cache.
-TILES = 128
+# The largest number of tiles in a strip, by their edge: enough for products that read the kernels a
+# few times only, few enough for a strip's transformed planes to stay in the cache.
+LONGEST = {4: 128, 6: 96}
 
 # Positions in a strip of the steps that do not use tiles.
 POSITIONS = 8192
@@ -72,7 +73,7 @@ class WinogradPasses:
         self.network = without_weights(network)
         self._returned = frozenset(returned)
         self._workers = workers
-        self._blocks = split(network, EngineCache() if cache is None else cache)
+        self._blocks = split(network, EngineCache() if cache is None else cache, workers)
         self.storage = Storage(self.network, self._blocks, self._returned)
 
     def forward(self, v: Array) -> Responses:
@@ -135,7 +136,8 @@ class WinogradPasses:
         _, H, V = X.shape
         C, N, store_f = padded(len(X)), len(block.b), block.name in self._returned
         mask = self.storage.masks.get(block.name, NO_BYTES)
-        tables = forward_sources(H, block.padding), forward_sources(V, block.padding)
+        tile = block.tile
+        tables = tuple(forward_sources(length, block.padding, tile) for length in (H, V))
         F = Y = None
         if store_f or block.pool is None:
             F = self.storage.target(block.name, apart_from=X)
@@ -146,11 +148,11 @@ class WinogradPasses:
         )
 
         def begin(D: Array, patch: Array, first: int, last: int) -> None:
-            tiles = (*tables, V, C, across(V), first, last)
+            tiles = (*tables, V, C, tile, across(V, tile), first, last)
             transforms.transform_image(source, *tiles, False, patch, D)
 
-        def finish(Q: Array, first: int, last: int) -> None:
-            tiles = (Q, block.b, H, V, N, across(V), first, last)
+        def finish(Q: Array, out: Array, start: int, width: int, first: int, last: int) -> None:
+            tiles = (Q, start, width, block.b, H, V, N, tile, across(V, tile), first, last, out)
             if block.pool is None:
                 transforms.write_responses(*tiles, responses, mask, len(mask) > 0)
             elif block.max_pooled:
@@ -158,7 +160,10 @@ class WinogradPasses:
             else:
                 transforms.write_avg_pooled(*tiles, responses, store_f, pooled, mask)
 
-        self._in_strips(block.weights, H, V, begin, finish)
+        def multiply(D: Array, start: int, width: int, tiles: int, Q: Array) -> None:
+            products.multiply(D, block.forward, block.planes, tiles, C, N, start, width, Q)
+
+        self._in_strips(block, C, N, (H, V), begin, multiply, finish)
         result = F if Y is None else Y
         assert result is not None  # noqa: S101 - one of the two is written
         return result
@@ -180,10 +185,11 @@ class WinogradPasses:
         source, target = flat(dY), flat(dX)
         pool = None if block.name in self._returned else block.pool
         h, v = H // 2, V // 2
-        tables = backward_sources(H, block.padding), backward_sources(V, block.padding)
+        tile = block.tile
+        tables = tuple(backward_sources(length, block.padding, tile) for length in (H, V))
 
         def begin(D: Array, patch: Array, first: int, last: int) -> None:
-            tiles: tuple[Any, ...] = (N, across(width), first, last)
+            tiles: tuple[Any, ...] = (N, tile, across(width, tile), first, last)
             if pool is None:
                 transforms.transform_image(source, *tables, V, *tiles, True, patch, D)
             elif pool.kind == "max":
@@ -193,11 +199,17 @@ class WinogradPasses:
                 tiles = (h, v, mask, *tables, V, *tiles)
                 transforms.transform_avg_pool_backward(source, *tiles, patch, D)
 
-        def finish(Q: Array, first: int, last: int) -> None:
-            tiles = (Q, height, width, C, across(width), first, last)
+        def multiply(D: Array, start: int, channels: int, tiles: int, Q: Array) -> None:
+            panel = self._workers.scratch("panel", (N * channels,))
+            sizes = (block.planes, tiles, C, N, start, channels)
+            products.multiply_transposed(D, block.backward, *sizes, panel, Q)
+
+        def finish(Q: Array, out: Array, start: int, channels: int, first: int, last: int) -> None:
+            edges = (height, width, C, tile, across(width, tile))
+            tiles = (Q, start, channels, *edges, first, last, out)
             transforms.write_derivatives(*tiles, target, mask_below, masked and not ring)
 
-        self._in_strips(block.weights.swapaxes(1, 2), height, width, begin, finish)
+        self._in_strips(block, N, C, (height, width), begin, multiply, finish)
         if ring:
             layers.pad_backward(dX, block.padding)
             masks.without_border(target, H, V, C, mask_below, masked)
@@ -206,27 +218,37 @@ class WinogradPasses:
 
     def _in_strips(
         self,
-        U: Array,
-        H: int,
-        V: int,
+        block: Block,
+        C: int,
+        N: int,
+        edges: tuple[int, int],
         begin: Callable[[Array, Array, int, int], None],
-        finish: Callable[[Array, int, int], None],
+        multiply: Callable[[Array, int, int, int, Array], None],
+        finish: Callable[[Array, Array, int, int, int, int], None],
     ) -> None:
-        """Transform all tiles of an image (H, V), multiply them by U, and transform them back."""
-        _, C, N = U.shape
-        count = across(H) * across(V)
-        length = min(TILES, max(TILES // 4, -(-count // 4)))
+        """Transform all tiles of an image, multiply C channels to N, and transform them back."""
+        count = prod(across(length, block.tile) for length in edges)
+        length = self._strip_length(count, LONGEST[block.tile])
 
         def strip(first: int) -> None:
             last = min(first + length, count)
-            D = self._workers.scratch("D", (PATCH**2, last - first, C))
-            Q = self._workers.scratch("Q", (PATCH**2, last - first, N))
-            patch = self._workers.scratch("patch", (PATCH**2 * C,))
-            begin(D.reshape(-1), patch, first, last)
-            np.matmul(D, U, out=Q)
-            finish(Q.reshape(-1), first, last)
+            tiles = last - first
+            D = self._workers.scratch("D", (block.planes * (tiles * C + GAP),))
+            patch = self._workers.scratch("patch", (block.planes * C,))
+            out = self._workers.scratch("out", (block.tile**2 * WIDTH,))
+            begin(D, patch, first, last)
+            for start, width in products.panels(N):
+                Q = self._workers.scratch("Q", (block.planes * (tiles * width + GAP),))
+                multiply(D, start, width, tiles, Q)
+                finish(Q, out, start, width, first, last)
 
         self._workers.run(strip, range(0, count, length))
+
+    def _strip_length(self, count: int, longest: int) -> int:
+        """Return the tiles of a strip: as many strips for each thread, as long as allowed."""
+        threads = self._workers.threads
+        strips = -(-count // (longest * threads)) * threads
+        return -(-count // (strips * products.ROWS)) * products.ROWS
 
     def _first_forward(self, v: Array) -> Array:
         """Return F, or Y if the block has a pooling: v (3, H, V) through the first block."""
@@ -234,7 +256,16 @@ class WinogradPasses:
         self.storage.allocate(H, V)
         F = self.storage.target(block.name, apart_from=None)
         v = np.ascontiguousarray(v, np.float32)
-        first_layer.forward(v, block, matrix(F), strips=_bands(H, V), workers=self._workers)
+        around = np.ascontiguousarray(layers.pad_forward(v, block.padding)).reshape(-1)
+        N, responses = len(block.b), flat(F)
+
+        def band(rows: slice) -> None:
+            taps = self._workers.scratch("taps", (first_layer.POSITIONS * first_layer.TAPS,))
+            product = self._workers.scratch("product", (first_layer.POSITIONS * products.WIDE,))
+            place = (N, H, V, rows.start, rows.stop, taps, product, responses)
+            first_layer.forward(around, block.forward, block.b, *place)
+
+        self._workers.run(band, _bands(H, V))
         self._write_masks(block, F)
         if block.pool is None:
             return F
@@ -251,8 +282,15 @@ class WinogradPasses:
         assert dF is not None  # noqa: S101 - dY is not None
         ring = layers.ring_width(block.padding)
         dv = np.empty((3, H + 2 * ring, V + 2 * ring), np.float32)
-        strips = _bands(*dv.shape[1:])
-        first_layer.backward(matrix(dF), V, block, dv, strips=strips, workers=self._workers)
+        source, target = flat(dF), dv.reshape(-1)
+
+        def band(rows: slice) -> None:
+            size = first_layer.POSITIONS * max(first_layer.PADDED_TAPS, products.WIDE)
+            product = self._workers.scratch("product", (size,))
+            place = (len(block.b), H, V, ring, rows.start, rows.stop, product, target)
+            first_layer.backward(source, block.backward, *place)
+
+        self._workers.run(band, _bands(*dv.shape[1:]))
         return layers.pad_backward(dv, block.padding) if ring else dv
 
     def _pool_backward(self, block: Block, dY: Array | None) -> Array | None:

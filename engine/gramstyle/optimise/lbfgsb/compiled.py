@@ -1,7 +1,7 @@
 """The loops of L-BFGS-B over all entries, compiled with Numba.
 
 Each function computes a part of the entries, from `first` to `last`, and writes its sums to an
-array of its own, in float64. `V` (2m, ≥ n) stores the pairs, and `order` says in which of its rows
+array of its own, in float64. `V` (2m, n) stores the pairs, and `order` says in which of its rows
 are the k differences y, oldest first, then the k steps s. A part is computed in tiles, which are so
 short that what is read twice is still in the cache.
 """

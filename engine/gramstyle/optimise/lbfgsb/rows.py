@@ -8,10 +8,6 @@ import numpy as np
 from gramstyle.core.arrays import Array
 from gramstyle.optimise.lbfgsb.pairs import Pairs
 
-# A row is longer than its pair, so that the rows do not begin at the same place of a page: the
-# cache could hold only few of them. In entries of four bytes.
-PAGE, SHIFT = 1024, 528
-
 
 class PairsInRows(Pairs):
     """Pairs of NumPy arrays in float32, in the rows of one array.
@@ -40,7 +36,7 @@ class PairsInRows(Pairs):
 
     @property
     def V(self) -> Array:
-        """All rows (2m, ≥ n); a pair in place i has its y in row i, and its s in row m + i."""
+        """All rows (2m, n); a pair in place i has its y in row i, and its s in row m + i."""
         return self._V
 
     @property
@@ -77,12 +73,11 @@ class PairsInRows(Pairs):
         self.changes += 1
         if not self._n:
             # The system provides the memory of a row when it is written for the first time.
-            width = -(-n // PAGE) * PAGE + SHIFT
-            self._n, self._V = n, np.empty((2 * self._history, width), np.float32)
+            self._n, self._V = n, np.empty((2 * self._history, n), np.float32)
         assert n == self._n, "all pairs must have the same length"  # noqa: S101
         full = len(self._slots) == self._history
         slot = self._slots.pop(0) if full else len(self._slots)
-        write(self._V[self._history + slot, :n], self._V[slot, :n])
+        write(self._V[self._history + slot], self._V[slot])
         self._slots.append(slot)
 
     def clear(self) -> None:
@@ -97,4 +92,4 @@ class PairsInRows(Pairs):
     def saved(self) -> Iterator[tuple[Array, Array]]:
         """Yield (s, y), oldest first, without copies."""
         for slot in tuple(self._slots):
-            yield self._V[self._history + slot, : self._n], self._V[slot, : self._n]
+            yield self._V[self._history + slot], self._V[slot]
