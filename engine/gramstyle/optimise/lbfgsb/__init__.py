@@ -12,6 +12,9 @@ on a GPU and with a history on disk. An iteration has three parts:
    entries to fix, which takes one sequential step for each entry.
 3. The line search along it for the strong Wolfe conditions (`search`), with their constants.
 
+The loops over all entries are written twice (`loops`): for any namespace, and compiled with Numba
+for pairs in float32 on the host (`rows`, `compiled`), on several threads.
+
 Sums over entries are computed in float64, block by block in a fixed order. The 2k × 2k systems
 are solved on the host.
 
