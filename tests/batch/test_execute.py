@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import PIL.Image
@@ -26,7 +25,7 @@ from gramstyle.batch import (
 )
 from gramstyle.batch.execute import Outcomes
 from gramstyle.core.arrays import Array
-from gramstyle.engines.winograd import blocks, packing
+from gramstyle.engines.winograd import blocks, kernel_panels
 from gramstyle.errors import GramstyleError, OptionError
 from gramstyle.images import read_settings
 from gramstyle.run.transfer import Progress, transfer
@@ -254,17 +253,17 @@ def test_jobs_and_outcomes_can_be_pickled(job: Job) -> None:
 def test_jobs_one_by_one_share_what_is_computed_from_the_network_alone(
     jobs_with: Jobs, here: Execute, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    transformed: list[tuple[int, ...]] = []
+    arranged: list[tuple[int, ...]] = []
 
-    def counted(W: Array, *arguments: Any) -> Array:
-        transformed.append(W.shape)
-        return packing.transformed_panels(W, *arguments)
+    def counted(W: Array) -> Array:
+        arranged.append(W.shape)
+        return kernel_panels.by_taps(W)
 
-    monkeypatch.setattr(blocks, "transformed_panels", counted)
+    monkeypatch.setattr(blocks, "by_taps", counted)
     jobs = jobs_with('engine = "winograd"', iterations=1)
     outcomes = run_jobs(jobs, execute=here)
     assert [outcome.state for outcome in outcomes] == ["done"] * 4
-    assert len(transformed) == 12  # once for each convolution from conv1_2 to conv5_1
+    assert len(arranged) == 12  # once for each convolution from conv1_2 to conv5_1
 
 
 def test_two_batches_do_not_render_into_one_folder(

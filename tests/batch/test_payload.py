@@ -5,7 +5,6 @@ import json
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import PIL.Image
 import pytest
@@ -13,7 +12,7 @@ import pytest
 from gramstyle.batch import Job, attempt
 from gramstyle.batch.payload import accept, pack, run_remote
 from gramstyle.core.arrays import Array
-from gramstyle.engines.winograd import blocks, packing
+from gramstyle.engines.winograd import blocks, kernel_panels
 from gramstyle.errors import GramstyleError, OptionError
 from gramstyle.images import read_settings
 from gramstyle.model.onnx_file import Model
@@ -72,16 +71,16 @@ def test_a_job_done_elsewhere_returns_the_same_file(
 def test_a_worker_keeps_the_network_that_it_has_prepared_for_its_next_job(
     jobs_with: Callable[..., tuple[Job, ...]], tiny_model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    transformed: list[tuple[int, ...]] = []
+    arranged: list[tuple[int, ...]] = []
 
-    def counted(W: Array, *arguments: Any) -> Array:
-        transformed.append(W.shape)
-        return packing.transformed_panels(W, *arguments)
+    def counted(W: Array) -> Array:
+        arranged.append(W.shape)
+        return kernel_panels.by_taps(W)
 
-    monkeypatch.setattr(blocks, "transformed_panels", counted)
+    monkeypatch.setattr(blocks, "by_taps", counted)
     for job in jobs_with('engine = "winograd"\n', iterations=1):
         assert accept(job, run_remote(pack(job, network=tiny_model.sha256))).state == "done"
-    assert len(transformed) <= 12  # none if another test was first in this process
+    assert len(arranged) <= 12  # none if another test was first in this process
 
 
 @pytest.mark.usefixtures("has_model")

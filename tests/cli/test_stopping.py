@@ -208,7 +208,7 @@ sys.exit(main())
 """
     environment = {**os.environ, "PYTHONPATH": str(Path(gramstyle.__file__).parents[1])}
     ended = subprocess.run(
-        [sys.executable, "-c", program, "--version"],
+        [sys.executable, "-c", program, "presets"],
         capture_output=True, text=True, env=environment, check=False, cwd=tmp_path,
     )  # fmt: skip
     assert (ended.returncode, ended.stdout) == (130, "")

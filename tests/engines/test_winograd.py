@@ -26,7 +26,16 @@ from gramstyle.core.objective import Objective
 from gramstyle.core.preprocessing import Preprocessing
 from gramstyle.engines.registry import default_engine, open_engine
 from gramstyle.engines.threads import Workers
-from gramstyle.engines.winograd import algorithm, blocks, kernels, packing, passes, products, simd
+from gramstyle.engines.winograd import (
+    algorithm,
+    blocks,
+    convolution,
+    kernel_panels,
+    kernels,
+    passes,
+    products,
+    simd,
+)
 from gramstyle.engines.winograd.kernels import ChannelsLastKernels
 from gramstyle.engines.winograd.layout import GAP, channels_last, flat, matrix, padded
 from gramstyle.engines.winograd.passes import WinogradPasses
@@ -58,7 +67,7 @@ sizes = st.tuples(st.integers(1, 14), st.integers(1, 21), st.integers(1, 21))
 @pytest.fixture(autouse=True)
 def small_strips(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make strips so small that even these small arrays are split."""
-    monkeypatch.setattr(passes, "LONGEST", {4: 6, 6: 6})
+    monkeypatch.setattr(convolution, "LONGEST", {4: 6, 6: 6})
     monkeypatch.setattr(passes, "POSITIONS", 40)
     monkeypatch.setattr(kernels, "LONGEST", 40)
     monkeypatch.setattr(kernels, "SHORTEST", 8)
@@ -168,40 +177,43 @@ def test_the_compiled_transforms_are_the_products_with_the_matrices(
 
 @pytest.mark.parametrize("rows", [1, 5, 6, 13])
 @pytest.mark.parametrize(("C", "N"), [(16, 16), (64, 80), (48, 144)])
-def test_a_product_with_packed_panels_is_the_matrix_product(
+def test_a_product_with_panels_is_the_matrix_product(
     rows: int, C: int, N: int, rng: np.random.Generator
 ) -> None:
-    U = rng.normal(size=(2, C, N)).astype(np.float32)
-    packed = products.pack(U)
-    for transposed, (inner, columns) in ((False, (C, N)), (True, (N, C))):
-        D = np.full((2, rows * inner + GAP), np.nan, np.float32)
-        D[:, : rows * inner] = rng.normal(size=(2, rows * inner))
-        factors = D[:, : rows * inner].reshape(2, rows, inner).astype(float)
-        expected = factors @ (U.swapaxes(1, 2) if transposed else U)
-        for start, width in products.panels(columns):
-            Q = np.full((2, rows * width + GAP), np.nan, np.float32)
-            sizes = (2, rows, C, N, start, width)
-            if transposed:
-                panel = np.full(N * width, np.nan, np.float32)
-                products.multiply_transposed(D.reshape(-1), packed, *sizes, panel, Q.reshape(-1))
-            else:
-                products.multiply(D.reshape(-1), packed, *sizes, Q.reshape(-1))
-            found = Q[:, : rows * width].reshape(2, rows, width)
-            assert_close(found, expected[:, :, start : start + width])
+    U, plane = rng.normal(size=(2, C, N)).astype(np.float32), C * N
+    D = np.full((2, rows * C + GAP), np.nan, np.float32)
+    D[:, : rows * C] = rng.normal(size=(2, rows * C))
+    expected = D[:, : rows * C].reshape(2, rows, C).astype(float) @ U
+    for start, width in products.panels(N):
+        Q = np.full((2, rows * width + GAP), np.nan, np.float32)
+        place = (2, rows, C, start * C, plane, width)
+        products.multiply(D.reshape(-1), products.pack(U), *place, Q.reshape(-1))
+        found = Q[:, : rows * width].reshape(2, rows, width)
+        assert_close(found, expected[:, :, start : start + width])
 
 
 @pytest.mark.parametrize("tile", algorithm.TILES)
 @pytest.mark.parametrize("shape", [(5, 3), (64, 48), (150, 67)])
-def test_kernels_are_transformed_and_packed_in_one_step(
+def test_the_panels_of_kernels_are_the_transformed_kernels(
     tile: int, shape: tuple[int, int], rng: np.random.Generator
 ) -> None:
     W = rng.normal(size=(*shape, 3, 3)).astype(np.float32)
-    wide = np.zeros((padded(shape[0]), padded(shape[1]), 3, 3), np.float32)
+    N, C = padded(shape[0]), padded(shape[1])
+    wide = np.zeros((N, C, 3, 3))
     wide[: shape[0], : shape[1]] = W
-    expected = products.pack(algorithm.transform_kernels(wide, tile))
-    # Both are computed in float64 and rounded once.
-    found = packing.transformed_panels(W, tile, Workers(2))
-    np.testing.assert_allclose(found, expected, rtol=2**-23, atol=1e-30)
+    exact = algorithm.transform_kernels(wide, tile)
+    kernels, square = kernel_panels.by_taps(W), np.full(9 * WIDTH**2, np.nan, np.float32)
+    for transposed, U in ((True, exact), (False, exact.swapaxes(1, 2))):
+        planes, inner, columns = U.shape
+        found = np.full((planes, inner * columns), np.nan, np.float32)
+        for start, width in products.panels(columns):
+            at = (start, width, tile, found.reshape(-1), start * inner, inner * columns)
+            if transposed:
+                kernel_panels.transform_transposed(kernels, columns, inner, *at, square)
+            else:
+                kernel_panels.transform(kernels, columns, inner, *at)
+        # Two transforms of three terms in float32; entries are at most 10.
+        assert_close(found.reshape(-1), products.pack(U), 1e-6)
 
 
 @given(sizes, st.integers(1, 9), st.sampled_from(algorithm.TILES), st.integers(0, 2**32 - 1))
@@ -245,14 +257,16 @@ PLANS: dict[str, tuple[tuple[int | Pooling, ...], tuple[str, ...], str]] = {
     st.integers(0, 2**32 - 1),
     st.sampled_from([0, 10**5]),
     st.sampled_from([0, 16, 256]),
+    st.sampled_from([0, 256]),
 )
 @settings(max_examples=8, deadline=None)
 def test_the_objective_in_passes_is_the_plain_one(
-    name: str, H: int, V: int, seed: int, room: int, few: int
+    name: str, H: int, V: int, seed: int, room: int, few: int, few_tiles: int
 ) -> None:
     # The tiles are small, small or large by the number of channels, and large.
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(blocks, "FEW_CHANNELS", few)
+        patch.setattr(convolution, "FEW_TILES", few_tiles)  # by strips, or by panels
         check_the_objective(name, H, V, seed, room)
 
 

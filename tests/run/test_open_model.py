@@ -1,6 +1,9 @@
 """A model that is opened once: the same images as by its path, without repeating preparations."""
 
+import hashlib
 import shutil
+import subprocess
+import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -10,7 +13,8 @@ import pytest
 
 from gramstyle import ModelError, Options, open_model, reconstruct_style, transfer
 from gramstyle.core.arrays import Array
-from gramstyle.engines.winograd import blocks, packing
+from gramstyle.engines import onnx_session
+from gramstyle.engines.winograd import blocks, kernel_panels
 
 OPTIONS = Options(size=40, iterations=3, engine="winograd", threads=2)
 
@@ -21,16 +25,30 @@ def images(rng: np.random.Generator) -> tuple[Array, Array]:
 
 
 @pytest.fixture
-def transformed(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
-    """The shapes of the kernels that have been transformed."""
+def arranged(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
+    """The shapes of the kernels that have been arranged."""
     shapes: list[tuple[int, ...]] = []
 
-    def counted(W: Array, *arguments: Any) -> Array:
+    def counted(W: Array) -> Array:
         shapes.append(W.shape)
-        return packing.transformed_panels(W, *arguments)
+        return kernel_panels.by_taps(W)
 
-    monkeypatch.setattr(blocks, "transformed_panels", counted)
+    monkeypatch.setattr(blocks, "by_taps", counted)
     return shapes
+
+
+@pytest.fixture
+def loaded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The sizes of the graphs that have been loaded into ONNX Runtime."""
+    sizes: list[int] = []
+    load = onnx_session.open_session
+
+    def counted(model: bytes, **given: Any) -> Any:
+        sizes.append(len(model))
+        return load(model, **given)
+
+    monkeypatch.setattr(onnx_session, "open_session", counted)
+    return sizes
 
 
 def rendered(images: tuple[Array, Array], model: Any, **given: Any) -> bytes:
@@ -57,19 +75,73 @@ def test_the_image_is_that_of_a_run_by_path_to_the_last_bit(
             assert rendered(images, model, **given, **size) == expected
 
 
-def test_kernels_are_transformed_once_whatever_the_options(
-    images: tuple[Array, Array], tiny_model_path: Path, transformed: list[tuple[int, ...]]
+def test_kernels_are_arranged_once_whatever_the_options(
+    images: tuple[Array, Array], tiny_model_path: Path, arranged: list[tuple[int, ...]]
 ) -> None:
     with open_model(tiny_model_path) as model:
         rendered(images, model, content_layer="conv2_1", style_layers=("conv2_1",))
-        assert len(transformed) == 2  # conv1_2 and conv2_1; the first block has none
+        assert len(arranged) == 2  # conv1_2 and conv2_1; the first block has none
         rendered(images, model)
-        assert len(transformed) == 12  # up to conv5_1
+        assert len(arranged) == 12  # up to conv5_1
         for given in ({}, {"pooling": "max"}, {"threads": 1}, {"size": 64, "scales": 2}):
             rendered(images, model, **given)
-        assert len(transformed) == 12
+        assert len(arranged) == 12
     rendered(images, tiny_model_path)
-    assert len(transformed) == 24
+    assert len(arranged) == 24
+
+
+@pytest.mark.parametrize("engine", ["numpy", "hybrid", "winograd"])
+def test_a_second_run_reads_loads_and_transforms_nothing(
+    engine: str,
+    images: tuple[Array, Array],
+    tiny_model_path: Path,
+    arranged: list[tuple[int, ...]],
+    loaded: list[int],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with open_model(tiny_model_path) as model:
+        first = rendered(images, model, engine=engine)
+        assert bool(arranged) == (engine != "numpy")
+        assert bool(loaded) == (engine != "winograd")
+        arranged.clear()
+        loaded.clear()
+        monkeypatch.setattr("gramstyle.run.open_model.read_model", pytest.fail)
+        for given in ({}, {"size": 48, "iterations": 2}, {"scales": 2, "size": 64}):
+            rendered(images, model, engine=engine, **given)
+        assert rendered(images, model, engine=engine) == first
+        assert arranged == loaded == []
+
+
+def test_one_network_stays_loaded_into_onnx_runtime(
+    images: tuple[Array, Array], tiny_model_path: Path, loaded: list[int]
+) -> None:
+    with open_model(tiny_model_path) as model:
+        for pooling in ("max", "avg", "avg", "max"):
+            rendered(images, model, engine="numpy", pooling=pooling)
+    assert len(loaded) == 3
+
+
+@pytest.mark.parametrize("engine", ["numpy", "winograd"])
+def test_a_later_run_gives_the_image_of_a_new_process(
+    engine: str, images: tuple[Array, Array], tiny_model_path: Path, tmp_path: Path
+) -> None:
+    np.savez(tmp_path / "images.npz", *images)
+    program = f"""
+import hashlib
+import numpy as np
+from gramstyle import Options, transfer
+images = np.load("images.npz")
+options = Options(size=40, iterations=3, engine={engine!r}, threads=2)
+image = transfer(images["arr_0"], images["arr_1"], options, model={str(tiny_model_path)!r}).image
+print(hashlib.sha256(image.tobytes()).hexdigest())
+"""
+    alone = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=tmp_path
+    )
+    with open_model(tiny_model_path) as model:
+        rendered(images[::-1], model, engine=engine, size=56)
+        later = rendered(images, model, engine=engine)
+    assert hashlib.sha256(later).hexdigest() == alone.stdout.strip()
 
 
 def test_the_file_is_read_once(
@@ -84,12 +156,19 @@ def test_the_file_is_read_once(
         assert reconstruct_style(images[1], options=OPTIONS, model=model).record.losses
 
 
+@pytest.mark.parametrize("engine", ["numpy", "hybrid", "winograd"])
 def test_runs_in_two_threads_share_one_open_model_and_agree_with_runs_apart(
-    images: tuple[Array, Array], tiny_model_path: Path, transformed: list[tuple[int, ...]]
+    engine: str,
+    images: tuple[Array, Array],
+    tiny_model_path: Path,
+    arranged: list[tuple[int, ...]],
 ) -> None:
-    given: list[dict[str, Any]] = [{}, {"pooling": "max"}]
+    given: list[dict[str, Any]] = [
+        {"engine": engine},
+        {"engine": engine, "seed": 1, "init": "noise"},
+    ]
     apart = [rendered(images, tiny_model_path, **each) for each in given]
-    transformed.clear()
+    arranged.clear()
     together = [b"", b""]
     with open_model(tiny_model_path) as model:
 
@@ -102,7 +181,7 @@ def test_runs_in_two_threads_share_one_open_model_and_agree_with_runs_apart(
         for thread in threads:
             thread.join()
     assert together == apart
-    assert len(transformed) == 12
+    assert len(arranged) == (0 if engine == "numpy" else 12)
 
 
 def test_a_closed_model_is_refused_and_a_file_that_is_none_when_it_is_opened(

@@ -73,7 +73,7 @@ def loss_function(plan: RunPlan, *, layout: torch.memory_format = torch.contiguo
     def responses(v: torch.Tensor) -> dict[str, torch.Tensor]:
         found, F = {}, v
         for name, W, b in layers:
-            F = pool(F, 2) if W is None else relu(convolved(F, W, b))
+            F = pool(F, 2) if W is None or b is None else relu(convolved(F, W, b))
             if name == content or name in w:
                 found[name] = F[0]
         return found

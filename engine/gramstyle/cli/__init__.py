@@ -26,19 +26,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the program and return its exit code."""
     words = sys.argv[1:] if arguments is None else list(arguments)
     with tolerant_streams(), stop_signals(until_exit=arguments is None):
-        with ending_at_once():
-            if words[:1] == ["doctor"] and set(words[1:]) <= {"--json"}:
-                # A package that the program imports may be broken, or crash.
-                from gramstyle.cli.doctor import run_alone
+        try:
+            with ending_at_once():
+                if words[:1] == ["doctor"] and set(words[1:]) <= {"--json"}:
+                    # A package that the program imports may be broken, or crash.
+                    from gramstyle.cli.doctor import run_alone
 
-                return run_alone(as_json="--json" in words)
-            try:
-                from gramstyle.cli.program import run_program
-            except (ImportError, OSError) as error:  # OSError: a library of the system is missing
-                if (getattr(error, "name", None) or "").startswith("gramstyle"):
-                    raise  # a bug
-                problem = printable(" ".join(str(error).split()))
-                line = f"gramstyle: error: {problem}; to see what to repair, run: gramstyle doctor"
-                print(line, file=sys.stderr)  # noqa: T201
-                return 2
-        return run_program(arguments)
+                    return run_alone(as_json="--json" in words)
+                from gramstyle.cli.program import parser_for, run_program
+
+                parser = parser_for(words)
+            return run_program(parser, words)
+        except (ImportError, OSError) as error:  # OSError: a library of the system is missing
+            if (getattr(error, "name", None) or "").startswith("gramstyle"):
+                raise  # a bug
+            problem = printable(" ".join(str(error).split()))
+            line = f"gramstyle: error: {problem}; to see what to repair, run: gramstyle doctor"
+            print(line, file=sys.stderr)  # noqa: T201
+            return 2

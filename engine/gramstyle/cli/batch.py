@@ -52,11 +52,11 @@ SCREEN = {
 }
 
 
-def add_parser(commands: Commands) -> None:
+def add_parser(commands: Commands, summary: str) -> None:
     """Describe the command and its options."""
     parser = commands.add_parser(
         "batch",
-        help="render many images from a file of jobs",
+        help=summary,
         usage="gramstyle batch JOBS.toml [options]",
         description="Run every job of a TOML file (docs/batch.md): many photographs, many "
         "paintings, grids of options. If a batch is stopped, repeat the command to render the "

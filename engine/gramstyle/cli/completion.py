@@ -1,7 +1,7 @@
 """`gramstyle completion bash|zsh|fish`. The only `import shtab`."""
 
 import argparse
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from gramstyle.cli.parsing import Commands, Parser
@@ -20,23 +20,25 @@ fish: run this once
   gramstyle completion fish > ~/.config/fish/completions/gramstyle.fish"""
 
 
-def add_parser(commands: Commands, whole: Callable[[], Parser]) -> None:
-    """Describe the command; `whole` returns the parser of the program."""
+def add_parser(commands: Commands, summary: str) -> None:
+    """Describe the command."""
     parser = commands.add_parser(
         "completion",
-        help="print a script that completes arguments in bash, zsh or fish",
+        help=summary,
         description="Print a script with which the shell completes commands, options, their values "
         "and files. The script does not start gramstyle.",
         epilog=WHERE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.set_defaults(run=run_command, whole=whole)
+    parser.set_defaults(run=run_command)
     parser.add_argument("shell", choices=SHELLS, help="the shell")
 
 
 def run_command(arguments: argparse.Namespace) -> None:
     """Print the script."""
-    answer(script(arguments.whole(), arguments.shell))
+    from gramstyle.cli.program import command_parser  # which imports this module
+
+    answer(script(command_parser(), arguments.shell))
 
 
 def script(parser: Parser, shell: str) -> str:

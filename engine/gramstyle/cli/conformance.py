@@ -32,11 +32,9 @@ example: gramstyle conformance run --against torch
 """
 
 
-def add_parser(commands: Commands) -> None:
+def add_parser(commands: Commands, summary: str) -> None:
     """Add the command `conformance`."""
-    parser = commands.add_parser(
-        "conformance", help="test another implementation of the loss and its gradient"
-    )
+    parser = commands.add_parser("conformance", help=summary)
     actions = parser.add_subparsers(title="actions", required=True, metavar="ACTION")
     _add_run(actions)
     add_build(actions)

@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from gramstyle.cli.parsing import Commands
 
 
-def add_parser(commands: "Commands") -> None:
+def add_parser(commands: "Commands", summary: str) -> None:
     """Describe the command."""
     parser = commands.add_parser(
         "doctor",
-        help="check this installation, and say how to repair it",
+        help=summary,
         description="Check the packages, the engines, the model, the machine and the caches. "
         "Nothing is built, downloaded or changed. The exit code is 1 if something is broken.",
         epilog="example: gramstyle doctor --json",

@@ -42,11 +42,11 @@ SCREEN = {
 }
 
 
-def add_parser(commands: Commands) -> None:
+def add_parser(commands: Commands, summary: str) -> None:
     """Describe the commands and their options."""
     parser = commands.add_parser(
         "figure",
-        help="draw the figures of the paper with your own images",
+        help=summary,
         description="Draw figure 1, 2 or 3 of the paper. The images of the figure are stored with "
         "their records. If the command is stopped, repeat it to render the missing images.",
     )

@@ -5,18 +5,8 @@ import copy
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
 
-from gramstyle.run.options import GROUPS
-
 # The options on the first screen: a short help for each, by the title of their section.
 Screen = Mapping[str, Mapping[str, str]]
-
-# The title of the section of each group of `Options`, and the group of each option.
-TITLES = tuple(f"the {group.__name__.removesuffix('Options').lower()}" for group in GROUPS)
-_SECTION_OF = {
-    field.name: title
-    for group, title in zip(GROUPS, TITLES, strict=True)
-    for field in fields(group)
-}
 
 
 def first_screen(parser: argparse.ArgumentParser, screen: Screen) -> str:
@@ -30,19 +20,23 @@ def first_screen(parser: argparse.ArgumentParser, screen: Screen) -> str:
 
 def all_options(parser: argparse.ArgumentParser) -> str:
     """Return the help with all options; those of `Options` are in the sections of its groups."""
+    from gramstyle.run.options import GROUPS  # imports much, which the other helps do not need
+
+    titles = {group: f"the {group.__name__.removesuffix('Options').lower()}" for group in GROUPS}
+    section_of = {each.name: title for group, title in titles.items() for each in fields(group)}
     own: dict[str, list[argparse.Action]] = {}
-    grouped: dict[str, list[argparse.Action]] = {title: [] for title in TITLES}
+    grouped: dict[str, list[argparse.Action]] = {title: [] for title in titles.values()}
     for group in parser._action_groups:
         for action in group._group_actions:
-            section = _SECTION_OF.get(action.dest)
+            section = section_of.get(action.dest)
             if section is not None and action.option_strings:
                 grouped[section].append(action)
             else:
                 own.setdefault(str(group.title), []).append(action)
     # An argument group with the title of a section adds to that section.
-    sections = {title: own[title] for title in own if title not in TITLES}
+    sections = {title: own[title] for title in own if title not in grouped}
     last = sections.pop("files", [])
-    sections |= {title: grouped[title] + own.get(title, []) for title in TITLES}
+    sections |= {title: actions + own.get(title, []) for title, actions in grouped.items()}
     return _text(parser, {**sections, "files": last})
 
 

@@ -37,11 +37,9 @@ executed.
 """
 
 
-def add_parser(commands: Commands) -> None:
+def add_parser(commands: Commands, summary: str) -> None:
     """Add the command and its actions."""
-    parser = commands.add_parser(
-        "model", help="fetch, convert, describe, compare or normalise a network"
-    )
+    parser = commands.add_parser("model", help=summary)
     actions = parser.add_subparsers(title="actions", required=True, metavar="ACTION")
 
     export = actions.add_parser(

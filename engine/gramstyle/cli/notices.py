@@ -3,13 +3,17 @@
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
 
-from gramstyle.cli.speaking import Speaker
+if TYPE_CHECKING:
+    from gramstyle.cli.speaking import Speaker
 
 
 @contextmanager
 def notices(*, quiet: bool) -> Iterator[None]:
     """Show each warning in one line, unless quiet."""
+    from gramstyle.cli.speaking import Speaker  # needs rich, which --help does not
+
     handler, logger = _Handler(Speaker(quiet=quiet)), logging.getLogger("gramstyle")
     logger.addHandler(handler)
     try:
@@ -19,7 +23,7 @@ def notices(*, quiet: bool) -> Iterator[None]:
 
 
 class _Handler(logging.Handler):
-    def __init__(self, say: Speaker) -> None:
+    def __init__(self, say: "Speaker") -> None:
         super().__init__(logging.WARNING)
         self._say = say
 

@@ -57,9 +57,9 @@ examples:
 """
 
 
-def add_parser(commands: Commands) -> None:
+def add_parser(commands: Commands, summary: str) -> None:
     """Describe the command."""
-    parser = commands.add_parser("objective", help="write the loss and its gradient as a graph")
+    parser = commands.add_parser("objective", help=summary)
     actions = parser.add_subparsers(title="actions", required=True, metavar="ACTION")
     export = actions.add_parser(
         "export",

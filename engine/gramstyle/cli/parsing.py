@@ -9,7 +9,7 @@ from typing import Any, Never, TypeAlias
 
 from gramstyle.cli.help import Screen, all_options, first_screen
 from gramstyle.cli.printable import printable
-from gramstyle.cli.speaking import check_answered
+from gramstyle.cli.streams import check_answered
 
 
 class Parser(argparse.ArgumentParser):

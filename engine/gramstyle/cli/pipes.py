@@ -4,8 +4,7 @@ import os
 import sys
 from pathlib import Path
 
-from gramstyle.cli.speaking import check_answered
-from gramstyle.cli.streams import TolerantStream
+from gramstyle.cli.streams import TolerantStream, check_answered
 from gramstyle.errors import ImageError, OptionError
 from gramstyle.images import Encoding, Image, encode_image
 

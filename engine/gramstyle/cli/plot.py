@@ -13,11 +13,11 @@ from gramstyle.system.files import is_same_file, write_atomically
 from gramstyle.system.replaceable import check_file
 
 
-def add_parser(commands: Commands) -> None:
+def add_parser(commands: Commands, summary: str) -> None:
     """Add the command and its options."""
     parser = commands.add_parser(
         "plot",
-        help="draw the losses of logged runs",
+        help=summary,
         description="Draw the losses of runs over their iterations: the total, and the "
         "contributions of content, style and each style layer, multiplied by their weights, on a "
         "logarithmic scale. The record of a stopped run can be drawn too. Needs "

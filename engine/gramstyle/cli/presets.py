@@ -10,11 +10,11 @@ from gramstyle.cli.speaking import answer
 from gramstyle.run.presets import PRESETS
 
 
-def add_parser(commands: Commands) -> None:
+def add_parser(commands: Commands, summary: str) -> None:
     """Describe the command."""
     parser = commands.add_parser(
         "presets",
-        help="list the looks that --preset knows",
+        help=summary,
         description="List the presets with the options that they stand for. An option that is "
         "given takes precedence over the preset.",
         epilog="example: gramstyle transfer photo.jpg painting.jpg -o result.png --preset "

@@ -10,11 +10,11 @@ from gramstyle.run.recipes import recipe_of
 from gramstyle.system.files import is_same_place, write_atomically
 
 
-def add_parser(commands: Commands) -> None:
+def add_parser(commands: Commands, summary: str) -> None:
     """Describe the command."""
     parser = commands.add_parser(
         "recipe",
-        help="print the options of a result, to render it again",
+        help=summary,
         description="Print or write the recipe of an image that gramstyle has rendered: its "
         "options and the names of its images, as a file for gramstyle transfer --recipe.",
         epilog="example: gramstyle recipe result.png -o recipe.toml",

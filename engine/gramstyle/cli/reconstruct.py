@@ -26,11 +26,11 @@ SCREEN = {
 }
 
 
-def add_parser(commands: Commands) -> None:
+def add_parser(commands: Commands, summary: str) -> None:
     """Describe the command and its options."""
     parser = commands.add_parser(
         "reconstruct",
-        help="show what a layer represents, as in figure 1 of the paper",
+        help=summary,
         description="Start from white noise, and find an image that has the responses of IMAGE at "
         "a layer (content), or its Gram matrices at some layers (style).",
     )

@@ -14,11 +14,11 @@ from gramstyle.run.resume import Resumed, resume
 from gramstyle.run.saved_run import read_saved_run
 
 
-def add_parser(commands: Commands) -> None:
+def add_parser(commands: Commands, summary: str) -> None:
     """Describe the command and its options."""
     parser = commands.add_parser(
         "resume",
-        help="continue a run from its checkpoint",
+        help=summary,
         description="Continue the run whose checkpoint is in DIR, as if it had not been stopped.",
         epilog="example: gramstyle resume saved -o result.png",
     )

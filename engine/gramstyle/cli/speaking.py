@@ -12,16 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from gramstyle.cli.printable import printable
-from gramstyle.cli.streams import TolerantStream
-from gramstyle.errors import GramstyleError
-
-
-class AnswerError(GramstyleError):
-    """An answer that could not be written to stdout."""
-
-
-class ReaderGoneError(AnswerError):
-    """The program that read stdout has ended, as `head` does when it has enough."""
+from gramstyle.cli.streams import check_answered
 
 
 class Speaker(Console):
@@ -70,16 +61,6 @@ def answer(*blocks: str | Table) -> None:
         else:
             console.print("\n".join(map(printable, block.split("\n"))))
     check_answered()
-
-
-def check_answered() -> None:
-    """Raise AnswerError if something could not be written to stdout."""
-    failure = sys.stdout.failure if isinstance(sys.stdout, TolerantStream) else None
-    if isinstance(failure, BrokenPipeError):
-        raise ReaderGoneError("the program that reads the output has ended")
-    if failure is not None:
-        reason = getattr(failure, "strerror", None) or failure
-        raise AnswerError(f"cannot write to standard output: {reason}; send it to another place")
 
 
 def _shows_bars(stream: TextIO) -> bool:

@@ -8,6 +8,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import TextIO
 
+from gramstyle.errors import GramstyleError
+
+
+class AnswerError(GramstyleError):
+    """An answer that could not be written to stdout."""
+
+
+class ReaderGoneError(AnswerError):
+    """The program that read stdout has ended, as `head` does when it has enough."""
+
 
 class TolerantStream(io.TextIOBase):
     r"""A text stream that raises nothing and remembers its first failure.
@@ -85,6 +95,16 @@ def tolerant_streams() -> Iterator[None]:
         yield
     finally:
         sys.stdout, sys.stderr = before
+
+
+def check_answered() -> None:
+    """Raise AnswerError if something could not be written to stdout."""
+    failure = sys.stdout.failure if isinstance(sys.stdout, TolerantStream) else None
+    if isinstance(failure, BrokenPipeError):
+        raise ReaderGoneError("the program that reads the output has ended")
+    if failure is not None:
+        reason = getattr(failure, "strerror", None) or failure
+        raise AnswerError(f"cannot write to standard output: {reason}; send it to another place")
 
 
 def _open_descriptors() -> None:

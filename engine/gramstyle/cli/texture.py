@@ -13,11 +13,11 @@ from gramstyle.run.texture import plan_texture
 SIZE = (512, 512)
 
 
-def add_parser(commands: Commands) -> None:
+def add_parser(commands: Commands, summary: str) -> None:
     """Describe the command and its options."""
     parser = commands.add_parser(
         "texture",
-        help="make a texture in the style of a painting, without a photograph",
+        help=summary,
         description="Start from white noise, and make an image of any size with the style of "
         "STYLE, or of several. With --tileable, copies of it join without a seam.",
         epilog="example: gramstyle texture painting.jpg -o texture.png --size 512x512 --tileable",

@@ -35,11 +35,11 @@ COLUMNS = (
 )
 
 
-def add_parser(commands: Commands) -> None:
+def add_parser(commands: Commands, summary: str) -> None:
     """Add the command and its options."""
     parser = commands.add_parser(
         "trace",
-        help="show one backward pass, step by step",
+        help=summary,
         description="Evaluate the loss and its gradient once, at the image from which a transfer "
         "would start, and print the norm of the derivative at each layer of the backward pass.",
         epilog="example: gramstyle trace photo.jpg painting.jpg --init noise --save trace/",

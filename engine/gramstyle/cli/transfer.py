@@ -40,11 +40,11 @@ SCREEN = {
 }
 
 
-def add_parser(commands: Commands) -> None:
+def add_parser(commands: Commands, summary: str) -> None:
     """Describe the command and its options."""
     parser = commands.add_parser(
         "transfer",
-        help="render a photograph in the style of a painting",
+        help=summary,
         usage="gramstyle transfer CONTENT STYLE [STYLE …] -o OUT [options]",
         description="Render the photograph CONTENT in the style of the painting STYLE, or of "
         "several.",

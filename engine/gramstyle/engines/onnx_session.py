@@ -6,11 +6,12 @@ each image size. Without bound arrays, every run allocates fresh memory and take
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from importlib.metadata import PackageNotFoundError, distribution
 from itertools import accumulate
 from math import prod
 from types import ModuleType
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -64,6 +65,12 @@ class Session:
         self._shapes = shapes
         self._memory = np.empty(0, np.float32)
         self._responses: dict[str, Array] = {}
+
+    def sharing_network(self) -> Self:
+        """Return a session of the same loaded network that has arrays of its own."""
+        other = copy(self)
+        other._memory, other._responses = np.empty(0, np.float32), {}
+        return other
 
     def __call__(self, v: Array) -> Mapping[str, Array]:
         """Return the responses (N, h, v) of every layer to the input v (3, H, V).

@@ -20,7 +20,6 @@ from gramstyle.engines.cuda.forward import ForwardPass
 from gramstyle.engines.cuda.kernels import DeviceKernels
 from gramstyle.engines.cuda.products import Buffers, as_stored
 from gramstyle.engines.cuda.session import CudaSession, check_runtime, cuda_providers
-from gramstyle.engines.onnx_graph import GraphObjective
 from gramstyle.engines.onnx_session import CPU, Session, load_runtime
 from gramstyle.engines.spec import DeviceName, ObjectiveSpec
 from gramstyle.engines.strips import StripKernels
@@ -97,10 +96,16 @@ class Opening:
 
     def session(self, *, blocked: bool) -> Session:
         """Return the forward pass in ONNX Runtime, on the CPU."""
-        spec = self.spec
-        graph = self.model.runnable(spec.layers, spec.pooling, spec.padding)
-        threads = spec.thread_count
-        return Session(graph, self.network.shapes, threads=threads, blocked=blocked)
+        spec, threads = self.spec, self.spec.thread_count
+        network = spec.layers, spec.pooling, spec.padding
+
+        def load() -> Session:
+            graph = self.model.runnable(*network)
+            return Session(graph, self.network.shapes, threads=threads, blocked=blocked)
+
+        if self.cache is None:
+            return load()
+        return self.cache.session((*network, threads, blocked), load)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -197,6 +202,8 @@ def _open_numpy(opening: Opening) -> Engine:
 
 
 def _open_onnx(opening: Opening) -> Engine:
+    from gramstyle.engines.onnx_graph import GraphObjective  # needs onnx, for this engine only
+
     device, threads = opening.device, opening.spec.thread_count
     providers: tuple[Any, ...] = (CPU,) if device is None else cuda_providers(device)
 

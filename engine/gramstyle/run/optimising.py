@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from gramstyle.core.arrays import Array, on_host
 from gramstyle.core.evaluation import Evaluation
-from gramstyle.optimise import lbfgsb, scipy_lbfgsb
+from gramstyle.optimise import lbfgsb
 from gramstyle.optimise.interface import Iterate, Minimum
 from gramstyle.optimise.lbfgsb.stateful import StatefulIterate
 from gramstyle.run.prepare import Prepared
@@ -66,6 +66,8 @@ def optimise_scale(
 
     iterations, tolerance = prepared.scale.iterations, prepared.options.tolerance
     if prepared.options.minimises_by == "scipy":
+        from gramstyle.optimise import scipy_lbfgsb  # SciPy takes 0.3 s to import
+
         return scipy_lbfgsb.minimise(
             evaluate,
             prepared.start,

@@ -6,8 +6,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from gramstyle.cluster.dask import load_distributed
-from gramstyle.cluster.remote import exposure
 from gramstyle.core.network import Network
 from gramstyle.engines import registry
 from gramstyle.engines.spec import ObjectiveSpec
@@ -172,9 +170,12 @@ def plan_run(
         If an image, an option or the model cannot be used.
     """
     options = options_or_default(options)
-    warning = None if options.scheduler is None else exposure(options.scheduler)
-    if warning is not None and notify is not None:
-        notify(warning)
+    if options.scheduler is not None and notify is not None:
+        from gramstyle.cluster.remote import exposure  # the cluster, for runs on one only
+
+        warning = exposure(options.scheduler)
+        if warning is not None:
+            notify(warning)
     styles = style_sources(style)
     options.style_shares(len(styles))  # refuses another number of styles
     check_masks(options, content=content is not None, styles=len(styles))
@@ -265,6 +266,8 @@ def check_packages(*runs: Options) -> None:
     """
     for options in runs:
         if options.on_cluster:
+            from gramstyle.cluster.dask import load_distributed
+
             load_distributed()
         if options.scheduler is None:
             registry.check_packages(options.runs_on, options.device)

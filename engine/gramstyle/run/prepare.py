@@ -5,13 +5,10 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
-from gramstyle.cluster.client import Cluster
-from gramstyle.cluster.objective import cluster_objective
-from gramstyle.cluster.opening import open_cluster
 from gramstyle.core.arrays import Array
 from gramstyle.core.evaluation import Evaluation
 from gramstyle.core.objective import Objective
@@ -19,6 +16,7 @@ from gramstyle.core.preprocessing import Preprocessing
 from gramstyle.core.protection import Protection
 from gramstyle.engines.cuda.device import Device
 from gramstyle.engines.registry import Engine, LossAndGradient, open_engine
+from gramstyle.engines.spec import ObjectiveSpec
 from gramstyle.errors import OptionError
 from gramstyle.images import Source
 from gramstyle.model import Model
@@ -42,6 +40,9 @@ from gramstyle.tiling import SpillStore, TiledObjective, Tiling
 from gramstyle.tiling.budget import on_disk
 from gramstyle.tiling.objective import stored_targets
 from gramstyle.tiling.spill import scratch_space
+
+if TYPE_CHECKING:
+    from gramstyle.cluster.client import Cluster
 
 
 @dataclass(frozen=True)
@@ -150,8 +151,7 @@ class RunResources:
     def __init__(self, plan: RunPlan) -> None:
         self._plan = plan
         self._stack = ExitStack()
-        self._engine: Engine | None = None
-        self._preprocessing: Preprocessing | None = None
+        self._engine: tuple[Engine, Preprocessing] | None = None
         self._cluster: Cluster | None = None
         self._model: Model | None = None
 
@@ -222,14 +222,18 @@ class RunResources:
         """Prepare a scale that protects no part of the image."""
         if scale.options.on_cluster:
             return self._on_cluster(stack, scale, images, finishing)
+        engine, preprocessing = self._opened(scale.spec)
+        if scale.spec.edge is None:
+            return self._whole(scale, images, finishing, engine, preprocessing)
+        return self._in_tiles(stack, scale, images, finishing, engine, preprocessing)
+
+    def _opened(self, spec: ObjectiveSpec) -> tuple[Engine, Preprocessing]:
+        """Return the engine, and the preprocessing of its model, which is released."""
         if self._engine is None:
             model = self._plan.inputs.take_model()
-            self._preprocessing = model.preprocessing
-            self._engine = open_engine(scale.spec, model, self._plan.inputs.cache)
-        assert self._preprocessing is not None  # noqa: S101 - set with the engine
-        if scale.spec.edge is None:
-            return self._whole(scale, images, finishing, self._engine, self._preprocessing)
-        return self._in_tiles(stack, scale, images, finishing, self._engine, self._preprocessing)
+            engine = open_engine(spec, model, self._plan.inputs.cache)
+            self._engine = engine, model.preprocessing
+        return self._engine
 
     def _whole(
         self,
@@ -292,6 +296,9 @@ class RunResources:
     def _on_cluster(
         self, stack: ExitStack, scale: ScalePlan, images: ScaleImages, finishing: Finishing
     ) -> Prepared:
+        from gramstyle.cluster.objective import cluster_objective  # for runs on a cluster only
+        from gramstyle.cluster.opening import open_cluster
+
         options = scale.options
         if self._cluster is None:
             self._model = self._plan.inputs.take_model()

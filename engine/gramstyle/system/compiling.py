@@ -19,8 +19,28 @@ from typing import Any
 from numba import njit
 from numba.core.caching import CompileResultCacheImpl, FunctionCache, IndexDataCacheFile
 from numba.core.serialize import dumps
+from numba.np import linalg
 
 log = logging.getLogger(__name__)
+
+
+def _defer_blas() -> None:
+    """Import Numba's functions of arrays without the BLAS of SciPy.
+
+    Numba would import it with the first compiled function, which would take twice as long. No
+    function of this program uses it; others still import it when they are compiled.
+    """
+    load = getattr(linalg, "ensure_blas", None)
+    if load is None:  # another version of Numba
+        return
+    linalg.ensure_blas = lambda: None
+    try:
+        import numba.np.arraymath  # noqa: F401
+    finally:
+        linalg.ensure_blas = load
+
+
+_defer_blas()
 
 
 def compiled(function: Callable[..., Any], *, any_order: bool = False) -> Any:

@@ -7,18 +7,17 @@ import numpy as np
 
 from gramstyle.core.arrays import Array
 from gramstyle.core.layers import Padding
-from gramstyle.core.network import Convolution, Network, Pool
+from gramstyle.core.network import Network, Pool
 from gramstyle.engines.cache import EngineCache
-from gramstyle.engines.threads import Workers
-from gramstyle.engines.winograd.algorithm import OVERLAP, TILES
+from gramstyle.engines.winograd.algorithm import TILES
 from gramstyle.engines.winograd.first_layer import PADDED_TAPS, TAPS
+from gramstyle.engines.winograd.kernel_panels import by_taps
 from gramstyle.engines.winograd.layout import padded
-from gramstyle.engines.winograd.packing import transformed_panels
 from gramstyle.engines.winograd.products import pack
 
-# The edges of tiles. Large ones need fewer multiplications, but more memory for their kernels, and
-# waste more at the edges of small images. They are used in convolutions of at most so many
-# channels, whose images are large and whose kernels are small.
+# The edges of tiles. Large ones need fewer multiplications, but their transforms take longer, and
+# they waste more at the edges of small images. They are used in convolutions of at most so many
+# channels, whose images are large and whose kernels are few.
 SMALL, LARGE = TILES
 FEW_CHANNELS = 256
 
@@ -33,10 +32,9 @@ class Block:
         The convolution's name.
     tile
         The edge of its tiles.
-    forward, backward
-        What the two passes multiply by, in panels (see `products`), with padded channels: both by
-        the transformed kernels U (planes, C, N); in the first block by the kernels W as (27, N) and
-        as (N, 27), the taps padded.
+    kernels
+        The kernels (taps, N, C), padded, flat (see `kernel_panels`); in the first block two arrays
+        in panels one after the other, W (27, N) and W (N, 27), the taps padded.
     b
         The bias (N,), padded.
     padding
@@ -47,16 +45,10 @@ class Block:
 
     name: str
     tile: int
-    forward: Array
-    backward: Array
+    kernels: Array
     b: Array
     padding: Padding
     pool: Pool | None
-
-    @property
-    def planes(self) -> int:
-        """The number of entries of a transformed patch."""
-        return (self.tile + OVERLAP) ** 2
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -69,8 +61,8 @@ class Block:
         return self.pool is not None and self.pool.kind == "max"
 
 
-def split(network: Network, cache: EngineCache, workers: Workers) -> tuple[Block, ...]:
-    """Return the blocks of a network; the cache keeps the transformed kernels."""
+def split(network: Network, cache: EngineCache) -> tuple[Block, ...]:
+    """Return the blocks of a network; the cache keeps the kernels in this layout."""
     blocks: list[Block] = []
     for layer, behind in zip(network.layers, (*network.layers[1:], None), strict=True):
         if isinstance(layer, Pool):
@@ -79,22 +71,19 @@ def split(network: Network, cache: EngineCache, workers: Workers) -> tuple[Block
         b = np.zeros(padded(N), np.float32)
         b[:N] = layer.b
         tile = LARGE if max(layer.W.shape[:2]) <= FEW_CHANNELS else SMALL
-        if blocks:
-            make = partial(transformed_panels, layer.W, tile, workers)
-            forward = backward = cache.array(layer.name, make)
-        else:
-            forward, backward = _taps(layer)
+        make = partial(by_taps if blocks else _first, layer.W)
+        kernels = cache.array(layer.name, make)
         pool = behind if isinstance(behind, Pool) else None
-        blocks.append(Block(layer.name, tile, forward, backward, b, layer.padding, pool))
+        blocks.append(Block(layer.name, tile, kernels, b, layer.padding, pool))
     return tuple(blocks)
 
 
-def _taps(layer: Convolution) -> tuple[Array, Array]:
+def _first(kernels: Array) -> Array:
     """Return the kernels of the first block, W (27, N) and W (N, 27), padded, in panels."""
-    N = len(layer.b)
+    N = len(kernels)
     W = np.zeros((padded(N), PADDED_TAPS), np.float32)
-    W[:N, :TAPS] = layer.W.reshape(N, TAPS)
-    return pack(W.T[None, :TAPS]), pack(W[None])
+    W[:N, :TAPS] = kernels.reshape(N, TAPS)
+    return np.concatenate([pack(W.T[None, :TAPS]), pack(W[None])])
 
 
 def without_weights(network: Network) -> Network:

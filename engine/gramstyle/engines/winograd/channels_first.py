@@ -27,13 +27,16 @@ def copy(F, N, H, V, width, first, last, out):
 
 @compiled
 def write_mask(F, N, H, V, width, first, last, mask):
-    """Write the mask F > 0 of the rows from `first` to `last`."""
+    """Write the mask F > 0 of the rows from `first` to `last`, a bit for each value."""
     for y in range(first, last):
         for x0 in range(0, V, _PART):
-            for n in range(N):
-                row = (n * H + y) * V
+            for n in range(0, N, 8):
                 for x in range(x0, min(x0 + _PART, V)):
-                    mask[(y * V + x) * width + n] = 1 if F[row + x] > 0 else 0
+                    bits = 0
+                    for k in range(min(8, N - n)):
+                        if F[((n + k) * H + y) * V + x] > 0:
+                            bits |= 1 << k
+                    mask[((y * V + x) * width + n) // 8] = bits
 
 
 @compiled

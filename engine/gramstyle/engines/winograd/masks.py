@@ -1,9 +1,10 @@
 """Masks applied outside a convolution: the backward pass of a pooling, and a masked sum.
 
-The forward pass stores one byte for each value that a mask needs. Under a ReLU, the mask byte is 1
-where F > 0, else 0. Under a max pooling, the argmax byte says which of a window's four entries is
-the largest, the first of equal ones, or `CLOSED`. All arrays are flat, (H, V, C). A pooling's
-backward pass computes the rows of windows from `first` to `last`.
+The forward pass stores what the backward pass needs to know of responses that it does not keep.
+Under a ReLU, a mask has one bit for each value, set where F > 0. Under a max pooling, a byte says
+which of a window's four entries is the largest, the first of equal ones, or `CLOSED`. All arrays
+are flat, (H, V, C); a mask has (H, V, C / 8) bytes, the bit of the first channel the lowest. The
+backward pass of a pooling computes the rows of windows from `first` to `last`.
 """
 
 import numpy as np
@@ -16,6 +17,7 @@ from gramstyle.engines.winograd.simd import (
     store,
     where_equal,
     where_greater,
+    where_mask,
 )
 from gramstyle.system.compiling import compiled
 
@@ -42,31 +44,14 @@ def max_pool_backward(dY, argmax, v, C, first, last, V, dX):
 
 @compiled
 def avg_pool_backward(dY, mask, v, C, first, last, V, dX):
-    """Write dX = dY / 4 where the mask is 1, else 0."""
+    """Write dX = dY / 4 where the mask is set, else 0."""
     for y in range(first, last):
         for x in range(v):
             at = (y * v + x) * C
             for k in range(4):
                 to = ((2 * y + k // 2) * V + 2 * x + k % 2) * C
                 for c in range(0, C, WIDTH):
-                    store(dX, to + c, _QUARTER * load(dY, at + c) * load_bytes(mask, to + c))
-
-
-@compiled
-def without_border(dX, H, V, C, mask, masked):
-    """Move the inside of dX (H + 2, V + 2, C) to its beginning, as (H, V, C).
-
-    Every pixel moves towards the beginning, so that the order of the loop preserves it. If
-    `masked`, it is multiplied by the mask of the ReLU below.
-    """
-    for y in range(H):
-        for x in range(V):
-            at, to = ((y + 1) * (V + 2) + x + 1) * C, (y * V + x) * C
-            for c in range(0, C, WIDTH):
-                value = load(dX, at + c)
-                if masked:
-                    value = value * load_bytes(mask, to + c)
-                store(dX, to + c, value)
+                    store(dX, to + c, where_mask(mask, to + c, _QUARTER * load(dY, at + c)))
 
 
 @compiled

@@ -4,13 +4,12 @@ A strip is finished while it is in the cache, up to the next convolution or pool
 
 - Forward, the bias, the ReLU and the pooling are applied to a strip's outputs as they leave the
   transform. If no loss term looks at a layer, the backward pass needs only its mask or, above a max
-  pooling, its argmax: a byte instead of a float, or a byte instead of four floats.
+  pooling, its argmax: a bit instead of a float, or a byte instead of four floats.
 - Backward, the mask of the ReLU is applied to derivatives as they leave the transform, and the
   backward pass of a pooling as they enter it. The large derivative between the two is never stored.
 """
 
 from collections.abc import Callable, Iterable
-from math import prod
 from typing import Any
 
 import numpy as np
@@ -21,16 +20,18 @@ from gramstyle.core.network import AddSeed, Network, Responses
 from gramstyle.engines.bands import bands
 from gramstyle.engines.cache import EngineCache
 from gramstyle.engines.threads import Workers
-from gramstyle.engines.winograd import channels_first, first_layer, masks, products, transforms
+from gramstyle.engines.winograd import (
+    channels_first,
+    first_layer,
+    masks,
+    products,
+    transforms,
+)
 from gramstyle.engines.winograd.blocks import Block, split, without_weights
-from gramstyle.engines.winograd.layout import GAP, channels_last, flat, padded
-from gramstyle.engines.winograd.simd import WIDTH
+from gramstyle.engines.winograd.convolution import Convolution, Convolver
+from gramstyle.engines.winograd.layout import flat, padded
 from gramstyle.engines.winograd.sources import across, backward_sources, forward_sources
 from gramstyle.engines.winograd.storage import NO_BYTES, NO_FLOATS, Storage
-
-# The largest number of tiles in a strip, by their edge: enough for products that read the kernels a
-# few times only, few enough for a strip's transformed planes to stay in the cache.
-LONGEST = {4: 128, 6: 96}
 
 # Positions in a strip of the steps that do not use tiles.
 POSITIONS = 8192
@@ -51,13 +52,14 @@ class WinogradPasses:
     workers
         The threads.
     cache
-        Stores the transformed kernels for later passes of the same model; None stores nothing.
+        Keeps the kernels in the layout of the passes, for later passes of the same model; None
+        keeps nothing.
 
     Attributes
     ----------
     network
         The same network with NaN for its kernels, so that the original kernels can be freed; the
-        passes store transformed ones.
+        passes store them in another layout.
     storage
         All arrays that depend on the size of the image.
     """
@@ -73,8 +75,9 @@ class WinogradPasses:
         self.network = without_weights(network)
         self._returned = frozenset(returned)
         self._workers = workers
-        self._blocks = split(network, EngineCache() if cache is None else cache, workers)
+        self._blocks = split(network, EngineCache() if cache is None else cache)
         self.storage = Storage(self.network, self._blocks, self._returned)
+        self._convolve = Convolver(workers)
 
     def forward(self, v: Array) -> Responses:
         """Return the responses (N, H, V) of the returned layers to the input v (3, H, V)."""
@@ -160,10 +163,7 @@ class WinogradPasses:
             else:
                 transforms.write_avg_pooled(*tiles, responses, store_f, pooled, mask)
 
-        def multiply(D: Array, start: int, width: int, tiles: int, Q: Array) -> None:
-            products.multiply(D, block.forward, block.planes, tiles, C, N, start, width, Q)
-
-        self._in_strips(block, C, N, (H, V), begin, multiply, finish)
+        self._convolve(Convolution(block.kernels, True, tile, C, N, (H, V), begin, finish))
         result = F if Y is None else Y
         assert result is not None  # noqa: S101 - one of the two is written
         return result
@@ -181,7 +181,8 @@ class WinogradPasses:
         mask_below = self.storage.masks[below.name] if masked else NO_BYTES
         ring = layers.ring_width(block.padding)
         height, width = H + 2 * ring, V + 2 * ring
-        dX = self.storage.buffer((shapes[below.name][0], height, width), apart_from=dY)
+        dX = self.storage.buffer((shapes[below.name][0], H, V), apart_from=dY)
+        border = np.empty(2 * ring * (height + width) * C, np.float32)
         source, target = flat(dY), flat(dX)
         pool = None if block.name in self._returned else block.pool
         h, v = H // 2, V // 2
@@ -199,56 +200,20 @@ class WinogradPasses:
                 tiles = (h, v, mask, *tables, V, *tiles)
                 transforms.transform_avg_pool_backward(source, *tiles, patch, D)
 
-        def multiply(D: Array, start: int, channels: int, tiles: int, Q: Array) -> None:
-            panel = self._workers.scratch("panel", (N * channels,))
-            sizes = (block.planes, tiles, C, N, start, channels)
-            products.multiply_transposed(D, block.backward, *sizes, panel, Q)
-
         def finish(Q: Array, out: Array, start: int, channels: int, first: int, last: int) -> None:
-            edges = (height, width, C, tile, across(width, tile))
-            tiles = (Q, start, channels, *edges, first, last, out)
-            transforms.write_derivatives(*tiles, target, mask_below, masked and not ring)
+            tiles = (H, V, C, ring, tile, across(width, tile), first, last, out)
+            arrays = (target, border, mask_below, masked)
+            transforms.write_derivatives(Q, start, channels, *tiles, *arrays)
 
-        self._in_strips(block, N, C, (height, width), begin, multiply, finish)
+        edges = (height, width)
+        self._convolve(Convolution(block.kernels, False, tile, N, C, edges, begin, finish))
         if ring:
-            layers.pad_backward(dX, block.padding)
-            masks.without_border(target, H, V, C, mask_below, masked)
-            dX = channels_last((len(dX), H, V), target)
+            sources = (
+                *layers.ring_sources(H, block.padding),
+                *layers.ring_sources(V, block.padding),
+            )
+            transforms.add_border(border, H, V, C, *sources, target, mask_below, masked)
         return dX
-
-    def _in_strips(
-        self,
-        block: Block,
-        C: int,
-        N: int,
-        edges: tuple[int, int],
-        begin: Callable[[Array, Array, int, int], None],
-        multiply: Callable[[Array, int, int, int, Array], None],
-        finish: Callable[[Array, Array, int, int, int, int], None],
-    ) -> None:
-        """Transform all tiles of an image, multiply C channels to N, and transform them back."""
-        count = prod(across(length, block.tile) for length in edges)
-        length = self._strip_length(count, LONGEST[block.tile])
-
-        def strip(first: int) -> None:
-            last = min(first + length, count)
-            tiles = last - first
-            D = self._workers.scratch("D", (block.planes * (tiles * C + GAP),))
-            patch = self._workers.scratch("patch", (block.planes * C,))
-            out = self._workers.scratch("out", (block.tile**2 * WIDTH,))
-            begin(D, patch, first, last)
-            for start, width in products.panels(N):
-                Q = self._workers.scratch("Q", (block.planes * (tiles * width + GAP),))
-                multiply(D, start, width, tiles, Q)
-                finish(Q, out, start, width, first, last)
-
-        self._workers.run(strip, range(0, count, length))
-
-    def _strip_length(self, count: int, longest: int) -> int:
-        """Return the tiles of a strip: as many strips for each thread, as long as allowed."""
-        threads = self._workers.threads
-        strips = -(-count // (longest * threads)) * threads
-        return -(-count // (strips * products.ROWS)) * products.ROWS
 
     def _first_forward(self, v: Array) -> Array:
         """Return F, or Y if the block has a pooling: v (3, H, V) through the first block."""
@@ -263,7 +228,7 @@ class WinogradPasses:
             taps = self._workers.scratch("taps", (first_layer.POSITIONS * first_layer.TAPS,))
             product = self._workers.scratch("product", (first_layer.POSITIONS * products.WIDE,))
             place = (N, H, V, rows.start, rows.stop, taps, product, responses)
-            first_layer.forward(around, block.forward, block.b, *place)
+            first_layer.forward(around, block.kernels, block.b, *place)
 
         self._workers.run(band, _bands(H, V))
         self._write_masks(block, F)
@@ -283,12 +248,13 @@ class WinogradPasses:
         ring = layers.ring_width(block.padding)
         dv = np.empty((3, H + 2 * ring, V + 2 * ring), np.float32)
         source, target = flat(dF), dv.reshape(-1)
+        kernels = block.kernels[first_layer.TAPS * len(block.b) :]
 
         def band(rows: slice) -> None:
             size = first_layer.POSITIONS * max(first_layer.PADDED_TAPS, products.WIDE)
             product = self._workers.scratch("product", (size,))
             place = (len(block.b), H, V, ring, rows.start, rows.stop, product, target)
-            first_layer.backward(source, block.backward, *place)
+            first_layer.backward(source, kernels, *place)
 
         self._workers.run(band, _bands(*dv.shape[1:]))
         return layers.pad_backward(dv, block.padding) if ring else dv
@@ -313,7 +279,7 @@ class WinogradPasses:
         return dF
 
     def _write_masks(self, block: Block, F: Array) -> None:
-        """Write the mask or argmax bytes of the responses F (N, H, V)."""
+        """Write the mask or the argmax of the responses F (N, H, V)."""
         if block.name in self.storage.masks:
             mask = self.storage.masks[block.name]
             if block.max_pooled:

@@ -28,7 +28,6 @@ from gramstyle.engines.winograd.simd import (
     plus_product,
     procedure,
     splat_constant,
-    transpose,
 )
 from gramstyle.system.compiling import compiled
 
@@ -36,10 +35,6 @@ from gramstyle.system.compiling import compiled
 # Channels that are left over form narrow panels.
 ROWS = 6
 WIDE, NARROW = (4 * WIDTH if WIDTH == 16 else 2 * WIDTH), CHANNELS
-
-# For each row of U, the inner loop fetches so many floats of the next plane into the cache. The
-# processor does not fetch ahead what `multiply_transposed` reads.
-AHEAD = 4
 
 
 def panels(channels: int) -> list[tuple[int, int]]:
@@ -65,8 +60,7 @@ def _block(rows: int, registers: int) -> Any:
     """Return a compiled product of some rows of D and one panel of so many registers.
 
     D starts at `d` and its rows are `step` apart; the panel starts at `u` and has C rows; Q starts
-    at `q`, and its rows are one panel's width apart. `later` is the array that is read later, from
-    `ahead` on.
+    at `q`, and its rows are one panel's width apart.
     """
     width = registers * WIDTH
     places = [(row, register) for row in range(rows) for register in range(registers)]
@@ -82,13 +76,11 @@ def _block(rows: int, registers: int) -> Any:
         C: Any,
         Q: Any,
         q: Any,
-        later: Any,
-        ahead: Any,
     ) -> Any:
         def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            d, step, u, C, q, ahead = (arguments[k] for k in (1, 2, 4, 5, 7, 9))
-            factors, panel, out, needed_later = (
-                Memory(context, builder, signature.args[k], arguments[k]) for k in (0, 3, 6, 8)
+            d, step, u, C, q = (arguments[k] for k in (1, 2, 4, 5, 7))
+            factors, panel, out = (
+                Memory(context, builder, signature.args[k], arguments[k]) for k in (0, 3, 6)
             )
             before = builder.block
             loop, after = builder.append_basic_block("row"), builder.append_basic_block("sums")
@@ -97,7 +89,6 @@ def _block(rows: int, registers: int) -> Any:
             c = builder.phi(INDEX)
             sums = {place: builder.phi(REGISTER) for place in places}
             entries = [panel.load(u, (c, width), (at_index(k), WIDTH)) for k in range(registers)]
-            needed_later.prefetch(ahead, (c, AHEAD))
             following = {}
             for row in range(rows):
                 factor = factors.load_splat(d, (step, row), (c, 1))
@@ -116,7 +107,7 @@ def _block(rows: int, registers: int) -> Any:
                 out.store(following[row, k], q, (at_index(row * width + k * WIDTH), 1))
             return context.get_dummy_value()
 
-        kinds = (D, INTEGER, INTEGER, U, INTEGER, INTEGER, Q, INTEGER, later, INTEGER)
+        kinds = (D, INTEGER, INTEGER, U, INTEGER, INTEGER, Q, INTEGER)
         return procedure(*kinds), generate
 
     return block
@@ -127,60 +118,33 @@ _narrow_block, _narrow_row = _block(ROWS, NARROW // WIDTH), _block(1, NARROW // 
 
 
 @compiled
-def multiply_panel(D, d, rows, U, u, C, width, Q, q, later, ahead, length, apart):
+def multiply_panel(D, d, rows, U, u, C, width, Q, q):
     """Write Q (rows, width) from index `q`: D (rows, C) from `d`, times the panel of U from `u`.
 
-    If ROWS does not divide the number of rows, the last ones are computed twice. Meanwhile, parts
-    of the array `later` are fetched into the cache: the first from `ahead` on, each of this length,
-    their starts `apart`.
+    If ROWS does not divide the number of rows, the last ones are computed twice.
     """
     wide = width == WIDE
     if rows < ROWS:
         for row in range(rows):
             if wide:
-                _wide_row(D, d + row * C, C, U, u, C, Q, q + row * width, later, ahead)
+                _wide_row(D, d + row * C, C, U, u, C, Q, q + row * width)
             else:
-                _narrow_row(D, d + row * C, C, U, u, C, Q, q + row * width, later, ahead)
+                _narrow_row(D, d + row * C, C, U, u, C, Q, q + row * width)
         return
     for number in range(0, rows, ROWS):
         row = min(number, rows - ROWS)
-        fetched = number // ROWS * C * AHEAD
-        at = ahead + fetched // length * apart + fetched % length
         if wide:
-            _wide_block(D, d + row * C, C, U, u, C, Q, q + row * width, later, at)
+            _wide_block(D, d + row * C, C, U, u, C, Q, q + row * width)
         else:
-            _narrow_block(D, d + row * C, C, U, u, C, Q, q + row * width, later, at)
+            _narrow_block(D, d + row * C, C, U, u, C, Q, q + row * width)
 
 
 @compiled
-def multiply(D, U, planes, tiles, C, N, start, width, Q):
-    """Write Q (planes, tiles, width) = D (planes, tiles, C) times a panel of U.
+def multiply(D, U, planes, tiles, C, offset, plane, width, Q):
+    """Write Q (planes, tiles, width) = D (planes, tiles, C) times a panel of U (planes, C, width).
 
-    The panel starts at channel `start` of N and has this width.
+    The panel is in U from an offset on, its planes `plane` apart.
     """
-    for plane in range(planes):
-        u, following = (plane * N + start) * C, ((plane + 1) * N + start) * C
-        d, q = plane * (tiles * C + GAP), plane * (tiles * width + GAP)
-        multiply_panel(D, d, tiles, U, u, C, width, Q, q, U, following, C * width, 0)
-
-
-@compiled
-def multiply_transposed(D, U, planes, tiles, C, N, start, width, panel, Q):
-    """Write Q (planes, tiles, width) = D (planes, tiles, N) times a panel of U transposed.
-
-    The panel starts at channel `start` of C and has this width. `panel` is scratch memory for it,
-    (N, width).
-    """
-    for plane in range(planes):
-        n = 0
-        while n < N:
-            # The panel of N that contains the next rows.
-            step = WIDE if n + WIDE <= N else NARROW
-            at = (plane * N + n) * C + start * step
-            for c in range(0, width, WIDTH):
-                for k in range(0, step, WIDTH):
-                    transpose(U, at + c * step + k, step, panel, (n + k) * width + c, width)
-            n += step
-        d, q = plane * (tiles * N + GAP), plane * (tiles * width + GAP)
-        following, length = (plane + 1) * N * C + start * WIDE, width * WIDE
-        multiply_panel(D, d, tiles, panel, 0, N, width, Q, q, U, following, length, C * WIDE)
+    for number in range(planes):
+        d, q = number * (tiles * C + GAP), number * (tiles * width + GAP)
+        multiply_panel(D, d, tiles, U, number * plane + offset, C, width, Q, q)

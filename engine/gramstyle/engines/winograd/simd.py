@@ -109,6 +109,33 @@ def store_bytes(_context: Any, array: Any, index: Any, value: Any) -> Any:
 
 
 @intrinsic
+def store_mask(_context: Any, mask: Any, index: Any, value: Any) -> Any:
+    """Write one bit for each float, whether it is above 0, from the bit of an index onwards."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        zero = splat_constant(0.0)
+        bits = builder.fcmp_ordered(">", arguments[2], zero)
+        place = _bits(context, builder, signature.args[0], arguments)
+        _unaligned(builder.store(builder.bitcast(bits, place.type.pointee), place), 1)
+        return context.get_dummy_value()
+
+    return procedure(mask, INTEGER, VECTOR), generate
+
+
+@intrinsic
+def where_mask(_context: Any, mask: Any, index: Any, value: Any) -> Any:
+    """Return each float whose bit is set, from the bit of an index onwards, and 0 elsewhere."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        place = _bits(context, builder, signature.args[0], arguments)
+        loaded = _unaligned(builder.load(place), 1)
+        bits = builder.bitcast(loaded, ir.VectorType(ir.IntType(1), WIDTH))
+        return builder.select(bits, arguments[2], splat_constant(0.0))
+
+    return VECTOR(mask, INTEGER, VECTOR), generate
+
+
+@intrinsic
 def splat(_context: Any, number: Any) -> Any:
     """Return a register that holds the same float in every place."""
 
@@ -227,15 +254,6 @@ class Memory:
         number = self._builder.load(self._element(index, steps))
         return _splatted(self._builder, number)
 
-    def prefetch(self, index: Any, *steps: tuple[Any, int]) -> None:
-        """Emit a hint to fetch an element's cache line, which may lie outside the array."""
-        builder, number = self._builder, ir.IntType(32)
-        place = builder.bitcast(self._element(index, steps), ir.IntType(8).as_pointer())
-        kind = ir.FunctionType(ir.VoidType(), [place.type, number, number, number])
-        function = builder.module.declare_intrinsic("llvm.prefetch", (place.type,), kind)
-        # To read data, into the cache of the second level.
-        builder.call(function, [place, *(ir.Constant(number, value) for value in (0, 2, 1))])
-
     def store(self, register: Any, index: Any, *steps: tuple[Any, int]) -> None:
         """Emit the store of a register."""
         _unaligned(self._builder.store(register, self._place(index, steps)), 4)
@@ -263,6 +281,12 @@ def _places(chosen: list[int]) -> Any:
 def _place(context: Any, builder: Any, array: Any, arguments: Any, vector: Any) -> Any:
     data = context.make_array(array)(context, builder, arguments[0]).data
     return builder.bitcast(builder.gep(data, [arguments[1]]), vector.as_pointer())
+
+
+def _bits(context: Any, builder: Any, mask: Any, arguments: Any) -> Any:
+    """Return the place of a register's bits in an array of bytes."""
+    byte = builder.lshr(arguments[1], at_index(3))
+    return _place(context, builder, mask, (arguments[0], byte), ir.IntType(WIDTH))
 
 
 def _unaligned(instruction: Any, align: int) -> Any:

@@ -23,8 +23,8 @@ class Storage:
     responses
         The responses of the layers that the forward pass returns, consecutive in memory.
     masks
-        By block, what the backward pass needs to know of the responses: a mask byte for each, or an
-        argmax byte for each window of a max pooling (see `masks`). A block that returns its
+        By block, what the backward pass needs to know of the responses: a bit for each, or a byte
+        for each window of a max pooling (see `masks`). A block that returns its
         responses and has no pooling needs none.
     buffers
         Two buffers, for everything else.
@@ -60,9 +60,9 @@ class Storage:
         for block in self._blocks:
             N, h, v = shapes[block.name]
             if block.max_pooled:
-                h, v = h // 2, v // 2
-            if block.pool is not None or block.name not in self._returned:
-                sizes[block.name] = h * v * padded(N)
+                sizes[block.name] = (h // 2) * (v // 2) * padded(N)
+            elif block.pool is not None or block.name not in self._returned:
+                sizes[block.name] = h * v * padded(N) // 8
         self._bytes = _at_least(self._bytes, sum(sizes.values()))
         self._bytes[:] = 0
         start = 0

@@ -26,18 +26,18 @@ from gramstyle.engines.winograd.simd import (
 _NOTHING = 1e-12
 
 
-def _input_transform(builder: Any, bt: Array, d: list[Any]) -> list[Any]:
-    """Emit Bᵀ d: the numbers d of a line of a patch in the transformed domain."""
-    result = [_combined(builder, bt[0], d)]
-    for plus, minus in zip(bt[1:-1:2], bt[2:-1:2], strict=True):
+def _evaluated(builder: Any, matrix: Array, d: list[Any]) -> list[Any]:
+    """Emit Bᵀ d, or G g: a line of a patch or of a kernel in the transformed domain."""
+    result = [_combined(builder, matrix[0], d)]
+    for plus, minus in zip(matrix[1:-1:2], matrix[2:-1:2], strict=True):
         even, odd = (plus + minus) / 2, (plus - minus) / 2
         leading = odd[np.flatnonzero(abs(odd) > _NOTHING)[-1]]
         halves = _combined(builder, even, d), _combined(builder, odd / leading, d)
         result += [_plus(builder, halves[0], sign * leading, halves[1]) for sign in (1.0, -1.0)]
-    return [*result, _combined(builder, bt[-1], d)]
+    return [*result, _combined(builder, matrix[-1], d)]
 
 
-def _output_transform(builder: Any, at: Array, q: list[Any]) -> list[Any]:
+def _outputs(builder: Any, at: Array, q: list[Any]) -> list[Any]:
     """Emit Aᵀ q: the outputs of a line of a tile from its numbers in the transformed domain."""
     pairs = range(1, len(q) - 1, 2)
     even = [_plus(builder, q[k], 1.0, q[k + 1]) for k in pairs]
@@ -88,23 +88,48 @@ def patch_transform(tile: int) -> Any:
             X, at, row, column, D, to, plane = arguments
             source = Memory(context, builder, signature.args[0], X)
             target = Memory(context, builder, signature.args[4], D)
-            lines = [
-                _input_transform(
-                    builder,
-                    bt,
-                    [source.load(at, (row, i), (column, j)) for j in range(edge)],
-                )
-                for i in range(edge)
+            patch = [
+                [source.load(at, (row, i), (column, j)) for j in range(edge)] for i in range(edge)
             ]
-            for j in range(edge):
-                values = _input_transform(builder, bt, [line[j] for line in lines])
-                for i, value in enumerate(values):
-                    target.store(value, to, (plane, i * edge + j))
+            _store_planes(builder, bt, patch, target, to, plane)
             return context.get_dummy_value()
 
         return procedure(X, INTEGER, INTEGER, INTEGER, D, INTEGER, INTEGER), generate
 
     return transform
+
+
+def kernel_transform(tile: int) -> Any:
+    """Return a compiled G g Gᵀ of the kernels of a register.
+
+    It reads W from index `at`; taps are `tap` apart. It writes U from index `to`; planes are
+    `plane` apart.
+    """
+    _, g, _ = matrices(tile)
+
+    @intrinsic
+    def transform(_context: Any, W: Any, at: Any, tap: Any, U: Any, to: Any, plane: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            W, at, tap, U, to, plane = arguments
+            source = Memory(context, builder, signature.args[0], W)
+            target = Memory(context, builder, signature.args[3], U)
+            kernel = [[source.load(at, (tap, i * 3 + j)) for j in range(3)] for i in range(3)]
+            _store_planes(builder, g, kernel, target, to, plane)
+            return context.get_dummy_value()
+
+        return procedure(W, INTEGER, INTEGER, U, INTEGER, INTEGER), generate
+
+    return transform
+
+
+def _store_planes(
+    builder: Any, matrix: Array, square: list[list[Any]], target: Memory, to: Any, plane: Any
+) -> None:
+    """Emit the transform of the rows and the columns of a square, and its stores to the planes."""
+    lines = [_evaluated(builder, matrix, row) for row in square]
+    for j in range(len(matrix)):
+        for i, value in enumerate(_evaluated(builder, matrix, [line[j] for line in lines])):
+            target.store(value, to, (plane, i * len(matrix) + j))
 
 
 def tile_transform(tile: int) -> Any:
@@ -122,7 +147,7 @@ def tile_transform(tile: int) -> Any:
             source = Memory(context, builder, signature.args[0], Q)
             target = Memory(context, builder, signature.args[3], out)
             columns = [
-                _output_transform(
+                _outputs(
                     builder,
                     at,
                     [source.load(start, (plane, i * edge + j)) for i in range(edge)],
@@ -130,7 +155,7 @@ def tile_transform(tile: int) -> Any:
                 for j in range(edge)
             ]
             for i in range(tile):
-                values = _output_transform(builder, at, [column[i] for column in columns])
+                values = _outputs(builder, at, [column[i] for column in columns])
                 for j, value in enumerate(values):
                     target.store(value, at_index((i * tile + j) * WIDTH))
             return context.get_dummy_value()

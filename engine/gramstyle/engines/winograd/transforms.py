@@ -23,14 +23,16 @@ from gramstyle.engines.winograd.simd import (
     splat,
     store,
     store_bytes,
+    store_mask,
     where_equal,
     where_greater,
+    where_mask,
 )
 from gramstyle.engines.winograd.tiles import patch_transform, tile_transform
 from gramstyle.system.compiling import compiled, inlined
 
 # In float32, so that Numba does not compute in float64.
-_QUARTER, _ZERO, _ONE = np.float32(0.25), np.float32(0), np.float32(1)
+_QUARTER, _ZERO = np.float32(0.25), np.float32(0)
 _CLOSED = np.float32(CLOSED)
 
 _patch_of_four, _patch_of_six = patch_transform(4), patch_transform(6)
@@ -122,7 +124,7 @@ def transform_avg_pool_backward(
 ):
     """Write D, rotated, for dZ: dY (h, v, C) through an average pooling and a ReLU.
 
-    dZ is dY / 4 where the mask (H, V, C) is 1, and 0 elsewhere.
+    dZ is dY / 4 where the mask (H, V, C) is set, and 0 elsewhere.
     """
     plane, edge = (last - first) * C + GAP, tile + 2
     for number in range(first, last):
@@ -134,7 +136,7 @@ def transform_avg_pool_backward(
                     at, below = (y // 2 * v + x // 2) * C, (y * V + x) * C
                     for c in range(0, C, WIDTH):
                         quarter = _QUARTER * load(dY, at + c)
-                        store(patch, to + c, quarter * load_bytes(mask, below + c))
+                        store(patch, to + c, where_mask(mask, below + c, quarter))
                 else:
                     for c in range(0, C, WIDTH):
                         store(patch, to + c, splat(_ZERO))
@@ -157,17 +159,9 @@ def _response(out, at, bias):
     return where_greater(value, splat(_ZERO), value, splat(_ZERO))
 
 
-@inlined
-def _positive(value):
-    """Return 1 where a value is above 0, else 0."""
-    return where_greater(value, splat(_ZERO), splat(_ONE), splat(_ZERO))
-
-
 @compiled
-def write_responses(
-    Q, start, width, b, H, V, N, tile, across, first, last, out, F, mask, store_mask
-):
-    """Write F = max(0, Aᵀ q A + b) for tiles of the image (H, V, N); its mask if `store_mask`."""
+def write_responses(Q, start, width, b, H, V, N, tile, across, first, last, out, F, mask, masked):
+    """Write F = max(0, Aᵀ q A + b) for tiles of the image (H, V, N); its mask if `masked`."""
     plane = (last - first) * width + GAP
     for number in range(first, last):
         y0, x0 = number // across * tile, number % across * tile
@@ -180,8 +174,8 @@ def write_responses(
                 for j in range(columns):
                     value = _response(out, i * tile + j, bias)
                     store(F, at + j * N, value)
-                    if store_mask:
-                        store_bytes(mask, at + j * N, _positive(value))
+                    if masked:
+                        store_mask(mask, at + j * N, value)
 
 
 @inlined
@@ -244,7 +238,7 @@ def write_avg_pooled(
                 at = ((y0 + i) * V + x0) * N + start + k
                 for j in range(columns):
                     value = _response(out, i * tile + j, bias)
-                    store_bytes(mask, at + j * N, _positive(value))
+                    store_mask(mask, at + j * N, value)
                     if store_f:
                         store(F, at + j * N, value)
             for i in range(0, rows - 1, 2):
@@ -258,21 +252,59 @@ def write_avg_pooled(
 
 
 @compiled
-def write_derivatives(Q, start, width, H, V, C, tile, across, first, last, out, dX, mask, masked):
-    """Write dX = Aᵀ q A, rotated back, for tiles of the image (H, V, C).
+def write_derivatives(
+    Q, start, width, H, V, C, ring, tile, across, first, last, out, dX, border, mask, masked
+):
+    """Write dX (H, V, C) = Aᵀ q A, rotated back, for tiles of the derivative with its border.
 
-    If `masked`, dX is multiplied by the mask of the ReLU below and is that layer's dZ.
+    The border is `ring` wide, 0 or 1, and is written to `border` (see `add_border`). If `masked`,
+    dX is multiplied by the mask of the ReLU below and is that layer's dZ.
     """
     plane = (last - first) * width + GAP
     for number in range(first, last):
         y0, x0 = number // across * tile, number % across * tile
-        rows, columns = min(tile, H - y0), min(tile, V - x0)
+        rows, columns = min(tile, H + 2 * ring - y0), min(tile, V + 2 * ring - x0)
         for k in range(0, width, WIDTH):
             _transform_back(Q, (number - first) * width + k, plane, tile, out)
             for i in range(rows):
-                at = ((y0 + i) * V + x0) * C + start + k
+                y = y0 + i - ring
                 for j in range(columns):
+                    x = x0 + j - ring
                     value = load(out, (tile * tile - 1 - i * tile - j) * WIDTH)
-                    if masked:
-                        value = value * load_bytes(mask, at + j * C)
-                    store(dX, at + j * C, value)
+                    if 0 <= y < H and 0 <= x < V:
+                        at = (y * V + x) * C + start + k
+                        store(dX, at, where_mask(mask, at, value) if masked else value)
+                    else:
+                        store(border, _border_place(y, x, H, V) * C + start + k, value)
+
+
+@inlined
+def _border_place(y, x, H, V):
+    """Return the place of a position of the border: the rows above and below, then the columns."""
+    if y < 0:
+        place = x + 1
+    elif y == H:
+        place = V + 3 + x
+    else:
+        place = 2 * V + 4 + y + (H if x == V else 0)
+    return place
+
+
+@compiled
+def add_border(border, H, V, C, above, below, before, behind, dX, mask, masked):
+    """Add each derivative of the border to dX where its value comes from.
+
+    `above` and `below` are the rows that the border copies, `before` and `behind` the columns.
+    """
+    for y in range(-1, H + 1):
+        row = above if y < 0 else below if y == H else y
+        for x in range(-1, V + 1):
+            if 0 <= y < H and 0 <= x < V:
+                continue
+            column = before if x < 0 else behind if x == V else x
+            at, place = (row * V + column) * C, _border_place(y, x, H, V) * C
+            for c in range(0, C, WIDTH):
+                value = load(border, place + c)
+                if masked:
+                    value = where_mask(mask, at + c, value)
+                store(dX, at + c, load(dX, at + c) + value)
