@@ -44,7 +44,7 @@ def measure(
     content = np.asarray(Image.open(SAMPLES / "chelsea.jpg").convert("RGB").resize((width, height)))
     options = Options(
         size=max(width, height), scales=1, padding="zeros", memory=memory, iterations=iterations,
-        optimiser="lbfgsb-device", max_pixels=10**9, workers=workers,
+        optimiser="own", max_pixels=10**9, workers=workers,
     )  # fmt: skip
     preparing = prepare(content, SAMPLES / "meadow.jpg", options)
     del content

@@ -204,7 +204,7 @@ def test_an_image_rendered_in_less_memory_or_from_the_same_pixels_is_reused(
         encoded_again(folder / change)
     assert state(job) == "reused"
     # Options that are given are not left to the machine.
-    for option in ({"tile": 512}, {"optimiser": "lbfgsb"}):
+    for option in ({"tile": 512}, {"optimiser": "scipy"}):
         assert state(with_options(job, **option)) == "done"
 
 

@@ -77,7 +77,7 @@ def test_a_transfer_imports_no_package_that_it_does_not_use(
         PIL.Image.fromarray(pixels).save(tmp_path / name)
     program = running(
         "transfer", "content.png", "style.png", "-o", "out.png", "--size", "40", "--iterations",
-        "2", "--model", str(tiny_model_path), "--optimiser", "lbfgsb-device",
+        "2", "--model", str(tiny_model_path),
     )  # fmt: skip
     found = imported_by(program, tmp_path)
     assert (tmp_path / "out.png").is_file()

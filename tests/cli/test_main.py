@@ -303,11 +303,12 @@ def test_the_log_may_not_overwrite_the_model(
 def test_a_package_that_a_run_needs_and_cannot_import_is_one_line(
     run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run("-o", "out.png", "--quiet", "--optimiser", "lbfgsb")
-    monkeypatch.delattr("gramstyle.optimise.scipy_lbfgsb")
-    monkeypatch.delitem(sys.modules, "gramstyle.optimise.scipy_lbfgsb")
+    run("-o", "out.png", "--quiet", "--optimiser", "scipy")
+    for name in ("scipy_lbfgsb", "scipy_driver"):
+        monkeypatch.delattr(f"gramstyle.optimise.{name}")
+        monkeypatch.delitem(sys.modules, f"gramstyle.optimise.{name}")
     monkeypatch.setitem(sys.modules, "scipy.optimize", None)
-    assert run("-o", "out.png", "--quiet", "--optimiser", "lbfgsb") == 2
+    assert run("-o", "out.png", "--quiet", "--optimiser", "scipy") == 2
     assert_one_line(capsys, "scipy.optimize", "run: gramstyle doctor")
 
 

@@ -42,7 +42,7 @@ def images(rng: np.random.Generator) -> tuple[Array, Array]:
         ({"engine": "cupy"}, "the engine cupy does not run on cpu; .* give --device cuda"),
         ({"engine": "numpy", "device": "cuda"}, "numpy does not run on cuda; .* --device cpu"),
         ({"tf32": True}, "tf32 is for GPUs; add --device cuda"),
-        ({"optimiser": "adam"}, "optimiser must be lbfgsb or lbfgsb-device, not 'adam'"),
+        ({"optimiser": "adam"}, "optimiser must be own or scipy, not 'adam'"),
     ],
 )
 def test_what_does_not_go_together_is_refused_with_the_remedy(
@@ -54,9 +54,9 @@ def test_what_does_not_go_together_is_refused_with_the_remedy(
 
 def test_what_is_not_given_follows_from_the_device() -> None:
     cpu, gpu = Options(), Options(device="cuda")
-    assert (cpu.runs_on, cpu.minimises_by) == ("winograd", "lbfgsb")
-    assert (gpu.runs_on, gpu.minimises_by) == ("cupy", "lbfgsb-device")
-    assert Options(engine="numpy", optimiser="lbfgsb-device").minimises_by == "lbfgsb-device"
+    assert (cpu.runs_on, cpu.minimises_by) == ("winograd", "own")
+    assert (gpu.runs_on, gpu.minimises_by) == ("cupy", "own")
+    assert Options(engine="numpy", optimiser="own").minimises_by == "own"
 
 
 def test_all_engines_agree_at_the_start(images: tuple[Array, Array], tiny_model_path: Path) -> None:
@@ -96,12 +96,12 @@ def test_the_command_takes_them_and_the_image_says_so(
     code = main([
         "transfer", str(tmp_path / "photo.png"), str(tmp_path / "painting.png"),
         "-o", str(tmp_path / "out.png"), "--model", str(tiny_model_path), "--size", "24",
-        "--iterations", "2", "--engine", "onnx", "--optimiser", "lbfgsb-device", "--quiet",
+        "--iterations", "2", "--engine", "onnx", "--optimiser", "own", "--quiet",
     ])  # fmt: skip
     assert code == 0
     with PIL.Image.open(tmp_path / "out.png") as image:
         settings = json.loads(image.info["gramstyle"])
-    assert (settings["engine"], settings["optimiser"]) == ("onnx", "lbfgsb-device")
+    assert (settings["engine"], settings["optimiser"]) == ("onnx", "own")
     assert settings["device"] == "cpu"
 
 
@@ -140,7 +140,7 @@ def test_a_run_on_a_gpu_goes_from_images_to_an_image(
     )
     with prepare(*images, options, model=tiny_model_path) as prepared:
         assert isinstance(prepared.objective.kernels, DeviceKernels)
-        assert isinstance(prepared.start, gpu.ndarray) == (optimiser == "lbfgsb-device")
+        assert isinstance(prepared.start, gpu.ndarray) == (optimiser == "own")
         assert ("compute type", "float32", 7) in gpu.events  # TF32
     told: list[type] = []
     plan = plan_run(*images, options, model=tiny_model_path)

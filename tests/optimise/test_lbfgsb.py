@@ -16,7 +16,8 @@ from gramstyle.model import Model
 from gramstyle.optimise import scipy_lbfgsb as optimise
 from gramstyle.optimise.lbfgsb import PairsInMemory, State, begin, blocks, minimise, proceed, step
 from gramstyle.optimise.lbfgsb.blocks import Gradient
-from gramstyle.optimise.lbfgsb.direction import NO_PRODUCTS, minimise_model
+from gramstyle.optimise.lbfgsb.direction import minimise_model
+from gramstyle.optimise.lbfgsb.model import NO_PRODUCTS
 from gramstyle.optimise.lbfgsb.search import Point, Trial, search
 from objectives import Weights, composed, style_targets
 from optimise.objectives import At, Quadratic

@@ -131,7 +131,7 @@ def test_each_whole_number_has_a_largest_value(given: dict[str, int]) -> None:
     ("given", "meant"),
     [
         ({"engine": "winogard"}, "winograd"),
-        ({"optimiser": "lbfgsb-devise"}, "lbfgsb-device"),
+        ({"optimiser": "scypi"}, "scipy"),
         ({"pooling": "maxx"}, "max"),
         ({"convention": "papre"}, "paper"),
     ],

@@ -158,7 +158,7 @@ def test_a_result_names_its_padding_and_a_resumed_run_is_the_same_bit_by_bit(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     more = ["--padding", "circular", "--iterations", "4"]
-    assert main(command(folder, *more, "--optimiser", "lbfgsb-device")) == 0
+    assert main(command(folder, *more, "--optimiser", "own")) == 0
     expected = read_image(folder / "out.png").pixels
     settings = read_settings(folder / "out.png")
     assert settings is not None

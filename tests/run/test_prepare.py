@@ -9,7 +9,7 @@ import pytest
 from gramstyle.cli.arguments import size_in_bytes
 from gramstyle.core.arrays import Array
 from gramstyle.errors import OptionError
-from gramstyle.optimise.lbfgsb import PairsInMemory, PairsOnDisk, begin, proceed
+from gramstyle.optimise.lbfgsb import PairsInRows, PairsOnDisk, begin, proceed
 from gramstyle.run.options import Options
 from gramstyle.run.prepare import Prepared, prepare
 from gramstyle.tiling.budget import FIXED
@@ -37,9 +37,9 @@ def ready(images: tuple[Array, Array], tiny_model_path: Path):  # type: ignore[n
 def test_in_tiles_start_and_objective_are_those_of_the_whole(ready, engine: str, init: str) -> None:  # type: ignore[no-untyped-def]
     whole, tiled = ready(engine=engine, init=init), ready(engine=engine, init=init, tile=48)
     assert tiled.start.dtype == np.float32
-    np.testing.assert_array_equal(tiled.start, whole.start.astype(np.float32))
+    assert whole.start.dtype == np.float32
+    np.testing.assert_array_equal(tiled.start, whole.start)
     assert tiled.options.tile == 48
-    assert tiled.options.optimiser == "lbfgsb-device"
     expected = whole.loss_and_gradient(whole.start)
     gradient = expected.gradient.copy()
     found = tiled.loss_and_gradient(tiled.start)
@@ -61,7 +61,8 @@ def test_a_budget_chooses_tiles_and_where_the_history_goes(ready) -> None:  # ty
     small = ready(memory=FIXED + 8_500_000)
     assert small.options.tile is not None
     assert isinstance(small.pairs(), PairsOnDisk)
-    assert isinstance(ready(memory=10**10, tile=48).pairs(), PairsInMemory)
+    assert isinstance(ready(memory=10**10, tile=48).pairs(), PairsInRows)
+    assert isinstance(ready(memory=10**10).pairs(), PairsInRows)
 
 
 def test_a_run_with_its_history_on_disk_is_the_run_with_it_in_memory(ready) -> None:  # type: ignore[no-untyped-def]
@@ -71,8 +72,13 @@ def test_a_run_with_its_history_on_disk_is_the_run_with_it_in_memory(ready) -> N
         evaluate = prepared.loss_and_gradient
         state = begin(evaluate, prepared.start, pairs=prepared.pairs())
         ends.append(proceed(evaluate, state, iterations=5, tolerance=0.0))
-    assert ends[0].best.evaluation.loss == ends[1].best.evaluation.loss
-    assert np.array_equal(ends[0].best.x, ends[1].best.x)
+    # Plain loops and compiled ones add in another order: here float32's rounding of x at most.
+    assert ends[0].best.evaluation.loss == pytest.approx(ends[1].best.evaluation.loss, rel=1e-5)
+    np.testing.assert_allclose(ends[0].best.x, ends[1].best.x, rtol=0, atol=1e-3)
+
+
+def test_scipy_s_optimiser_starts_in_float64(ready) -> None:  # type: ignore[no-untyped-def]
+    assert ready(optimiser="scipy").start.dtype == np.float64
 
 
 def test_a_budget_too_small_names_the_smallest_and_scipy_s_optimiser_is_refused_beyond_it(
@@ -81,7 +87,7 @@ def test_a_budget_too_small_names_the_smallest_and_scipy_s_optimiser_is_refused_
     with pytest.raises(OptionError, match=r"the smallest --memory that works is 0\.7GB"):
         ready(memory=10**8)
     with pytest.raises(OptionError, match=r"SciPy's L-BFGS-B takes .* leave --optimiser out"):
-        ready(memory=FIXED + 8_500_000, optimiser="lbfgsb", history=1000)
+        ready(memory=FIXED + 8_500_000, optimiser="scipy", history=1000)
 
 
 def test_a_purpose_that_needs_the_image_whole_refuses_tiles(ready) -> None:  # type: ignore[no-untyped-def]
@@ -120,4 +126,4 @@ def test_a_long_history_counts_towards_the_budget(ready) -> None:  # type: ignor
     assert longer.options.tile is not None
     assert longer.options.history == 100
     with pytest.raises(OptionError, match=r"SciPy's L-BFGS-B takes .* leave --optimiser out"):
-        ready(memory=budget, history=100, optimiser="lbfgsb")
+        ready(memory=budget, history=100, optimiser="scipy")

@@ -172,7 +172,7 @@ def test_python_reads_the_toml_that_is_written(table: dict[str, Any]) -> None:
         BRIEF,
         replace(BRIEF, size=64, scales=2),
         replace(BRIEF, init="b.png", content_strength=2.0, style_scale=(1, 2)),
-        replace(BRIEF, init="noise", seed=2**100, alpha=1e-5, tv=1e-3, optimiser="lbfgsb-device"),
+        replace(BRIEF, init="noise", seed=2**100, alpha=1e-5, tv=1e-3, optimiser="own"),
         replace(BRIEF, convention="author", tile=16, tolerance=0.1),
     ],
 )
@@ -203,6 +203,32 @@ def settings_of(**more: Any) -> dict[str, Any]:
 def stored(settings: dict[str, Any], name: str = "out.png") -> Path:
     write_image(Path(name), Image(pixels=np.zeros((2, 3, 3), np.float32)), settings=settings)
     return Path(name)
+
+
+@pytest.mark.parametrize(
+    ("earlier", "given", "meant"),
+    [
+        ("lbfgsb", {}, "scipy"),  # then the default on a CPU
+        ("lbfgsb", {"optimiser": "lbfgsb"}, "scipy"),
+        ("lbfgsb-device", {"optimiser": "lbfgsb-device"}, "own"),
+        ("lbfgsb-device", {"tile": 512}, "own"),
+        ("own", {}, None),
+        ("scipy", {"optimiser": "scipy"}, "scipy"),
+    ],
+)
+def test_the_recipe_of_a_result_names_the_optimiser_that_made_it(
+    earlier: str, given: dict[str, Any], meant: str | None
+) -> None:
+    found = recipe_of(stored(settings_of(optimiser=earlier, given=given)))
+    assert found.options().optimiser == meant
+
+
+def test_a_recipe_with_an_earlier_name_of_an_optimiser_means_the_same_one() -> None:
+    for earlier, meant in (("lbfgsb", "scipy"), ("lbfgsb-device", "own")):
+        Path("r.toml").write_text(f'optimiser = "{earlier}"', encoding="utf-8")
+        assert read_recipe(Path("r.toml")).options().optimiser == meant
+        with pytest.raises(OptionError, match="optimiser must be own or scipy"):
+            Options(optimiser=earlier)  # type: ignore[arg-type]
 
 
 def test_a_recipe_has_names_without_folders_and_nothing_of_the_machine(folder: Path) -> None:

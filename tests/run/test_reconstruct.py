@@ -92,7 +92,7 @@ def test_a_reconstruction_starts_from_noise_of_its_seed_whatever_the_image(image
         prepare_style(image, ("conv3_1",), seeded),
     ):
         with preparing as prepared:
-            np.testing.assert_array_equal(prepared.start, noise)
+            np.testing.assert_array_equal(prepared.start, noise.astype(np.float32))
 
 
 def test_the_same_seed_gives_the_same_image_on_any_number_of_threads(image: Array) -> None:

@@ -89,7 +89,7 @@ def test_a_resumed_run_is_the_uninterrupted_one_bit_by_bit(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    assert main(command(folder, "whole.png", "--optimiser", "lbfgsb-device", *more)) == 0
+    assert main(command(folder, "whole.png", "--optimiser", "own", *more)) == 0
     assert stopped(folder, at, monkeypatch, *more) == 130
     command_line = (
         f"Resume the run with: gramstyle resume {folder}/saved -o {folder}/out.png --model "
@@ -105,7 +105,7 @@ def test_the_log_of_a_resumed_run_is_that_of_the_whole_run(
     at: int, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     logs = [folder / "whole.jsonl", folder / "resumed.jsonl"]
-    whole = command(folder, "whole.png", "--optimiser", "lbfgsb-device", "--log", str(logs[0]))
+    whole = command(folder, "whole.png", "--optimiser", "own", "--log", str(logs[0]))
     assert main(whole) == 0
     assert stopped(folder, at, monkeypatch) == 130
     assert main(resumed(folder, "--log", str(logs[1]))) == 0
@@ -253,7 +253,7 @@ def test_a_run_that_rounds_otherwise_now_says_so_and_keeps_its_history(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    assert main(command(folder, "whole.png", "--optimiser", "lbfgsb-device")) == 0
+    assert main(command(folder, "whole.png", "--optimiser", "own")) == 0
     assert stopped(folder, 5, monkeypatch) == 130
     capsys.readouterr()
     monkeypatch.setattr(place, lambda: answer)
@@ -372,7 +372,7 @@ def test_scipy_s_optimiser_and_another_folder_are_refused_before_the_run_starts(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     saved = ["--checkpoint", str(folder / "saved")]
-    assert main(command(folder, "out.png", *saved, "--optimiser", "lbfgsb")) == 2
+    assert main(command(folder, "out.png", *saved, "--optimiser", "scipy")) == 2
     assert "SciPy's L-BFGS-B cannot be saved" in capsys.readouterr().err
     assert main(command(folder, "out.png", "--checkpoint", str(folder))) == 2
     assert "choose an empty folder" in capsys.readouterr().err
@@ -392,7 +392,7 @@ def _start(arguments: list[str], **more: object) -> subprocess.Popen[bytes]:
 def test_kills_at_random_moments_lose_at_most_every_n_iterations(folder: Path) -> None:
     saved, every = folder / "saved", 2
     long = ["--iterations", "400", "--engine", "numpy"]
-    assert main(command(folder, "whole.png", *long, "--optimiser", "lbfgsb-device")) == 0
+    assert main(command(folder, "whole.png", *long, "--optimiser", "own")) == 0
     rng, kills, seen, amid = random.Random(1508), 0, 0, 0  # noqa: S311 - moments, not secrets
     arguments = command(folder, "out.png", *long, "--checkpoint", str(saved), "--every", str(every))
     log = folder / "run.jsonl"
@@ -457,7 +457,7 @@ def test_a_full_disk_leaves_the_last_good_checkpoint(folder: Path) -> None:
 def test_the_machine_is_named_on_the_command_line_and_the_message_repeats_it(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(command(folder, "whole.png", "--optimiser", "lbfgsb-device")) == 0
+    assert main(command(folder, "whole.png", "--optimiser", "own")) == 0
     assert stopped(folder, 5, monkeypatch, "--threads", "1", "--memory", "2GB") == 130
     assert capsys.readouterr().err.endswith("--threads 1 --memory 2000000000\n")
     again = resumed(folder, "--threads", "2")
@@ -483,6 +483,24 @@ def test_a_run_that_was_on_a_cluster_says_how_to_name_one_again(
     error = capsys.readouterr().err
     assert "since these have changed: cluster\n" in error
     assert "the run was started with --scheduler; to use that again, give it to gramstyle" in error
+
+
+def test_a_checkpoint_of_an_earlier_version_is_continued(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has another name for the optimiser, and x in float64."""
+    assert main(command(folder, "whole.png")) == 0
+    assert stopped(folder, 20, monkeypatch) == 130
+    saved = folder / "saved"
+    manifest = dict(read_manifest(saved))
+    arrays = dict(load(saved, expected=read_saved_run(saved).expected()).arrays)
+    manifest["options"] = {**manifest["options"], "optimiser": "lbfgsb-device"}
+    arrays["x"] = arrays["x"].astype(np.float64)
+    checkpoint.save(saved, manifest, arrays.items())
+    assert main(resumed(folder, "--quiet")) == 0
+    # Four iterations with x in float64: less than one of 255 levels in almost every pixel.
+    different = np.abs(pixels(folder / "out.png") - pixels(folder / "whole.png")) > 1 / 255 + 1e-6
+    assert different.mean() < 0.01
 
 
 @pytest.mark.parametrize("again", ["transfer", "resume"])

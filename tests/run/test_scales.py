@@ -139,12 +139,12 @@ def test_a_scale_starts_from_the_image_of_the_one_before(
     images: tuple[Array, Array], tiny_model_path: Path
 ) -> None:
     saved = Saved()
-    asked = options(optimiser="lbfgsb-device")
+    asked = options(optimiser="own")
     result = execute(plan_run(*images, asked, model=tiny_model_path), saver=saved)
     ends = [state for state in saved.states if state.ended]
     assert [state.x.shape for state in ends] == [(3, 43, 57), (3, 60, 80)]
     first = ends[0].x.transpose(1, 2, 0).astype(np.float32) / np.float32(255)
-    second = options(scales=1, iterations=10, init=first, optimiser="lbfgsb-device")
+    second = options(scales=1, iterations=10, init=first, optimiser="own")
     alone = execute(plan_run(*images, second, model=tiny_model_path))
     assert np.array_equal(alone.image, result.image)
     found = [(each.scale, each.iteration) for each in result.record.losses]
@@ -171,7 +171,7 @@ def test_a_stop_by_the_callback_ends_the_run_at_its_scale(
 def test_a_run_continues_from_a_saved_state_bit_by_bit(
     stop: int, more: dict[str, object], images: tuple[Array, Array], tiny_model_path: Path
 ) -> None:
-    asked = options(optimiser="lbfgsb-device", **more)
+    asked = options(optimiser="own", **more)
 
     def plan() -> RunPlan:
         return plan_run(*images, asked, model=tiny_model_path)

@@ -293,7 +293,7 @@ def test_a_result_names_every_style_and_a_resumed_run_is_the_same_bit_by_bit(
 ) -> None:
     more = ["--style-blend", "3,1", "--style-scale", "0.5,1", "--iterations", "4"]
     checkpoints = ["--checkpoint", str(folder / "saved"), "--every", "2"]
-    whole = [*more, "--optimiser", "lbfgsb-device"]
+    whole = [*more, "--optimiser", "own"]
     assert main(command(folder, *whole)) == 0
     expected = read_image(folder / "out.png").pixels
     settings = read_settings(folder / "out.png")

@@ -502,3 +502,16 @@ def test_pytorch_runs_beside_gramstyle_and_agrees(tmp_path):
     assert all(row["ratio"]["of_medians"] > 0 for row in found["evaluations"])
     # Far below the limit of the check; float32 at 32 × 32 differs in the sixth digit.
     assert all(row["gradient_distance"] < 1e-3 for row in found["evaluations"])
+
+
+def test_the_optimisers_are_measured_alone_each_on_the_same_quadratic(tmp_path):
+    where = ["--sizes", "16", "--iterations", "0", "--rounds", "1", "--output", str(tmp_path)]
+    assert program.main(["--optimiser", *where]) == 0
+    rows = json.loads((tmp_path / "optimiser.json").read_text())["alone"]
+    assert [row["optimiser"] for row in rows] == ["own", "own, without Numba", "scipy"]
+    for row in rows:
+        (found,) = row["rounds"]
+        assert 0 < found["fastest"] <= found["iteration"]
+        assert found["first_step"] > 0
+    table = (tmp_path / "optimiser.md").read_text()
+    assert all(f"| 16×16 | {row['optimiser']} |" in table for row in rows)

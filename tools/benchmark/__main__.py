@@ -14,8 +14,8 @@ from gramstyle.analysis.plots.canvas import drawn
 from gramstyle.errors import GramstyleError
 from gramstyle.system.machine import available_threads
 
-from . import contenders, report
-from .processes import ROOT
+from . import contenders, optimiser, report
+from .processes import ROOT, Job, Sample, in_own_process
 from .running import Settings, measure
 from .summary import DisagreementError
 
@@ -26,6 +26,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Return 0; 1 if contenders disagree or nothing could be measured, 2 for bad input."""
     chosen = vars(parse(arguments))
     output: Path = chosen.pop("output")
+    if chosen.pop("optimiser"):
+        return optimisers(argparse.Namespace(**chosen), output)
     try:
         output.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix="gramstyle-benchmark-") as folder:
@@ -38,6 +40,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
         log(f"benchmark: {error}")
         return 2
     return 0 if figures["evaluations"] or figures["optimisation"]["results"] else 1
+
+
+def optimisers(chosen: argparse.Namespace, output: Path) -> int:
+    """Measure the optimisers; return 0, or 1 if one failed."""
+
+    def work(job: Job) -> Sample:
+        log(f"{job.kind} {job.contender} at {job.size}")
+        return in_own_process(job)
+
+    run = Job(
+        kind="", size=chosen.size, threads=chosen.threads, iterations=chosen.iterations,
+        content=str(chosen.content.resolve()), style=str(chosen.style.resolve()),
+    )  # fmt: skip
+    figures = optimiser.measure(tuple(chosen.sizes), chosen.rounds, run, work)
+    text = optimiser.markdown(figures)
+    print(text)
+    output.mkdir(parents=True, exist_ok=True)
+    (output / "optimiser.json").write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    (output / "optimiser.md").write_text(text, encoding="utf-8")
+    return 1 if figures["failures"] else 0
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -75,6 +97,11 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--output", type=Path, default=ROOT / "build" / "benchmark", help="folder for the results"
+    )
+    parser.add_argument(
+        "--optimiser",
+        action="store_true",
+        help="measure gramstyle's optimisers instead, without their evaluations",
     )
     run = parser.add_argument_group("the whole optimisation")
     run.add_argument("--size", type=positive, default=256, help="longer edge in pixels")

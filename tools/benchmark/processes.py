@@ -23,7 +23,7 @@ class Job:
     Attributes
     ----------
     kind
-        "evaluation", "optimisation" or "sgemm".
+        "evaluation", "optimisation", "optimiser", "optimiser in run" or "sgemm".
     contender
         The contender's name; "" for "sgemm".
     size
@@ -33,7 +33,7 @@ class Job:
     gradient
         For "evaluation": the file for the gradient.
     content, style, iterations
-        For "optimisation": the image files, and the number of iterations.
+        For "optimisation" and "optimiser in run": the image files, and the number of iterations.
     """
 
     kind: str

@@ -17,7 +17,7 @@ from gramstyle.core.arrays import Array
 from gramstyle.run.options import Options
 from gramstyle.run.plan import RunPlan, plan_run
 
-from . import contenders
+from . import contenders, optimiser
 from .contenders import Built, Contender, Curve
 from .measuring import Others, peak_bytes, repeated, sgemm_gflops
 from .processes import Job
@@ -34,7 +34,13 @@ PHASED = 2
 
 def main() -> None:
     job = Job(**json.loads(sys.argv[1]))
-    work = {"evaluation": evaluation, "optimisation": optimisation, "sgemm": sgemm}[job.kind]
+    work = {
+        "evaluation": evaluation,
+        "optimisation": optimisation,
+        "optimiser": optimiser.alone,
+        "optimiser in run": optimiser.in_run,
+        "sgemm": sgemm,
+    }[job.kind]
     try:
         answer = work(job)
     except Exception as error:  # report any error in one line

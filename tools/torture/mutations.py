@@ -28,7 +28,7 @@ VALUES = (
     b"9" * 5000, b'""', b'"x"', b'"..."', b'"/"', b'"../../x"', b'"\\u0000"', b'"\\u001b[2J"',
     b'"\\ud800"', b"[]", b"{}", b"[[]]", b"[0, 0, 0]", b'["conv1_1", "conv1_1"]', b'[""]',
     b"[" * 5000, b'{"a": 1}', b'"' + b"x" * 5000 + b'"', b"1979-05-27T07:32:00", b"0xffffffff",
-    b'"tcp://127.0.0.1:1"', b'"float64"', b'"lbfgsb"', b'"cuda"', b'"noise"', b'"{content}"',
+    b'"tcp://127.0.0.1:1"', b'"float64"', b'"scipy"', b'"cuda"', b'"noise"', b'"{content}"',
 )  # fmt: skip
 VALUE = re.compile(rb'(?<=[:=,\[])\s*("[^"\n]*"|[^",:=\[\]{}\s]+|\[[^\[\]]*\])')
 # The first bytes of text in the corpus: JSON and TOML.

@@ -20,6 +20,7 @@ from gramstyle.errors import GramstyleError, ImageError
 from gramstyle.images import Image, read_image, read_settings
 from gramstyle.run.mask_options import MASK_OPTIONS, mask_sources, mask_values
 from gramstyle.run.open_model import OpenModel
+from gramstyle.run.option_values import with_present_names
 from gramstyle.run.options import STARTS
 
 # The setting that holds an image's fingerprint.
@@ -43,7 +44,7 @@ _ADDED: dict[str, tuple[object, ...]] = {
     "depth": (8,),
     "profile": ("srgb",),
 }
-# Options whose defaults depend on the machine's memory.
+# Options whose defaults depend on the machine's memory, or did in earlier versions.
 _BY_MEMORY = ("tile", "optimiser")
 
 
@@ -138,7 +139,8 @@ def read_output(job: Job) -> Image:
 
 def _relevant(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return what the image depends on: for images their pixels, not their names."""
-    relevant = {name: value for name, value in settings.items() if name not in _IRRELEVANT}
+    named = with_present_names(settings)
+    relevant = {name: value for name, value in named.items() if name not in _IRRELEVANT}
     for name, defaults in _ADDED.items():
         if relevant.get(name) in defaults:
             relevant.pop(name, None)

@@ -240,9 +240,8 @@ def add_engine(group: argparse._ArgumentGroup) -> None:
         help="on a GPU, round the factors of products to TF32: faster, with three digits instead "
         "of seven")  # fmt: skip
     group.add_argument("--optimiser", choices=OPTIMISERS,
-        help="lbfgsb, SciPy's L-BFGS-B; lbfgsb-device, the same method in bounded memory on arrays "
-        "that stay where the gradient is computed (default: lbfgsb-device on a GPU, in tiles, on "
-        "a cluster and with a checkpoint, else lbfgsb)")  # fmt: skip
+        help="the implementation of L-BFGS-B: own, in bounded memory, on arrays that stay where "
+        "the gradient is computed; scipy, the reference, in float64 (default: own)")  # fmt: skip
 
 
 def add_device(group: argparse._ArgumentGroup) -> None:

@@ -93,7 +93,7 @@ def run_command(arguments: argparse.Namespace) -> None:
     every, folder = EVERY if arguments.every is None else arguments.every, arguments.checkpoint
     if folder is not None:
         refuse_dash([*inputs, arguments.output], command="--checkpoint")
-        options = check_can_be_saved(options)
+        check_can_be_saved(options)
     elif arguments.every is not None:
         raise OptionError("--every is for --checkpoint DIR; add that, or leave --every out")
     if every < 1:

@@ -43,7 +43,8 @@ class Preprocessing:
     def backward(self, dv: Array) -> Array:
         """dx = scale · dv, the channels put back in the order red, green, blue."""
         _, scale = self._columns(dv)
-        return self._reorder(dv * scale)
+        # Put back in order before the product, whose result is contiguous.
+        return self._reorder(dv) * self._reorder(scale)
 
     def inverse(self, v: Array) -> Array:
         """x = v / scale + mean: the network's input back to pixels."""

@@ -26,7 +26,8 @@ def rounding(engine: str, device: DeviceName, threads: int) -> dict[str, str]:
         platform.system(),
         processor_features(),
         blas_kernel(),
-        numba_target() if entry.uses_numba else "",
+        # Numba also compiles the optimiser's loops on the CPU.
+        numba_target() if entry.uses_numba or device == "cpu" else "",
         gpu_name() if device == "cuda" else "",
         str(threads) if entry.rounds_by_threads else "",
     )

@@ -1,13 +1,12 @@
-"""Minimise with SciPy's L-BFGS-B, the reference. Only this module imports scipy.optimize.
+"""Minimise with SciPy's L-BFGS-B, the reference.
 
-`gramstyle.optimise.lbfgsb` implements the same method for arrays on a GPU.
+`gramstyle.optimise.lbfgsb` implements the same method in bounded memory, for arrays anywhere.
 """
 
 import math
 from collections.abc import Callable
 
 import numpy as np
-from scipy.optimize import OptimizeResult, fmin_l_bfgs_b
 
 from gramstyle.core.arrays import Array
 from gramstyle.errors import NonFiniteError
@@ -22,6 +21,7 @@ from gramstyle.optimise.interface import (
     convergence_reason,
     has_converged,
 )
+from gramstyle.optimise.scipy_driver import driver
 
 __all__ = ["HasLossAndGradient", "Iterate", "Minimum", "minimise"]
 
@@ -98,29 +98,25 @@ def minimise(
     scale = math.sqrt(start.size) / norm
 
     evaluations = 0
-    losses = [at.loss]
+    losses, here = [at.loss], start
     stopped = ""
 
-    def scaled(x: Array) -> tuple[float, Array]:
-        nonlocal evaluations, at
+    def scaled(x: Array, g: Array) -> float:
+        nonlocal evaluations, at, here
         evaluations += 1
         if evaluations > 1:  # the first call is at the start, which is evaluated already
-            at = loss_and_gradient(x.reshape(shape))
-        gradient = at.gradient.astype(np.float64).ravel() * scale
-        if not math.isfinite(at.loss) or not np.isfinite(gradient).all():
+            here = x.reshape(shape)
+            at = loss_and_gradient(here)
+        np.multiply(at.gradient.reshape(-1), scale, out=g, dtype=np.float64)
+        # A sum of finite numbers may overflow, so that it does not suffice.
+        if not math.isfinite(at.loss) or not (math.isfinite(g.sum()) or np.isfinite(g).all()):
             raise NonFiniteError("the loss or its gradient is not finite")
-        return at.loss * scale, gradient
+        return at.loss * scale
 
-    def after_iteration(intermediate_result: OptimizeResult) -> None:
-        # The line search evaluates the point that it accepts last, so `at` belongs to this x.
-        # x itself is a buffer that the optimiser reuses.
+    def after_iteration() -> bool:
+        # The line search evaluates the point that it accepts last: `at` and `here` belong to it.
         nonlocal best, stopped
-        iterate = Iterate(
-            iteration=len(losses),
-            evaluations=evaluations,
-            x=intermediate_result.x.reshape(shape).copy(),
-            evaluation=at,
-        )
+        iterate = Iterate(iteration=len(losses), evaluations=evaluations, x=here, evaluation=at)
         losses.append(at.loss)
         if at.loss < best.evaluation.loss:
             best = iterate
@@ -128,27 +124,21 @@ def minimise(
             stopped = "stopped by the caller"
         elif has_converged(losses, tolerance):
             stopped = convergence_reason(tolerance)
-        if stopped:
-            raise StopIteration
+        return bool(stopped)
 
-    _x, _f, information = fmin_l_bfgs_b(
+    # SciPy's own tolerances are 0: only `iterations` and `tolerance` end the run.
+    end = driver()(
         scaled,
-        start.ravel(),
-        # `scipy.optimize.minimize` does the same, but stores a tuple of two new numbers for each
-        # pixel: 100 MB more at 512×512. Here all pixels share one tuple.
-        bounds=[(LOWER, UPPER)] * start.size,
-        m=history,
-        maxiter=iterations,
-        maxfun=20 * iterations + 20,
-        # SciPy's own tolerances are 0: only `iterations` and `tolerance` end the run.
-        factr=0.0,
-        pgtol=0.0,
-        # SciPy's stubs declare only the older callback(x) of this function.
-        callback=after_iteration,  # type: ignore[arg-type]
+        start.reshape(-1).copy(),
+        bounds=(LOWER, UPPER),
+        history=history,
+        iterations=iterations,
+        evaluations=20 * iterations + 20,
+        after_iteration=after_iteration,
     )
     done = len(losses) - 1
     if not stopped and done >= iterations:
         stopped = "all iterations done"
     elif not stopped:
-        stopped = f"L-BFGS-B found no better image ({str(information['task']).lower()})"
+        stopped = f"L-BFGS-B found no better image ({end})"
     return Minimum(best=best, iterations=done, evaluations=evaluations, reason=stopped)

@@ -8,7 +8,7 @@ and the losses so far.
 import os
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
 
@@ -45,7 +45,7 @@ class Checkpointer:
     inputs, images
         The folder in it with copies of the images, and their names by role.
     plan
-        The plan of the run; its optimiser must be "lbfgsb-device".
+        The plan of the run; its optimiser must be "own".
     output
         The image that the run will write.
     every
@@ -107,19 +107,12 @@ class Checkpointer:
         }
 
 
-def check_can_be_saved(options: Options) -> Options:
-    """Return the options with the optimiser "lbfgsb-device", whose state can be saved.
-
-    Raises
-    ------
-    OptionError
-        If they ask for SciPy's optimiser, whose state cannot be saved.
-    """
-    if options.optimiser == "lbfgsb":
+def check_can_be_saved(options: Options) -> None:
+    """Refuse SciPy's optimiser, whose state cannot be saved; raises OptionError."""
+    if options.minimises_by == "scipy":
         raise OptionError(
             "the state of SciPy's L-BFGS-B cannot be saved; leave --optimiser or --checkpoint out"
         )
-    return replace(options, optimiser="lbfgsb-device")
 
 
 def check_replaceable(folder: Path, there: Mapping[str, Any] | None) -> None:

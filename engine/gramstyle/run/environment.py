@@ -10,8 +10,9 @@ from gramstyle.run.settings import DISTRIBUTIONS
 # If one of these changes, the optimiser's state cannot be used: its arrays have another type or
 # place, or another version of the program computes another loss.
 _LAYOUT = ("program", "engine", "device", "tiles")
-# Everything else changes the last bits of a result.
-_ROUNDING = ("python", *DISTRIBUTIONS, *rounding.NAMES)
+# Everything else changes the last bits of a result. The loops over a history on disk are not the
+# compiled ones.
+_ROUNDING = ("python", *DISTRIBUTIONS, *rounding.NAMES, "place of the history")
 NAMES = (*_LAYOUT, "cluster", *_ROUNDING)
 
 
@@ -25,8 +26,13 @@ def environment(plan: RunPlan) -> dict[str, str]:
         "tiles": " ".join(str(scale.spec.edge or "whole") for scale in plan.scales),
         "cluster": "yes" if options.on_cluster else "",
         **settings.versions,
+        "place of the history": "" if _in_memory(plan) else "disk",
         **rounding.rounding(options.runs_on, options.device, plan.last.spec.thread_count),
     }
+
+
+def _in_memory(plan: RunPlan) -> bool:
+    return all(scale.layout.history_in_memory for scale in plan.scales)
 
 
 def changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> tuple[str, ...]:

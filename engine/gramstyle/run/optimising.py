@@ -7,7 +7,7 @@ from gramstyle.core.arrays import Array, on_host
 from gramstyle.core.evaluation import Evaluation
 from gramstyle.optimise import lbfgsb
 from gramstyle.optimise.interface import Iterate, Minimum
-from gramstyle.optimise.lbfgsb.tracked import StatefulIterate, TrackedPairs
+from gramstyle.optimise.lbfgsb.stateful import StatefulIterate
 from gramstyle.run.prepare import Prepared
 from gramstyle.run.progress import History, ScaleStart
 from gramstyle.run.state import OptimiserState
@@ -48,7 +48,7 @@ def optimise_scale(
     callback
         Called with x (3, H, W) after every iteration; the scale ends when it returns True.
     saving
-        When and how the optimiser's state is saved; the optimiser must then be "lbfgsb-device".
+        When and how the optimiser's state is saved; the optimiser must then be "own".
     state
         The optimiser's state to continue from; None begins at `prepared.start`.
     """
@@ -65,7 +65,7 @@ def optimise_scale(
         return callback(on_host(iterate.x))
 
     iterations, tolerance = prepared.scale.iterations, prepared.options.tolerance
-    if prepared.options.minimises_by == "lbfgsb":
+    if prepared.options.minimises_by == "scipy":
         from gramstyle.optimise import scipy_lbfgsb  # SciPy takes 0.3 s to import
 
         return scipy_lbfgsb.minimise(
@@ -87,15 +87,14 @@ def optimise_scale(
         )
     if state is None:
         state = lbfgsb.begin(evaluate, prepared.start, pairs=prepared.pairs())
-    pairs = TrackedPairs(state.pairs)
-    latest = StatefulIterate.of(state, pairs)
-    saved = state.iteration
+    latest, saved = StatefulIterate.of(state), state.iteration
+    pairs, changes = state.pairs, state.pairs.changes
     del state
 
     def after_state(iterate: Iterate[Evaluation]) -> bool | None:
-        nonlocal latest, saved
+        nonlocal latest, saved, changes
         assert isinstance(iterate, StatefulIterate)  # noqa: S101 - the optimiser began with one
-        latest, pairs.modified = iterate, False
+        latest, changes = iterate, pairs.changes
         stops = after_iteration(iterate)
         due = (start.iteration + iterate.iteration) % saving.every == 0
         if due and iterate.iteration < iterations:
@@ -111,6 +110,6 @@ def optimise_scale(
     except BaseException:
         # During an iteration the pairs may be ahead of the iterate. If saving a state has failed,
         # for example on a full disk, it is not tried again.
-        if latest.iteration > saved and not pairs.modified:
+        if latest.iteration > saved and pairs.changes == changes:
             saving.save(latest)
         raise

@@ -9,7 +9,7 @@ from gramstyle.engines.registry import ENGINES
 from gramstyle.errors import OptionError, suggestion
 from gramstyle.run.coercion import shown
 from gramstyle.run.mask_options import MASK_OPTIONS, SEVERAL
-from gramstyle.run.options import MACHINE, Options, is_named_start
+from gramstyle.run.options import EARLIER_OPTIMISERS, MACHINE, Options, is_named_start
 
 __all__ = [
     "FROM_FILES",
@@ -22,6 +22,7 @@ __all__ = [
     "names_image",
     "options_from",
     "shown",
+    "with_present_names",
 ]
 
 OPTIONS = tuple(field.name for field in fields(Options))
@@ -61,7 +62,13 @@ def options_from(table: Mapping[str, Any]) -> Options:
         if not all(isinstance(item, str) for item in items):
             words = "a list of text" if name in SEVERAL else "text"
             raise OptionError(f"{name} must be {words}, not {shown(value)}")
-    return Options(**table)
+    return Options(**with_present_names(table))
+
+
+def with_present_names(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return values of options in which names that earlier versions wrote are the present ones."""
+    optimiser = EARLIER_OPTIMISERS.get(str(values.get("optimiser")))
+    return {**values, **({} if optimiser is None else {"optimiser": optimiser})}
 
 
 def check_keys(names: Iterable[str], known: Iterable[str], *, file: str) -> None:

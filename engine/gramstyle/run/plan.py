@@ -326,6 +326,7 @@ def _laid_out(
         engine=options.runs_on,
         memory=memory,
         history=options.history,
+        scipy=options.minimises_by == "scipy",
         disk=scratch_space(),
         edge=options.tile or (CLUSTER_TILE if options.on_cluster else None),
         scheduler=options.workers is not None,
@@ -333,14 +334,13 @@ def _laid_out(
     )
     if layout.edge is None:
         return layout, options
-    optimiser = options.optimiser or "lbfgsb-device"
     needed = FIXED + (2 * options.history + 5) * 3 * 8 * canvas.height * canvas.width
-    if optimiser == "lbfgsb" and needed > memory:
+    if options.minimises_by == "scipy" and needed > memory:
         raise OptionError(
             f"SciPy's L-BFGS-B takes {needed / 1e9:.1f} GB at {canvas.width}×{canvas.height} "
             "pixels; leave --optimiser out"
         )
-    chosen = replace(options, tile=layout.edge, optimiser=optimiser, history=layout.history)
+    chosen = replace(options, tile=layout.edge, history=layout.history)
     return layout, chosen
 
 

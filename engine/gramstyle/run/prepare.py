@@ -20,7 +20,7 @@ from gramstyle.engines.spec import ObjectiveSpec
 from gramstyle.errors import OptionError
 from gramstyle.images import Source
 from gramstyle.model import Model
-from gramstyle.optimise.lbfgsb import Pairs, PairsInMemory, PairsOnDisk
+from gramstyle.optimise.lbfgsb import Pairs, PairsInMemory, PairsOnDisk, pairs_on_host
 from gramstyle.run.colours import Finishing, finishing_of, in_colours
 from gramstyle.run.inputs import ScaleImages, Styles
 from gramstyle.run.open_model import ModelSource
@@ -88,7 +88,8 @@ class Prepared:
     def start(self) -> Array:
         """The first x (3, H, W), RGB, 0..255, on the GPU if the optimiser runs there.
 
-        Its dtype is float64. In tiles it is float32, and each access returns a new array.
+        Its dtype is float32, or float64 for SciPy's optimiser. In tiles each access returns a new
+        array.
         """
         return self.read_start()
 
@@ -242,13 +243,15 @@ class RunResources:
         engine: Engine,
         preprocessing: Preprocessing,
     ) -> Prepared:
-        start = start_of(scale, images)
-        terms = terms_whole(engine, preprocessing, scale.spec, images)
+        by_scipy = scale.options.minimises_by == "scipy"
+        dtype = np.float64 if by_scipy else np.float32
+        start = start_of(scale, images, dtype)
+        terms = terms_whole(engine, preprocessing, scale.spec, images, dtype)
         objective = engine.objective(scale.spec, preprocessing, terms)
         loss_and_gradient: LossAndGradient = objective.loss_and_gradient
         if engine.compiled is not None:
             loss_and_gradient = engine.compiled(objective, *start.shape[1:])
-        elif engine.device is not None and scale.options.minimises_by == "lbfgsb":
+        elif engine.device is not None and by_scipy:
             loss_and_gradient = partial(_from_host, objective, engine.device)
         elif engine.device is not None:
             start = engine.device.to_device(start)
@@ -258,7 +261,7 @@ class RunResources:
             objective,
             loss_and_gradient,
             read_start=lambda: start,
-            pairs=partial(PairsInMemory, scale.layout.history),
+            pairs=partial(_pairs, scale),
         )
 
     def _in_tiles(
@@ -338,7 +341,7 @@ class RunResources:
 
         def pairs() -> Pairs:
             if layout.history_in_memory:
-                return PairsInMemory(layout.history)
+                return _pairs(scale)
             return stack.enter_context(PairsOnDisk(layout.history, folder=scratch_folder()))
 
         return self._prepared(
@@ -364,6 +367,13 @@ class RunResources:
             settings=self._plan.settings,
             finishing=finishing,
         )
+
+
+def _pairs(scale: ScalePlan) -> Pairs:
+    """Return an empty history in the memory where the optimiser runs."""
+    if scale.options.device == "cuda":
+        return PairsInMemory(scale.layout.history)
+    return pairs_on_host(scale.layout.history, threads=scale.spec.thread_count)
 
 
 def _from_host(objective: Objective, device: Device, x: Array) -> Evaluation:

@@ -57,12 +57,19 @@ def protection_of(images: ScaleImages) -> Protection | None:
 
 
 def terms_whole(
-    engine: Engine, preprocessing: Preprocessing, spec: ObjectiveSpec, images: ScaleImages
+    engine: Engine,
+    preprocessing: Preprocessing,
+    spec: ObjectiveSpec,
+    images: ScaleImages,
+    dtype: type = np.float64,
 ) -> tuple[Term, ...]:
-    """Return the terms with their targets, for an image that is computed whole."""
+    """Return the terms with their targets, for an image that is computed whole.
+
+    The pixels have x's float type, so that the content loss is exactly 0 at the content image.
+    """
     terms = spec.terms
     for reference, samples in samples_of(images, engine.network, spec).items():
-        add_targets = partial(_add_targets, engine, preprocessing, spec, reference)
+        add_targets = partial(_add_targets, engine, preprocessing, spec, dtype, reference)
         terms = with_blended_targets(terms, reference, samples, add_targets)
     return with_guides(terms, _placed(engine, guides_of(images, engine.network, spec)))
 
@@ -105,6 +112,7 @@ def _add_targets(
     engine: Engine,
     preprocessing: Preprocessing,
     spec: ObjectiveSpec,
+    dtype: type,
     reference: Reference,
     terms: tuple[Term, ...],
     pixels: Array,
@@ -122,7 +130,7 @@ def _add_targets(
             return _add_targets_in_tiles(
                 engine, preprocessing, edge, spill, reference, terms, pixels
             )
-    x = np.ascontiguousarray(pixels, np.float64)
+    x: Array = np.ascontiguousarray(pixels, dtype)
     responses = engine.forward(preprocessing.forward(x))
     return with_targets(terms, reference, responses, engine.kernels)
 

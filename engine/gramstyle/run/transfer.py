@@ -113,7 +113,7 @@ def execute(
         As for `transfer`.
     saver
         Receives the state after every `saver.every`-th iteration, at the end of each scale, and
-        when the run is interrupted or fails; the optimiser must then be "lbfgsb-device".
+        when the run is interrupted or fails; the optimiser must then be "own".
     state
         Returns the state to continue from, and must keep no reference to it. Without an optimiser's
         state the run continues from x alone. If the state's run has ended, its result is returned.

@@ -43,9 +43,14 @@ def _defer_blas() -> None:
 _defer_blas()
 
 
-def compiled(function: Callable[..., Any]) -> Any:
-    """Compile a function that releases the interpreter's lock, and cache the machine code."""
-    dispatcher: Any = njit(nogil=True)(function)
+def compiled(function: Callable[..., Any], *, any_order: bool = False) -> Any:
+    """Compile a function that releases the interpreter's lock, and cache the machine code.
+
+    If `any_order`, its sums may be computed in any order, with fused products, so that the
+    compiler can use vector registers. The order depends on the processor only.
+    """
+    fastmath = {"reassoc", "contract"} if any_order else False
+    dispatcher: Any = njit(nogil=True, fastmath=fastmath)(function)
     try:
         dispatcher._cache = _Cache(function)
     except (RuntimeError, OSError):  # RuntimeError: there is no folder for it

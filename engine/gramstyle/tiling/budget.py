@@ -16,6 +16,8 @@ FIXED = 600_000_000
 SCIPY, SCIPY_HISTORY = 900, 10
 # A pair more, in float64:
 SCIPY_PAIR = 2 * 3 * 8
+# The copies of a whole image beside the own optimiser's vectors, in float32.
+IMAGES = 100
 # The optimiser over array namespaces: six vectors (x, the direction, a trial and up to three
 # gradients) in float32, and the image's transparency.
 VECTORS = 6 * 3 * 4 + 4
@@ -67,6 +69,7 @@ def choose_layout(
     memory: int,
     history: int,
     disk: int,
+    scipy: bool = False,
     edge: int | None = None,
     scheduler: bool = False,
     masks: int = 0,
@@ -87,6 +90,8 @@ def choose_layout(
         How many pairs L-BFGS-B's history should have.
     disk
         How many bytes are free for spill files.
+    scipy
+        Whether SciPy's optimiser minimises.
     edge
         The edge of the tiles in pixels, if it is given.
     scheduler
@@ -109,13 +114,14 @@ def choose_layout(
         are too small for the network; if the history does not fit; if the engine has no tiles.
     """
     pixels, per_pixel = height * width, ENGINES[engine].bytes_per_pixel
-    if edge is None and whole(engine, pixels, history) + masks <= memory:
+    needed = whole(engine, pixels, history, scipy=scipy) + masks
+    if edge is None and needed <= memory:
         return Layout(None, history, history_in_memory=True, spill_memory=0)
     if not ENGINES[engine].tiles:
         raise OptionError(
             f"the engine {engine} cannot compute tiles, and the whole image takes "
-            f"{_gb(whole(engine, pixels, history) + masks)} at {width}×{height} pixels; choose "
-            "another --engine, or a smaller --size"
+            f"{_gb(needed)} at {width}×{height} pixels; choose another --engine, or a smaller "
+            "--size"
         )
     beside = FIXED + masks + (VECTORS + SCHEDULED * scheduler) * pixels
     if edge is None:
@@ -144,9 +150,12 @@ def _pairs(n: int, wanted: int, memory: int, disk: int) -> tuple[int, bool]:
     return (resident, True) if resident >= filed else (filed, False)
 
 
-def whole(engine: str, pixels: int, history: int) -> int:
+def whole(engine: str, pixels: int, history: int, *, scipy: bool = False) -> int:
     """Return approximately how many bytes a run on a whole image takes."""
-    optimiser = SCIPY + SCIPY_PAIR * max(0, history - SCIPY_HISTORY)
+    if scipy:
+        optimiser = SCIPY + SCIPY_PAIR * max(0, history - SCIPY_HISTORY)
+    else:
+        optimiser = VECTORS + IMAGES + PAIR * history
     return FIXED + (ENGINES[engine].bytes_per_pixel + optimiser) * pixels
 
 

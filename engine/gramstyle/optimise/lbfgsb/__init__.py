@@ -12,6 +12,9 @@ on a GPU and with a history on disk. An iteration has three parts:
    entries to fix, which takes one sequential step for each entry.
 3. The line search along it for the strong Wolfe conditions (`search`), with their constants.
 
+The loops over all entries are written twice (`loops`): for any namespace, and compiled with Numba
+for pairs in float32 on the host (`rows`, `compiled`), on several threads.
+
 Sums over entries are computed in float64, block by block in a fixed order. The 2k × 2k systems
 are solved on the host.
 
@@ -25,17 +28,21 @@ the objective's type. All other arrays are one block long. The total is
 
 from gramstyle.optimise.lbfgsb.blocks import BLOCK
 from gramstyle.optimise.lbfgsb.disk import PairsOnDisk
+from gramstyle.optimise.lbfgsb.loops import pairs_on_host
 from gramstyle.optimise.lbfgsb.pairs import Pairs, PairsInMemory, pairs_within
+from gramstyle.optimise.lbfgsb.rows import PairsInRows
 from gramstyle.optimise.lbfgsb.run import State, begin, minimise, proceed, step
 
 __all__ = [
     "BLOCK",
     "Pairs",
     "PairsInMemory",
+    "PairsInRows",
     "PairsOnDisk",
     "State",
     "begin",
     "minimise",
+    "pairs_on_host",
     "pairs_within",
     "proceed",
     "step",

@@ -1,7 +1,6 @@
 """The search direction: towards the minimum of the quadratic model of the loss in the box."""
 
 import math
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -9,11 +8,9 @@ import numpy as np
 from gramstyle.core.arrays import Array, cast, namespace, on_host
 from gramstyle.optimise.interface import LOWER, UPPER
 from gramstyle.optimise.lbfgsb.blocks import Gradient, blocks, clip
+from gramstyle.optimise.lbfgsb.model import Model, complete, new_rows
 from gramstyle.optimise.lbfgsb.pairs import Pairs
 from gramstyle.system.blas import one_blas_thread
-
-# The inner products of an empty history.
-NO_PRODUCTS = np.zeros((0, 0))
 
 
 class Direction(NamedTuple):
@@ -93,7 +90,7 @@ def minimise_model(
         If the pairs define no model because their matrices are singular.
     """
     xp, rows = namespace(x), 2 * len(pairs)
-    new = _new_rows(len(pairs), len(products) // 2)
+    new = new_rows(len(pairs), len(products) // 2)
     n_fixed = sum(int(xp.count_nonzero(_outward(x[b], g.block(b)))) for b in blocks(x))
     few_fixed = 2 * n_fixed <= x.shape[0]
 
@@ -107,8 +104,8 @@ def minimise_model(
         for column, i in enumerate(new, start=rows + 1):
             sums[:, column] += V @ V[i, :]
     found = on_host(sums)
-    products = _complete(products, new, found[:, rows + 1 :])
-    model = _Model.of(products)
+    products = complete(products, new, found[:, rows + 1 :])
+    model = Model.of(products)
     free = products - found[:, :rows] if few_fixed else found[:, :rows]
     c = model.coefficients(free, found[:, rows], np.zeros(rows))
 
@@ -138,67 +135,6 @@ def minimise_model(
         free_mask = _free(_at_bound(before))
         to[b] = cast(clip(before * (1.0 - free_mask) + (here + move) * free_mask), x.dtype)
     return to, model.theta, products
-
-
-def products_of_last(products: Array, k: int) -> Array:
-    """Return the inner products of the last k pairs only."""
-    n = len(products) // 2
-    rows = np.r_[n - k : n, 2 * n - k : 2 * n]
-    last: Array = products[np.ix_(rows, rows)]
-    return last
-
-
-class _Model(NamedTuple):
-    """B = θ I − Vᵀ diag(w) K⁻¹ diag(w) V, where V's rows are y, then s."""
-
-    theta: float
-    w: Array
-    K: Array
-
-    @classmethod
-    def of(cls, G: Array) -> "_Model":
-        """Return the model of pairs from their inner products G = V Vᵀ; V's rows are y, then s."""
-        k = len(G) // 2
-        s_y, s_s = G[k:, :k], G[k:, k:]
-        if not s_y[-1, -1] > 0:
-            raise np.linalg.LinAlgError("the last pair has no curvature")
-        theta = float(G[k - 1, k - 1] / s_y[-1, -1])
-        below = np.tril(s_y, -1)
-        middle = np.block([[-np.diag(np.diag(s_y)), below.T], [below, theta * s_s]])
-        return cls(theta, np.repeat([1.0, theta], k), middle)
-
-    def coefficients(self, G: Array, F_g: Array, displacement: Array) -> Array:  # noqa: N803
-        """Return c for which d = −g/θ + c V moves the free entries to the minimum.
-
-        Parameters
-        ----------
-        G, F_g
-            The products F Fᵀ and F g of the free columns F of V.
-        displacement
-            The products of V's rows with the displacement of the fixed entries.
-        """
-        G, u = G * np.outer(self.w, self.w), np.linalg.solve(self.K, self.w * displacement)
-        v = np.linalg.solve(self.K - G / self.theta, self.w * F_g - G @ u)
-        c: Array = self.w * (u / self.theta - v / self.theta**2)
-        if not np.isfinite(c).all():
-            raise np.linalg.LinAlgError("the pairs contradict each other")
-        return c
-
-
-def _new_rows(k: int, known: int) -> list[int]:
-    """Return the rows of V that belong to pairs after the first `known` ones."""
-    return [*range(known, k), *range(k + known, 2 * k)]
-
-
-def _complete(products: Array, new: Sequence[int], columns: Array) -> Array:
-    """Return V Vᵀ from its known part and its columns at the new rows."""
-    n = len(columns)
-    known = np.setdiff1d(np.arange(n), new)
-    G = np.empty((n, n))
-    G[np.ix_(known, known)] = products
-    G[:, new] = columns
-    G[new, :] = columns.T
-    return G
 
 
 def _products(V: Array, chosen: Array) -> Array:

@@ -50,6 +50,7 @@ class PairsOnDisk(Pairs):
         self, history: int, *, folder: str | os.PathLike[str], dtype: str = "float32"
     ) -> None:
         self._history, self._folder, self._dtype = history, folder, np.dtype(dtype)
+        self.changes = 0
         self._slots: list[int] = []  # the pairs' places in the file, oldest first
         self._n = 0
         self._file: io.FileIO | None = None
@@ -73,6 +74,7 @@ class PairsOnDisk(Pairs):
 
     def append(self, n: int, parts: Iterable[tuple[slice, Array, Array]]) -> None:
         """Write a pair into the next free place, or over the oldest pair."""
+        self.changes += 1
         if self._file is None:
             self._reserve(n)
         assert n == self._n, "all pairs must have the same length"  # noqa: S101
@@ -86,6 +88,7 @@ class PairsOnDisk(Pairs):
 
     def clear(self) -> None:
         """Remove all pairs; the file keeps its size."""
+        self.changes += 1
         self._slots.clear()
 
     def block(self, entries: slice) -> Array:

@@ -9,7 +9,16 @@ from gramstyle.optimise.lbfgsb.blocks import blocks
 
 
 class Pairs(Protocol):
-    """The last k pairs of steps s and gradient differences y, stored in any place."""
+    """The last k pairs of steps s and gradient differences y, stored in any place.
+
+    Attributes
+    ----------
+    changes
+        How often pairs have been appended or removed. An iteration that is interrupted may have
+        changed the pairs already; they then no longer belong to the last iterate.
+    """
+
+    changes: int
 
     @abstractmethod
     def __len__(self) -> int:
@@ -63,6 +72,7 @@ class PairsInMemory(Pairs):
     """
 
     def __init__(self, history: int, *, dtype: str = "float32") -> None:
+        self.changes = 0
         self._rows: list[tuple[Array, Array]] = []
         self._history = history
         self._dtype = dtype
@@ -72,6 +82,7 @@ class PairsInMemory(Pairs):
 
     def append(self, n: int, parts: Iterable[tuple[slice, Array, Array]]) -> None:
         """Append a pair; remove the oldest if the history is full."""
+        self.changes += 1
         if len(self._rows) == self._history:
             self._rows.pop(0)  # freed before the new pair is allocated
         pair: tuple[Array, Array] | None = None
@@ -87,6 +98,7 @@ class PairsInMemory(Pairs):
 
     def clear(self) -> None:
         """Remove all pairs."""
+        self.changes += 1
         self._rows.clear()
 
     def block(self, entries: slice) -> Array:

@@ -1,7 +1,7 @@
 """The optimiser's state, one iteration, and iterations until a stopping condition is met."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Generic
@@ -19,8 +19,9 @@ from gramstyle.optimise.interface import (
     convergence_reason,
     has_converged,
 )
-from gramstyle.optimise.lbfgsb.blocks import Gradient, blocks, clip, clipped_step, flat, slope
-from gramstyle.optimise.lbfgsb.direction import NO_PRODUCTS, find_direction, products_of_last
+from gramstyle.optimise.lbfgsb.blocks import Gradient, clip, flat, slope
+from gramstyle.optimise.lbfgsb.loops import loops_over
+from gramstyle.optimise.lbfgsb.model import NO_PRODUCTS, products_of_last
 from gramstyle.optimise.lbfgsb.pairs import Pairs, PairsInMemory
 from gramstyle.optimise.lbfgsb.search import Point, Trial, search
 
@@ -197,15 +198,15 @@ def step(loss_and_gradient: Callable[[Array], E], state: State[E]) -> State[E] |
     """
     xp, pairs, products, shape = namespace(state.x), state.pairs, state.products, state.x.shape
     x, g = flat(state.x), Gradient(flat(state.evaluation.gradient), state.scale)
-    start = Point(0.0, state.evaluation.loss * state.scale, 0.0)
+    loops, start = loops_over(pairs), Point(0.0, state.evaluation.loss * state.scale, 0.0)
     evaluations = state.evaluations
 
     def evaluate(t: float, d: Array) -> Trial[E]:
         """Evaluate the point x + t d."""
         nonlocal evaluations
         evaluations += 1
-        evaluation = loss_and_gradient(xp.reshape(clipped_step(x, d, t), shape))
-        slope_at_t = slope(Gradient(flat(evaluation.gradient), state.scale), d)
+        evaluation = loss_and_gradient(xp.reshape(loops.clipped_step(x, d, t), shape))
+        slope_at_t = loops.slope(Gradient(flat(evaluation.gradient), state.scale), d)
         # 0 times an infinity or NaN is NaN, so the slope covers every entry of the gradient.
         if not math.isfinite(evaluation.loss) or not math.isfinite(slope_at_t):
             raise NonFiniteError("the loss or its gradient is not finite")
@@ -213,7 +214,7 @@ def step(loss_and_gradient: Callable[[Array], E], state: State[E]) -> State[E] |
 
     found = None
     while found is None:
-        direction = find_direction(x, g, pairs, products)
+        direction = loops.find_direction(x, g, products)
         if direction is not None:
             start = start._replace(slope=direction.slope)
             found = search(partial(evaluate, d=direction.d), start, direction.longest)
@@ -224,12 +225,12 @@ def step(loss_and_gradient: Callable[[Array], E], state: State[E]) -> State[E] |
             direction, products = None, NO_PRODUCTS
 
     assert direction is not None  # noqa: S101 - the search needs a direction
-    after, evaluation = clipped_step(x, direction.d, found.point.t), found.evaluation
+    after, evaluation = loops.clipped_step(x, direction.d, found.point.t), found.evaluation
     products = direction.products
     # Skip a pair whose curvature is lost in rounding.
     if found.point.slope - start.slope > -start.slope * np.finfo(np.float64).eps:
         g_after = Gradient(flat(evaluation.gradient), state.scale)
-        pairs.append(x.shape[0], _differences(x, after, g, g_after))
+        loops.append_pair(x, after, g, g_after)
         products = products_of_last(products, len(pairs) - 1)
     return replace(
         state,
@@ -240,12 +241,3 @@ def step(loss_and_gradient: Callable[[Array], E], state: State[E]) -> State[E] |
         losses=(*state.losses, evaluation.loss)[-1 - WINDOW :],
         products=products,
     )
-
-
-def _differences(
-    x: Array, after: Array, g: Gradient, g_after: Gradient
-) -> Iterator[tuple[slice, Array, Array]]:
-    """Yield the new pair block by block: the slice of entries, s and y."""
-    for b in blocks(x):
-        s = cast(after[b], "float64") - cast(x[b], "float64")
-        yield b, s, g_after.block(b) - g.block(b)

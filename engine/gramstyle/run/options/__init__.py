@@ -15,6 +15,7 @@ from gramstyle.run.options.content import ContentOptions, check_content
 from gramstyle.run.options.machine import MACHINE_CHOICES, MachineOptions, check_machine
 from gramstyle.run.options.result import DEPTHS, RESULT_CHOICES, ResultOptions, check_result
 from gramstyle.run.options.run import (
+    EARLIER_OPTIMISERS,
     OPTIMISERS,
     RUN_CHOICES,
     STARTS,
@@ -36,6 +37,7 @@ __all__ = [
     "BOUNDS",
     "CHOICES",
     "DEPTHS",
+    "EARLIER_OPTIMISERS",
     "GROUPS",
     "MACHINE",
     "MOST_STYLES",
@@ -154,11 +156,8 @@ class Options(MachineOptions, RunOptions, ResultOptions, StyleOptions, ContentOp
 
     @property
     def minimises_by(self) -> OptimiserName:
-        """The optimiser: the one given, or the one for the device and the tiles."""
-        if self.optimiser is not None:
-            return self.optimiser
-        elsewhere = self.device == "cuda" or self.tile is not None or self.on_cluster
-        return "lbfgsb-device" if elsewhere else "lbfgsb"
+        """The optimiser: the one given, or the default."""
+        return "own" if self.optimiser is None else self.optimiser
 
 
 def options_or_default(options: Options | None) -> Options:

@@ -9,8 +9,10 @@ from gramstyle.core.layers import PADDINGS, Padding
 from gramstyle.engines.registry import ENGINES
 from gramstyle.images import Source
 
-OptimiserName = Literal["lbfgsb", "lbfgsb-device"]
+OptimiserName = Literal["own", "scipy"]
 OPTIMISERS: tuple[OptimiserName, ...] = get_args(OptimiserName)
+# Their names in files of earlier versions, in which "lbfgsb" was the default on a CPU.
+EARLIER_OPTIMISERS: dict[str, OptimiserName] = {"lbfgsb": "scipy", "lbfgsb-device": "own"}
 
 STARTS = ("noise", "content", "style")
 
@@ -56,9 +58,9 @@ class RunOptions:
         The relative tolerance: the run ends early once the loss has fallen by less than this
         fraction of itself in ten iterations; 0 never ends it early.
     optimiser
-        "lbfgsb" is SciPy's; "lbfgsb-device" is the same method in bounded memory, for arrays that
-        stay where the gradient is computed. None is "lbfgsb-device" on a GPU, in tiles and on a
-        cluster, else "lbfgsb".
+        The implementation of L-BFGS-B: "own", in bounded memory, on arrays that stay where the
+        gradient is computed, with a state that a checkpoint can save; or "scipy", the reference,
+        in float64. None is "own".
     history
         How many past steps L-BFGS-B uses.
     engine

@@ -13,7 +13,7 @@ from gramstyle.run.option_values import (
     names_image,
     shown,
 )
-from gramstyle.run.options import MOST_STYLES
+from gramstyle.run.options import EARLIER_OPTIMISERS, MOST_STYLES
 from gramstyle.run.recipes.recipe import Recipe
 from gramstyle.run.recipes.toml_text import is_text
 from gramstyle.run.records import read_start
@@ -93,6 +93,9 @@ def _recipe(settings: Mapping[str, Any], given: Mapping[str, Any]) -> Recipe:
         and not all(map(_is_file, value if isinstance(value, list) else [value]))
     ]
     values = {name: value for name, value in given.items() if name not in lost}
+    optimiser = str(settings.get("optimiser"))
+    if optimiser in EARLIER_OPTIMISERS:  # it may have been the default, which is another one now
+        values["optimiser"] = EARLIER_OPTIMISERS[optimiser]
     found = Recipe(
         content=Path(content) if content else None,
         styles=tuple(Path(name) for name in styles) if all(styles) else (),
