@@ -13,9 +13,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from tools.large import measure_in_process
 
 from gramstyle.cli.arguments import size_in_bytes
-from tools.large import measure_in_process
 
 SIZES = ("256x256", "512x512", "1024x1024", "2048x2048", "4096x3072", "6000x4000")
 

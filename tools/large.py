@@ -37,14 +37,18 @@ WHOLE = "1024x768"
 
 
 def measure(
-    size: str, memory: int | None, iterations: int, workers: int | None = None
+    size: str,
+    memory: int | None,
+    iterations: int,
+    workers: int | None = None,
+    threads: int | None = None,
 ) -> dict[str, Any]:
     """Run a few iterations in this process; return their time and memory."""
     width, height = (int(edge) for edge in size.split("x"))
     content = np.asarray(Image.open(SAMPLES / "chelsea.jpg").convert("RGB").resize((width, height)))
     options = Options(
         size=max(width, height), scales=1, padding="zeros", memory=memory, iterations=iterations,
-        optimiser="own", max_pixels=10**9, workers=workers,
+        optimiser="own", max_pixels=10**9, workers=workers, threads=threads,
     )  # fmt: skip
     preparing = prepare(content, SAMPLES / "meadow.jpg", options)
     del content
@@ -113,12 +117,18 @@ def optimiser_seconds(prepared: Prepared) -> float:
 
 
 def measure_in_process(
-    size: str, memory: int | None, iterations: int, workers: int | None = None
+    size: str,
+    memory: int | None,
+    iterations: int,
+    workers: int | None = None,
+    threads: int | None = None,
 ) -> dict[str, Any]:
     """Call `measure` in a process of its own."""
     arguments = [size, "--here", "--iterations", str(iterations)]
     if workers is not None:
         arguments += ["--workers", str(workers)]
+    if threads is not None:
+        arguments += ["--threads", str(threads)]
     if memory is not None:
         arguments += ["--memory", str(memory)]
     done = subprocess.run(
@@ -136,16 +146,19 @@ def main() -> None:
     parser.add_argument("--iterations", type=int, default=2, metavar="N")
     parser.add_argument("--workers", type=int, default=None, metavar="N",
         help="compute the tiles of the large image on that many Dask workers")  # fmt: skip
+    parser.add_argument("--threads", type=int, default=None, metavar="N", help="(default: all)")
     parser.add_argument("--here", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.here:
-        asked = arguments.size, arguments.memory, arguments.iterations, arguments.workers
-        print(json.dumps(measure(*asked)))
+        asked = arguments.size, arguments.memory, arguments.iterations
+        print(json.dumps(measure(*asked, arguments.workers, arguments.threads)))
         return
     memory = arguments.memory or 3 * 10**9
     rows = [
         measure_in_process(WHOLE, None, 4),
-        measure_in_process(arguments.size, memory, arguments.iterations, arguments.workers),
+        measure_in_process(
+            arguments.size, memory, arguments.iterations, arguments.workers, arguments.threads
+        ),
         measure_in_process(WHOLE, None, 4),
     ]
     whole = (rows[0]["kilopixels"] + rows[-1]["kilopixels"]) / 2

@@ -15,12 +15,12 @@ from gramstyle.engines.winograd.simd import WIDTH
 from gramstyle.engines.winograd.sources import across
 from gramstyle.engines.winograd.storage import NO_FLOATS
 
-# The largest number of tiles in a strip, by their edge: enough for products that read the kernels a
-# few times only, few enough for a strip's transformed planes to stay in the cache.
-LONGEST = {4: 128, 6: 96}
+# The largest number of tiles in a strip: enough for products that read the kernels a few times only,
+# few enough for a strip's transformed planes to stay in the cache.
+LONGEST = 96
 
 # An image of at most so many tiles is computed panel by panel.
-FEW_TILES = 256
+FEW_TILES = 128
 
 Panel = tuple[int, int]
 Strip = tuple[int, int]
@@ -155,7 +155,7 @@ class Convolver:
         """Return the first and the last tile of each strip: as many strips for each thread."""
         count = prod(across(length, step.tile) for length in step.edges)
         threads = self._workers.threads
-        strips = -(-count // (LONGEST[step.tile] * threads)) * threads
+        strips = -(-count // (LONGEST * threads)) * threads
         length = -(-count // (strips * products.ROWS)) * products.ROWS
         return [(first, min(first + length, count)) for first in range(0, count, length)]
 

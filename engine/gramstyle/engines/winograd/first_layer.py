@@ -39,7 +39,7 @@ def forward(v, W, b, N, H, V, first, last, taps, product, F):
             while start < N:
                 width = WIDE if start + WIDE <= N else NARROW
                 u = start * TAPS
-                multiply_panel(taps, 0, count, W, u, TAPS, width, product, 0)
+                multiply_panel(taps, 0, count, W, u, TAPS, width, product, 0, 0)
                 for k in range(count):
                     to = (y * V + x + k) * N + start
                     for n in range(0, width, WIDTH):
@@ -66,7 +66,7 @@ def backward(dZ, W, N, H, V, ring, first, last, product, dv):
             while start < PADDED_TAPS:
                 width = WIDE if start + WIDE <= PADDED_TAPS else NARROW
                 d, u = (y * V + x) * N, start * N
-                multiply_panel(dZ, d, count, W, u, N, width, product, 0)
+                multiply_panel(dZ, d, count, W, u, N, width, product, 0, 0)
                 for tap in range(start, min(start + width, TAPS)):
                     c, i, j = tap // 9, tap // 3 % 3, tap % 3
                     row = y + i - 1 + ring

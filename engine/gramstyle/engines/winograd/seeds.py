@@ -43,7 +43,7 @@ def _add(F, D, shift, N, position, count, T, guide, guided, product, dF):
         start = 0
         while start < N:
             width = WIDE if start + WIDE <= N else NARROW
-            multiply_panel(F, first * N, rows, D, start * N, N, width, product, 0)
+            multiply_panel(F, first * N, rows, D, start * N, N, width, product, 0, 0)
             for row in range(rows):
                 factor = splat(T[guide + begin + row]) if guided else splat(_ONE)
                 for c in range(0, width, WIDTH):

@@ -254,6 +254,15 @@ class Memory:
         number = self._builder.load(self._element(index, steps))
         return _splatted(self._builder, number)
 
+    def prefetch(self, index: Any, *steps: tuple[Any, int]) -> None:
+        """Emit a hint to fetch an element's cache line, which may lie outside the array."""
+        builder, number = self._builder, ir.IntType(32)
+        place = builder.bitcast(self._element(index, steps), ir.IntType(8).as_pointer())
+        kind = ir.FunctionType(ir.VoidType(), [place.type, number, number, number])
+        function = builder.module.declare_intrinsic("llvm.prefetch", (place.type,), kind)
+        # To read data, into the cache of the second level.
+        builder.call(function, [place, *(ir.Constant(number, value) for value in (0, 2, 1))])
+
     def store(self, register: Any, index: Any, *steps: tuple[Any, int]) -> None:
         """Emit the store of a register."""
         _unaligned(self._builder.store(register, self._place(index, steps)), 4)
