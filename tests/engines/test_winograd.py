@@ -41,7 +41,7 @@ from gramstyle.engines.winograd.layout import GAP, channels_last, flat, matrix, 
 from gramstyle.engines.winograd.passes import WinogradPasses
 from gramstyle.engines.winograd.simd import WIDTH
 from gramstyle.engines.winograd.tiles import patch_transform, tile_transform
-from gramstyle.errors import OptionError, RuntimeMissingError
+from gramstyle.errors import NonFiniteError, OptionError, RuntimeMissingError
 from gramstyle.model import locate_model, read_model
 from objectives import ContentTarget, Weights, composed, spec_of, style_targets
 
@@ -435,6 +435,20 @@ def test_the_result_does_not_depend_on_the_width_of_registers(
     with np.load(file) as found:
         for name, gradient in zip(names, found.values(), strict=True):
             np.testing.assert_array_equal(gradient, gradient_of(name))
+
+
+@pytest.mark.parametrize("damaged", ["pixel", "conv0", "conv3", "conv6"])
+def test_what_is_not_finite_is_seen_in_the_loss(damaged: str, rng: np.random.Generator) -> None:
+    plan, style, content = PLANS["as VGG-19 is used"]
+    objective, x = random_objective(rng, random_network(rng, plan), style, content, 21, 19)
+    if damaged == "pixel":
+        x[1, 3, 4] = np.nan
+    for layer in objective.network.layers:
+        if layer.name == damaged:
+            assert isinstance(layer, Convolution)
+            layer.b[2] = np.nan
+    with pytest.raises(NonFiniteError, match="responses of layer conv"):
+        in_passes(objective).loss_and_gradient(x)
 
 
 def test_winograd_passes_cannot_be_traced_or_split_into_terms(rng: np.random.Generator) -> None:

@@ -15,8 +15,8 @@ from gramstyle.engines.winograd.simd import WIDTH
 from gramstyle.engines.winograd.sources import across
 from gramstyle.engines.winograd.storage import NO_FLOATS
 
-# The largest number of tiles in a strip: enough for products that read the kernels a few times only,
-# few enough for a strip's transformed planes to stay in the cache.
+# The largest number of tiles in a strip: enough for products that read the kernels a few times
+# only, few enough for a strip's transformed planes to stay in the cache.
 LONGEST = 96
 
 # An image of at most so many tiles is computed panel by panel.

@@ -8,7 +8,7 @@ a function says so. The kernels are (27, N) or (N, 27), in panels (see `products
 import numpy as np
 
 from gramstyle.engines.winograd.products import NARROW, WIDE, multiply_panel
-from gramstyle.engines.winograd.simd import WIDTH, load, splat, store, where_greater
+from gramstyle.engines.winograd.simd import WIDTH, load, relu, store
 from gramstyle.system.compiling import compiled
 
 # The largest number of positions in a product, the taps, and the taps with their padding.
@@ -44,7 +44,7 @@ def forward(v, W, b, N, H, V, first, last, taps, product, F):
                     to = (y * V + x + k) * N + start
                     for n in range(0, width, WIDTH):
                         value = load(product, k * width + n) + load(b, start + n)
-                        store(F, to + n, where_greater(value, splat(_ZERO), value, splat(_ZERO)))
+                        store(F, to + n, relu(value))
                 start += width
 
 

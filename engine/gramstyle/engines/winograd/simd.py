@@ -19,6 +19,8 @@ from numba import extending, types
 from numba.core.registry import cpu_target
 from numba.extending import models, overload, register_model
 
+from gramstyle.system.compiling import inlined
+
 
 def features() -> str:
     """Return the features of the processor for which Numba compiles, separated by commas."""
@@ -27,6 +29,8 @@ def features() -> str:
 
 # The floats in a register.
 WIDTH = 16 if "+avx512f" in features().split(",") else 8
+
+ZERO = np.float32(0)
 
 # The types of a register and of an index.
 REGISTER, INDEX = ir.VectorType(ir.FloatType(), WIDTH), ir.IntType(64)
@@ -189,6 +193,13 @@ def _selection(comparison: str) -> Any:
 
 # where_greater(a, b, yes, no): elementwise `yes` where a > b, else `no`; likewise where_equal.
 where_greater, where_equal = _selection(">"), _selection("==")
+
+
+@inlined
+def relu(value):
+    """Return max(0, value); NaN where the value is NaN."""
+    zero = splat(ZERO)
+    return where_greater(zero, value, zero, value)
 
 
 def _arithmetic(python: Any, instruction: str) -> None:

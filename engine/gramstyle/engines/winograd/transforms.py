@@ -20,6 +20,7 @@ from gramstyle.engines.winograd.simd import (
     WIDTH,
     load,
     load_bytes,
+    relu,
     splat,
     store,
     store_bytes,
@@ -155,8 +156,7 @@ def _transform_back(Q, at, plane, tile, out):
 @inlined
 def _response(out, at, bias):
     """Return max(0, z + b)."""
-    value = load(out, at * WIDTH) + bias
-    return where_greater(value, splat(_ZERO), value, splat(_ZERO))
+    return relu(load(out, at * WIDTH) + bias)
 
 
 @compiled
