@@ -23,7 +23,7 @@ from gramstyle.core.term import Reference
 from gramstyle.core.terms import without_targets
 from gramstyle.core.wrapping import check_wraps
 from gramstyle.engines.cuda.kernels import DeviceKernels
-from gramstyle.engines.registry import Engine, open_engine
+from gramstyle.engines.registry import ENGINES, Engine, open_engine
 from gramstyle.engines.strips import StripKernels
 from gramstyle.errors import ImageError, NonFiniteError, OptionError
 from gramstyle.model import Model
@@ -490,7 +490,7 @@ def test_all_parts_of_a_layout_are_within_its_budget() -> None:
         )
         pixels, tiles = 3072 * 4096, Tiling(net, 3072, 4096, fitted.edge or 4096)
         pairs = PAIR * pixels * 10 * fitted.history_in_memory
-        window = 950 * int(np.prod(tiles.largest_window()))
+        window = ENGINES["winograd"].bytes_per_pixel * int(np.prod(tiles.largest_window()))
         assert FIXED + VECTORS * pixels + pairs + window + fitted.spill_memory <= memory
         if fitted.history_in_memory and fitted.spill_memory > 10**10:
             assert on_disk(fitted, tiles, recalls=True) == 0

@@ -299,7 +299,7 @@ ENGINES: Mapping[str, EngineEntry] = MappingProxyType(
         ),
         "winograd": EngineEntry(
             devices=("cpu",),
-            bytes_per_pixel=950,
+            bytes_per_pixel=720,
             packages=(_load_winograd,),
             uses_numba=True,
             help="convolutions with fewer multiplications in both passes",

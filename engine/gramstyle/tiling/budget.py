@@ -24,7 +24,7 @@ VECTORS = 6 * 3 * 4 + 4
 # A step and a difference of gradients in float32.
 PAIR = 2 * 3 * 4
 # The results of pass 1 that are stored for pass 2, and the content term's targets: see `Recall`.
-STORED, TARGETS = 440, 32
+STORED, TARGETS = 300, 32
 # The first x, in float32.
 START = 3 * 4
 # A scheduler in this process: the windows of the content image, and those of x until pass 2.
