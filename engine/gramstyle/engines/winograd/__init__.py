@@ -10,10 +10,11 @@ convolution on the same machine. It costs one digit of float32 (docs/performance
 - `simd` gives Numba a type for a register of floats;
 - `tiles` generates the transforms of one tile from the matrices;
 - `transforms` transforms strips and back, and applies bias, ReLU, masks and pooling on the way;
-- `products` multiplies by kernels that are packed once;
+- `kernel_panels` transforms the kernels, and `products` multiplies by them panel by panel;
 - `masks` applies masks outside a convolution;
 - `channels_first` converts the responses of ONNX Runtime;
-- `passes` runs a network forward and backward on several threads, with `blocks`, `storage` and
+- `convolution` computes one convolution of a whole image on several threads;
+- `passes` runs a network forward and backward, with `blocks`, `storage` and
   `first_layer`;
 - `kernels` computes the loss terms on responses stored channels last, with `seeds`.
 """

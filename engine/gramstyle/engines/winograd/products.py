@@ -1,4 +1,4 @@
-"""Matrix products, panel by panel, with one factor packed once.
+"""Matrix products, panel by panel.
 
 A panel is a part of the columns of U (C, N), whose width is a few registers. U is stored in panels,
 so that a product reads them in order: for each panel and row of U, the panel's entries of this row.
