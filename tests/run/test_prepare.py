@@ -58,7 +58,7 @@ def test_each_start_is_a_new_array(ready) -> None:  # type: ignore[no-untyped-de
 
 def test_a_budget_chooses_tiles_and_where_the_history_goes(ready) -> None:  # type: ignore[no-untyped-def]
     assert ready(memory=10**10).options.tile is None
-    small = ready(memory=FIXED + 7_000_000)
+    small = ready(memory=FIXED + 8_500_000)
     assert small.options.tile is not None
     assert isinstance(small.pairs(), PairsOnDisk)
     assert isinstance(ready(memory=10**10, tile=48).pairs(), PairsInRows)
@@ -67,8 +67,8 @@ def test_a_budget_chooses_tiles_and_where_the_history_goes(ready) -> None:  # ty
 
 def test_a_run_with_its_history_on_disk_is_the_run_with_it_in_memory(ready) -> None:  # type: ignore[no-untyped-def]
     ends = []
-    assert isinstance(ready(memory=FIXED + 7_000_000, tile=48).pairs(), PairsOnDisk)
-    for prepared in (ready(memory=FIXED + 7_000_000, tile=48), ready(memory=10**10, tile=48)):
+    assert isinstance(ready(memory=FIXED + 8_500_000, tile=48).pairs(), PairsOnDisk)
+    for prepared in (ready(memory=FIXED + 8_500_000, tile=48), ready(memory=10**10, tile=48)):
         evaluate = prepared.loss_and_gradient
         state = begin(evaluate, prepared.start, pairs=prepared.pairs())
         ends.append(proceed(evaluate, state, iterations=5, tolerance=0.0))
@@ -87,7 +87,7 @@ def test_a_budget_too_small_names_the_smallest_and_scipy_s_optimiser_is_refused_
     with pytest.raises(OptionError, match=r"the smallest --memory that works is 0\.7GB"):
         ready(memory=10**8)
     with pytest.raises(OptionError, match=r"SciPy's L-BFGS-B takes .* leave --optimiser out"):
-        ready(memory=FIXED + 7_000_000, optimiser="scipy", history=1000)
+        ready(memory=FIXED + 8_500_000, optimiser="scipy", history=1000)
 
 
 def test_a_purpose_that_needs_the_image_whole_refuses_tiles(ready) -> None:  # type: ignore[no-untyped-def]

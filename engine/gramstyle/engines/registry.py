@@ -117,8 +117,8 @@ class EngineEntry:
     devices
         The devices that it runs on.
     bytes_per_pixel
-        The memory in bytes that it takes per pixel processed at once, as measured (docs/large.md);
-        on a GPU as calculated (docs/gpu.md).
+        The memory in bytes that it takes per pixel processed at once, as measured with a margin for
+        what a run holds beside it (docs/large.md); on a GPU as calculated (docs/gpu.md).
     tiles
         Whether it can compute an image in tiles.
     packages
@@ -299,7 +299,7 @@ ENGINES: Mapping[str, EngineEntry] = MappingProxyType(
         ),
         "winograd": EngineEntry(
             devices=("cpu",),
-            bytes_per_pixel=720,
+            bytes_per_pixel=950,
             packages=(_load_winograd,),
             uses_numba=True,
             help="convolutions with fewer multiplications in both passes",
