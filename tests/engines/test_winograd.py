@@ -73,6 +73,19 @@ def small_strips(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kernels, "SHORTEST", 8)
 
 
+@pytest.fixture(autouse=True)
+def scratch_of_nan(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fill scratch memory with NaN, which shows if it is read before it is written."""
+    scratch = Workers.scratch
+
+    def filled(self: Workers, name: str, shape: tuple[int, ...]) -> Array:
+        array = scratch(self, name, shape)
+        array[...] = np.nan
+        return array
+
+    monkeypatch.setattr(Workers, "scratch", filled)
+
+
 def assert_close(found: Array, expected: Array, tolerance: float = FLOAT32) -> None:
     assert found.shape == expected.shape
     scale = max(1.0, float(np.abs(expected).max(initial=0)))
