@@ -90,9 +90,10 @@ def checked_tarball(
 
 
 def runtime_files(tarball: bytes) -> dict[str, bytes]:
-    """Return the files of the package that the page loads, by name.
+    """Return the files of the package that the page loads, by the names that they have there.
 
-    The tarball has the recorded hash, so its members are known.
+    A module ends with .js, which every web server knows, unlike .mjs. The tarball has the recorded
+    hash, so its members are known.
     """
     wanted = {f"package/dist/{name}": name for name in RUNTIME_FILES}
     found: dict[str, bytes] = {}
@@ -101,7 +102,7 @@ def runtime_files(tarball: bytes) -> dict[str, bytes]:
             name, file = wanted.get(member.name), archive.extractfile(member)
             if name is not None and file is not None:
                 found[name] = file.read()
-    return {name: found[name] for name in RUNTIME_FILES}
+    return {name.replace(".mjs", ".js"): found[name] for name in RUNTIME_FILES}
 
 
 def _reason(result: "subprocess.CompletedProcess[str]") -> str:

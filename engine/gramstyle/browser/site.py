@@ -17,7 +17,7 @@ HEADERS = """\
 """
 
 RUNTIME_LICENCE = f"""\
-{PACKAGE} {VERSION}, unchanged, from npm.
+{PACKAGE} {VERSION}, from npm. The files are unchanged; those called .mjs there are called .js here.
 Its binary files contain code of others: their licences are in the file ThirdPartyNotices.txt of
 https://github.com/microsoft/onnxruntime/tree/v{VERSION}
 

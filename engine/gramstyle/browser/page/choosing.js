@@ -1,6 +1,6 @@
 // Choosing an image: a file, a dropped or pasted one, or a sample.
 
-import { Problem } from "./problems.js";
+import { Problem, sentenceOf } from "./problems.js";
 
 // The largest file and the largest image; an image takes 4 bytes for each pixel.
 const [MAX_BYTES, MAX_PIXELS] = [100e6, 100e6];
@@ -25,11 +25,9 @@ export async function decoded(file, name) {
 
 /** One of the two images that the page asks for. */
 export class Chooser {
-  /** `onChange()` is called when there is another image, `onProblem(error)` after a failure. */
-  constructor(section, { onChange, onProblem }) {
+  constructor(section) {
     this.section = section;
     this.image = null;
-    Object.assign(this, { onChange, onProblem });
     const input = section.querySelector("input");
     const drop = section.querySelector(".drop");
     input.addEventListener("change", () => this.takeFile(input.files[0]));
@@ -58,7 +56,7 @@ export class Chooser {
       const answer = await fetch(new URL(`samples/${name}`, import.meta.url));
       await this.#take(await answer.blob(), `The sample ${name}`, name);
     } catch {
-      this.onProblem(new Problem(`The sample ${name} could not be loaded; try again later.`));
+      this.#say(`The sample ${name} could not be loaded; try again later.`);
     }
   }
 
@@ -68,14 +66,21 @@ export class Chooser {
       this.image?.close();
       this.image = image;
     } catch (error) {
-      this.onProblem(error);
+      this.#say(sentenceOf(error));
       return;
     }
+    this.#say("");
     for (const button of this.samples()) {
       button.setAttribute("aria-pressed", String(button.dataset.sample === sample));
     }
     this.#show();
-    this.onChange();
+  }
+
+  /** Show a problem with the image; an empty sentence removes the last one. */
+  #say(sentence) {
+    const problem = this.section.querySelector(".problem");
+    problem.textContent = sentence;
+    problem.hidden = sentence === "";
   }
 
   #show() {

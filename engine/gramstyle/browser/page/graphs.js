@@ -1,12 +1,12 @@
 // The two ONNX graphs, run by ONNX Runtime: targets of an image, and loss and gradient of an image.
 
-import { Problem } from "./problems.js";
+import { isShortOfMemory, Problem } from "./problems.js";
 
 // The first dimensions of an image's tensor: one image of three planes.
 const PLANES = [1, 3];
 
-// The largest relative difference of two devices' losses; rounding makes 1e-5.
-const SAME_LOSS = 1e-3;
+// The files with the compiled part of ONNX Runtime, by device.
+const BINARIES = { wasm: "ort-wasm-simd-threaded", webgpu: "ort-wasm-simd-threaded.asyncify" };
 
 /** Fetch a file of this folder; `report(loaded)` receives the number of bytes so far. */
 export async function fetchFile(name, report = () => {}) {
@@ -36,9 +36,11 @@ export async function fetchFile(name, report = () => {}) {
 /** Return ONNX Runtime for a device, "wasm" or "webgpu". */
 export async function loadRuntime(device, threads) {
   try {
-    const ort = await import(`./onnxruntime/ort.${device}.min.mjs`);
+    const ort = await import(`./onnxruntime/ort.${device}.min.js`);
+    const file = (suffix) => new URL(`onnxruntime/${BINARIES[device]}.${suffix}`, import.meta.url).href;
     ort.env.logLevel = "error";
     ort.env.wasm.numThreads = threads;
+    ort.env.wasm.wasmPaths = { mjs: file("js"), wasm: file("wasm") };
     return ort;
   } catch (error) {
     throw new Problem(`ONNX Runtime could not be loaded (${error.message}); reload the page.`);
@@ -48,10 +50,11 @@ export async function loadRuntime(device, threads) {
 async function openSession(ort, bytes, device) {
   try {
     // Without memory patterns and the arena, memory is given back when the size of the image changes.
-    const options = { enableMemPattern: false, enableCpuMemArena: false };
+    const options = { enableMemPattern: false, enableCpuMemArena: false, logSeverityLevel: 3 };
     return await ort.InferenceSession.create(bytes, { executionProviders: [device], ...options });
   } catch (error) {
-    if (error instanceof Error && /backend|wasm|webassembly/i.test(error.message)) {
+    const isStart = error instanceof Error && /backend|wasm|webassembly/i.test(error.message);
+    if (isStart && !isShortOfMemory(error)) {
       throw new Problem(
         `ONNX Runtime could not start (${error.message}); use a current browser, or reload the page.`,
       );
@@ -119,30 +122,4 @@ export class ObjectiveGraph {
   release() {
     return this.session.release();
   }
-}
-
-/**
- * Return the objective on WebGPU if the browser has a GPU on which it is right and faster.
- *
- * `graph` computes on the processor, and `seconds` is what its evaluation at x took. Any error means
- * that the GPU is not used.
- */
-export async function fasterOnGpu(graph, bytes, problem, x, seconds) {
-  let onGpu = null;
-  try {
-    const adapter = await globalThis.navigator?.gpu?.requestAdapter();
-    if (!adapter || adapter.info?.isFallbackAdapter) return null;
-    onGpu = await ObjectiveGraph.open(await loadRuntime("webgpu", 1), bytes, "webgpu");
-    const evaluate = onGpu.objective(problem);
-    await evaluate(x); // compiles the shaders
-    const start = performance.now();
-    const { loss } = await evaluate(x);
-    const isFaster = performance.now() - start < 1000 * seconds;
-    const expected = (await graph.objective(problem)(x)).loss;
-    if (isFaster && Math.abs(loss - expected) <= SAME_LOSS * Math.abs(expected)) return onGpu;
-  } catch {
-    // The processor goes on.
-  }
-  await onGpu?.release().catch(() => {});
-  return null;
 }

@@ -1,9 +1,10 @@
 // The page: it chooses the images and the options, starts a worker, and shows what the worker says.
 //
-// For measurements, ?threads=N sets the number of threads, and ?device=wasm leaves the GPU out.
+// For measurements, ?threads=N sets the number of threads, and ?device=wasm or ?device=webgpu the
+// device.
 
 import { Chooser } from "./choosing.js";
-import { sentenceOf } from "./problems.js";
+import { Problem, sentenceOf } from "./problems.js";
 
 const MAX_THREADS = 8;
 
@@ -23,7 +24,7 @@ const sliders = {
 const choosers = Object.fromEntries(
   [...document.querySelectorAll(".chooser")].map((section) => [
     section.dataset.role,
-    new Chooser(section, { onChange: () => showProblem(null), onProblem: showProblem }),
+    new Chooser(section),
   ]),
 );
 
@@ -80,7 +81,7 @@ async function start() {
   const images = await Promise.all(
     ["content", "style"].map(async (role) => {
       const { image } = choosers[role];
-      if (!image) throw new Error(`there is no ${role} image`);
+      if (!image) throw new Problem(`There is no ${role} image; choose one.`);
       return createImageBitmap(image); // a copy, which the worker receives
     }),
   );
@@ -131,9 +132,6 @@ const hearing = {
     canvas.height = size.height;
     canvas.getContext("2d").putImageData(new ImageData(image, size.width, size.height), 0, 0);
     canvas.hidden = false;
-    const fact = (name, text) => {
-      document.querySelector(`[data-fact=${name}]`).textContent = text;
-    };
     fact("iteration", `${state.iteration} of ${state.iterations}`);
     fact("loss", state.loss.toPrecision(4));
     fact("seconds", `${state.seconds.toPrecision(3)} s`);
@@ -148,6 +146,7 @@ const hearing = {
 
   done({ evaluations }) {
     setRunning(false);
+    fact("left", "none");
     say(`Done after ${counted(evaluations, "evaluation")}.`);
   },
 
@@ -157,6 +156,10 @@ const hearing = {
     showProblem({ sentence });
   },
 };
+
+function fact(name, text) {
+  document.querySelector(`[data-fact=${name}]`).textContent = text;
+}
 
 function hear(message) {
   if (worker) hearing[message.kind](message);
@@ -172,7 +175,7 @@ function setRunning(running) {
   byId("progress").hidden = !running;
   if (!running) return;
   byId("progress").removeAttribute("value");
-  byId("result").hidden = false;
+  byId("result").scrollIntoView({ block: "nearest" });
   byId("image").hidden = true;
   byId("facts").hidden = true;
   byId("download").hidden = true;
@@ -188,7 +191,6 @@ function showProblem(problem) {
   const place = byId("problem");
   place.hidden = problem === null;
   place.textContent = problem === null ? "" : (problem.sentence ?? sentenceOf(problem));
-  if (problem !== null) byId("result").hidden = false;
 }
 
 byId("download").addEventListener("click", () => {

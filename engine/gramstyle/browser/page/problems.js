@@ -6,13 +6,19 @@ export class Problem extends Error {}
 // What browsers and ONNX Runtime say when memory is short.
 const MEMORY = /memory|alloc|out of bounds|array buffer|OOM/i;
 
+/** Return whether an error of the browser or of ONNX Runtime means that memory is short. */
+export function isShortOfMemory(error) {
+  // A number is the address of an exception of WebAssembly, for which memory is the usual reason.
+  if (typeof error === "number" || error instanceof RangeError) return true;
+  return error instanceof Error && MEMORY.test(error.message);
+}
+
 /** Return an error of the computation as a sentence. */
 export function sentenceOf(error) {
   if (error instanceof Problem) return error.message;
-  // A number is the address of an exception of WebAssembly, for which memory is the usual reason.
-  const text = error instanceof Error ? error.message : "";
-  if (typeof error === "number" || error instanceof RangeError || MEMORY.test(text)) {
+  if (isShortOfMemory(error)) {
     return "The browser has too little memory for this size; choose a smaller one.";
   }
-  return `The computation failed (${text || String(error)}); reload the page, or choose a smaller size.`;
+  const text = error instanceof Error ? error.message : String(error);
+  return `The computation failed (${text}); reload the page, or choose a smaller size.`;
 }

@@ -1,6 +1,7 @@
 // One style transfer: all scales, from the content image to the result.
 
-import { fasterOnGpu, ObjectiveGraph, TargetsGraph } from "./graphs.js";
+import { Evaluator } from "./evaluator.js";
+import { TargetsGraph } from "./graphs.js";
 import { minimise } from "./lbfgsb.js";
 import { Problem } from "./problems.js";
 import { fitted, isLargeEnough, scalesOf } from "./scales.js";
@@ -9,7 +10,7 @@ import { fitted, isLargeEnough, scalesOf } from "./scales.js";
  * Render the content image in the style of the style image.
  *
  * `job`: {size, iterations, contentStrength, content, style, device}, with the sizes of the two
- * images; `device` is "wasm", or "auto" to use a GPU where it is faster.
+ * images; `device` is "wasm", "auto" to use a GPU where it is faster, or "webgpu" to use it anyway.
  * `settings`: those that the export has written.
  * `tools`: {ort, targets, objective}, ONNX Runtime and the two graphs as bytes;
  * `pixels(role, size)`, an image at a size as planes; `resized(x, size, larger)`, planes at a larger
@@ -25,59 +26,40 @@ export async function transfer(job, settings, tools) {
   const targets = await targetsOf(scales, tools);
 
   report({ stage: "objective" });
-  let graph = await ObjectiveGraph.open(tools.ort, tools.objective, "wasm");
+  const evaluator = await Evaluator.open(tools.ort, tools.objective);
   const clock = new Clock(scales);
-  let result = null;
-  let evaluations = 0;
+  let result = { evaluations: 0 };
   for (const [number, { size, iterations }] of scales.entries()) {
-    const problem = { targets: targets[number], weights: weightsOf(job, settings, size), size };
-    const start = result ? await tools.resized(result.x, result.size, size) : await tools.pixels("content", size);
-    let evaluate = graph.objective(problem);
-    if (number === 0 && job.device === "auto") {
-      const seconds = await secondsOf(() => evaluate(start));
-      const faster = await fasterOnGpu(graph, tools.objective, problem, start, seconds);
-      if (faster) {
-        await graph.release();
-        graph = faster;
-        evaluate = graph.objective(problem);
-      }
+    const start = result.x
+      ? await tools.resized(result.x, result.size, size)
+      : await tools.pixels("content", size);
+    evaluator.begin({ targets: targets[number], weights: weightsOf(job, settings, size), size });
+    if (number === 0 && job.device !== "wasm") {
+      await evaluator.tryGpu(start, { anyway: job.device === "webgpu" });
     }
-    const fallingBack = async (x) => {
-      try {
-        return await evaluate(x);
-      } catch (error) {
-        if (graph.device !== "webgpu") throw error;
-        graph = await ObjectiveGraph.open(tools.ort, tools.objective, "wasm");
-        evaluate = graph.objective(problem);
-        return evaluate(x);
-      }
-    };
-    const before = evaluations;
-    const found = await minimise((x) => clock.timed(number, () => fallingBack(x)), start, {
+    const before = result.evaluations;
+    const found = await minimise((x) => clock.timed(number, () => evaluator.at(x)), start, {
       iterations,
       history: settings.history,
       tolerance: settings.tolerance,
-      onIteration: (state) =>
+      onIteration: ({ evaluations, ...state }) =>
         report({
+          ...state,
           stage: "iteration",
           scale: number,
           scales: scales.length,
-          iteration: state.iteration,
           iterations,
-          evaluations: before + state.evaluations,
-          loss: state.loss,
+          evaluations: before + evaluations,
           seconds: clock.seconds,
           secondsLeft: clock.left(number, state.iteration),
-          device: graph.device,
-          x: state.x,
+          device: evaluator.device,
           size,
         }),
     });
-    evaluations += found.evaluations;
-    result = { ...found, size, evaluations };
+    result = { ...found, size, evaluations: before + found.evaluations };
     if (found.reason === "stopped by the caller") break;
   }
-  await graph.release();
+  await evaluator.release();
   return result;
 }
 
@@ -146,11 +128,4 @@ class Clock {
     const units = later.reduce((sum, scale) => sum + scale.iterations * (area(scale) / area(here)), 0);
     return this.seconds * (here.iterations - iteration + units);
   }
-}
-
-async function secondsOf(action) {
-  await action();
-  const start = performance.now();
-  await action();
-  return (performance.now() - start) / 1000;
 }
