@@ -216,9 +216,10 @@ def test_the_page_renders_what_python_renders_and_offers_it_as_png(
         # The image is rounded to whole numbers.
         assert prepared.objective.loss_and_gradient(x).loss == pytest.approx(said, rel=0.05)
     # In float32 and in float64, two runs part after some iterations.
-    rendered, record = transfer(content, style, options, model=real_model_path)
-    assert said == pytest.approx(record.losses[-1].loss, rel=0.1)
-    correlation = np.corrcoef(rendered.pixels.transpose(2, 0, 1).ravel(), x.ravel())[0, 1]
+    result = transfer(content, style, options, model=real_model_path)
+    assert said == pytest.approx(result.record.losses[-1].loss, rel=0.1)
+    rendered = result.rendered.pixels.transpose(2, 0, 1)
+    correlation = np.corrcoef(rendered.ravel(), x.ravel())[0, 1]
     assert correlation > 0.95
 
 
@@ -306,6 +307,14 @@ def test_a_file_that_is_missing_is_one_sentence(
     page.click("#start")
     assert problem(page, "#result").startswith(sentence)
     assert page.is_enabled("#start")
+
+
+def test_settings_that_are_missing_are_one_sentence(page: Any, plain_address: str) -> None:
+    page.context.route("**/settings.json", lambda route: route.fulfill(status=404, body="no"))
+    page.goto(plain_address)
+    assert problem(page, "#result") == (
+        "The file settings.json could not be loaded (status 404); try again later."
+    )
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -4,6 +4,7 @@
 // device.
 
 import { Chooser } from "./choosing.js";
+import { fetchFile } from "./graphs.js";
 import { Problem, sentenceOf } from "./problems.js";
 
 const MAX_THREADS = 8;
@@ -59,8 +60,7 @@ open().catch(showProblem);
 
 /** Read the settings of the export, show the page and choose the first samples. */
 async function open() {
-  const answer = await fetch(new URL("settings.json", import.meta.url));
-  settings = await answer.json();
+  settings = JSON.parse(new TextDecoder().decode(await fetchFile("settings.json")));
   byId("network").textContent = `The network: ${settings.attribution || settings.network}.`;
   byId("program").textContent = `Made by ${settings.program}.`;
   byId("unready").hidden = true;
