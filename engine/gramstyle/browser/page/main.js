@@ -65,6 +65,7 @@ async function open() {
   byId("program").textContent = `Made by ${settings.program}.`;
   byId("unready").hidden = true;
   form.hidden = false;
+  byId("start").disabled = false;
   await Promise.all([choosers.content.takeSample("chelsea.jpg"), choosers.style.takeSample("night.jpg")]);
 }
 
@@ -170,8 +171,11 @@ function setRunning(running) {
     worker?.terminate(); // with all its memory
     worker = null;
   }
-  byId("start").disabled = running;
-  byId("stop").disabled = !running;
+  const [enabled, disabled] = running ? ["stop", "start"] : ["start", "stop"];
+  byId(enabled).disabled = false;
+  // A button that is disabled loses the focus.
+  if (document.activeElement === byId(disabled)) byId(enabled).focus();
+  byId(disabled).disabled = true;
   byId("progress").hidden = !running;
   if (!running) return;
   byId("progress").removeAttribute("value");
