@@ -84,7 +84,7 @@ def add_parser(commands: Commands, summary: str) -> None:
         "folder)")  # fmt: skip
     where.add_argument("--token-file", type=Path, metavar="FILE",
         help="a file with the token that clients must send, of at least "
-        f"{SHORTEST_TOKEN} characters (default: the environment variable {TOKEN_VARIABLE})")  # fmt: skip
+        f"{SHORTEST_TOKEN} characters (default: the variable {TOKEN_VARIABLE})")  # fmt: skip
     where.add_argument("--open", action="store_true", help="open the page in a browser")
     work = parser.add_argument_group("the work")
     work.add_argument("--workers", type=int, metavar="N",

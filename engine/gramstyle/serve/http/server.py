@@ -56,7 +56,7 @@ class Server(uvicorn.Server):
     def __init__(self, app: App, stopping: Callable[[], None]) -> None:
         super().__init__(
             uvicorn.Config(
-                app,  # type: ignore[arg-type] # uvicorn types each message of ASGI
+                app,
                 lifespan="off",
                 ws="none",
                 log_config=None,
