@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from io import BytesIO
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
-from typing import Any
+from typing import Any, Protocol
 
 import PIL.Image
 
@@ -62,7 +62,7 @@ def submit_at_once(
     result = LoadResult(name)
     began = time.monotonic()
     shares = [jobs // connections + (i < jobs % connections) for i in range(connections)]
-    with measuring(server, watched, result), ThreadPoolExecutor(connections) as pool:
+    with measuring(server, f"/jobs/{watched}", result), ThreadPoolExecutor(connections) as pool:
         work = [pool.submit(_one_client, server, content, style, n, options) for n in shares]
         done = [each for part in work for each in part.result()]
     result.seconds = time.monotonic() - began
@@ -110,15 +110,22 @@ def image_fault(data: bytes, size: tuple[int, int]) -> str:
         return f"an image cannot be decoded: {error}"
 
 
+class Measured(Protocol):
+    """A result with latencies in seconds and memory in bytes."""
+
+    latencies: list[float]
+    memory: list[int]
+
+
 class measuring:  # noqa: N801 - a context manager
     """Measure latency and memory during the block."""
 
-    def __init__(self, server: Server, job: str, result: LoadResult) -> None:
+    def __init__(self, server: Server, path: str, result: "Measured") -> None:
         self._server, self._result = server, result
         context = get_context("spawn")
         self._pipe, theirs = context.Pipe()
         # In a process, since the threads here would make it wait.
-        self._probe = context.Process(target=_probe, args=(theirs, server.port, f"/jobs/{job}"))
+        self._probe = context.Process(target=_probe, args=(theirs, server.port, path))
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._watch_memory)
 
