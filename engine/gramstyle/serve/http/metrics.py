@@ -12,6 +12,7 @@ from gramstyle.serve.http.guard import App, Receive, Scope, Send
 from gramstyle.serve.job import STATES
 from gramstyle.serve.service import Service
 
+METHODS = ("GET", "POST", "DELETE", "HEAD", "OPTIONS")
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
@@ -42,9 +43,9 @@ class Metrics:
             async def sending(message: MutableMapping[str, Any]) -> None:
                 if message["type"] == "http.response.start":
                     # The route, not the path, which has ids: one series for each of them would
-                    # fill the memory.
                     route = getattr(scope.get("route"), "path", "other")
-                    method = scope["method"] if route != "other" else "other"
+                    # fill the memory. So would methods, which are words of the client, too.
+                    method = scope["method"] if scope["method"] in METHODS else "other"
                     labels = (method, route, str(message["status"]))
                     self._requests.labels(*labels).observe(time.perf_counter() - began)
                 await send(message)
