@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..from_tests import IMAGE_FORMATS, image_file
-from ..mutations import VALUES, mutated
+from tools.torture.from_tests import IMAGE_FORMATS, image_file
+from tools.torture.mutations import VALUES, mutated
 from . import hostile
 
 
@@ -154,7 +154,7 @@ def _with_value(rng: random.Random, target: Target, good: Mapping[str, Any]) -> 
     return json.dumps(wanted).encode().replace(json.dumps(marker).encode(), value)
 
 
-def _form(rng: random.Random, target: Target) -> Attempt:
+def _form(rng: random.Random, _: Target) -> Attempt:
     """Send a form whose boundary, parts or lengths are wrong."""
     image = rng.choice((image_file("png"), b"", b"GIF89a", b"x" * 5000))
     parts = [
@@ -162,7 +162,7 @@ def _form(rng: random.Random, target: Target) -> Attempt:
         ('name="style"; filename="b.png"', image),
         ('name="job"', b'{"options": {"size": 64, "iterations": 1}}'),
     ]
-    for _ in range(rng.choice((0, 1, 2))):
+    for _change in range(rng.choice((0, 1, 2))):
         at = rng.randrange(len(parts))
         disposition = rng.choice(hostile.DISPOSITIONS)
         parts[at] = (disposition, rng.choice((parts[at][1], b"", *hostile.DOCUMENTS)))

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import cycle
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,7 +18,7 @@ from .load import image_fault
 from .server import PATIENCE, Server, ServerError, started, tracebacks
 
 # The times between two kills, in seconds; often the server or the worker is still starting then.
-BETWEEN_KILLS = (0.1, 4.0)
+BETWEEN_KILLS = (0.1, 7.0)
 # The share of the kills that meet the server; the others meet one of its workers.
 OF_SERVER = 0.5
 # The time between two checkpoints in seconds: the jobs are short, and some must be continued.
@@ -76,7 +77,7 @@ def kill_service(
     began = time.monotonic()
     with started(server, 2):
         client = _Patient(server)
-        ids = tuple(client.call(lambda to, each=each: to.upload(each)) for each in images)
+        ids = tuple(client.call(partial(Client.upload, data=each)) for each in images)
         truth = _undisturbed(client, ids)
         tell(f"{len(truth)} undisturbed jobs are done")
         accepted = _Jobs(client, ids)
@@ -96,10 +97,14 @@ def kill_service(
 
 def _undisturbed(client: "_Patient", ids: tuple[str, ...]) -> Sequence[str]:
     """Return the hashes of the images of jobs that are not killed."""
-    jobs = [client.call(lambda to, o=options: to.submit(*ids, o)) for options in JOBS]
+    jobs = [client.call(partial(_submit, ids=ids, options=options)) for options in JOBS]
     for id_ in jobs:
         client.wait(id_)
-    return [_hash(client.call(lambda to, i=id_: to.image(i))) for id_ in jobs]
+    return [_hash(client.call(partial(Client.image, id_=id_))) for id_ in jobs]
+
+
+def _submit(client: Client, ids: tuple[str, ...], options: Mapping[str, Any]) -> str:
+    return client.submit(*ids, options)
 
 
 class _Jobs:
@@ -113,7 +118,7 @@ class _Jobs:
     def submit(self, jobs: int) -> None:
         """Submit more jobs."""
         for _, kind in zip(range(jobs), self._kinds, strict=False):
-            id_ = self._client.call(lambda to, k=kind: to.submit(*self._ids, JOBS[k]))
+            id_ = self._client.call(partial(_submit, ids=self._ids, options=JOBS[kind]))
             self.accepted[id_] = kind
 
 
@@ -166,7 +171,7 @@ def _judge(
             result.findings.append(f"a job is {job['state']}: {job['problem']}")
             continue
         result.finished += 1
-        image = client.call(lambda to, i=id_: to.image(i))
+        image = client.call(partial(Client.image, id_=id_))
         problem = image_fault(image, (job["width"], job["height"]))
         if not problem and _hash(image) != truth[kind]:
             problem = f"other bits after {JOBS[kind]['iterations']} iterations"

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 
-from ..from_tests import ROOT, image_file
+from tools.torture.from_tests import ROOT, image_file
 from .attempts import Attempt, Target, attempt
 from .load import measuring
 from .server import Server, started, tracebacks, wait_for
@@ -72,7 +72,12 @@ def attack(
     began = time.monotonic()
     with started(server, 1):
         target = _target(server)
-        secrets = (*LEAKS, str(server.data).encode(), str(ROOT).encode(), str(server.model).encode())
+        secrets = (
+            *LEAKS,
+            str(server.data).encode(),
+            str(ROOT).encode(),
+            str(server.model).encode(),
+        )
 
         def one(number: int) -> None:
             sent = attempt(number, target)

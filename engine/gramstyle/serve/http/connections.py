@@ -51,7 +51,7 @@ class Connection(H11Protocol):
         if late or now - self._moved > STUCK_SECONDS:
             self.transport.abort()
 
-    def send_400_response(self, msg: str) -> None:
+    def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - ours is a problem
         """Answer what is not HTTP with a problem, if no response has begun."""
         if self.conn.our_state not in (h11.IDLE, h11.SEND_RESPONSE) or (
             self.cycle is not None and self.cycle.response_started

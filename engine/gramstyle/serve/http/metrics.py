@@ -42,9 +42,9 @@ class Metrics:
 
             async def sending(message: MutableMapping[str, Any]) -> None:
                 if message["type"] == "http.response.start":
-                    # The route, not the path, which has ids: one series for each of them would
+                    # Not the path, which has ids, nor any method: clients choose them, and one
+                    # series for each would fill the memory.
                     route = getattr(scope.get("route"), "path", "other")
-                    # fill the memory. So would methods, which are words of the client, too.
                     method = scope["method"] if scope["method"] in METHODS else "other"
                     labels = (method, route, str(message["status"]))
                     self._requests.labels(*labels).observe(time.perf_counter() - began)

@@ -1,5 +1,6 @@
 """uvicorn with what the service needs: one-line errors for the address, and an orderly end."""
 
+import asyncio
 import logging
 import socket
 import threading
@@ -84,7 +85,17 @@ class Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """End the streams of events, which would last, and then the server."""
         self._stopping()
+        loop = asyncio.get_running_loop()
+        # A request whose connection has ended ends by itself; uvicorn would cancel it with a
+        # traceback in the log.
+        end = loop.call_later(_LAST_REQUESTS - 1, self._end_connections)
         await super().shutdown(sockets)
+        end.cancel()
+
+    def _end_connections(self) -> None:
+        for each in list(self.server_state.connections):
+            if isinstance(each, Connection):
+                each.transport.abort()
 
 
 @contextmanager
