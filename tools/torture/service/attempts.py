@@ -8,6 +8,7 @@ from typing import Any
 
 from tools.torture.from_tests import IMAGE_FORMATS, image_file
 from tools.torture.mutations import VALUES, mutated
+
 from . import hostile
 
 

@@ -92,7 +92,8 @@ LINES = (
     b"CONNECT localhost:1 HTTP/1.1\r\n\r\n", b"GET /\xff HTTP/1.1\r\nHost: localhost\r\n\r\n",
     b"\x00" * 100, b"\xff\xf4\xff\xfd\x06" * 20, b"GET / HTTP/1.1\rHost: localhost\r\r",
     b"POST /uploads HTTP/1.1\r\nHost: localhost\r\n\r\n",
-    b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n" b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+    b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
     b"SSH-2.0-x\r\n", b"HELO x\r\n", b"{}\r\n\r\n",
     b"GET / HTTP/1.1\r\nHost: localhost\r\n\x00: x\r\n\r\n",
 )  # fmt: skip

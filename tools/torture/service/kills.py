@@ -77,7 +77,8 @@ def kill_service(
     began = time.monotonic()
     with started(server, 2):
         client = _Patient(server)
-        ids = tuple(client.call(partial(Client.upload, data=each)) for each in images)
+        content, style = (client.call(partial(Client.upload, data=each)) for each in images)
+        ids = (content, style)
         truth = _undisturbed(client, ids)
         tell(f"{len(truth)} undisturbed jobs are done")
         accepted = _Jobs(client, ids)
@@ -95,7 +96,7 @@ def kill_service(
     return result
 
 
-def _undisturbed(client: "_Patient", ids: tuple[str, ...]) -> Sequence[str]:
+def _undisturbed(client: "_Patient", ids: tuple[str, str]) -> Sequence[str]:
     """Return the hashes of the images of jobs that are not killed."""
     jobs = [client.call(partial(_submit, ids=ids, options=options)) for options in JOBS]
     for id_ in jobs:
@@ -103,14 +104,14 @@ def _undisturbed(client: "_Patient", ids: tuple[str, ...]) -> Sequence[str]:
     return [_hash(client.call(partial(Client.image, id_=id_))) for id_ in jobs]
 
 
-def _submit(client: Client, ids: tuple[str, ...], options: Mapping[str, Any]) -> str:
+def _submit(client: Client, ids: tuple[str, str], options: Mapping[str, Any]) -> str:
     return client.submit(*ids, options)
 
 
 class _Jobs:
     """The jobs that the server has accepted, and which of `JOBS` each of them is."""
 
-    def __init__(self, client: "_Patient", ids: tuple[str, ...]) -> None:
+    def __init__(self, client: "_Patient", ids: tuple[str, str]) -> None:
         self._client, self._ids = client, ids
         self._kinds = cycle(range(len(JOBS)))
         self.accepted: dict[str, int] = {}

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from tools.torture.from_tests import ROOT, image_file
+
 from .attempts import Attempt, Target, attempt
 from .load import measuring
 from .server import Server, started, tracebacks, wait_for

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tools.torture.from_tests import ROOT
+
 from .client import Client
 
 # How long a server may take to do what it is asked for, in seconds; it is far more than it needs.
