@@ -72,7 +72,7 @@ def attack(
     result, lock = MalformedResult(), threading.Lock()
     began = time.monotonic()
     with started(server, 1):
-        target = _target(server)
+        target = make_target(server)
         secrets = (
             *LEAKS,
             str(server.data).encode(),
@@ -101,7 +101,8 @@ def attack(
     return result
 
 
-def _target(server: Server) -> Target:
+def make_target(server: Server) -> Target:
+    """Upload an image and let a job finish, for requests that name them."""
     client = server.client()
     upload = client.upload(image_file("png"))
     job = client.submit(upload, upload, {"size": 64, "iterations": 2})

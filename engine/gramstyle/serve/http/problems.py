@@ -11,6 +11,7 @@ from fastapi.responses import Response
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
+from starlette.routing import Match, Route
 
 from gramstyle.errors import GramstyleError, ImageError, ModelError, OptionError
 from gramstyle.serve.folder import FolderError
@@ -76,9 +77,12 @@ def add_handlers(app: FastAPI) -> None:
         return problem(status, sentence, headers)
 
     @app.exception_handler(HTTPException)
-    async def of_http(_request: Request, error: HTTPException) -> Response:
+    async def of_http(request: Request, error: HTTPException) -> Response:
         detail = _SENTENCES.get(error.status_code, str(error.detail))
-        return problem(error.status_code, detail, error.headers)
+        headers = dict(error.headers or {})
+        if error.status_code == 405:
+            headers["Allow"] = ", ".join(_methods(app, request))
+        return problem(error.status_code, detail, headers)
 
     @app.exception_handler(BodyError)
     async def of_body(_request: Request, error: BodyError) -> Response:
@@ -100,6 +104,17 @@ def add_handlers(app: FastAPI) -> None:
     async def of_bug(_request: Request, error: Exception) -> Response:
         _log.error("a request failed", exc_info=error)
         return problem(500, BUG)
+
+
+def _methods(app: FastAPI, request: Request) -> list[str]:
+    """Return the methods that an address takes; each of them may have a route of its own."""
+    found = {
+        method
+        for route in app.routes
+        if isinstance(route, Route) and route.matches(request.scope)[0] is not Match.NONE
+        for method in route.methods or ()
+    }
+    return sorted(found or {"GET", "HEAD"})  # of static files
 
 
 _SENTENCES = {
