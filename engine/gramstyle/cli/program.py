@@ -24,6 +24,7 @@ SECTIONS: Mapping[str, Mapping[str, str]] = {
         "recipe": "print the options of a result, to render it again",
         "batch": "render many images from a file of jobs",
         "resume": "continue a run from its checkpoint",
+        "serve": "serve a web page and an HTTP interface for transfers",
     },
     "understand": {
         "reconstruct": "show what a layer represents, as in figure 1 of the paper",

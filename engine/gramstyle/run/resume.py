@@ -5,7 +5,6 @@ With other kernels or versions, the last bits may differ. If the optimiser's sta
 the run continues from the image alone.
 """
 
-import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -19,6 +18,7 @@ from gramstyle.optimise.lbfgsb import PairsInMemory
 from gramstyle.run.checkpoint import START_AGAIN, CheckpointError, naming_folder, opened, refuse
 from gramstyle.run.checkpointer import Checkpointer, fingerprints
 from gramstyle.run.environment import changed, environment, fits
+from gramstyle.run.open_model import ModelSource
 from gramstyle.run.option_values import MACHINE
 from gramstyle.run.plan import RunPlan, plan_run
 from gramstyle.run.progress import Losses
@@ -71,7 +71,7 @@ class Resumed:
 def resume(
     folder: Path,
     *,
-    model: str | os.PathLike[str] | None = None,
+    model: ModelSource | None = None,
     machine: Mapping[str, Any] | None = None,
     notify: Callable[[str], None] | None = None,
 ) -> Resumed:
@@ -82,7 +82,8 @@ def resume(
     folder
         The checkpoint's folder. Nothing outside it is read except the model.
     model
-        The path of the model file; `gramstyle.model.locate_model` finds one by default.
+        The path of the model file, or an open model; `gramstyle.model.locate_model` finds one by
+        default.
     machine
         Options of the machine (`MACHINE`) by name, which a checkpoint does not contain.
     notify

@@ -89,7 +89,7 @@ def _work(answer: Connection, work: Callable[[T], R], item: T) -> None:
     # Where signals cannot be blocked before the start, ignore them from here on.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     warnings.simplefilter("ignore", RuntimeWarning)  # an overflow raises an error of its own
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=end_with_parent, daemon=True).start()
     try:
         answer.send(work(item))
     except GramstyleError as error:
@@ -98,7 +98,7 @@ def _work(answer: Connection, work: Callable[[T], R], item: T) -> None:
         answer.send(GramstyleError("there is not enough memory; choose fewer --jobs"))
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
     """End this process when its parent ends, even if the parent is killed."""
     parent = multiprocessing.parent_process()
     if parent is not None:

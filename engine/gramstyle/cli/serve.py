@@ -1,0 +1,221 @@
+"""`gramstyle serve`."""
+
+import argparse
+import os
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+
+from gramstyle.cli import arguments as add
+from gramstyle.cli.parsing import Commands
+from gramstyle.cli.speaking import Speaker
+from gramstyle.errors import OptionError, RuntimeMissingError
+from gramstyle.model import load_model
+from gramstyle.run.options import Options
+from gramstyle.run.plan import check_packages
+from gramstyle.serve.limits import Limits
+from gramstyle.serve.local_worker import LocalWorker
+from gramstyle.serve.running import running
+from gramstyle.serve.workers import Worker
+from gramstyle.system.installing import remedy
+from gramstyle.system.machine import available_threads, physical_memory
+
+HOST, PORT = "127.0.0.1", 8000
+# The environment variable with the token, which other users cannot read as they can an argument.
+TOKEN_VARIABLE = "GRAMSTYLE_TOKEN"  # noqa: S105 - a name
+# A shorter token could be guessed.
+SHORTEST_TOKEN = 16
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+SCREEN = {
+    "where": {
+        "--host": f"the address to listen on (default {HOST}: this machine only)",
+        "--port": f"the port (default {PORT})",
+        "--data": "the folder with jobs, uploads and results",
+        "--token-file": "a file with the token that clients must send",
+    },
+    "the work": {
+        "--workers": "jobs to run at once, each in its own process (default 1)",
+        "--scheduler": "run the jobs on the workers of a Dask scheduler",
+        "--device": "cuda computes on an NVIDIA GPU",
+        "--max-size": "the longest edge of a result in pixels",
+    },
+}
+_DEFAULTS = Limits()
+# The limits by the names of their options.
+_LIMITS = {
+    "max_upload": ("upload_bytes", "SIZE", "the largest file of an image, like 32MB"),
+    "max_pixels": ("pixels", "N", "the largest image in pixels, width × height"),
+    "max_size": ("size", "PIXELS", "the longest edge of a result"),
+    "max_iterations": ("iterations", "N", "the largest number of iterations of a job"),
+    "max_styles": ("styles", "N", "the largest number of style images of a job"),
+    "max_seconds": ("seconds", "N", "the longest time of a job, which then ends with its image so "
+                    "far"),
+    "queue": ("queue", "N", "how many jobs may wait; further ones are refused for the moment"),
+    "keep": ("results", "N", "how many ended jobs are kept; the oldest are removed"),
+    "keep_uploads": ("uploads", "SIZE", "the size of all uploads that no job uses; the oldest are "
+                     "removed"),
+    "retries": ("retries", "N", "how often a job starts again after its process has died"),
+    "watchers": ("watchers", "N", "how many clients may watch jobs at the same time"),
+}  # fmt: skip
+
+
+def add_parser(commands: Commands, summary: str) -> None:
+    """Describe the command and its options."""
+    parser = commands.add_parser(
+        "serve",
+        help=summary,
+        usage="gramstyle serve [options]",
+        description="Serve a web page and an HTTP interface for transfers (docs/serve.md). Jobs "
+        "and results survive a restart.",
+        epilog="example: gramstyle serve --port 8000 --workers 2",
+    )
+    parser.set_defaults(run=run_command)
+    where = parser.add_argument_group("where")
+    where.add_argument("--host", default=HOST, metavar="ADDRESS",
+        help=f"the address; any but {HOST} needs a token (default {HOST})")  # fmt: skip
+    where.add_argument("--port", type=int, default=PORT, metavar="N",
+        help=f"the port; 0 is any free one (default {PORT})")  # fmt: skip
+    where.add_argument("--data", type=Path, metavar="DIR",
+        help="the folder with jobs, uploads and results (default: in the user's data "
+        "folder)")  # fmt: skip
+    where.add_argument("--token-file", type=Path, metavar="FILE",
+        help="a file with the token that clients must send, of at least "
+        f"{SHORTEST_TOKEN} characters (default: the variable {TOKEN_VARIABLE})")  # fmt: skip
+    where.add_argument("--open", action="store_true", help="open the page in a browser")
+    work = parser.add_argument_group("the work")
+    work.add_argument("--workers", type=int, metavar="N",
+        help="jobs to run at once, each in its own process (default 1, or the workers of the "
+        "scheduler)")  # fmt: skip
+    work.add_argument("--scheduler", metavar="ADDRESS",
+        help="run the jobs on the workers of the Dask scheduler at this address")  # fmt: skip
+    add.add_model(work)
+    work.add_argument("--threads", type=int, metavar="N",
+        help="processor cores for each job (default: all, divided by --workers)")  # fmt: skip
+    work.add_argument("--memory", type=add.size_in_bytes, metavar="SIZE",
+        help="memory budget of each job, like 2GB (default: three quarters of what there is, "
+        "divided by --workers)")  # fmt: skip
+    add.add_device(work)
+    limits = parser.add_argument_group("limits")
+    for name, (field, metavar, text) in _LIMITS.items():
+        kind = add.size_in_bytes if metavar == "SIZE" else int
+        limits.add_argument(f"--{name.replace('_', '-')}", type=kind, metavar=metavar,
+            dest=f"limit_{field}",
+            help=f"{text} (default {getattr(_DEFAULTS, field)})")  # fmt: skip
+    add.add_quiet(parser)
+    parser.show_first(SCREEN)
+
+
+def run_command(arguments: argparse.Namespace) -> None:
+    """Serve until the program is stopped."""
+    try:
+        from gramstyle.serve.http.app import make_app
+        from gramstyle.serve.http.guard import Access
+        from gramstyle.serve.http.server import Server, listen
+    except ImportError as error:
+        raise RuntimeMissingError(
+            f"gramstyle serve needs FastAPI and uvicorn ({error}); {remedy('serve', error)}"
+        ) from None
+    say = Speaker(quiet=arguments.quiet)
+    limits, token = _limits(arguments), _token(arguments)
+    machine = _machine(arguments, limits)
+    with listen(arguments.host, arguments.port) as listening:
+        check = Options(**machine)
+        model = load_model(
+            arguments.model, notify=say.tell, check=lambda: check_packages(check)
+        ).path
+        workers: list[Worker] = [LocalWorker(model, machine) for _ in range(arguments.workers or 1)]
+        with running(_data(arguments), limits, workers, machine=machine) as parts:
+            access = Access(
+                token=token,
+                upload_bytes=limits.upload_bytes,
+                form_bytes=(1 + limits.styles) * limits.upload_bytes,
+            )
+            server = Server(make_app(parts.service, access), parts.service.feed.close)
+            host, port = listening.getsockname()[:2]
+            address = f"http://{_shown(host)}:{port}"
+            say.tell(f"serving on {address}; Ctrl-C stops")
+            if arguments.open:
+                _open(address)
+            with suppress(KeyboardInterrupt):  # which uvicorn raises again after an orderly end
+                server.run(sockets=[listening])
+            say.tell("stopping; running jobs continue when the server starts again")
+
+
+def _limits(arguments: argparse.Namespace) -> Limits:
+    given = {
+        field: getattr(arguments, f"limit_{field}")
+        for field, _, _ in _LIMITS.values()
+        if getattr(arguments, f"limit_{field}") is not None
+    }
+    for field, value in given.items():
+        least = 0 if field in ("retries", "results", "uploads") else 1
+        if not least <= value <= 10**15:
+            name = next(name for name, (each, _, _) in _LIMITS.items() if each == field)
+            raise OptionError(f"--{name.replace('_', '-')} must be at least {least}, not {value}")
+    return replace(_DEFAULTS, **given)
+
+
+def _token(arguments: argparse.Namespace) -> str | None:
+    """Return the token; raises OptionError if there is none and the address is public."""
+    token = os.environ.get(TOKEN_VARIABLE)
+    source = f"the environment variable {TOKEN_VARIABLE}"
+    if arguments.token_file is not None:
+        source = f"the token in {arguments.token_file}"
+        try:
+            token = arguments.token_file.read_text().strip()
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or "it is not text"
+            raise OptionError(f"cannot read {arguments.token_file}: {reason}") from None
+    if token is None:
+        if arguments.host in _LOOPBACK:
+            return None
+        raise OptionError(
+            f"other machines can reach {arguments.host}: give a token with --token-file or "
+            f"{TOKEN_VARIABLE}, or listen on {HOST}"
+        )
+    if len(token) < SHORTEST_TOKEN or not token.isascii() or not token.isprintable():
+        raise OptionError(
+            f"{source} must have at least {SHORTEST_TOKEN} printable ASCII characters; make one "
+            'with: python -c "import secrets; print(secrets.token_urlsafe())"'
+        )
+    return token
+
+
+def _machine(arguments: argparse.Namespace, limits: Limits) -> dict[str, Any]:
+    """Return the options of the machine for each job; raises OptionError."""
+    workers = 1 if arguments.workers is None else arguments.workers
+    if not 1 <= workers <= 256:
+        raise OptionError(f"--workers must be from 1 to 256, not {workers}")
+    if not 0 <= arguments.port <= 65535:
+        raise OptionError(f"--port must be from 0 to 65535, not {arguments.port}")
+    machine: dict[str, Any] = {"max_pixels": limits.pixels}
+    machine["threads"] = arguments.threads or max(1, available_threads() // workers)
+    memory, there = arguments.memory, physical_memory()
+    if memory is None and there is not None:
+        memory = there * 3 // 4 // workers
+    if memory is not None:
+        machine["memory"] = memory
+    if arguments.device is not None:
+        machine["device"] = arguments.device
+    return machine
+
+
+def _data(arguments: argparse.Namespace) -> Path:
+    data: Path | None = arguments.data
+    if data is not None:
+        return data
+    return Path(platformdirs.user_data_dir("gramstyle", appauthor=False)) / "service"
+
+
+def _shown(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
+
+def _open(address: str) -> None:
+    import webbrowser
+
+    webbrowser.open(address)

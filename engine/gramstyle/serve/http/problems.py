@@ -1,0 +1,91 @@
+"""Errors as RFC 9457 problems in JSON, with the sentences of the command line."""
+
+import json
+import logging
+from collections.abc import Mapping
+from http import HTTPStatus
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import Response
+from pydantic import BaseModel
+from starlette.exceptions import HTTPException
+
+from gramstyle.errors import GramstyleError, ImageError, ModelError, OptionError
+from gramstyle.serve.folder import FolderError
+from gramstyle.serve.service import FullError, UnknownError
+from gramstyle.serve.store import StoreError
+
+_log = logging.getLogger(__name__)
+
+BUG = "this is a bug in gramstyle; the log of the server has the details"
+# How errors become status codes; the first class that fits decides.
+_STATUS: Mapping[type[GramstyleError], int] = {
+    UnknownError: 404,
+    FullError: 429,
+    FolderError: 507,
+    StoreError: 507,
+    ImageError: 400,
+    OptionError: 400,
+    ModelError: 500,
+}
+# What the server says instead of a sentence that names its files.
+_WITHOUT_PATHS = {507: "the server has no room left; try again later"}
+
+
+class Problem(BaseModel):
+    """A problem, as RFC 9457 describes it."""
+
+    type: str = "about:blank"
+    title: str
+    status: int
+    detail: str
+
+
+def problem(status: int, detail: str, headers: Mapping[str, str] | None = None) -> Response:
+    """Return a response that says what is wrong."""
+    body = Problem(title=HTTPStatus(status).phrase, status=status, detail=detail).model_dump()
+    return Response(
+        json.dumps(body),  # ASCII, since a client's text may have half of a surrogate pair
+        status_code=status,
+        media_type="application/problem+json",
+        headers=None if headers is None else dict(headers),
+    )
+
+
+def add_handlers(app: FastAPI) -> None:
+    """Let an application answer with problems."""
+
+    @app.exception_handler(GramstyleError)
+    async def of_gramstyle(_request: Request, error: GramstyleError) -> Response:
+        status = next((code for kind, code in _STATUS.items() if isinstance(error, kind)), 400)
+        sentence = " ".join(str(error).split())
+        if status in _WITHOUT_PATHS:
+            _log.error("%s", sentence)
+            sentence = _WITHOUT_PATHS[status]
+        headers = {"Retry-After": str(error.retry_after)} if isinstance(error, FullError) else None
+        return problem(status, sentence, headers)
+
+    @app.exception_handler(HTTPException)
+    async def of_http(_request: Request, error: HTTPException) -> Response:
+        detail = _SENTENCES.get(error.status_code, str(error.detail))
+        return problem(error.status_code, detail, error.headers)
+
+    @app.exception_handler(RequestValidationError)
+    async def of_validation(_request: Request, error: RequestValidationError) -> Response:
+        first = error.errors()[0]
+        if first["loc"][0] == "path":
+            return problem(404, _SENTENCES[404])
+        where = ".".join(str(part) for part in first["loc"][1:])
+        return problem(400, f"{where}: {first['msg']}".removeprefix(": "))
+
+    @app.exception_handler(Exception)
+    async def of_bug(_request: Request, error: Exception) -> Response:
+        _log.error("a request failed", exc_info=error)
+        return problem(500, BUG)
+
+
+_SENTENCES = {
+    404: "there is nothing at this address",
+    405: "this address does not take this method",
+}

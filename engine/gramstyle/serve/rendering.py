@@ -1,0 +1,329 @@
+"""Run one job in its folder: begin it or continue it from its checkpoint, report, write the image.
+
+This runs in a worker process. Everything that it knows of the job is in the order and in the files.
+"""
+
+import json
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from gramstyle.errors import GramstyleError
+from gramstyle.images import write_image
+from gramstyle.images.preview import preview
+from gramstyle.run.checkpoint import CheckpointError, check_folder, owned
+from gramstyle.run.checkpointer import Checkpointer
+from gramstyle.run.log import RunLog
+from gramstyle.run.open_model import OpenModel
+from gramstyle.run.plan import RunPlan, plan_run
+from gramstyle.run.progress import Losses, Progress, Result
+from gramstyle.run.resume import Resumed, resume
+from gramstyle.run.state import RunState
+from gramstyle.run.transfer import execute
+from gramstyle.serve.folder import JobFiles
+from gramstyle.serve.job import Point, Request, Standing
+from gramstyle.serve.options import job_options
+from gramstyle.system.files import write_atomically
+
+# The longest edge of a preview, in pixels, and the least time between two of them and between two
+# reports, in seconds.
+PREVIEW, BETWEEN_PREVIEWS, BETWEEN_REPORTS = 512, 0.5, 0.25
+# How long a worker that was killed with its server may still hold a checkpoint, in seconds.
+_PATIENCE = 20.0
+
+# Why a run shall end: the client cancels it, its time is up, or the server stops.
+Stop = Literal["cancel", "time", "shutdown"]
+REASONS: Mapping[Stop, str] = {"cancel": "cancelled", "time": "stopped at the time limit"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Order:
+    """A job for a worker.
+
+    Attributes
+    ----------
+    folder
+        The folder of the job.
+    request
+        What the client asked for, in which images are paths.
+    machine
+        Options of the machine.
+    seconds
+        The longest time of the run.
+    saving
+        The time between two checkpoints in seconds.
+    """
+
+    folder: Path
+    request: Request
+    machine: Mapping[str, Any]
+    seconds: float
+    saving: float = 10.0
+
+
+@dataclass(frozen=True)
+class Report:
+    """How far a job is, and the points of the loss curves since the last report."""
+
+    standing: Standing
+    points: tuple[Point, ...] = ()
+
+
+@dataclass(frozen=True)
+class Preview:
+    """A small image of an iterate as WebP."""
+
+    iteration: int
+    width: int
+    height: int
+    webp: bytes = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a job ended; `problem` is empty unless it failed, and `stop` says what ended it."""
+
+    standing: Standing
+    has_image: bool
+    reason: str = ""
+    problem: str = ""
+    stop: Stop | None = None
+
+
+class InterruptedJobError(Exception):
+    """The server stops; the state of the run is saved."""
+
+
+def run_job(
+    order: Order,
+    *,
+    model: OpenModel,
+    tell: Callable[[Report | Preview], None],
+    stop: Callable[[], Stop | None],
+) -> Ended:
+    """Run a job to its end.
+
+    Parameters
+    ----------
+    order
+        The job.
+    model
+        The open model.
+    tell
+        Receives reports and previews.
+    stop
+        Returns why the run shall end now, if it shall.
+
+    Returns
+    -------
+    Ended
+        How it ended. The files are complete then.
+
+    Raises
+    ------
+    InterruptedJobError
+        If the run was stopped because the server stops; it can be continued.
+    """
+    files = JobFiles(order.folder)
+    files.folder.mkdir(exist_ok=True)
+    files.checkpoint.mkdir(exist_ok=True)
+    before = already_ended(files)
+    if before is not None:
+        return before
+    teller = _Teller(order, tell, stop)
+    try:
+        with _owned(files.checkpoint):
+            _run(order, files, model, teller)
+    except GramstyleError as error:
+        return Ended(teller.standing, has_image=False, problem=" ".join(str(error).split()))
+    shutil.rmtree(files.checkpoint, ignore_errors=True)
+    ended = already_ended(files)
+    assert ended is not None  # noqa: S101 - the run has just written it
+    return ended
+
+
+def already_ended(files: JobFiles) -> Ended | None:
+    """Return how a job ended, if its files say so."""
+    try:
+        table = json.loads(files.ended.read_bytes())
+    except FileNotFoundError:
+        return None
+    return Ended(**{**table, "standing": Standing(**table["standing"])})
+
+
+def _run(order: Order, files: JobFiles, model: OpenModel, teller: "_Teller") -> None:
+    plan, resumed = _planned(order, files, model)
+    saver = _Saver(order, files, plan, resumed, teller)
+    pending = [] if resumed is None else [resumed.state()]
+    with RunLog(files.log) as log:
+        log.start(plan.settings.to_json())
+        for state in pending:
+            teller.continue_from(plan, state)
+            for losses in state.losses:
+                _log(log, plan, losses)
+
+        def after_iteration(progress: Progress) -> bool:
+            log.iteration(progress.losses, progress.scale, scales=progress.scales)
+            return teller.after_iteration(progress)
+
+        result = execute(
+            plan, callback=after_iteration, saver=saver, state=pending.pop if pending else None
+        )
+        _finish(files, result, log, teller)
+
+
+def _finish(files: JobFiles, result: Result, log: RunLog, teller: "_Teller") -> None:
+    record, last = result.record, result.record.losses[-1]
+    standing = Standing(
+        iteration=last.iteration,
+        iterations=teller.standing.iterations or last.iteration,
+        loss=record.losses[record.best].loss,
+        seconds=round(record.seconds, 3),
+        seconds_left=0.0,
+        width=result.rendered.width,
+        height=result.rendered.height,
+        scale=last.scale + 1,
+        scales=teller.standing.scales,
+    )
+    stop = teller.stopped
+    reason = record.reason if stop is None else REASONS[stop]
+    write_image(files.image, result.rendered, encoding=result.encoding)
+    log.end({**record.summary, "reason": reason})
+    ended = Ended(standing, has_image=True, reason=reason, stop=stop)
+    write_atomically(files.ended, json.dumps(asdict(ended)).encode(), error=GramstyleError)
+
+
+def _planned(order: Order, files: JobFiles, model: OpenModel) -> tuple[RunPlan, Resumed | None]:
+    """Return the plan of a job, and its run so far if there is a checkpoint that can be used."""
+    try:
+        if check_folder(files.checkpoint) is not None:
+            resumed = resume(files.checkpoint, model=model, machine=order.machine)
+            return resumed.plan, resumed
+    except GramstyleError:  # damaged, or of another version: the job begins again
+        for each in files.checkpoint.iterdir():
+            if each.is_file() and not each.name.startswith("."):
+                each.unlink()
+    request = order.request
+    options = job_options(request, order.machine)
+    return plan_run(request.content, list(request.styles), options, model=model), None
+
+
+def _log(log: RunLog, plan: RunPlan, losses: Losses) -> None:
+    if losses.iteration:
+        log.iteration(losses, plan.scales[losses.scale], scales=len(plan.scales))
+
+
+@contextmanager
+def _owned(folder: Path) -> Iterator[None]:
+    """Own a checkpoint; wait for a worker that has lost its server and is about to end."""
+    until = time.monotonic() + _PATIENCE
+    with ExitStack() as stack:
+        while True:
+            try:
+                stack.enter_context(owned(folder))
+                break
+            except CheckpointError:
+                if time.monotonic() > until:
+                    raise
+                time.sleep(0.1)
+        yield
+
+
+class _Teller:
+    """Reports the iterations of a run, and says whether it shall end."""
+
+    def __init__(
+        self,
+        order: Order,
+        tell: Callable[[Report | Preview], None],
+        stop: Callable[[], Stop | None],
+    ) -> None:
+        self._order, self._tell, self._stop = order, tell, stop
+        self._points: list[Point] = []
+        self._reported = self._previewed = -1e9
+        self.standing = Standing()
+        self.stopped: Stop | None = None
+
+    def continue_from(self, plan: RunPlan, state: RunState) -> None:
+        """Report the losses of the run so far."""
+        self._points = [_point(plan, losses) for losses in state.losses]
+
+    def after_iteration(self, progress: Progress) -> bool:
+        """Report an iteration if a report is due; return whether the run ends here."""
+        losses, now = progress.losses, time.monotonic()
+        self.standing = Standing(
+            iteration=losses.iteration,
+            iterations=progress.iterations,
+            loss=losses.loss,
+            seconds=round(losses.seconds, 3),
+            seconds_left=round(progress.seconds_left, 1),
+            width=progress.scale.width,
+            height=progress.scale.height,
+            scale=losses.scale + 1,
+            scales=progress.scales,
+        )
+        weights = progress.scale.spec.weights
+        self._points.append(_weighted(losses, weights))
+        if now - self._reported >= BETWEEN_REPORTS or losses.iteration == progress.iterations:
+            self._reported = now
+            self._tell(Report(self.standing, tuple(self._points)))
+            self._points.clear()
+        if now - self._previewed >= BETWEEN_PREVIEWS:
+            webp, (width, height) = preview(progress.rendered(), PREVIEW)
+            self._tell(Preview(losses.iteration, width, height, webp))
+            self._previewed = time.monotonic()
+        stop = self._stop()
+        if stop is None and losses.seconds >= self._order.seconds:
+            stop = "time"
+        self.stopped = stop
+        return stop in ("cancel", "time")
+
+
+def _point(plan: RunPlan, losses: Losses) -> Point:
+    return _weighted(losses, plan.scales[losses.scale].spec.weights)
+
+
+def _weighted(losses: Losses, weights: Mapping[str, float]) -> Point:
+    terms = {name: weights[name] * value for name, value in losses.terms.items()}
+    return losses.iteration, losses.loss, terms
+
+
+class _Saver:
+    """Saves the state of a run at intervals of time, and when the server stops."""
+
+    every = 1
+
+    def __init__(
+        self,
+        order: Order,
+        files: JobFiles,
+        plan: RunPlan,
+        resumed: Resumed | None,
+        teller: _Teller,
+    ) -> None:
+        self._order, self._files, self._plan, self._teller = order, files, plan, teller
+        self._into = None if resumed is None else resumed.checkpointer(files.image)
+        self._saved = time.monotonic()
+
+    def save(self, state: RunState) -> None:
+        """Save a state if one is due.
+
+        Raises
+        ------
+        InterruptedJobError
+            If the server stops.
+        """
+        stops = self._teller.stopped == "shutdown"
+        if time.monotonic() - self._saved < self._order.saving and not stops:
+            return
+        if self._into is None:  # not at the start: most small jobs never save a state
+            folder = self._files.checkpoint
+            self._into = Checkpointer.beginning(folder, self._plan, self._files.image, self.every)
+        self._into.save(state)
+        self._saved = time.monotonic()
+        if stops:
+            raise InterruptedJobError

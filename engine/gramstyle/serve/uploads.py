@@ -1,0 +1,67 @@
+"""Uploaded images: checked by the reader of images, stored as they came."""
+
+import secrets
+import threading
+
+from gramstyle.errors import ImageError
+from gramstyle.images import read_original
+from gramstyle.images.preview import thumbnail
+from gramstyle.serve.folder import DataFolder
+from gramstyle.serve.job import Upload
+from gramstyle.serve.limits import Limits
+
+# The longest edge of a thumbnail in pixels.
+THUMBNAIL = 256
+# Decoding takes memory, so that only so many images are decoded at the same time.
+_decoding = threading.Semaphore(2)
+
+
+def new_id() -> str:
+    """Return an id that nobody can guess: 22 characters of 128 random bits."""
+    return secrets.token_urlsafe(16)
+
+
+def accept(data: bytes, name: str, folder: DataFolder, limits: Limits) -> Upload:
+    """Decode an uploaded image, to check it, and store its bytes.
+
+    Raises
+    ------
+    ImageError
+        If it is not an image, is damaged or has too many pixels.
+    FolderError, StoreError
+        If there is no room for it.
+    """
+    with _decoding:
+        original = read_original(data, name="the image", max_pixels=limits.pixels)
+        width, height = original.width, original.height
+        original.resized(1, 1)  # converts every row, as a run will
+        del original
+    upload = Upload(new_id(), width, height, len(data), clean_name(name))
+    folder.write_upload(upload.id, data)
+    folder.store.add_upload(upload)
+    for id_ in folder.store.remove_unused_uploads(most_bytes=limits.uploads):
+        folder.remove_upload(id_)
+    return upload
+
+
+def thumbnail_of(upload: Upload, folder: DataFolder) -> bytes:
+    """Return a small WebP of an upload, without metadata; raises ImageError."""
+    with _decoding:
+        path = folder.upload(upload.id)
+        try:
+            data = path.read_bytes()
+        except OSError:
+            raise ImageError("the image has been removed; upload it again") from None
+        original = read_original(data, name="the image", max_pixels=upload.width * upload.height)
+        return thumbnail(original, THUMBNAIL)
+
+
+def clean_name(name: str) -> str:
+    """Return the name of a client's file without folders and control characters, for recipes.
+
+    Nothing is opened by this name.
+    """
+    last = name.replace("\\", "/").rpartition("/")[2]
+    shown = "".join(each for each in last if each.isprintable() and each not in '<>:"|?*,')
+    shown = shown.strip(" .")
+    return shown[-100:] or "image"
