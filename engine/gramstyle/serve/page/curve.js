@@ -75,7 +75,9 @@ export function curves(place) {
   /** @param {Map<string, [number, number][]>} series */
   function showLegend(series) {
     const names = [...series.keys()];
-    if (legend.children.length !== names.length) {
+    const terms = names.join();
+    if (legend.dataset.terms !== terms) {
+      legend.dataset.terms = terms;
       legend.replaceChildren(...names.map(legendEntry));
     }
     names.forEach((name, at) => {
@@ -97,11 +99,11 @@ export function curves(place) {
       for (const point of more) points.set(point[0], point);
       drawSoon();
     },
-    clear() {
-      points = new Map();
-      iterations = 0;
-      legend.replaceChildren();
-      draw();
+    /** @param {import("./stream.js").Point[]} all */
+    replace(all) {
+      points = new Map(all.map((point) => [point[0], point]));
+      if (!all.length) iterations = 0;
+      drawSoon();
     },
   };
 }

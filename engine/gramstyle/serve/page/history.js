@@ -117,7 +117,7 @@ export function historyView(told) {
     card.node.replaceChildren(
       link,
       element("span", { class: "name" }, capital(job.preset ?? "balanced")),
-      element("span", { class: "soft" }, [state, sizeOf(job), when(job.created ?? "")].filter(Boolean).join(" · ")),
+      element("span", { class: "soft" }, [state || sizeOf(job), when(job.created ?? "")].filter(Boolean).join(" · ")),
       element("span", { class: "buttons" }, again, remove),
     );
   }

@@ -32,7 +32,7 @@ export function runView(about, told) {
   stop.addEventListener("click", () => void cancel());
   byId("again").addEventListener("click", () => job && told.again(job));
   byId("delete").addEventListener("click", () => job && told.remove(job));
-  for (const id of ["again", "delete"]) byId(id).hidden = about.live !== null;
+  for (const id of ["again", "delete"]) byId(id).hidden = Boolean(about.live);
 
   async function cancel() {
     if (!job) return;
@@ -83,6 +83,7 @@ export function runView(about, told) {
     stop.hidden = ended;
     if (!stop.disabled) say(stop, now.state === "waiting" ? "Leave the queue" : STOP);
     showDownloads(now);
+    byId("run-actions").hidden = false;
     document.title = `${titleOf(now)} – gramstyle`;
   }
 
@@ -94,7 +95,7 @@ export function runView(about, told) {
       links.push(download(now, "image.png", "Download PNG"), download(now, "image.jpg", "JPEG"));
       links[0].classList.add("primary");
     }
-    if (about.live === null) links.push(download(now, "recipe", "Recipe"));
+    if (hasEnded(now) && !about.live) links.push(download(now, "recipe", "Recipe"));
     if (group.children.length !== links.length || group.dataset.job !== now.id) group.replaceChildren(...links);
     group.dataset.job = now.id;
     group.hidden = links.length === 0;
@@ -135,17 +136,18 @@ export function runView(about, told) {
     open(id) {
       this.close();
       stop.disabled = false;
-      curve.clear();
+      curve.replace([]);
       picture.begin(null);
+      byId("run").dataset.state = "opening";
+      for (const part of ["run-actions", "run-progress", "compare-help"]) byId(part).hidden = true;
       say(byId("run-title"), "Opening…");
       say(byId("run-line"), "");
       say(byId("run-problem"), "");
       byId("settings").replaceChildren();
       byId("sources").replaceChildren();
-      byId("downloads").replaceChildren();
       unfollow = follow(id, {
         job: show,
-        losses: (points) => curve.add(points),
+        losses: (points) => curve.replace(points),
         progress: progressed,
         preview({ image, iteration, width, height }) {
           if (!job || (hasEnded(job) && job.has_image)) return;

@@ -1,0 +1,148 @@
+"""Runs on the page with the real model: from two images to a download, and interruptions."""
+
+import io
+import re
+import tomllib
+
+import pytest
+from PIL import Image
+from playwright.sync_api import expect
+
+from serve.page import steps
+
+pytestmark = pytest.mark.real_model
+
+
+def test_two_samples_become_an_image_before_ones_eyes(page):
+    steps.start(page, size=128, iterations=12)
+    steps.wait_for_preview(page)
+    expect(page.locator("#easel .after")).to_have_attribute("src", re.compile("^data:image/webp"))
+    steps.wait_for_state(page, "finished")
+    expect(page.locator("#run-line")).to_contain_text("12 iterations · 128 × 85 pixels")
+    expect(page.locator("#easel .after")).to_have_attribute("src", re.compile(r"image\.webp$"))
+
+    for term in ("loss", "content", "style"):
+        line = page.locator(f"#curve path[data-term={term}]")
+        assert len(re.findall("[ML]", line.get_attribute("d"))) == 12
+    expect(page.locator("#curve svg[role=img]")).to_have_attribute(
+        "aria-label", re.compile("12 iterations: the loss fell from .+ to .+")
+    )
+
+    slider = page.get_by_label("How much of the photograph to show")
+    slider.press("End")
+    expect(slider).to_have_attribute("aria-valuetext", re.compile("^100 %"))
+    for _ in range(3):
+        slider.press("ArrowLeft")
+    expect(page.locator("#easel")).to_have_css("--at", "97%")
+
+    for link, kind in (("Download PNG", "PNG"), ("JPEG", "JPEG")):
+        with page.expect_download() as download:
+            page.get_by_role("link", name=link).click()
+        image = Image.open(download.value.path())
+        image.load()
+        assert (image.format, image.size) == (kind, (128, 85))
+    with page.expect_download() as download:
+        page.get_by_role("link", name="Recipe").click()
+    recipe = tomllib.loads(download.value.path().read_text())
+    assert (recipe["size"], recipe["iterations"]) == (128, 12)
+
+
+def test_an_earlier_image_gives_its_settings_to_the_form_and_can_be_deleted(page):
+    steps.look(page, "Painterly").check()
+    steps.start(page, size=64, iterations=2)
+    steps.wait_for_state(page, "finished")
+    page.get_by_role("link", name="New image").click()
+    steps.look(page, "Subtle").check()
+
+    cards = page.get_by_role("list").filter(has=page.locator("a[href^='#job=']")).locator("li")
+    expect(cards).to_have_count(1)
+    cards.get_by_role("button", name="Again").click()
+    expect(steps.look(page, "Painterly")).to_be_checked()
+    expect(steps.option(page, "Size")).to_have_value("64")
+    expect(steps.option(page, "Iterations")).to_have_value("2")
+    expect(page.locator("#styles .picture")).to_have_count(1)
+    page.get_by_role("button", name="Start").click()
+    steps.wait_for_state(page, "finished")
+    expect(cards).to_have_count(2)
+
+    address = page.url
+    page.locator("#delete").click()
+    page.get_by_role("dialog").get_by_role("button", name="Delete").click()
+    expect(page.locator("#compose")).to_be_visible()
+    expect(cards).to_have_count(1)
+    page.goto(address)
+    expect(page.locator("#notice")).to_contain_text("The server no longer has this image.")
+
+
+def test_a_run_that_is_stopped_keeps_its_image(page, server):
+    steps.start(page, size=64, iterations=1000)
+    steps.wait_for_preview(page)
+    steps.stop(page)
+    expect(page.get_by_role("link", name="Download PNG")).to_be_visible()
+    answer = page.request.get(f"{server.address}/jobs/{steps.job_id(page)}/image.png")
+    assert Image.open(io.BytesIO(answer.body())).size == (64, 43)
+
+
+def test_a_page_that_is_loaded_again_finds_the_run(page, server):
+    steps.start(page, size=64, iterations=1000)
+    job, before = steps.job_id(page), steps.iteration(page)
+
+    page.reload()
+    assert steps.iteration(page) >= before
+    assert steps.job_id(page) == job
+    expect(page.locator("#curve path[data-term=loss]")).to_be_attached()
+
+    page.goto("about:blank")
+    page.goto(server.address)  # without the id in the address
+    assert steps.iteration(page) >= before
+    assert steps.job_id(page) == job
+    steps.stop(page)
+
+
+def test_two_tabs_show_the_same_run_and_the_same_history(page, server):
+    steps.start(page, size=64, iterations=1000)
+    steps.wait_for_preview(page)
+    other = page.context.new_page()
+    other.goto(server.address)
+    steps.wait_for_preview(other)
+    assert steps.job_id(other) == steps.job_id(page)
+
+    steps.stop(other)
+    steps.wait_for_state(page, "cancelled")
+    other.locator("#delete").click()
+    other.get_by_role("dialog").get_by_role("button", name="Delete").click()
+    expect(other.locator("#history")).to_be_hidden()
+    expect(page.locator("#history")).to_be_hidden()
+
+
+def test_a_second_job_waits_for_the_first_and_can_leave_the_queue(page):
+    steps.start(page, size=64, iterations=1000)
+    steps.wait_for_preview(page)
+    first = page.url
+    page.get_by_role("link", name="New image").click()
+    page.get_by_role("button", name="Start").click()
+    steps.wait_for_state(page, "waiting")
+    expect(page.locator("#run-line")).to_have_text("Next in the queue")
+    page.get_by_role("button", name="Leave the queue").click()
+    steps.wait_for_state(page, "cancelled")
+    page.goto(first)
+    steps.wait_for_preview(page)
+    steps.stop(page)
+
+
+def test_a_page_of_one_run_shows_that_run_only(page, new_page, server):
+    steps.start(page, size=64, iterations=1000)
+    steps.wait_for_preview(page)
+    live = new_page()
+
+    def about(route):
+        answer = route.fetch()
+        route.fulfill(response=answer, json={**answer.json(), "live": steps.job_id(page)})
+
+    live.route("**/about", about)
+    live.goto(server.address)
+    steps.wait_for_preview(live)
+    for absent in ("#compose", "#history", "#again", "#delete", "#to-new"):
+        expect(live.locator(absent)).to_be_hidden()
+    steps.stop(live)
+    expect(live.get_by_role("link", name="Download PNG")).to_be_visible()
