@@ -77,6 +77,9 @@ export class NoAnswer extends Error {
   }
 }
 
+/** The event of the document when the server asks for a token. */
+export const LOCKED = "gramstyle-locked";
+
 /** What a proxy answers while no server is behind it. */
 const AWAY = new Set([502, 503, 504]);
 
@@ -100,6 +103,7 @@ async function request(method, path, body = null, headers = {}) {
     serverIsAway();
     throw new NoAnswer();
   }
+  if (response.status === 401 && path !== "/session") document.dispatchEvent(new Event(LOCKED));
   throw await problemOf(response);
 }
 
@@ -132,6 +136,17 @@ const asJson = (value) => [JSON.stringify(value), { "Content-Type": "application
 
 /** @returns {Promise<About>} */
 export const about = async () => (await request("GET", "/about")).json();
+
+/** @param {string} id @returns {Promise<boolean>} whether the server has an upload */
+export async function hasUpload(id) {
+  try {
+    await request("GET", uploadPath(id, "thumbnail"));
+    return true;
+  } catch (error) {
+    if (error instanceof Problem) return false;
+    throw error;
+  }
+}
 
 /** @param {string} token */
 export const signIn = (token) => request("POST", "/session", ...asJson({ token }));

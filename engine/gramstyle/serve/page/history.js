@@ -56,9 +56,11 @@ export function historyView(told) {
   /** @type {Map<string, {job: Job | null, node: HTMLElement}>} */
   const cards = new Map();
   let timer = 0;
+  let refreshes = 0;
 
   /** Show a card for each id, and bring the cards of unfinished jobs up to date. */
   async function refresh() {
+    const mine = (refreshes += 1);
     clearTimeout(timer);
     const ids = remembered();
     for (const [id, { node }] of cards) {
@@ -77,7 +79,8 @@ export function historyView(told) {
       return !job || !hasEnded(job);
     });
     for (const id of open) await load(id);
-    if (open.length) timer = window.setTimeout(() => void refresh(), INTERVAL);
+    // A later refresh has its own timer.
+    if (open.length && mine === refreshes) timer = window.setTimeout(() => void refresh(), INTERVAL);
   }
 
   /** @param {string} id */

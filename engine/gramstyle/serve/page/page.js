@@ -1,6 +1,6 @@
 /** The page: which view is shown, and what the views tell each other. */
 
-import { NoAnswer, Problem, about, deleteJob, signIn, signOut } from "./api.js";
+import { LOCKED, NoAnswer, Problem, about, deleteJob, signIn, signOut } from "./api.js";
 import { serverIsBack } from "./connection.js";
 import { announce, byId, confirmed, say } from "./dom.js";
 import { composeForm } from "./form.js";
@@ -45,6 +45,8 @@ function askForToken() {
   view("login");
   byId("token").focus();
 }
+
+document.addEventListener(LOCKED, askForToken);
 
 byId("login").addEventListener("submit", async (event) => {
   event.preventDefault();
@@ -134,7 +136,7 @@ function showStudio(server) {
     remove,
     changed: (job) => history.update(job),
     refused(id, problem) {
-      if (problem.status === 401) return askForToken();
+      if (problem.status === 401) return;
       drop(id, "");
       notice(`The server no longer has this image. ${problem.message}`);
     },

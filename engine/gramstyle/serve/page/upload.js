@@ -8,7 +8,8 @@
  * @property {number} [height]
  */
 
-import { upload, uploadPath } from "./api.js";
+import { hasUpload, upload, uploadPath } from "./api.js";
+import { serverIsBack } from "./connection.js";
 import { bytes } from "./format.js";
 
 /**
@@ -45,16 +46,16 @@ export async function send(image, name, limits) {
  * @param {() => void} [gone] is told if the server no longer has it
  */
 export function showUpload(image, id, part, gone) {
-  const addresses = [uploadPath(id, "thumbnail")];
-  if (part === "image") addresses.unshift(seen.get(id) ?? uploadPath(id, "image"));
-  image.onerror = next;
-  next();
-
-  function next() {
-    const address = addresses.shift();
-    if (address) image.src = address;
-    else gone?.();
-  }
+  const own = part === "image" ? seen.get(id) : undefined;
+  image.onerror = () => {
+    image.onerror = null;
+    // A server that is away is not one without the image.
+    hasUpload(id).then(
+      (there) => there || gone?.(),
+      () => serverIsBack().then(() => showUpload(image, id, part, gone)),
+    );
+  };
+  image.src = own ?? uploadPath(id, part);
 }
 
 /**
