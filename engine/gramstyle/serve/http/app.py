@@ -35,6 +35,7 @@ from gramstyle.serve.http.models import (
 )
 from gramstyle.serve.http.problems import Problem, add_handlers, problem
 from gramstyle.serve.service import FullError, Seen, Service
+from gramstyle.serve.uploads import LARGE, THUMBNAIL
 
 PAGE = Path(__file__).parents[1] / "page"
 
@@ -138,7 +139,15 @@ def _add_uploads(app: FastAPI, service: Service) -> None:
     )  # fmt: skip
     def thumbnail(id: _Id) -> Response:  # noqa: A002 - the name in the path
         """Return a small WebP of an upload."""
-        return Response(service.thumbnail(id), media_type="image/webp")
+        return Response(service.reduced_upload(id, THUMBNAIL), media_type="image/webp")
+
+    @app.get(
+        "/uploads/{id}/image", response_class=Response,
+        responses={**_problems(404), 200: {"content": _WEBP}},
+    )  # fmt: skip
+    def large(id: _Id) -> Response:  # noqa: A002 - the name in the path
+        """Return an upload as a WebP of at most 1024 pixels, to compare with a result."""
+        return Response(service.reduced_upload(id, LARGE), media_type="image/webp")
 
 
 def _add_jobs(app: FastAPI, service: Service) -> None:

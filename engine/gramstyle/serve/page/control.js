@@ -101,7 +101,7 @@ function number(id, option, changed) {
     step: option.type === "integer" ? "1" : "any",
     min: String(option.minimum ?? ""),
     max: String(option.maximum ?? ""),
-    placeholder: option.default === null ? "automatic" : "",
+    placeholder: option.default === null ? "auto" : "",
   });
   const slider = element("input", {
     type: "range",
@@ -146,11 +146,10 @@ function number(id, option, changed) {
  * @returns {(number | null)[]}
  */
 function stopsOf(option, least, most) {
-  const within = (SHOWN[option.name].stops ?? []).filter(
-    (stop) => stop === null || (stop >= least && stop <= most),
-  );
-  if (!within.includes(option.default)) within.push(option.default);
-  return within.sort((one, other) => (one ?? -Infinity) - (other ?? -Infinity));
+  const { stops = [], automatic = -Infinity } = SHOWN[option.name];
+  const within = stops.filter((stop) => stop >= least && stop <= most);
+  const all = [...new Set([...within, option.default])];
+  return all.sort((one, other) => (one ?? automatic) - (other ?? automatic));
 }
 
 /** @param {(number | null)[]} stops @param {number | null} value */

@@ -5,7 +5,8 @@
  * @typedef {{content: {width: number, height: number} | null}} Scene what a sentence may refer to
  *
  * @typedef {object} Shown
- * @property {(number | null)[]} [stops] values of the slider; null is the server's choice
+ * @property {number[]} [stops] values of the slider; the default is always one
+ * @property {number} [automatic] where the slider stands if the server chooses; else at its start
  * @property {(value: any, normal: any, scene: Scene) => string} says what a value does
  */
 
@@ -48,7 +49,8 @@ export const SHOWN = {
     },
   },
   style_scale: {
-    stops: [0.25, 0.35, 0.5, 0.7, 1, 1.5, 2, 3, 4],
+    stops: [0.25, 0.35, 0.5, 0.7, 1.5, 2, 3, 4],
+    automatic: 1,
     says: (value) => {
       if (value === null || value === 1) return "Strokes as large as in the painting.";
       if (value === 2) return "Strokes twice as large as in the painting.";
@@ -81,7 +83,7 @@ export const SHOWN = {
     },
   },
   scales: {
-    stops: [null, 1, 2, 3, 4, 5, 6],
+    stops: [1, 2, 3, 4, 5, 6],
     says: (value) => {
       if (value === null) return "From coarse to fine, in as many scales as the size needs.";
       if (value === 1) return "The final size only: small strokes.";
