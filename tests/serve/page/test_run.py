@@ -1,14 +1,20 @@
 """Runs on the page with the real model: from two images to a download, and interruptions."""
 
 import io
+import os
 import re
+import subprocess
+import sys
 import tomllib
+from pathlib import Path
 
 import pytest
 from PIL import Image
 from playwright.sync_api import expect
 
 from serve.page import steps
+
+ROOT = Path(__file__).parents[3]
 
 pytestmark = pytest.mark.real_model
 
@@ -130,19 +136,26 @@ def test_a_second_job_waits_for_the_first_and_can_leave_the_queue(page):
     steps.stop(page)
 
 
-def test_a_page_of_one_run_shows_that_run_only(page, new_page, server):
-    steps.start(page, size=64, iterations=1000)
-    steps.wait_for_preview(page)
-    live = new_page()
-
-    def about(route):
-        answer = route.fetch()
-        route.fulfill(response=answer, json={**answer.json(), "live": steps.job_id(page)})
-
-    live.route("**/about", about)
-    live.goto(server.address)
-    steps.wait_for_preview(live)
-    for absent in ("#compose", "#history", "#again", "#delete", "#to-new"):
-        expect(live.locator(absent)).to_be_hidden()
-    steps.stop(live)
-    expect(live.get_by_role("link", name="Download PNG")).to_be_visible()
+def test_a_run_of_the_command_line_is_shown_alone_and_can_be_stopped(
+    new_page, real_model_path, tmp_path
+):
+    content, style = ROOT / "docs/samples/chelsea.jpg", ROOT / "docs/samples/night.jpg"
+    command = [sys.executable, "-m", "gramstyle", "transfer", content, style, "-o", "out.png"]
+    command += ["--size", "64", "--iterations", "1000", "--model", real_model_path, "--live"]
+    # Without a screen, the command opens no browser.
+    environment = {**os.environ, "DISPLAY": "", "WAYLAND_DISPLAY": ""}
+    with subprocess.Popen(
+        command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, env=environment
+    ) as run:
+        address = next(filter(None, (re.search(r"http://\S+", line) for line in run.stderr)))[0]
+        page = new_page()
+        page.goto(address)
+        steps.wait_for_preview(page)
+        for absent in ("#compose", "#history", "#again", "#delete", "#downloads", "#to-new"):
+            expect(page.locator(absent)).to_be_hidden()
+        steps.stop(page)
+        run.stderr.read()
+    assert run.returncode == 0
+    with Image.open(tmp_path / "out.png") as image:
+        assert image.size == (64, 43)
+    expect(page.locator("#easel.painted .after")).to_be_visible()

@@ -19,6 +19,7 @@ export function easel(place) {
     value: "0",
     "aria-label": "How much of the photograph to show",
   });
+  let paints = 0;
   place.replaceChildren(after, before, slider, handle);
 
   function move() {
@@ -34,6 +35,7 @@ export function easel(place) {
      * @param {string | null} content the id of the upload
      */
     begin(content) {
+      paints += 1;
       slider.value = "0";
       move();
       place.classList.remove("painted");
@@ -49,12 +51,19 @@ export function easel(place) {
     },
 
     /**
-     * Show a preview, or the result.
+     * Show a preview, or the result, as soon as it is there. What cannot be loaded changes nothing.
      * @param {string} address
      * @param {string} description
      */
-    paint(address, description) {
-      if (after.src !== address) after.src = address;
+    async paint(address, description) {
+      const mine = (paints += 1);
+      const next = element("img", { src: address });
+      const there = await next.decode().then(
+        () => true,
+        () => false,
+      );
+      if (!there || mine !== paints) return;
+      after.src = address;
       after.alt = description;
       place.classList.add("painted");
     },

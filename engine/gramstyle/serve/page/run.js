@@ -60,7 +60,7 @@ export function runView(about, told) {
     curve.expect(job.iterations);
     showState(job);
     if (hasEnded(job) && job.has_image) {
-      picture.paint(jobPath(job.id, "image.webp"), `The result: ${look(job)}`);
+      void picture.paint(jobPath(job.id, "image.webp"), `The result: ${look(job)}`);
     }
     if (changed) {
       announce(stateLine(job));
@@ -91,11 +91,14 @@ export function runView(about, told) {
   function showDownloads(now) {
     const group = byId("downloads");
     const links = [];
-    if (hasEnded(now) && now.has_image) {
-      links.push(download(now, "image.png", "Download PNG"), download(now, "image.jpg", "JPEG"));
-      links[0].classList.add("primary");
+    // The command line saves the image of its run itself.
+    if (hasEnded(now) && !about.live) {
+      if (now.has_image) {
+        links.push(download(now, "image.png", "Download PNG"), download(now, "image.jpg", "JPEG"));
+        links[0].classList.add("primary");
+      }
+      links.push(download(now, "recipe", "Recipe"));
     }
-    if (hasEnded(now) && !about.live) links.push(download(now, "recipe", "Recipe"));
     if (group.children.length !== links.length || group.dataset.job !== now.id) group.replaceChildren(...links);
     group.dataset.job = now.id;
     group.hidden = links.length === 0;
@@ -152,7 +155,7 @@ export function runView(about, told) {
         preview({ image, iteration, width, height }) {
           if (!job || (hasEnded(job) && job.has_image)) return;
           picture.fit(width, height);
-          picture.paint(image, `The image after ${iteration} iterations`);
+          void picture.paint(image, `The image after ${iteration} iterations`);
           byId("compare-help").hidden = job.content === null;
         },
         refused: (problem) => told.refused(id, problem),
