@@ -151,7 +151,7 @@ def test_a_preset_fills_in_its_values_and_those_that_the_user_gave_stay(page):
     asked = submitted(page)
     assert (asked["preset"], asked["options"]) == ("fast", {})
     expect(page.locator("#start-problem")).to_have_text(
-        "the queue is full. Try again in 1 min 30 s."
+        "The queue is full. Try again in 1 min 30 s."
     )
 
 
@@ -178,6 +178,8 @@ def test_shares_of_two_paintings_become_the_blend(page):
 def test_a_value_out_of_range_is_explained_at_its_option(page):
     steps.choose_samples(page)
     steps.option(page, "Size").fill("5000")
+    steps.option(page, "Size").blur()
+    expect(page.locator("#option-size-problem")).not_to_be_empty()
     page.get_by_role("button", name="Start").click()
     expect(page.locator("#option-size-problem")).to_have_text(
         "Size must be at most 1024 on this server."

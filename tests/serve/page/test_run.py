@@ -80,6 +80,18 @@ def test_an_earlier_image_gives_its_settings_to_the_form_and_can_be_deleted(page
     expect(page.locator("#notice")).to_contain_text("The server no longer has this image.")
 
 
+def test_an_earlier_image_whose_uploads_are_gone_asks_for_them_again(page):
+    steps.start(page, size=64, iterations=1)
+    steps.wait_for_state(page, "finished")
+    page.reload()
+    page.route("**/uploads/**", lambda route: route.fulfill(status=404, json={"detail": "no"}))
+    steps.wait_for_state(page, "finished")
+    page.locator("#again").click()
+    expect(page.locator("#content-problem")).to_contain_text("no longer has this photograph")
+    expect(page.locator("#styles-problem")).to_contain_text("no longer has one of the paintings")
+    expect(steps.option(page, "Size")).to_have_value("64")
+
+
 def test_a_run_that_is_stopped_keeps_its_image(page, server):
     steps.start(page, size=64, iterations=1000)
     steps.wait_for_preview(page)

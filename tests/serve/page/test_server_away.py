@@ -61,7 +61,7 @@ def test_a_locked_page_asks_for_the_token_and_then_works_until_the_user_signs_ou
     expect(page.locator("#compose")).to_be_hidden()
     token.fill("not the token")
     token.press("Enter")
-    expect(page.locator("#login-problem")).to_have_text("this is not the token of this server.")
+    expect(page.locator("#login-problem")).to_have_text("This is not the token of this server.")
     token.fill(TOKEN)
     token.press("Enter")
     steps.start(page, size=64, iterations=2)

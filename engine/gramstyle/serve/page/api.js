@@ -55,6 +55,7 @@
  */
 
 import { serverIsAway } from "./connection.js";
+import { sentence } from "./format.js";
 
 /** A request that the server refused; the message is the server's sentence. */
 export class Problem extends Error {
@@ -121,14 +122,6 @@ async function problemOf(response) {
     typeof detail === "string" && detail ? sentence(detail) : `The server answers ${response.status}.`,
     seconds > 0 ? seconds : null,
   );
-}
-
-/**
- * Write a line of the command line as a sentence.
- * @param {string} line
- */
-function sentence(line) {
-  return line.endsWith(".") ? line : `${line}.`;
 }
 
 /** @param {any} value @returns {[string, Record<string, string>]} */

@@ -33,24 +33,26 @@ export function control(option, changed) {
   const head = element("div", { class: "head" }, label, reset, input.main);
   const node = element("div", { class: "option" }, head, ...input.others, sentence, problem);
 
+  function showProblem() {
+    const wrong = input.wrong();
+    say(problem, wrong);
+    if (wrong) input.main.setAttribute("aria-invalid", "true");
+    else input.main.removeAttribute("aria-invalid");
+    return wrong;
+  }
+
   return {
     node,
     show(value, normal, given, scene) {
       input.show(value);
-      say(sentence, SHOWN[option.name].says(value, option.default, scene) || option.description);
-      say(problem, "");
-      input.main.removeAttribute("aria-invalid");
+      const wrong = showProblem();
+      const says = SHOWN[option.name].says(value, option.default, scene) || option.description;
+      say(sentence, wrong ? "" : says);
       reset.hidden = !given;
       say(reset, `back to ${shown(normal)}`);
       reset.setAttribute("aria-label", `${capital(option.label)}: back to ${shown(normal)}`);
     },
-    problem() {
-      const wrong = input.wrong();
-      say(problem, wrong);
-      if (wrong) input.main.setAttribute("aria-invalid", "true");
-      else input.main.removeAttribute("aria-invalid");
-      return wrong;
-    },
+    problem: showProblem,
     focus: () => input.main.focus(),
   };
 }

@@ -56,3 +56,9 @@ export function when(text) {
 
 /** @param {string} word */
 export const capital = (word) => word.charAt(0).toUpperCase() + word.slice(1);
+
+/**
+ * Write a message of the server, which is a line of the command line, as a sentence.
+ * @param {string} line
+ */
+export const sentence = (line) => (line.endsWith(".") ? capital(line) : `${capital(line)}.`);

@@ -4,7 +4,7 @@ import { cancelJob, hasEnded, jobPath } from "./api.js";
 import { easel } from "./compare.js";
 import { curves } from "./curve.js";
 import { announce, byId, element, say } from "./dom.js";
-import { capital, duration } from "./format.js";
+import { capital, duration, sentence } from "./format.js";
 import { shown } from "./options.js";
 import { follow } from "./stream.js";
 import { showUpload } from "./upload.js";
@@ -73,7 +73,7 @@ export function runView(about, told) {
     const ended = hasEnded(now);
     say(byId("run-title"), TITLES[now.state]);
     say(byId("run-line"), stateLine(now));
-    say(byId("run-problem"), now.state === "failed" ? (now.problem ?? "The run failed.") : "");
+    say(byId("run-problem"), now.state === "failed" ? sentence(now.problem ?? "the run failed") : "");
     byId("run").dataset.state = now.state;
     byId("compare-help").hidden = now.content === null || (!ended && now.iteration === 0) || (ended && !now.has_image);
     const bar = /** @type {HTMLProgressElement} */ (byId("run-progress"));
@@ -194,7 +194,9 @@ function stateLine(job) {
     parts.push("Preparing");
   }
   if (job.width && job.height) parts.push(`${job.width} × ${job.height} pixels`);
-  if (!hasEnded(job) && job.scales > 1) parts.push(`scale ${job.scale} of ${job.scales}`);
+  if (job.scales > 1) {
+    parts.push(hasEnded(job) ? `${job.scales} scales` : `scale ${job.scale} of ${job.scales}`);
+  }
   if (job.seconds) parts.push(duration(job.seconds));
   if (!hasEnded(job) && job.seconds_left !== null && job.iteration) {
     parts.push(`about ${duration(job.seconds_left)} left`);
