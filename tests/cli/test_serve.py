@@ -67,6 +67,8 @@ def test_a_port_in_use_is_named(images: Path, capsys: pytest.CaptureFixture[str]
         (("--max-upload", "lots"), "argument --max-upload: 'lots' is not a size like 2GB"),
         (("--threads", "2", "--scheduler", "tcp://a:1"), "--threads is for processes of this"),
         (("--host", "not a name"), "cannot listen on not a name"),
+        (("--token", "short"), "the token must have at least 16 printable ASCII characters"),
+        (("--token", "x", "--token-file", "y"), "give --token or --token-file, not both"),
     ],
 )
 def test_an_argument_that_cannot_be_used_is_refused(
