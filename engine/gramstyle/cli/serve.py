@@ -12,6 +12,7 @@ import platformdirs
 from gramstyle.cli import arguments as add
 from gramstyle.cli.browser import open_page
 from gramstyle.cli.parsing import Commands
+from gramstyle.cli.service_log import service_log
 from gramstyle.cli.speaking import Speaker
 from gramstyle.errors import OptionError, RuntimeMissingError
 from gramstyle.model import load_model
@@ -144,7 +145,8 @@ def run_command(arguments: argparse.Namespace) -> None:
             say.tell(f"serving on {address}; Ctrl-C stops")
             if arguments.open:
                 open_page(address)
-            with suppress(KeyboardInterrupt):  # which uvicorn raises again after an orderly end
+            # uvicorn raises KeyboardInterrupt again after an orderly end.
+            with service_log(quiet=arguments.quiet), suppress(KeyboardInterrupt):
                 server.run(sockets=[listening])
             say.tell("stopping; running jobs continue when the server starts again")
 
