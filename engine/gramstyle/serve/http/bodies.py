@@ -34,6 +34,8 @@ async def form_of(request: Request, limits: Limits) -> FormData:
     try:
         return await request.form(max_files=1 + limits.styles, max_fields=1, max_part_size=100_000)
     except HTTPException as error:
+        if error.status_code != 400:  # the body is too large or too slow
+            raise
         raise OptionError(f"the form cannot be read: {error.detail}") from None
     except (LookupError, ValueError):  # an unknown charset, for example
         raise OptionError("the form cannot be read; send multipart/form-data") from None

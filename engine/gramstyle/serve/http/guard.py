@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
 
 from gramstyle.serve.http.problems import problem
 
@@ -114,15 +115,10 @@ class Guard:
             return
         body = _Body(receive, self._access.most_bytes(scope["path"], headers))
         if body.is_too_large(headers.get("content-length", "")):
-            await _too_large(body.most)(scope, receive, _with_headers(send))
+            answer = problem(413, _too_large(body.most))
+            await answer(scope, receive, _with_headers(send))
             return
-        started = _Started(_with_headers(send))
-        try:
-            await self._app(scope, body.receive, started.send)
-        except BodyError as reason:
-            if started.yes:
-                raise
-            await reason.answer(scope, receive, _with_headers(send))
+        await self._app(scope, body.receive, _with_headers(send))
 
     def _refusal(self, scope: Scope, headers: Headers) -> App | None:
         host = headers.get("host", "")
@@ -143,14 +139,6 @@ class Guard:
         return None
 
 
-class BodyError(Exception):
-    """The body of a request is too large or too slow."""
-
-    def __init__(self, answer: App) -> None:
-        super().__init__()
-        self.answer = answer
-
-
 class _Body:
     """The body of a request, which may have so many bytes."""
 
@@ -162,33 +150,22 @@ class _Body:
         return bool(length) and (not length.isdecimal() or int(length[:20]) > self.most)
 
     async def receive(self) -> MutableMapping[str, Any]:
-        """Return the next part; raises BodyError."""
+        """Return the next part; raises HTTPException if the body is too large or too slow."""
         if self._over:  # the application waits for the end of the connection
             return await self._receive()
         try:
             message = await asyncio.wait_for(self._receive(), _BODY_SECONDS)
         except TimeoutError:
-            raise BodyError(problem(408, "the request took too long; send it again")) from None
+            raise HTTPException(408, "the request took too long; send it again") from None
         self._seen += len(message.get("body", b""))
         if self._seen > self.most:
-            raise BodyError(_too_large(self.most))
+            raise HTTPException(413, _too_large(self.most))
         self._over = not message.get("more_body", False)
         return message
 
 
-class _Started:
-    """Notes whether a response has started."""
-
-    def __init__(self, send: Send) -> None:
-        self._send, self.yes = send, False
-
-    async def send(self, message: MutableMapping[str, Any]) -> None:
-        self.yes = True
-        await self._send(message)
-
-
-def _too_large(most: int) -> App:
-    return problem(413, f"the request has more than {most:,} bytes, the limit of this server")
+def _too_large(most: int) -> str:
+    return f"the request has more than {most:,} bytes, the limit of this server"
 
 
 def _with_headers(send: Send) -> Send:
