@@ -123,19 +123,21 @@ class Service:
         for each in images:
             if store.upload(each) is None:
                 raise _no_upload()
-        waiting = len(store.waiting())
-        if waiting >= self.limits.queue:
-            raise FullError(
-                f"the queue is full: {waiting} jobs wait; try again later", self._retry_after()
-            )
         job = Job(
             id=uploads.new_id(), client=client, request=request, state="waiting",
             created=time.time(),
         )  # fmt: skip
-        try:
-            store.add_job(job, images)
-        except KeyError:  # it has been removed in this moment
-            raise _no_upload() from None
+        with store.together():  # else several clients could take the last place
+            waiting = store.counts().get("waiting", 0)
+            if waiting >= self.limits.queue:
+                raise FullError(
+                    f"the queue is full: {waiting} jobs wait; try again later",
+                    self._retry_after(),
+                )
+            try:
+                store.add_job(job, images)
+            except KeyError:  # it has been removed in this moment
+                raise _no_upload() from None
         self._workers.notify()
         return self.see(job.id)
 
@@ -171,8 +173,10 @@ class Service:
         path = self._folder.job(id_).image
         if not path.exists():
             return None
-        original = read_original(path, name="the image")
-        return preview(original.image(), 512)
+        try:
+            return preview(read_original(path, name="the image").image(), 512)
+        except GramstyleError:  # it has been removed in this moment
+            return None
 
     def image(self, id_: str, extension: str, *, metadata: bool) -> bytes:
         """Return the image of a job as a file of some format, or its preview while it runs.
@@ -183,13 +187,13 @@ class Service:
             If there is no such job, or no image yet.
         """
         self.see(id_)
-        files, live = self._folder.job(id_), self.feed.live(id_)
-        if files.ended.exists():
-            if extension == ".png" and not metadata:
-                return files.image.read_bytes()
-            original = read_original(files.image, name="the image")
-            settings = self._settings(id_) if metadata else None
-            return encode_image(original.image(), extension, settings=settings)
+        live = self.feed.live(id_)
+        if self._folder.job(id_).ended.exists():
+            try:
+                return self._result(id_, extension, metadata=metadata)
+            except (GramstyleError, OSError):
+                self.see(id_)  # it may have been removed in this moment
+                raise
         if live is None or live.preview is None:
             raise UnknownError("there is no image yet; try again later")
         if extension == ".webp":
@@ -256,6 +260,15 @@ class Service:
         """Return in how many seconds a place in the queue is probably free."""
         seconds = (self._folder.store.mean_seconds() or 30.0) / self._workers.count
         return min(_LATEST, max(_SOONEST, math.ceil(seconds)))
+
+    def _result(self, id_: str, extension: str, *, metadata: bool) -> bytes:
+        """Return the image of a job that has ended."""
+        path = self._folder.job(id_).image
+        if extension == ".png" and not metadata:
+            return path.read_bytes()
+        original = read_original(path, name="the image")
+        settings = self._settings(id_) if metadata else None
+        return encode_image(original.image(), extension, settings=settings)
 
     def _settings(self, id_: str) -> dict[str, Any]:
         """Return the settings that an image of the command line would have."""

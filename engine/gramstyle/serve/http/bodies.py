@@ -34,8 +34,6 @@ async def form_of(request: Request, limits: Limits) -> FormData:
     try:
         return await request.form(max_files=1 + limits.styles, max_fields=1, max_part_size=100_000)
     except HTTPException as error:
-        if error.status_code != 400:  # the body is too large or too slow
-            raise
         raise OptionError(f"the form cannot be read: {error.detail}") from None
     except (LookupError, ValueError):  # an unknown charset, for example
         raise OptionError("the form cannot be read; send multipart/form-data") from None
@@ -51,7 +49,7 @@ def files_in(form: FormData, name: str) -> list[UploadFile]:
 
 def text_in(form: FormData, name: str) -> str:
     """Return a text field of a form; raises OptionError."""
-    value: Any = form.get(name, "{}")
+    value: Any = form.get(name) or "{}"
     if not isinstance(value, str):
         raise OptionError(f"{name} must be text")
     return value
