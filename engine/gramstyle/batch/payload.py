@@ -6,28 +6,25 @@ already, and finds it by its hash.
 """
 
 import dataclasses
-import io
 import json
 import time
-import zipfile
 from collections.abc import Mapping
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from gramstyle.batch.job import Job
 from gramstyle.batch.outcome import Outcome, attempt, failed
+from gramstyle.batch.remote import network_here, unzipped, zipped
 from gramstyle.batch.render import Progress
 from gramstyle.batch.reuse import own_settings
 from gramstyle.cluster.dask import still_wanted
 from gramstyle.cluster.worker import (
     check_version,
-    find_model,
     installed_version,
     own_name,
     own_threads,
 )
-from gramstyle.errors import GramstyleError, ImageError, ModelError, OptionError
+from gramstyle.errors import GramstyleError, ImageError, OptionError
 from gramstyle.run.mask_options import mask_values
 from gramstyle.run.open_model import OpenModel
 from gramstyle.run.option_values import options_from
@@ -74,7 +71,7 @@ def pack(job: Job, *, network: str) -> bytes:
             parts[role] = path.read_bytes()
         except OSError as error:
             raise ImageError(f"cannot read {path}: {error.strerror}; check the path") from None
-    return _zipped(parts)
+    return zipped(parts)
 
 
 def run_remote(payload: bytes) -> bytes:
@@ -92,13 +89,13 @@ def run_remote(payload: bytes) -> bytes:
         machine lacks the network or has another version of gramstyle, a refusal.
     """
     began = time.monotonic()
-    parts = _unzipped(payload)
+    parts = unzipped(payload)
     header: dict[str, Any] = json.loads(parts[_HEADER])
     try:
         check_version(header["version"])
-        model = _opened(_find_network(header["network"]), header["network"])
+        model = network_here(header["network"])
     except GramstyleError as error:
-        return _zipped({_HEADER: json.dumps({"refused": str(error)}).encode()})
+        return zipped({_HEADER: json.dumps({"refused": str(error)}).encode()})
     try:
         with temporary_directory() as folder:
             answer, image = _attempted(parts, header, model, folder)
@@ -110,7 +107,7 @@ def run_remote(payload: bytes) -> bytes:
         answer, image = {"state": "failed", "seconds": seconds, "reason": reason}, {}
     if answer["state"] == "failed":
         answer["reason"] = f"worker {own_name()}: {answer['reason']}"
-    return _zipped({_HEADER: json.dumps(answer).encode(), **image})
+    return zipped({_HEADER: json.dumps(answer).encode(), **image})
 
 
 def accept(job: Job, answer: bytes) -> Outcome:
@@ -122,7 +119,7 @@ def accept(job: Job, answer: bytes) -> Outcome:
         If the other machine refuses all jobs: it lacks the network, or has another version.
     """
     began = time.monotonic()
-    parts = _unzipped(answer)
+    parts = unzipped(answer)
     header = json.loads(parts[_HEADER])
     if "refused" in header:
         raise OptionError(header["refused"])
@@ -135,22 +132,6 @@ def accept(job: Job, answer: bytes) -> Outcome:
     except GramstyleError as error:
         return failed(job, error, began)
     return outcome
-
-
-def _find_network(sha256: str) -> Path:
-    path = find_model(sha256)
-    if path is None:
-        raise ModelError(
-            f"worker {own_name()} does not have the model {sha256[:12]}…; set GRAMSTYLE_MODEL to "
-            "its file there"
-        )
-    return path
-
-
-@lru_cache(maxsize=1)
-def _opened(path: Path, _sha256: str) -> OpenModel:
-    """Return the model, which stays open in this process for the next job."""
-    return OpenModel(path)
 
 
 def _check_wanted(_progress: Progress) -> None:
@@ -188,16 +169,3 @@ def _attempted(
         "loss": outcome.loss,
     }
     return answer, {_IMAGE: job.output.read_bytes()} if outcome.state == "done" else {}
-
-
-def _zipped(parts: dict[str, bytes]) -> bytes:
-    data = io.BytesIO()
-    with zipfile.ZipFile(data, "w") as archive:  # not deflated: images are compressed already
-        for name, part in parts.items():
-            archive.writestr(name, part)
-    return data.getvalue()
-
-
-def _unzipped(data: bytes) -> dict[str, bytes]:
-    with zipfile.ZipFile(io.BytesIO(data)) as archive:
-        return {name: archive.read(name) for name in archive.namelist()}

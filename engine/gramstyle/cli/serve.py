@@ -127,7 +127,7 @@ def run_command(arguments: argparse.Namespace) -> None:
         model = load_model(
             arguments.model, notify=say.tell, check=lambda: check_packages(check)
         ).path
-        workers: list[Worker] = [LocalWorker(model, machine) for _ in range(arguments.workers or 1)]
+        workers = _workers(arguments, model, machine, say)
         with running(_data(arguments), limits, workers, machine=machine) as parts:
             access = Access(
                 token=token,
@@ -143,6 +143,23 @@ def run_command(arguments: argparse.Namespace) -> None:
             with suppress(KeyboardInterrupt):  # which uvicorn raises again after an orderly end
                 server.run(sockets=[listening])
             say.tell("stopping; running jobs continue when the server starts again")
+
+
+def _workers(
+    arguments: argparse.Namespace, model: Path, machine: dict[str, Any], say: Speaker
+) -> list[Worker]:
+    """Return the workers: processes of this machine, or places on a cluster."""
+    if arguments.scheduler is None:
+        return [LocalWorker(model, machine) for _ in range(arguments.workers or 1)]
+    from gramstyle.cluster.remote import exposure
+    from gramstyle.serve.cluster_worker import ClusterWorker, SharedCluster
+
+    warning = exposure(arguments.scheduler)
+    if warning is not None:
+        say.tell(warning)
+    shared = SharedCluster(arguments.scheduler, model)
+    at_once = arguments.workers or shared.open().worker_count()
+    return [ClusterWorker(shared) for _ in range(at_once)]
 
 
 def _limits(arguments: argparse.Namespace) -> Limits:
@@ -201,6 +218,13 @@ def _machine(arguments: argparse.Namespace, limits: Limits) -> dict[str, Any]:
         machine["memory"] = memory
     if arguments.device is not None:
         machine["device"] = arguments.device
+    if arguments.scheduler is not None:
+        for name in ("threads", "memory", "device"):
+            if getattr(arguments, name) is not None:
+                raise OptionError(
+                    f"--{name} is for processes of this machine; leave it out, since a worker of "
+                    "a cluster uses what it was started with"
+                )
     return machine
 
 

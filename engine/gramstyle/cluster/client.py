@@ -209,6 +209,32 @@ class Cluster:
             for placed in under_way:
                 placed.release()
 
+    def subscribe(self, topic: str, receive: Callable[[Any], None]) -> None:
+        """Call a function with each message that tasks announce under a topic, in a thread."""
+        with self._one_line_errors():
+            self._client.subscribe_topic(topic, lambda event: receive(event[1]))
+
+    def flag(self, name: str) -> None:
+        """Raise a flag, which tasks can look at."""
+        with self._one_line_errors():
+            load_distributed().Event(name, client=self._client).set()
+
+    def ended(self, placed: Placed, seconds: float) -> bool:
+        """Return whether a task has ended, or wait so long for its end.
+
+        Raises
+        ------
+        OptionError
+            If the scheduler is gone.
+        """
+        distributed = load_distributed()
+        with self._one_line_errors():
+            try:
+                distributed.wait(placed, timeout=seconds)
+            except TimeoutError:
+                return False
+            return True
+
     def _wait_for_one(self, under_way: Iterable[Placed]) -> None:
         """Wait until one of several tasks has ended, for a second at most."""
         distributed = load_distributed()

@@ -89,6 +89,29 @@ def still_wanted() -> bool:
     return task is not None and task.state != "cancelled"
 
 
+def announce(topic: str, message: Any) -> None:
+    """Send a message of a task to the clients of its cluster; outside a task, do nothing."""
+    if "distributed" not in sys.modules:
+        return
+    try:
+        worker = load_distributed().get_worker()
+    except ValueError:
+        return
+    worker.log_event(topic, message)
+
+
+def is_flagged(name: str) -> bool:
+    """Return whether a client has raised this flag; False outside a task."""
+    if "distributed" not in sys.modules:
+        return False
+    distributed = load_distributed()
+    try:
+        distributed.get_worker()
+    except ValueError:
+        return False
+    return bool(distributed.Event(name).is_set())
+
+
 def model_plugins(sha256: str, data: bytes) -> tuple[Any, Any]:
     """Return the plugins that serve the model from the scheduler and fetch it to a worker."""
     distributed = load_distributed()

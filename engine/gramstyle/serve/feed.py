@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from gramstyle.serve.job import Point, Standing
-from gramstyle.serve.rendering import Preview, Report
+from gramstyle.serve.reporting import Preview, Report
 
 
 @dataclass

@@ -7,7 +7,8 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from gramstyle.serve import worker
-from gramstyle.serve.rendering import Ended, Order, Preview, Report, Stop
+from gramstyle.serve.rendering import Ended, Order
+from gramstyle.serve.reporting import Preview, Report, Stop
 from gramstyle.serve.worker import Interrupted, Ready
 from gramstyle.serve.workers import WorkerDiedError
 

@@ -8,13 +8,12 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from gramstyle.errors import GramstyleError
 from gramstyle.images import write_image
-from gramstyle.images.preview import preview
 from gramstyle.run.checkpoint import CheckpointError, check_folder, owned
 from gramstyle.run.checkpointer import Checkpointer
 from gramstyle.run.log import RunLog
@@ -25,19 +24,13 @@ from gramstyle.run.resume import Resumed, resume
 from gramstyle.run.state import RunState
 from gramstyle.run.transfer import execute
 from gramstyle.serve.folder import JobFiles
-from gramstyle.serve.job import Point, Request, Standing
+from gramstyle.serve.job import Request, Standing
 from gramstyle.serve.options import job_options
+from gramstyle.serve.reporting import REASONS, Preview, Report, Reporter, Stop
 from gramstyle.system.files import write_atomically
 
-# The longest edge of a preview, in pixels, and the least time between two of them and between two
-# reports, in seconds.
-PREVIEW, BETWEEN_PREVIEWS, BETWEEN_REPORTS = 512, 0.5, 0.25
 # How long a worker that was killed with its server may still hold a checkpoint, in seconds.
 _PATIENCE = 20.0
-
-# Why a run shall end: the client cancels it, its time is up, or the server stops.
-Stop = Literal["cancel", "time", "shutdown"]
-REASONS: Mapping[Stop, str] = {"cancel": "cancelled", "time": "stopped at the time limit"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,24 +56,6 @@ class Order:
     machine: Mapping[str, Any]
     seconds: float
     saving: float = 10.0
-
-
-@dataclass(frozen=True)
-class Report:
-    """How far a job is, and the points of the loss curves since the last report."""
-
-    standing: Standing
-    points: tuple[Point, ...] = ()
-
-
-@dataclass(frozen=True)
-class Preview:
-    """A small image of an iterate as WebP."""
-
-    iteration: int
-    width: int
-    height: int
-    webp: bytes = field(repr=False)
 
 
 @dataclass(frozen=True)
@@ -134,7 +109,7 @@ def run_job(
     before = already_ended(files)
     if before is not None:
         return before
-    teller = _Teller(order, tell, stop)
+    teller = Reporter(tell, stop, seconds=order.seconds)
     try:
         with _owned(files.checkpoint):
             _run(order, files, model, teller)
@@ -155,7 +130,7 @@ def already_ended(files: JobFiles) -> Ended | None:
     return Ended(**{**table, "standing": Standing(**table["standing"])})
 
 
-def _run(order: Order, files: JobFiles, model: OpenModel, teller: "_Teller") -> None:
+def _run(order: Order, files: JobFiles, model: OpenModel, teller: Reporter) -> None:
     plan, resumed = _planned(order, files, model)
     saver = _Saver(order, files, plan, resumed, teller)
     pending = [] if resumed is None else [resumed.state()]
@@ -176,7 +151,7 @@ def _run(order: Order, files: JobFiles, model: OpenModel, teller: "_Teller") -> 
         _finish(files, result, log, teller)
 
 
-def _finish(files: JobFiles, result: Result, log: RunLog, teller: "_Teller") -> None:
+def _finish(files: JobFiles, result: Result, log: RunLog, teller: Reporter) -> None:
     record, last = result.record, result.record.losses[-1]
     standing = Standing(
         iteration=last.iteration,
@@ -233,65 +208,6 @@ def _owned(folder: Path) -> Iterator[None]:
         yield
 
 
-class _Teller:
-    """Reports the iterations of a run, and says whether it shall end."""
-
-    def __init__(
-        self,
-        order: Order,
-        tell: Callable[[Report | Preview], None],
-        stop: Callable[[], Stop | None],
-    ) -> None:
-        self._order, self._tell, self._stop = order, tell, stop
-        self._points: list[Point] = []
-        self._reported = self._previewed = -1e9
-        self.standing = Standing()
-        self.stopped: Stop | None = None
-
-    def continue_from(self, plan: RunPlan, state: RunState) -> None:
-        """Report the losses of the run so far."""
-        self._points = [_point(plan, losses) for losses in state.losses]
-
-    def after_iteration(self, progress: Progress) -> bool:
-        """Report an iteration if a report is due; return whether the run ends here."""
-        losses, now = progress.losses, time.monotonic()
-        self.standing = Standing(
-            iteration=losses.iteration,
-            iterations=progress.iterations,
-            loss=losses.loss,
-            seconds=round(losses.seconds, 3),
-            seconds_left=round(progress.seconds_left, 1),
-            width=progress.scale.width,
-            height=progress.scale.height,
-            scale=losses.scale + 1,
-            scales=progress.scales,
-        )
-        weights = progress.scale.spec.weights
-        self._points.append(_weighted(losses, weights))
-        if now - self._reported >= BETWEEN_REPORTS or losses.iteration == progress.iterations:
-            self._reported = now
-            self._tell(Report(self.standing, tuple(self._points)))
-            self._points.clear()
-        if now - self._previewed >= BETWEEN_PREVIEWS:
-            webp, (width, height) = preview(progress.rendered(), PREVIEW)
-            self._tell(Preview(losses.iteration, width, height, webp))
-            self._previewed = time.monotonic()
-        stop = self._stop()
-        if stop is None and losses.seconds >= self._order.seconds:
-            stop = "time"
-        self.stopped = stop
-        return stop in ("cancel", "time")
-
-
-def _point(plan: RunPlan, losses: Losses) -> Point:
-    return _weighted(losses, plan.scales[losses.scale].spec.weights)
-
-
-def _weighted(losses: Losses, weights: Mapping[str, float]) -> Point:
-    terms = {name: weights[name] * value for name, value in losses.terms.items()}
-    return losses.iteration, losses.loss, terms
-
-
 class _Saver:
     """Saves the state of a run at intervals of time, and when the server stops."""
 
@@ -303,7 +219,7 @@ class _Saver:
         files: JobFiles,
         plan: RunPlan,
         resumed: Resumed | None,
-        teller: _Teller,
+        teller: Reporter,
     ) -> None:
         self._order, self._files, self._plan, self._teller = order, files, plan, teller
         self._into = None if resumed is None else resumed.checkpointer(files.image)

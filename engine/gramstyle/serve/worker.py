@@ -21,13 +21,8 @@ from gramstyle.run.open_model import OpenModel
 from gramstyle.run.options import Options
 from gramstyle.run.transfer import transfer
 from gramstyle.serve.job import Standing
-from gramstyle.serve.rendering import (
-    Ended,
-    InterruptedJobError,
-    Order,
-    Stop,
-    run_job,
-)
+from gramstyle.serve.rendering import Ended, InterruptedJobError, Order, run_job
+from gramstyle.serve.reporting import Stop
 from gramstyle.system.processes import end_with_parent
 
 BUG = "gramstyle failed unexpectedly, which is a bug in it; the log of the server has the details"

@@ -14,14 +14,8 @@ from gramstyle.serve.folder import DataFolder
 from gramstyle.serve.job import Job, Standing, State
 from gramstyle.serve.limits import Limits
 from gramstyle.serve.options import uploads_of, with_files
-from gramstyle.serve.rendering import (
-    Ended,
-    Order,
-    Preview,
-    Report,
-    Stop,
-    already_ended,
-)
+from gramstyle.serve.rendering import Ended, Order, already_ended
+from gramstyle.serve.reporting import Preview, Report, Stop
 
 _log = logging.getLogger(__name__)
 
@@ -140,8 +134,8 @@ class Workers:
                 self._serve_one(worker)
             except WorkerDiedError:
                 time.sleep(_PAUSE)  # it has died without a job: do not spin
-            except GramstyleError as error:  # the disk of the store may be full
-                _log.error("%s", error)
+            except Exception as error:  # the disk of the store may be full
+                _log.error("%s: %s", type(error).__name__, error)
                 time.sleep(_PAUSE)
                 with suppress(GramstyleError):
                     self._recover()

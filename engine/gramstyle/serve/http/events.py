@@ -12,7 +12,7 @@ from fastapi.sse import ServerSentEvent
 
 from gramstyle.serve.feed import Live, Watcher
 from gramstyle.serve.http.models import JobView
-from gramstyle.serve.rendering import Preview
+from gramstyle.serve.reporting import Preview
 from gramstyle.serve.service import Seen, Service, UnknownError
 
 # The least time between two sets of events, in seconds.
