@@ -5,6 +5,7 @@ import threading
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from contextvars import copy_context
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,9 @@ class SharedCluster:
         self._scheduler, self._model = scheduler, model
         self._lock = threading.Lock()
         self._opened: Any = None
+        # Dask sets a context variable when it opens, which another context cannot reset: one thread
+        # joins the cluster, and another one leaves it.
+        self._context = copy_context()
         self._cluster: Cluster | None = None
         self._told: dict[str, Callable[[Report | Preview], None]] = {}
         self.topic = f"gramstyle-{uuid.uuid4().hex}"
@@ -52,7 +56,7 @@ class SharedCluster:
         with self._lock:
             if self._cluster is None:
                 self._opened = open_cluster(scheduler=self._scheduler)
-                cluster: Cluster = self._opened.__enter__()
+                cluster: Cluster = self._context.run(self._opened.__enter__)
                 cluster.place_model(self._model, self.network)
                 cluster.subscribe(self.topic, self._receive)
                 self._cluster = cluster
@@ -64,7 +68,7 @@ class SharedCluster:
             opened, self._opened, self._cluster = self._opened, None, None
             if opened is not None:
                 with suppress(GramstyleError, OSError):
-                    opened.__exit__(None, None, None)
+                    self._context.run(opened.__exit__, None, None, None)
 
     @contextmanager
     def telling(self, flag: str, tell: Callable[[Report | Preview], None]) -> Iterator[None]:
