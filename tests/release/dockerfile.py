@@ -84,11 +84,11 @@ class Folder:
         self.environment[name] = value
 
     def _env(self, step: Step) -> None:
+        known = self.environment
         for each in step.words:
             name, _, value = each.partition("=")
-            known = self.environment
             value = _VARIABLE.sub(lambda found: known[found[1] or found[2]], value)
-            self.environment[name] = self.placed(value)
+            known[name] = self.placed(value)
 
     def _workdir(self, step: Step) -> None:
         self._cwd = Path(self.placed(step.text))
