@@ -10,6 +10,7 @@ from typing import Any
 import platformdirs
 
 from gramstyle.cli import arguments as add
+from gramstyle.cli.browser import open_page
 from gramstyle.cli.parsing import Commands
 from gramstyle.cli.speaking import Speaker
 from gramstyle.errors import OptionError, RuntimeMissingError
@@ -139,7 +140,7 @@ def run_command(arguments: argparse.Namespace) -> None:
             address = f"http://{_shown(host)}:{port}"
             say.tell(f"serving on {address}; Ctrl-C stops")
             if arguments.open:
-                _open(address)
+                open_page(address)
             with suppress(KeyboardInterrupt):  # which uvicorn raises again after an orderly end
                 server.run(sockets=[listening])
             say.tell("stopping; running jobs continue when the server starts again")
@@ -237,9 +238,3 @@ def _data(arguments: argparse.Namespace) -> Path:
 
 def _shown(host: str) -> str:
     return f"[{host}]" if ":" in host else host
-
-
-def _open(address: str) -> None:
-    import webbrowser
-
-    webbrowser.open(address)

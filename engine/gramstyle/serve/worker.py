@@ -53,8 +53,10 @@ def work(pipe: Connection, model: Path, machine: dict[str, Any]) -> None:
     machine
         Options of the machine for the first, small run.
     """
-    for stop in (signal.SIGINT, signal.SIGTERM):  # which a group gets: the server ends its workers
-        signal.signal(stop, signal.SIG_IGN)
+    # The server ends its workers itself. A terminal and systemd send these signals to all of them,
+    # when the states of jobs must still be saved.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     threading.Thread(target=end_with_parent, daemon=True).start()
     warnings.simplefilter("ignore", RuntimeWarning)  # an overflow raises an error of its own
     with suppress(OSError, AttributeError):

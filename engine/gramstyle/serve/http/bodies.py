@@ -53,7 +53,7 @@ def files_in(form: FormData, name: str, limits: Limits) -> list[UploadFile]:
 
 def text_in(form: FormData, name: str) -> str:
     """Return a text field of a form; raises OptionError."""
-    value: Any = form.get(name, "{}")
+    value: Any = form.get(name) or "{}"
     if not isinstance(value, str):
         raise OptionError(f"{name} must be text")
     return value
