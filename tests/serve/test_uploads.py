@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from gramstyle.errors import ImageError
 from gramstyle.serve.folder import DataFolder
 from gramstyle.serve.limits import Limits
-from gramstyle.serve.uploads import accept, clean_name, thumbnail_of
+from gramstyle.serve.uploads import THUMBNAIL, accept, clean_name, reduced
 from serve_parts import encoded
 
 
@@ -21,7 +21,7 @@ def test_an_upload_keeps_its_bytes_and_has_a_small_thumbnail(store_folder: DataF
     upload = accept(data, "holiday.jpg", store_folder, Limits())
     assert (upload.width, upload.height) == (600, 400)
     assert store_folder.upload(upload.id).read_bytes() == data
-    thumbnail = PIL.Image.open(io.BytesIO(thumbnail_of(upload, store_folder)))
+    thumbnail = PIL.Image.open(io.BytesIO(reduced(upload, store_folder, THUMBNAIL)))
     assert max(thumbnail.size) == 256
     assert not thumbnail.getexif()
 

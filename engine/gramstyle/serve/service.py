@@ -97,12 +97,12 @@ class Service:
         self._check_open()
         return uploads.accept(data, name, self._folder, self.limits)
 
-    def thumbnail(self, id_: str) -> bytes:
-        """Return a small WebP of an upload; raises UnknownError."""
+    def reduced_upload(self, id_: str, edge: int) -> bytes:
+        """Return an upload as a WebP with edges of at most `edge` pixels; raises UnknownError."""
         found = self._folder.store.upload(id_)
         if found is None:
             raise _no_upload()
-        return uploads.thumbnail_of(found, self._folder)
+        return uploads.reduced(found, self._folder, edge)
 
     # Jobs
 
