@@ -46,9 +46,10 @@ class LocalWorker:
         if self._process is not None and self._process.is_alive():
             return
         self.close()
-        self._pipe, self._process = worker.start(self._model, self._machine)
+        pipe, self._process = worker.start(self._model, self._machine)
+        self._pipe = pipe
         try:
-            if not self._pipe.poll(_START) or not isinstance(self._pipe.recv(), Ready):
+            if not pipe.poll(_START) or not isinstance(pipe.recv(), Ready):
                 raise self._died("it did not start")
         except (EOFError, OSError):
             raise self._died("it ended while it started") from None
@@ -79,6 +80,7 @@ class LocalWorker:
                 if wanted is not None and wanted != told:
                     told = wanted
                     pipe.send(wanted)
+                    until = min(until, time.monotonic() + _GRACE)
                 if time.monotonic() > until:
                     raise self._died("it did not answer")
         except (EOFError, OSError):
@@ -87,19 +89,22 @@ class LocalWorker:
     def close(self) -> None:
         """End the process at once."""
         self.ready = False
-        if self._process is not None:
-            self._process.kill()
-            self._process.join()
-        if self._pipe is not None:
-            self._pipe.close()
-        self._pipe = self._process = None
+        # Another thread may close it at the same moment.
+        process, self._process = self._process, None
+        pipe, self._pipe = self._pipe, None
+        if process is not None:
+            process.kill()
+            process.join()
+        if pipe is not None:
+            pipe.close()
 
     def _died(self, reason: str | None) -> WorkerDiedError:
         """Return the error of a process that has ended or hangs, after its end."""
         process = self._process
-        assert process is not None  # noqa: S101 - it was started
         if reason is None:
-            process.join(1.0)
-            reason = f"it ended with code {process.exitcode}"
+            reason = "it was ended"
+            if process is not None:  # else another thread has closed it
+                process.join(1.0)
+                reason = f"it ended with code {process.exitcode}"
         self.close()
         return WorkerDiedError(reason)

@@ -5,6 +5,7 @@ This runs in a worker process. Everything that it knows of the job is in the ord
 
 import json
 import shutil
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -25,7 +26,7 @@ from gramstyle.run.state import RunState
 from gramstyle.run.transfer import execute
 from gramstyle.serve.folder import JobFiles
 from gramstyle.serve.job import Request, Standing
-from gramstyle.serve.options import job_options
+from gramstyle.serve.options import job_options, uploads_of
 from gramstyle.serve.reporting import REASONS, Preview, Report, Reporter, Stop
 from gramstyle.system.files import write_atomically
 
@@ -114,7 +115,8 @@ def run_job(
         with _owned(files.checkpoint):
             _run(order, files, model, teller)
     except GramstyleError as error:
-        return Ended(teller.standing, has_image=False, problem=" ".join(str(error).split()))
+        problem = _without_files(error, order)
+        return Ended(teller.standing, has_image=False, problem=problem)
     shutil.rmtree(files.checkpoint, ignore_errors=True)
     ended = already_ended(files)
     assert ended is not None  # noqa: S101 - the run has just written it
@@ -122,18 +124,33 @@ def run_job(
 
 
 def already_ended(files: JobFiles) -> Ended | None:
-    """Return how a job ended, if its files say so."""
+    """Return how a job ended, if its files say so; None also if the file is damaged."""
     try:
         table = json.loads(files.ended.read_bytes())
-    except FileNotFoundError:
+        return Ended(**{**table, "standing": Standing(**table["standing"])})
+    except (FileNotFoundError, ValueError, TypeError, KeyError):
         return None
-    return Ended(**{**table, "standing": Standing(**table["standing"])})
+
+
+def _without_files(error: GramstyleError, order: Order) -> str:
+    """Return a sentence for the client, who must not see the names of files of the server."""
+    sentence = " ".join(str(error).split())
+    request = order.request
+    names = dict.fromkeys(uploads_of(request), "an image of the job")
+    names |= dict.fromkeys(request.styles, "a style image")
+    names[request.content] = "the content image"
+    shown = sentence
+    for path, name in names.items():
+        shown = shown.replace(path, name)
+    if str(order.folder.parent) in shown:
+        sys.stderr.write(f"{sentence}\n")
+        return "the server could not write the files of the job; it may have no room left"
+    return shown
 
 
 def _run(order: Order, files: JobFiles, model: OpenModel, teller: Reporter) -> None:
-    plan, resumed = _planned(order, files, model)
+    plan, resumed, pending = _planned(order, files, model)
     saver = _Saver(order, files, plan, resumed, teller)
-    pending = [] if resumed is None else [resumed.state()]
     with RunLog(files.log) as log:
         log.start(plan.settings.to_json())
         for state in pending:
@@ -172,19 +189,21 @@ def _finish(files: JobFiles, result: Result, log: RunLog, teller: Reporter) -> N
     write_atomically(files.ended, json.dumps(asdict(ended)).encode(), error=GramstyleError)
 
 
-def _planned(order: Order, files: JobFiles, model: OpenModel) -> tuple[RunPlan, Resumed | None]:
-    """Return the plan of a job, and its run so far if there is a checkpoint that can be used."""
+def _planned(
+    order: Order, files: JobFiles, model: OpenModel
+) -> tuple[RunPlan, Resumed | None, list[RunState]]:
+    """Return the plan of a job, and its run and state if there is a checkpoint to continue."""
     try:
         if check_folder(files.checkpoint) is not None:
             resumed = resume(files.checkpoint, model=model, machine=order.machine)
-            return resumed.plan, resumed
+            return resumed.plan, resumed, [resumed.state()]
     except GramstyleError:  # damaged, or of another version: the job begins again
         for each in files.checkpoint.iterdir():
             if each.is_file() and not each.name.startswith("."):
                 each.unlink()
     request = order.request
     options = job_options(request, order.machine)
-    return plan_run(request.content, list(request.styles), options, model=model), None
+    return plan_run(request.content, list(request.styles), options, model=model), None, []
 
 
 def _log(log: RunLog, plan: RunPlan, losses: Losses) -> None:

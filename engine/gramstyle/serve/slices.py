@@ -92,7 +92,9 @@ def run_slice(payload: bytes) -> bytes:
                 return zipped({_HEADER: b"{}", **files})
             return zipped({_HEADER: json.dumps({"ended": asdict(ended)}).encode(), **_results(job)})
     except (GramstyleError, OSError) as error:
-        reason = f"worker {own_name()}: {' '.join(str(error).split())}"
+        # The text of an OSError has the name of a file.
+        sentence = " ".join(str(getattr(error, "strerror", None) or error).split())
+        reason = f"worker {own_name()}: {sentence}"
         return zipped({_HEADER: json.dumps({"refused": reason}).encode()})
 
 

@@ -80,6 +80,9 @@ class Store:
         run("PRAGMA journal_mode = WAL")
         run("PRAGMA synchronous = FULL")
         run("PRAGMA foreign_keys = ON")
+        (state,) = run("PRAGMA quick_check(1)").fetchone()
+        if state != "ok":
+            raise sqlite3.DatabaseError("it is damaged")
         (version,) = run("PRAGMA user_version").fetchone()
         if version > VERSION:
             raise StoreError(

@@ -53,7 +53,10 @@ def work(pipe: Connection, model: Path, machine: dict[str, Any]) -> None:
     machine
         Options of the machine for the first, small run.
     """
+    # The server ends its workers itself. A terminal and systemd send these signals to all of them,
+    # when the states of jobs must still be saved.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     threading.Thread(target=end_with_parent, daemon=True).start()
     warnings.simplefilter("ignore", RuntimeWarning)  # an overflow raises an error of its own
     with suppress(OSError, AttributeError):
@@ -107,9 +110,10 @@ def _answer(order: Order, model: OpenModel, pipe: Connection, inbox: _Inbox) -> 
 
 def _warm_up(model: OpenModel, machine: dict[str, Any]) -> None:
     """Run a tiny transfer, so that the first job finds all code imported and compiled."""
-    grey = np.full((32, 32), 128, np.uint8)
+    # Noise, since a gradient of zero would end the run before the optimiser is compiled.
+    content, style = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), np.uint8)
     with suppress(GramstyleError):  # a job that fails for the same reason reports it
-        transfer(grey, grey, Options(size=32, iterations=1, **machine), model=model)
+        transfer(content, style, Options(size=32, iterations=2, **machine), model=model)
 
 
 def start(model: Path, machine: dict[str, Any]) -> tuple[Connection, Any]:

@@ -119,12 +119,14 @@ class Workers:
     def stop(self) -> None:
         """Save the states of running jobs, and end all workers."""
         self._stopping = True
-        self.notify()
-        until = time.monotonic() + _LAST_WORDS
-        for thread in self._threads:
-            thread.join(max(0.0, until - time.monotonic()))
-        for worker in self._workers:
+        with self._work:
+            self._work.notify_all()
+            self._work.wait_for(lambda: not self._running, _LAST_WORDS)
+        for worker, thread in zip(self._workers, self._threads, strict=True):
             worker.close()
+            while thread.is_alive():  # it may just have started the process of its worker
+                thread.join(0.2)
+                worker.close()
 
     def _serve(self, worker: Worker) -> None:
         """Run one job after the other until the server stops."""
@@ -132,8 +134,10 @@ class Workers:
             try:
                 worker.open()
                 self._serve_one(worker)
-            except WorkerDiedError:
-                time.sleep(_PAUSE)  # it has died without a job: do not spin
+            except WorkerDiedError as error:  # it has died without a job
+                if not self._stopping:
+                    _log.error("a worker cannot start: %s", error)
+                    time.sleep(_PAUSE)  # do not spin
             except Exception as error:  # the disk of the store may be full
                 _log.error("%s: %s", type(error).__name__, error)
                 time.sleep(_PAUSE)
@@ -149,10 +153,13 @@ class Workers:
                 return
             self._running.add(job.id)
         self._feed.begin(job.id)
+        _log.info("job %s starts", job.id)
         try:
             self._run(worker, job)
         finally:
-            self._running.discard(job.id)
+            with self._work:
+                self._running.discard(job.id)
+                self._work.notify_all()
             self._stops.pop(job.id, None)
             self._feed.end(job.id)
 
@@ -185,11 +192,15 @@ class Workers:
 
     def _after_death(self, job: Job, reason: str) -> Ended | None:
         """Put a job whose worker has died back in the queue; return its end if it has one."""
-        self.deaths += 1
         files = self._folder.job(job.id)
         ended = already_ended(files)
         if ended is not None:
             return ended
+        if self._stopping:  # its end says nothing about the job
+            self._folder.store.wait_again(job.id)
+            return None
+        self.deaths += 1
+        _log.error("a worker has died in the job %s: %s", job.id, reason)
         if self._stops.get(job.id) == "cancel":
             return Ended(self._standing(job), has_image=False, reason="cancelled", stop="cancel")
         if job.attempts >= self._limits.retries:
@@ -220,6 +231,8 @@ class Workers:
             reason=ended.reason or None,
             problem=ended.problem or None,
         )
+        what = ended.problem or ended.reason
+        _log.info("job %s %s after %.1f s: %s", job.id, state, ended.standing.seconds, what)
         if not there and store.job(job.id) is None:  # removed while it ran
             self._folder.remove_job(job.id)
         for id_ in store.remove_oldest(most=self._limits.results):

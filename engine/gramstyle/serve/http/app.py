@@ -34,7 +34,9 @@ from gramstyle.serve.http.models import (
     presets,
 )
 from gramstyle.serve.http.problems import Problem, add_handlers, problem
+from gramstyle.serve.http.threads import with_image
 from gramstyle.serve.service import FullError, Seen, Service
+from gramstyle.serve.uploads import LARGE, THUMBNAIL
 
 PAGE = Path(__file__).parents[1] / "page"
 
@@ -130,15 +132,25 @@ def _add_uploads(app: FastAPI, service: Service) -> None:
     ) -> UploadView:
         """Upload an image: the body is its bytes. The name is for recipes only."""
         data = await request.body()
-        return UploadView.of(await run_in_threadpool(service.upload, data, name))
+        return UploadView.of(await with_image(service.upload, data, name))
 
     @app.get(
         "/uploads/{id}/thumbnail", response_class=Response,
         responses={**_problems(404), 200: {"content": _WEBP}},
     )  # fmt: skip
-    def thumbnail(id: _Id) -> Response:  # noqa: A002 - the name in the path
+    async def thumbnail(id: _Id) -> Response:  # noqa: A002 - the name in the path
         """Return a small WebP of an upload."""
-        return Response(service.thumbnail(id), media_type="image/webp")
+        data = await with_image(service.reduced_upload, id, THUMBNAIL)
+        return Response(data, media_type="image/webp")
+
+    @app.get(
+        "/uploads/{id}/image", response_class=Response,
+        responses={**_problems(404), 200: {"content": _WEBP}},
+    )  # fmt: skip
+    async def large(id: _Id) -> Response:  # noqa: A002 - the name in the path
+        """Return an upload as a WebP of at most 1024 pixels, to compare with a result."""
+        data = await with_image(service.reduced_upload, id, LARGE)
+        return Response(data, media_type="image/webp")
 
 
 def _add_jobs(app: FastAPI, service: Service) -> None:
@@ -179,27 +191,27 @@ def _add_jobs(app: FastAPI, service: Service) -> None:
         "/jobs/{id}/image", response_class=Response,
         responses={**_problems(404, 406), 200: {"content": _ANY_IMAGE}},
     )  # fmt: skip
-    def image(
+    async def image(
         id: _Id,  # noqa: A002 - the name in the path
         accept: Annotated[str, Header()] = "*/*",
         metadata: bool = False,
         download: bool = False,
     ) -> Response:
         """Return the result as PNG, JPEG or WebP, or the image so far; without metadata."""
-        return _image(service, id, _accepted(accept), metadata=metadata, download=download)
+        return await _image(service, id, _accepted(accept), metadata=metadata, download=download)
 
     @app.get(
         "/jobs/{id}/image.{kind}", response_class=Response,
         responses={**_problems(404), 200: {"content": _ANY_IMAGE}},
     )  # fmt: skip
-    def image_file(
+    async def image_file(
         id: _Id,  # noqa: A002 - the name in the path
         kind: Literal["png", "jpg", "webp"],
         metadata: bool = False,
         download: bool = False,
     ) -> Response:
         """Return the result in one format."""
-        return _image(service, id, kind, metadata=metadata, download=download)
+        return await _image(service, id, kind, metadata=metadata, download=download)
 
     @app.get(
         "/jobs/{id}/recipe", response_class=Response,
@@ -224,7 +236,7 @@ def _add_jobs(app: FastAPI, service: Service) -> None:
 
 def _add_state(app: FastAPI, service: Service, metrics: Metrics) -> None:
     @app.get("/healthz", responses=_problems())
-    def healthy() -> dict[str, str]:
+    async def healthy() -> dict[str, str]:
         """Answer as long as the server runs."""
         return {"status": "ok"}
 
@@ -253,13 +265,13 @@ async def _request_of(request: Request, service: Service) -> jobs.Request:
     form = await form_of(request, service.limits)
     try:
         look = parsed(text_in(form, "job"), Look)
-        content, styles = files_in(form, "content"), files_in(form, "style")
+        content, styles = (files_in(form, name, service.limits) for name in ("content", "style"))
         if len(content) != 1 or not styles:
             raise OptionError("the form needs one file content and one or more files style")
         ids = []
         for each in (*content, *styles):
             data = await each.read()
-            found = await run_in_threadpool(service.upload, data, each.filename or "image")
+            found = await with_image(service.upload, data, each.filename or "image")
             ids.append(found.id)
     finally:
         await form.close()
@@ -268,13 +280,13 @@ async def _request_of(request: Request, service: Service) -> jobs.Request:
     )
 
 
-def _image(
+async def _image(
     service: Service, id_: str, kind: str | None, *, metadata: bool, download: bool
 ) -> Response:
     if kind is None:
         return problem(406, "the image is available as image/png, image/jpeg and image/webp")
     extension, media_type = _IMAGES[kind]
-    data = service.image(id_, extension, metadata=metadata)
+    data = await with_image(service.image, id_, extension, metadata=metadata)
     name = f"gramstyle-{id_[:8]}{extension}"
     headers = {"Content-Disposition": f'attachment; filename="{name}"'} if download else None
     return Response(data, media_type=media_type, headers=headers)

@@ -12,6 +12,7 @@ from fastapi.sse import ServerSentEvent
 
 from gramstyle.serve.feed import Live, Watcher
 from gramstyle.serve.http.models import JobView
+from gramstyle.serve.http.threads import with_image
 from gramstyle.serve.reporting import Preview
 from gramstyle.serve.service import Seen, Service, UnknownError
 
@@ -73,7 +74,7 @@ async def _at_change(service: Service, seen: Seen, sent: _Sent) -> AsyncIterator
             sent.live, sent.points = live, len(points)
             yield ServerSentEvent(event="losses", data=points)
         if first and seen.job.over:
-            image = await run_in_threadpool(service.last_preview, id_)
+            image = await with_image(service.last_preview, id_)
             if image is not None:
                 webp, (width, height) = image
                 last = Preview(seen.standing.iteration, width, height, webp)

@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import hmac
+import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass
 from http.cookies import CookieError, SimpleCookie
@@ -10,8 +11,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import Response
 
-from gramstyle.serve.http.problems import problem
+from gramstyle.serve.http.problems import BodyError, problem
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -25,8 +27,8 @@ LOOPBACK = ("localhost", "127.0.0.1", "::1")
 # What needs no token: the page itself shows nothing of anybody.
 _OPEN = ("/", "/about", "/session", "/healthz", "/readyz", "/favicon.ico")
 _SAFE = ("GET", "HEAD", "OPTIONS")
-# How long the body of a request may take, in seconds.
-_BODY_SECONDS = 120.0
+# How long the body of a request may take: so many seconds, and one more for so many bytes.
+_BODY_SECONDS, _BODY_RATE = 30.0, 20_000
 # A JSON body is small; images may be large.
 _JSON_BYTES = 200_000
 _HEADERS = {
@@ -54,11 +56,15 @@ class Access:
         The largest body of an upload, in bytes.
     form_bytes
         The largest body of a form with several images.
+    held_bytes
+        The most bytes that the bodies of all present requests may have together, beyond the first
+        of them: they are in memory.
     """
 
     token: str | None
     upload_bytes: int
     form_bytes: int
+    held_bytes: int = 256_000_000
 
     @property
     def session(self) -> str:
@@ -98,7 +104,7 @@ class Guard:
     """An ASGI application in front of the service, which refuses what must not pass."""
 
     def __init__(self, app: App, access: Access) -> None:
-        self._app, self._access = app, access
+        self._app, self._access, self._held = app, access, _Held(access.held_bytes)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, or answer it with a problem."""
@@ -112,17 +118,14 @@ class Guard:
         if refusal is not None:
             await refusal(scope, receive, _with_headers(send))
             return
-        body = _Body(receive, self._access.most_bytes(scope["path"], headers))
+        body = _Body(receive, self._access.most_bytes(scope["path"], headers), self._held)
         if body.is_too_large(headers.get("content-length", "")):
             await _too_large(body.most)(scope, receive, _with_headers(send))
             return
-        started = _Started(_with_headers(send))
         try:
-            await self._app(scope, body.receive, started.send)
-        except BodyError as reason:
-            if started.yes:
-                raise
-            await reason.answer(scope, receive, _with_headers(send))
+            await self._app(scope, body.receive, _with_headers(send))
+        finally:
+            body.release()
 
     def _refusal(self, scope: Scope, headers: Headers) -> App | None:
         host = headers.get("host", "")
@@ -143,19 +146,20 @@ class Guard:
         return None
 
 
-class BodyError(Exception):
-    """The body of a request is too large or too slow."""
+class _Held:
+    """How many bytes the bodies of all present requests have, and how many they may have."""
 
-    def __init__(self, answer: App) -> None:
-        super().__init__()
-        self.answer = answer
+    def __init__(self, most: int) -> None:
+        self.most, self.bytes = most, 0
 
 
 class _Body:
     """The body of a request, which may have so many bytes."""
 
-    def __init__(self, receive: Receive, most: int) -> None:
-        self._receive, self.most, self._seen, self._over = receive, most, 0, False
+    def __init__(self, receive: Receive, most: int, held: _Held) -> None:
+        self._receive, self.most, self._held = receive, most, held
+        self._seen, self._over = 0, False
+        self._began = time.monotonic()
 
     def is_too_large(self, length: str) -> bool:
         """Return whether a Content-Length is above the limit, or is none."""
@@ -165,29 +169,37 @@ class _Body:
         """Return the next part; raises BodyError."""
         if self._over:  # the application waits for the end of the connection
             return await self._receive()
+        left = self._began + _BODY_SECONDS + self._seen / _BODY_RATE - time.monotonic()
         try:
-            message = await asyncio.wait_for(self._receive(), _BODY_SECONDS)
+            message = await asyncio.wait_for(self._receive(), max(0.0, left))
         except TimeoutError:
             raise BodyError(problem(408, "the request took too long; send it again")) from None
-        self._seen += len(message.get("body", b""))
-        if self._seen > self.most:
-            raise BodyError(_too_large(self.most))
+        self._take(len(message.get("body", b"")))
         self._over = not message.get("more_body", False)
         return message
 
+    def release(self) -> None:
+        """Forget the body at the end of its request."""
+        self._held.bytes -= self._seen
+        self._seen = 0
 
-class _Started:
-    """Notes whether a response has started."""
+    def _take(self, count: int) -> None:
+        others = self._held.bytes - self._seen
+        self._seen += count
+        self._held.bytes += count
+        if self._seen > self.most:
+            raise BodyError(_too_large(self.most))
+        if others and others + self._seen > self._held.most:
+            raise BodyError(
+                problem(
+                    429,
+                    "too many images arrive at the same time; try again later",
+                    {"Retry-After": "5"},
+                )
+            )
 
-    def __init__(self, send: Send) -> None:
-        self._send, self.yes = send, False
 
-    async def send(self, message: MutableMapping[str, Any]) -> None:
-        self.yes = True
-        await self._send(message)
-
-
-def _too_large(most: int) -> App:
+def _too_large(most: int) -> Response:
     return problem(413, f"the request has more than {most:,} bytes, the limit of this server")
 
 

@@ -12,6 +12,7 @@ from gramstyle.serve.http.guard import App, Receive, Scope, Send
 from gramstyle.serve.job import STATES
 from gramstyle.serve.service import Service
 
+METHODS = ("GET", "POST", "DELETE", "HEAD", "OPTIONS")
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
@@ -41,10 +42,10 @@ class Metrics:
 
             async def sending(message: MutableMapping[str, Any]) -> None:
                 if message["type"] == "http.response.start":
-                    # The route, not the path, which has ids: one series for each of them would
-                    # fill the memory.
+                    # Not the path, which has ids, nor any method: clients choose them, and one
+                    # series for each would fill the memory.
                     route = getattr(scope.get("route"), "path", "other")
-                    method = scope["method"] if route != "other" else "other"
+                    method = scope["method"] if scope["method"] in METHODS else "other"
                     labels = (method, route, str(message["status"]))
                     self._requests.labels(*labels).observe(time.perf_counter() - began)
                 await send(message)

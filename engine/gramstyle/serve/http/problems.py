@@ -10,6 +10,8 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+from starlette.routing import Match, Route
 
 from gramstyle.errors import GramstyleError, ImageError, ModelError, OptionError
 from gramstyle.serve.folder import FolderError
@@ -42,6 +44,14 @@ class Problem(BaseModel):
     detail: str
 
 
+class BodyError(Exception):
+    """The body of a request is too large or too slow; the answer says which."""
+
+    def __init__(self, answer: Response) -> None:
+        super().__init__()
+        self.answer = answer
+
+
 def problem(status: int, detail: str, headers: Mapping[str, str] | None = None) -> Response:
     """Return a response that says what is wrong."""
     body = Problem(title=HTTPStatus(status).phrase, status=status, detail=detail).model_dump()
@@ -67,9 +77,20 @@ def add_handlers(app: FastAPI) -> None:
         return problem(status, sentence, headers)
 
     @app.exception_handler(HTTPException)
-    async def of_http(_request: Request, error: HTTPException) -> Response:
+    async def of_http(request: Request, error: HTTPException) -> Response:
         detail = _SENTENCES.get(error.status_code, str(error.detail))
-        return problem(error.status_code, detail, error.headers)
+        headers = dict(error.headers or {})
+        if error.status_code == 405:
+            headers["Allow"] = ", ".join(_methods(app, request))
+        return problem(error.status_code, detail, headers)
+
+    @app.exception_handler(BodyError)
+    async def of_body(_request: Request, error: BodyError) -> Response:
+        return error.answer
+
+    @app.exception_handler(ClientDisconnect)
+    async def of_end(_request: Request, _error: ClientDisconnect) -> Response:
+        return problem(400, "the request has ended too early")  # which goes to nobody
 
     @app.exception_handler(RequestValidationError)
     async def of_validation(_request: Request, error: RequestValidationError) -> Response:
@@ -83,6 +104,17 @@ def add_handlers(app: FastAPI) -> None:
     async def of_bug(_request: Request, error: Exception) -> Response:
         _log.error("a request failed", exc_info=error)
         return problem(500, BUG)
+
+
+def _methods(app: FastAPI, request: Request) -> list[str]:
+    """Return the methods that an address takes; each of them may have a route of its own."""
+    found = {
+        method
+        for route in app.routes
+        if isinstance(route, Route) and route.matches(request.scope)[0] is not Match.NONE
+        for method in route.methods or ()
+    }
+    return sorted(found or {"GET", "HEAD"})  # of static files
 
 
 _SENTENCES = {

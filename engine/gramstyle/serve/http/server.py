@@ -1,5 +1,7 @@
 """uvicorn with what the service needs: one-line errors for the address, and an orderly end."""
 
+import asyncio
+import logging
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -8,14 +10,14 @@ from contextlib import contextmanager
 import uvicorn
 
 from gramstyle.errors import GramstyleError
+from gramstyle.serve.http.connections import HEAD_SECONDS, Connection
 from gramstyle.serve.http.guard import App
 
 # How long open requests may take when the server stops, in seconds.
 _LAST_REQUESTS = 5
-# More connections than this are refused with 503.
-_CONNECTIONS = 1000
-# How long an idle connection is kept open, in seconds.
-_IDLE = 15
+# More connections than this are refused with 503. With the connections that are being accepted they
+# must be fewer than the files that a process may usually open, which are 1024.
+_CONNECTIONS, _ACCEPTED_AT_ONCE = 800, 100
 
 
 class AddressError(GramstyleError):
@@ -57,22 +59,43 @@ class Server(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 app,
+                http=Connection,
                 lifespan="off",
                 ws="none",
                 log_config=None,
+                log_level=logging.ERROR,  # else each malformed request would be a line
                 access_log=False,
                 server_header=False,
                 limit_concurrency=_CONNECTIONS,
-                timeout_keep_alive=_IDLE,
+                backlog=_ACCEPTED_AT_ONCE,
+                timeout_keep_alive=int(HEAD_SECONDS),
                 timeout_graceful_shutdown=_LAST_REQUESTS,
             )
         )
         self._stopping = stopping
 
+    async def on_tick(self, counter: int) -> bool:
+        """End connections that do not move, each second."""
+        if counter % 10 == 0:
+            for each in list(self.server_state.connections):
+                if isinstance(each, Connection):
+                    each.check()
+        return await super().on_tick(counter)
+
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """End the streams of events, which would last, and then the server."""
         self._stopping()
+        loop = asyncio.get_running_loop()
+        # A request whose connection has ended ends by itself; uvicorn would cancel it with a
+        # traceback in the log.
+        end = loop.call_later(_LAST_REQUESTS - 1, self._end_connections)
         await super().shutdown(sockets)
+        end.cancel()
+
+    def _end_connections(self) -> None:
+        for each in list(self.server_state.connections):
+            if isinstance(each, Connection):
+                each.transport.abort()
 
 
 @contextmanager
