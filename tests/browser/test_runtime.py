@@ -63,7 +63,7 @@ def test_the_hash_is_checked_after_the_download(
     ("npm", "reason"),
     [
         (
-            Npm(rc=1, stderr="npm error code ENOTFOUND\nnpm error errno ENOTFOUND\n"
+            Npm(rc=1, stderr="npm error code ENOTFOUND\nnpm error syscall connect\nnpm error errno ENOTFOUND\n"
                 "npm error network request failed\nnpm error a log\n"),
             "network request failed",
         ),
