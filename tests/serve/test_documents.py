@@ -13,7 +13,7 @@ import PIL.Image
 import pytest
 
 from documented import text_of
-from gramstyle.cli.serve import _LIMITS
+from gramstyle.cli.serve import LIMITS
 from gramstyle.serve.limits import Limits
 from serve.process import SAMPLES, Server, started
 
@@ -89,7 +89,7 @@ def test_the_table_of_limits_has_all_of_them_with_their_defaults() -> None:
     for name, shown in table.items():
         number, _, unit = shown.replace(",", "").partition(" ")
         found[name.replace("-", "_")] = int(number) * units.get(unit, 1)
-    assert found == {name: getattr(Limits(), field) for name, (field, _, _) in _LIMITS.items()}
+    assert found == {name: getattr(Limits(), field) for name, (field, _, _) in LIMITS.items()}
 
 
 def test_all_addresses_and_all_statuses_of_the_server_are_on_the_page(server: Server) -> None:

@@ -10,20 +10,23 @@ from hypothesis import strategies as st
 from gramstyle.errors import ImageError
 from gramstyle.serve.folder import DataFolder
 from gramstyle.serve.limits import Limits
-from gramstyle.serve.uploads import THUMBNAIL, accept, clean_name, reduced
+from gramstyle.serve.uploads import LARGE, THUMBNAIL, accept, clean_name, reduced
 from serve_parts import encoded
 
 
-def test_an_upload_keeps_its_bytes_and_has_a_small_thumbnail(store_folder: DataFolder) -> None:
+def test_an_upload_keeps_its_bytes_and_is_shown_smaller_and_without_metadata(
+    store_folder: DataFolder,
+) -> None:
     exif = PIL.Image.Exif()
     exif[0x010F] = "a camera"
-    data = encoded(600, 400, "JPEG", exif=exif)
+    data = encoded(1200, 800, "JPEG", exif=exif)
     upload = accept(data, "holiday.jpg", store_folder, Limits())
-    assert (upload.width, upload.height) == (600, 400)
+    assert (upload.width, upload.height) == (1200, 800)
     assert store_folder.upload(upload.id).read_bytes() == data
-    thumbnail = PIL.Image.open(io.BytesIO(reduced(upload, store_folder, THUMBNAIL)))
-    assert max(thumbnail.size) == 256
-    assert not thumbnail.getexif()
+    for edge in (THUMBNAIL, LARGE):
+        shown = PIL.Image.open(io.BytesIO(reduced(upload, store_folder, edge)))
+        assert max(shown.size) == edge
+        assert not shown.getexif()
 
 
 @pytest.mark.parametrize("data", [b"", b"no image", encoded()[:200], encoded(50, 50)])

@@ -93,6 +93,20 @@ def test_a_waiting_job_is_cancelled_at_once_and_a_running_one_keeps_its_image(
     assert service.cancel(running).job.state == "cancelled", "twice is no error"
 
 
+def test_an_interrupted_job_that_is_cancelled_keeps_its_image(start: Start) -> None:
+    with ExitStack() as first:
+        parts = start(held=True, at=first)
+        running, waiting = parts.submit(), parts.submit()
+        until(lambda: parts.worker.orders)
+        (parts.worker.orders[0].folder / "checkpoint").mkdir(parents=True)
+    again = start(held=True)
+    until(lambda: again.worker.orders)  # the interrupted job is first
+    assert again.running.service.cancel(waiting).job.state == "cancelled"
+    again.running.service.cancel(running)
+    seen = again.ended(running)
+    assert (seen.job.state, seen.job.has_image) == ("cancelled", True)
+
+
 def test_a_removed_job_leaves_nothing_even_if_it_runs(start: Start) -> None:
     parts = start(held=True)
     id_ = parts.submit()

@@ -220,11 +220,12 @@ class Service:
     def remove(self, id_: str) -> None:
         """Remove a job and its files; one that runs ends first."""
         self._check_open()
-        self.see(id_)
-        self._end_early(id_)
-        over = self.see(id_).job.over
-        self._folder.store.remove(id_)
-        if over:
+        with self._folder.store.together():
+            runs = self.see(id_).job.state == "running"
+            if runs:  # its worker removes the files
+                self._workers.stop_job(id_)
+            self._folder.store.remove(id_)
+        if not runs:
             self._folder.remove_job(id_)
         self.feed.changed(id_)
 
@@ -245,15 +246,19 @@ class Service:
         return self._workers.deaths
 
     def _end_early(self, id_: str) -> None:
-        """End a waiting job, or ask its worker to end it."""
+        """End a waiting job, or ask its worker to end it.
+
+        An interrupted job has an image in its checkpoint, which the next worker makes.
+        """
         with self._folder.store.together():
             job = self.see(id_).job
-            if job.state == "waiting":
+            interrupted = self._folder.job(id_).checkpoint.exists()
+            if job.state == "waiting" and not interrupted:
                 self._folder.store.end(
                     id_, "cancelled", standing=job.standing, has_image=False, reason="cancelled"
                 )
                 self.feed.changed(id_)
-            elif job.state == "running":
+            elif not job.over:
                 self._workers.stop_job(id_)
 
     def _retry_after(self) -> int:

@@ -38,6 +38,12 @@ def test_no_view_has_a_serious_finding(new_page, server, scheme):
     assert findings(page) == []
 
 
+def test_the_description_of_the_interface_has_no_serious_finding(page, server):
+    page.goto(f"{server.address}/docs")
+    expect(page.locator("#operations")).to_contain_text("/jobs")
+    assert findings(page) == []
+
+
 def test_a_run_can_be_made_with_the_keyboard_alone(page):
     def tab_to(name):
         """Press Tab until the element of that name has the focus."""

@@ -20,18 +20,29 @@ pytestmark = pytest.mark.real_model
 
 
 def test_two_samples_become_an_image_before_ones_eyes(page):
-    steps.start(page, size=128, iterations=12)
-    steps.wait_for_preview(page)
-    expect(page.locator("#easel .after")).to_have_attribute("src", re.compile("^data:image/webp"))
+    shown = page.locator("#easel .after")
+    shown.evaluate(
+        """(image) => {
+            window.shown = [];
+            new MutationObserver(() => window.shown.push(image.src)).observe(image, {
+                attributeFilter: ["src"],
+            });
+        }"""
+    )
+    steps.start(page, size=128, iterations=25)
     steps.wait_for_state(page, "finished")
-    expect(page.locator("#run-line")).to_contain_text("12 iterations · 128 × 85 pixels")
-    expect(page.locator("#easel .after")).to_have_attribute("src", re.compile(r"image\.webp$"))
+    expect(page.locator("#run-line")).to_contain_text("25 iterations · 128 × 85 pixels")
+    expect(shown).to_have_attribute("src", re.compile(r"image\.webp$"))
+    *previews, result = filter(None, page.evaluate("window.shown"))
+    assert len(set(previews)) > 1
+    assert all(each.startswith("data:image/webp;base64,") for each in previews)
+    assert result.endswith("image.webp")
 
     for term in ("loss", "content", "style"):
         line = page.locator(f"#curve path[data-term={term}]")
-        assert len(re.findall("[ML]", line.get_attribute("d"))) == 12
+        assert len(re.findall("[ML]", line.get_attribute("d"))) == 25
     expect(page.locator("#curve svg[role=img]")).to_have_attribute(
-        "aria-label", re.compile("12 iterations: the loss fell from .+ to .+")
+        "aria-label", re.compile("25 iterations: the loss fell from .+ to .+")
     )
 
     slider = page.get_by_label("How much of the photograph to show")
@@ -50,7 +61,7 @@ def test_two_samples_become_an_image_before_ones_eyes(page):
     with page.expect_download() as download:
         page.get_by_role("link", name="Recipe").click()
     recipe = tomllib.loads(download.value.path().read_text())
-    assert (recipe["size"], recipe["iterations"]) == (128, 12)
+    assert (recipe["size"], recipe["iterations"]) == (128, 25)
 
 
 def test_an_earlier_image_gives_its_settings_to_the_form_and_can_be_deleted(page):
@@ -107,6 +118,8 @@ def test_a_page_that_is_loaded_again_finds_the_run(page, server):
 
     page.reload()
     assert steps.iteration(page) >= before
+    # The photograph to compare with is larger than a thumbnail.
+    expect(page.locator("#easel .before")).to_have_js_property("naturalWidth", 352)
     assert steps.job_id(page) == job
     expect(page.locator("#curve path[data-term=loss]")).to_be_attached()
 

@@ -140,9 +140,8 @@ def _add_uploads(app: FastAPI, service: Service) -> None:
     )  # fmt: skip
     async def thumbnail(id: _Id) -> Response:  # noqa: A002 - the name in the path
         """Return a small WebP of an upload."""
-        return Response(
-            await with_image(service.reduced_upload, id, THUMBNAIL), media_type="image/webp"
-        )
+        data = await with_image(service.reduced_upload, id, THUMBNAIL)
+        return Response(data, media_type="image/webp")
 
     @app.get(
         "/uploads/{id}/image", response_class=Response,
@@ -150,9 +149,8 @@ def _add_uploads(app: FastAPI, service: Service) -> None:
     )  # fmt: skip
     async def large(id: _Id) -> Response:  # noqa: A002 - the name in the path
         """Return an upload as a WebP of at most 1024 pixels, to compare with a result."""
-        return Response(
-            await with_image(service.reduced_upload, id, LARGE), media_type="image/webp"
-        )
+        data = await with_image(service.reduced_upload, id, LARGE)
+        return Response(data, media_type="image/webp")
 
 
 def _add_jobs(app: FastAPI, service: Service) -> None:

@@ -180,4 +180,7 @@ function showStudio(server) {
   });
 }
 
-void open();
+open().catch((error) => {
+  byId("opening").hidden = true;
+  notice(error instanceof Error ? error.message : String(error));
+});
