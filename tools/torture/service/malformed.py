@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import partial
 
 from tools.torture.from_tests import ROOT, image_file
 
@@ -126,11 +125,16 @@ def judged(port: int, sent: Attempt, secrets: Sequence[bytes]) -> tuple[list[int
     wrong = [each for each in statuses if each >= 500]
     if wrong:
         return statuses, f"status {wrong[0]}: {sent.data[:200]!r}"
-    for each in secrets:
-        if each in answer and not (each in REPEATED and each in sent.data):
+    return statuses, leak(answer, secrets, sent.data)
+
+
+def leak(answer: bytes, secrets: Sequence[bytes], sent: bytes = b"") -> str:
+    """Return what an answer says that it must not, or nothing."""
+    for each in (*LEAKS, *secrets):
+        if each in answer and not (each in REPEATED and each in sent):
             at = answer.index(each)
-            return statuses, f"an answer says {answer[max(0, at - 60) : at + 60]!r}"
-    return statuses, ""
+            return f"an answer says {answer[max(0, at - 60) : at + 60]!r}"
+    return ""
 
 
 def _exchange(port: int, sent: Attempt) -> tuple[bytes, bool]:
@@ -147,6 +151,3 @@ def _exchange(port: int, sent: Attempt) -> tuple[bytes, bool]:
         except (ConnectionResetError, BrokenPipeError):
             pass  # the server closes while the client still sends
     return bytes(answer), False
-
-
-repeat = partial(judged, secrets=LEAKS)
