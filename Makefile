@@ -8,7 +8,7 @@
 #     make lint     ruff, mypy --strict, import-linter
 #     make bench    time evaluations and the optimisation against PyTorch (downloads it)
 #     make torture  kill runs, fill disks and mutate input files; takes hours
-#     make docs     the pages under docs/ as a site, in build/site
+#     make docs     the pages under docs/ as a site, in build/site, with the page for browsers
 #     make gallery  the images of docs/gallery.md
 #     make clean    remove everything that was built
 
@@ -47,8 +47,9 @@ bench: .venv/.bench $(MODEL)
 torture: .venv/.test
 	$(BIN)/python -m tools.torture
 
-docs: .venv/.docs
+docs: .venv/.docs $(MODEL)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+	$(BIN)/gramstyle objective export --web build/site/demo
 	@echo "The site is build/site/index.html"
 
 gallery: .venv/.runtime $(MODEL)

@@ -17,7 +17,7 @@ from tools.painting.strokes import Stroke
 PROGRAM = Path(__file__).parents[2] / "tools" / "paint.py"
 
 
-@pytest.fixture(scope="module", params=["night", "meadow"])
+@pytest.fixture(scope="module", params=["night", "meadow", "ember"])
 def luminance(request):
     return image(request.param, width=64, height=48).mean(axis=2)
 

@@ -1,4 +1,4 @@
-"""The two compositions, and the function that paints one."""
+"""The compositions, and the function that paints one."""
 
 from collections.abc import Callable, Iterator
 
@@ -71,7 +71,36 @@ def meadow(frame: Frame) -> Iterator[Region]:
     yield from poppies(frame, 45)
 
 
-THEMES: dict[str, Callable[[Frame], Iterator[Region]]] = {"night": night, "meadow": meadow}
+def ember(frame: Frame) -> Iterator[Region]:
+    """A red evening sun over ridges and a lake; in front of them wheat and poppies."""
+    sun = (0.44, 0.36)
+    swirls = [
+        Swirl(sun, 130, 1.3),
+        Swirl((0.12, 0.16), 84, -1.0, pull=0.28),
+        Swirl((0.82, 0.20), 100, 1.0, pull=0.28),
+    ]
+    across = frame.x / frame.width
+    crest = 0.84 - 0.06 * smoothstep(across, 0.2, 0.8) + 0.05 * smoothstep(across, 0.7, 1.0)
+
+    yield sky(
+        frame,
+        (colours.EMBER, colours.FLAME, colours.ROSE),
+        swirls,
+        [halo(frame, sun, 150, colours.GLOW, 52)],
+    )
+    yield disc(frame, sun, 52, colours.GLOW[2:])
+    yield hill(frame, colours.RIDGE, base=0.50, rise=0.05, lift=0.3)
+    yield hill(frame, colours.RIDGE, base=0.58, rise=0.035, lift=0.05)
+    yield lake(frame, sun, [])
+    yield wheat(frame, crest, light=0.5, red=1.6)
+    yield from poppies(frame, 70)
+
+
+THEMES: dict[str, Callable[[Frame], Iterator[Region]]] = {
+    "night": night,
+    "meadow": meadow,
+    "ember": ember,
+}
 
 
 def paint(frame: Frame, theme: str) -> Image.Image:

@@ -272,6 +272,13 @@ def add_files(group: argparse._ArgumentGroup) -> None:
         ".webp")  # fmt: skip
 
 
+def add_live(group: argparse._ArgumentGroup) -> None:
+    """Add the option that shows the run in a page."""
+    group.add_argument("--live", action="store_true",
+        help="show the run in a page of the browser while it computes (needs the extra "
+        "serve)")  # fmt: skip
+
+
 def add_quiet(group: argparse._ActionsContainer) -> None:
     """Add the option that switches the progress off."""
     group.add_argument("--quiet", action="store_true", help="print nothing but errors")

@@ -9,6 +9,14 @@ from typing import Any
 
 import numpy as np
 
+from gramstyle.browser import (
+    Defaults,
+    check_web_folder,
+    fetch_runtime,
+    read_runtime,
+    site_files,
+    write_web_folder,
+)
 from gramstyle.cli import arguments as add
 from gramstyle.cli.parsing import Commands
 from gramstyle.cli.printable import printable
@@ -18,7 +26,8 @@ from gramstyle.core.objective import Objective
 from gramstyle.engines.onnx_graph import objective_graph, targets_graph
 from gramstyle.errors import OptionError
 from gramstyle.images import read_original
-from gramstyle.model.precision import lossless
+from gramstyle.model.onnx_file.terms import weight_name
+from gramstyle.model.precision import Precision, lossless
 from gramstyle.model.pretrained import provenance
 from gramstyle.run.mask_options import mask_sources
 from gramstyle.run.options import Options
@@ -27,6 +36,7 @@ from gramstyle.run.prepare import RunResources
 from gramstyle.run.settings import RunSettings
 from gramstyle.system.files import is_same_place, write_atomically
 from gramstyle.system.replaceable import check_file
+from gramstyle.system.temporary import temporary_directory
 
 # The size with which options are checked if the graph takes images of any size.
 ANY_EDGE = 64
@@ -43,9 +53,18 @@ OPTIONS = (
     "style_weights", *STYLE_OPTIONS, *REGION_OPTIONS, "tv", "convention", "pooling", "padding",
 )  # fmt: skip
 
+# The options of a graph for one size or for certain images; a folder for the web takes any.
+NOT_WEB = {
+    "exact": "--size: the page asks for the size",
+    "content": "--content: the page asks for the images",
+    "style": "--style: the page asks for the images",
+    "targets_model": "--targets-model: the folder contains targets.onnx",
+}
+
 DESCRIPTION = """\
 Write the loss and its gradient as one graph of standard ONNX operators: an image in, loss and
-gradient out. It runs wherever ONNX Runtime does, without Python.
+gradient out. It runs wherever ONNX Runtime does, without Python. With --web, write a folder for a
+web server: a page that transfers styles inside the browser.
 """
 
 EXAMPLES = """\
@@ -54,6 +73,7 @@ examples:
     -o objective.onnx
   gramstyle objective export --targets inputs --alpha 2e-4 -o objective.onnx \\
     --targets-model targets.onnx
+  gramstyle objective export --web public
 """
 
 
@@ -69,8 +89,16 @@ def add_parser(commands: Commands, summary: str) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     export.set_defaults(run=run_export)
-    export.add_argument("-o", "--output", type=Path, required=True, metavar="FILE",
+    output = export.add_mutually_exclusive_group(required=True)
+    output.add_argument("-o", "--output", type=Path, metavar="FILE",
         help="the graph to write")  # fmt: skip
+    output.add_argument("--web", type=Path, metavar="DIR",
+        help="the folder to write, for any web server: a page that transfers styles inside the "
+        "browser, both graphs, and ONNX Runtime, which npm fetches; an earlier folder of this "
+        "command is replaced")  # fmt: skip
+    export.add_argument("--runtime", type=Path, metavar="TGZ",
+        help="with --web: the package of ONNX Runtime for browsers, instead of fetching it by "
+        "npm")  # fmt: skip
 
     images = export.add_argument_group("the images")
     images.add_argument("--size", dest="exact", type=add.width_and_height, metavar="WxH",
@@ -80,7 +108,7 @@ def add_parser(commands: Commands, summary: str) -> None:
         help="the content image; without it, the loss has no content term")  # fmt: skip
     images.add_argument("--style", type=Path, nargs="+", metavar="PAINTING",
         help="the style image, or several; without it, the loss has no style terms")  # fmt: skip
-    images.add_argument("--targets", choices=("stored", "inputs"), default="stored",
+    images.add_argument("--targets", choices=("stored", "inputs"),
         help="stored: the file contains the targets, P and the Gram matrices of these images; "
         "inputs: the graph takes them as inputs; leave --content and --style out "
         "(default stored)")  # fmt: skip
@@ -95,7 +123,13 @@ def add_parser(commands: Commands, summary: str) -> None:
 
 
 def run_export(arguments: argparse.Namespace) -> None:
-    """Write the graph, and the one that computes its targets."""
+    """Write the graph, and the one that computes its targets; or the folder for the web."""
+    if arguments.web is not None:
+        _export_for_web(arguments)
+        return
+    if arguments.runtime is not None:
+        raise OptionError("--runtime is for --web; leave it out, or name the folder by --web DIR")
+    arguments.targets = arguments.targets or "stored"
     targets = [path for path in (arguments.output, arguments.targets_model) if path is not None]
     sources = [path for path in (arguments.content, *(arguments.style or ())) if path is not None]
     sources += _masks(arguments)
@@ -103,8 +137,7 @@ def run_export(arguments: argparse.Namespace) -> None:
     plan, objective = (_stored if arguments.targets == "stored" else _as_inputs)(arguments)
     _check_places(targets, [*sources, plan.model])
 
-    layers = objective.network.layers
-    precision = lossless(layer.W for layer in layers if isinstance(layer, Convolution))
+    precision = _precision(objective)
     shape = arguments.exact and arguments.exact[::-1]
     metadata = _metadata(plan.settings, arguments)
     files = {
@@ -119,6 +152,66 @@ def run_export(arguments: argparse.Namespace) -> None:
     for path, data in files.items():
         write_atomically(path, data, error=OptionError)
         report(f"wrote {path} ({len(data) / 1e6:.1f} MB)")
+
+
+def _export_for_web(arguments: argparse.Namespace) -> None:
+    """Write the folder that any web server can serve."""
+    for name, what in NOT_WEB.items():
+        if getattr(arguments, name) is not None:
+            raise OptionError(f"--web excludes {what}")
+    if arguments.targets == "stored":
+        raise OptionError("--web excludes --targets stored: the page computes the targets")
+    if arguments.padding == "circular":
+        raise OptionError("--web excludes --padding circular, which needs multiples of 16 pixels")
+    check_web_folder(arguments.web)
+    tarball = None if arguments.runtime is None else read_runtime(arguments.runtime)
+    arguments.targets = "inputs"
+    plan, objective = _as_inputs(arguments)
+    if tarball is None:
+        with temporary_directory() as folder:
+            tarball = fetch_runtime(folder)
+    precision = _precision(objective)
+    graph = objective_graph(
+        objective,
+        None,
+        targets="inputs",
+        precision=precision,
+        metadata=_metadata(plan.settings, arguments),
+        weights_as="inputs",
+    )
+    targets = targets_graph(objective, precision=precision, metadata=_of_network(plan.settings))
+    files = site_files(graph, targets, _defaults(plan, objective), tarball)
+    write_web_folder(arguments.web, files)
+    size = sum(map(len, files.values()))
+    report(f"wrote {arguments.web} ({len(files)} files, {size / 1e6:.1f} MB)")
+
+
+def _defaults(plan: RunPlan, objective: Objective) -> Defaults:
+    """Return what the page needs to know of a run of any size; the plan is for one size."""
+    options, model, spec = plan.options, plan.settings.model, plan.last.spec
+    weights: dict[str, float | None] = {
+        weight_name(loss): value for loss, value in objective.weights.items()
+    }
+    alpha_pixels = 0.0
+    if options.alpha is None and options.formulas.alpha is None:
+        alpha_pixels = objective.weights["content"] * spec.height * spec.width
+        weights["alpha"] = None
+    return Defaults(
+        weights=weights,
+        alpha_pixels=alpha_pixels,
+        first_scale=options.formulas.first_scale,
+        history=options.history,
+        tolerance=options.tolerance,
+        network=model.get("network", "unknown"),
+        attribution=model.get("attribution", ""),
+        program=plan.settings.program,
+    )
+
+
+def _precision(objective: Objective) -> Precision:
+    """Return the smallest precision that stores the network's weights exactly."""
+    layers = objective.network.layers
+    return lossless(layer.W for layer in layers if isinstance(layer, Convolution))
 
 
 def _stored(arguments: argparse.Namespace) -> tuple[RunPlan, Objective]:
@@ -158,7 +251,8 @@ def _as_inputs(arguments: argparse.Namespace) -> tuple[RunPlan, Objective]:
                 "the targets A/M as the weighted mean of those of the style images"
             )
     options = _options(arguments)
-    if arguments.exact is None and options.alpha is None and options.formulas.alpha is None:
+    sized = arguments.exact is not None or arguments.web is not None
+    if not sized and options.alpha is None and options.formulas.alpha is None:
         raise OptionError("add --alpha A or --size WxH: without either there is no default alpha")
     width, height = arguments.exact or (ANY_EDGE, ANY_EDGE)
     black = np.zeros((height, width), np.uint8)  # in the place of the images

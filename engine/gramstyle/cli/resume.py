@@ -31,6 +31,7 @@ def add_parser(commands: Commands, summary: str) -> None:
     add.add_resources(machine)
     add.add_device(machine)
     add.add_files(machine)
+    add.add_live(machine)
     add.add_quiet(machine)
 
 

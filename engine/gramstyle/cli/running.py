@@ -9,6 +9,7 @@ from pathlib import Path
 
 from gramstyle.cli.animation_output import AnimationOutput
 from gramstyle.cli.image_output import ImageOutput, numbered
+from gramstyle.cli.live import watched
 from gramstyle.cli.pipes import DASH, FORMAT, check_standard_output, is_standard_output, shown
 from gramstyle.cli.progress import display
 from gramstyle.cli.speaking import Speaker, report
@@ -64,17 +65,19 @@ def _perform(
 
     with (
         RunLog(arguments.log) as log,
+        watched(plan, say, live=getattr(arguments, "live", False)) as watcher,
         display(say, quiet=arguments.quiet) as show,
     ):
         log.start(plan.settings.to_json())
 
-        def after_iteration(progress: Progress) -> None:
+        def after_iteration(progress: Progress) -> bool:
             output.latest = progress
             show(progress)
             log.iteration(progress.losses, progress.scale, scales=progress.scales)
             animation.add(progress)
             if arguments.save_every and progress.losses.iteration % arguments.save_every == 0:
                 output.numbered(progress)
+            return watcher.after_iteration(progress)
 
         try:
             result = execute(
@@ -84,6 +87,7 @@ def _perform(
                 state=partial(_logged, pending, plan, log) if pending else None,
             )
             output.finish(result, log)
+            watcher.finish(result)
             animation.finish(result.image)
         except BaseException as stop:
             ended = animation.stopped(output.stopped(stop))

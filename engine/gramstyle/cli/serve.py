@@ -10,7 +10,9 @@ from typing import Any
 import platformdirs
 
 from gramstyle.cli import arguments as add
+from gramstyle.cli.browser import open_page
 from gramstyle.cli.parsing import Commands
+from gramstyle.cli.service_log import service_log
 from gramstyle.cli.speaking import Speaker
 from gramstyle.errors import OptionError, RuntimeMissingError
 from gramstyle.model import load_model
@@ -82,6 +84,9 @@ def add_parser(commands: Commands, summary: str) -> None:
     where.add_argument("--data", type=Path, metavar="DIR",
         help="the folder with jobs, uploads and results (default: in the user's data "
         "folder)")  # fmt: skip
+    where.add_argument("--token", metavar="TOKEN",
+        help="the token itself, which other users of this machine can see in the list of "
+        "processes")  # fmt: skip
     where.add_argument("--token-file", type=Path, metavar="FILE",
         help="a file with the token that clients must send, of at least "
         f"{SHORTEST_TOKEN} characters (default: the variable {TOKEN_VARIABLE})")  # fmt: skip
@@ -139,8 +144,9 @@ def run_command(arguments: argparse.Namespace) -> None:
             address = f"http://{_shown(host)}:{port}"
             say.tell(f"serving on {address}; Ctrl-C stops")
             if arguments.open:
-                _open(address)
-            with suppress(KeyboardInterrupt):  # which uvicorn raises again after an orderly end
+                open_page(address)
+            # uvicorn raises KeyboardInterrupt again after an orderly end.
+            with service_log(quiet=arguments.quiet), suppress(KeyboardInterrupt):
                 server.run(sockets=[listening])
             say.tell("stopping; running jobs continue when the server starts again")
 
@@ -180,6 +186,10 @@ def _token(arguments: argparse.Namespace) -> str | None:
     """Return the token; raises OptionError if there is none and the address is public."""
     token = os.environ.get(TOKEN_VARIABLE)
     source = f"the environment variable {TOKEN_VARIABLE}"
+    if arguments.token is not None and arguments.token_file is not None:
+        raise OptionError("give --token or --token-file, not both")
+    if arguments.token is not None:
+        token, source = arguments.token, "the token"
     if arguments.token_file is not None:
         source = f"the token in {arguments.token_file}"
         try:
@@ -237,9 +247,3 @@ def _data(arguments: argparse.Namespace) -> Path:
 
 def _shown(host: str) -> str:
     return f"[{host}]" if ":" in host else host
-
-
-def _open(address: str) -> None:
-    import webbrowser
-
-    webbrowser.open(address)

@@ -35,6 +35,7 @@ SCREEN = {
     },
     "the run": {
         "--recipe": "options from a file (see gramstyle recipe)",
+        "--live": "show the run in a page of the browser",
         "--device": "cuda computes on an NVIDIA GPU",
     },
 }
@@ -77,6 +78,7 @@ def add_parser(commands: Commands, summary: str) -> None:
         "has ended; gramstyle resume DIR continues the run")  # fmt: skip
     files.add_argument("--every", type=int, metavar="N",
         help=f"save a checkpoint after every N-th iteration (default {EVERY})")  # fmt: skip
+    add.add_live(files)
     add.add_quiet(files)
 
 

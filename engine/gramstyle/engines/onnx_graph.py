@@ -17,6 +17,7 @@ from gramstyle.model.onnx_file.objective import (
     GRADIENT,
     LOSS,
     Size,
+    Weights,
     objective_model,
     targets_model,
 )
@@ -124,6 +125,7 @@ def objective_graph(
     targets: Targets = "stored",
     precision: Precision = "float32",
     metadata: Mapping[str, str] | None = None,
+    weights_as: Weights = "defaults",
 ) -> bytes:
     """Return an ONNX file that computes an objective's loss and gradient from an image.
 
@@ -140,6 +142,9 @@ def objective_graph(
         The precision in which the network's weights are stored.
     metadata
         The metadata of the file.
+    weights_as
+        "defaults": the weights are inputs with defaults. "inputs": those of equation 7 are inputs
+        without defaults, and those of the layers are constants.
 
     Returns
     -------
@@ -174,6 +179,7 @@ def objective_graph(
         objective.weights,
         precision=precision,
         metadata=metadata,
+        weights_as=weights_as,
     )
 
 

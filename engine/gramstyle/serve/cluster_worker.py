@@ -4,7 +4,8 @@ import logging
 import threading
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from concurrent.futures import Future
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -41,30 +42,48 @@ class SharedCluster:
     def __init__(self, scheduler: str, model: Path) -> None:
         self._scheduler, self._model = scheduler, model
         self._lock = threading.Lock()
-        self._opened: Any = None
         self._cluster: Cluster | None = None
+        self._thread: threading.Thread | None = None
+        self._left = threading.Event()
         self._told: dict[str, Callable[[Report | Preview], None]] = {}
         self.topic = f"gramstyle-{uuid.uuid4().hex}"
         self.network = read_model(model).sha256
 
     def open(self) -> Cluster:
-        """Join the cluster; raises OptionError if it does not answer."""
+        """Join the cluster; raises GramstyleError if it does not answer."""
         with self._lock:
             if self._cluster is None:
-                self._opened = open_cluster(scheduler=self._scheduler)
-                cluster: Cluster = self._opened.__enter__()
-                cluster.place_model(self._model, self.network)
-                cluster.subscribe(self.topic, self._receive)
-                self._cluster = cluster
+                joined: Future[Cluster] = Future()
+                self._left = threading.Event()
+                self._thread = threading.Thread(
+                    target=self._stay, args=(joined, self._left), daemon=True
+                )
+                self._thread.start()
+                self._cluster = joined.result()
             return self._cluster
 
     def close(self) -> None:
         """Leave the cluster, so that the next job joins it again."""
         with self._lock:
-            opened, self._opened, self._cluster = self._opened, None, None
-            if opened is not None:
-                with suppress(GramstyleError, OSError):
-                    opened.__exit__(None, None, None)
+            self._cluster = None
+            self._left.set()
+            if self._thread is not None:
+                self._thread.join()
+                self._thread = None
+
+    def _stay(self, joined: Future[Cluster], left: threading.Event) -> None:
+        """Join the cluster and leave it; Dask wants both in the same thread."""
+        try:
+            with open_cluster(scheduler=self._scheduler) as cluster:
+                cluster.place_model(self._model, self.network)
+                cluster.subscribe(self.topic, self._receive)
+                joined.set_result(cluster)
+                left.wait()
+        except Exception as error:
+            if not joined.done():
+                joined.set_exception(error)
+            else:  # the scheduler is gone, so that there is nothing to leave
+                _log.info("%s", error)
 
     @contextmanager
     def telling(self, flag: str, tell: Callable[[Report | Preview], None]) -> Iterator[None]:

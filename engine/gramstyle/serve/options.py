@@ -30,7 +30,7 @@ _NOT_OF_A_JOB = ("engine", "tf32", "tile", "history", "optimiser", "content_laye
 # The options of a job, with those first that people use most.
 _FIRST = (
     "size", "iterations", "content_strength", "style_scale", "style_blend", "colours", "style_loss",
-    "tv", "pooling", "seed",
+    "tv", "scales", "pooling",
 )  # fmt: skip
 JOB_OPTIONS = (
     *_FIRST,
@@ -54,6 +54,8 @@ _WORDS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "style_loss": ("Style by", "gram: textures, as in the paper. mean-std: a softer, simpler "
                        "style. covariance: keeps more of the photograph's colours."),
         "tv": ("Smoothness", "0 leaves every detail; 100 or more smooths grain away."),
+        "scales": ("Scales", "How many sizes the image passes through, from coarse to fine; "
+                   "empty: as many as its size needs."),
         "pooling": ("Pooling", "avg gives softer strokes, max crisper ones."),
         "seed": ("Seed", "The number from which noise is made, for runs that start from noise."),
     }

@@ -5,7 +5,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from gramstyle.errors import GramstyleError, OptionError
 from gramstyle.images import encode_image, read_original
@@ -19,10 +19,31 @@ from gramstyle.serve.folder import DataFolder
 from gramstyle.serve.job import Job, Point, Request, Standing, Upload
 from gramstyle.serve.limits import Limits
 from gramstyle.serve.options import check_request, uploads_of
-from gramstyle.serve.workers import Workers
 
 # The time after which a client that was refused tries again, in seconds.
 _SOONEST, _LATEST = 5, 600
+
+
+class Runs(Protocol):
+    """What runs the jobs: workers, or the command line with its one run."""
+
+    @property
+    def count(self) -> int:
+        """The number of workers."""
+
+    @property
+    def ready(self) -> int:
+        """The number of workers that are ready for jobs or run one."""
+
+    @property
+    def deaths(self) -> int:
+        """How many workers have died."""
+
+    def notify(self) -> None:
+        """Look for a new job."""
+
+    def stop_job(self, id_: str) -> None:
+        """End a running job, which keeps its image so far."""
 
 
 class UnknownError(GramstyleError):
@@ -61,7 +82,7 @@ class Service:
         self,
         folder: DataFolder,
         feed: Feed,
-        workers: Workers | None,
+        workers: Runs,
         limits: Limits,
         *,
         live: str | None = None,
@@ -76,12 +97,12 @@ class Service:
         self._check_open()
         return uploads.accept(data, name, self._folder, self.limits)
 
-    def thumbnail(self, id_: str) -> bytes:
-        """Return a small WebP of an upload; raises UnknownError."""
+    def reduced_upload(self, id_: str, edge: int) -> bytes:
+        """Return an upload as a WebP with edges of at most `edge` pixels; raises UnknownError."""
         found = self._folder.store.upload(id_)
         if found is None:
             raise _no_upload()
-        return uploads.thumbnail_of(found, self._folder)
+        return uploads.reduced(found, self._folder, edge)
 
     # Jobs
 
@@ -117,8 +138,7 @@ class Service:
                 store.add_job(job, images)
             except KeyError:  # it has been removed in this moment
                 raise _no_upload() from None
-        if self._workers is not None:
-            self._workers.notify()
+        self._workers.notify()
         return self.see(job.id)
 
     def see(self, id_: str) -> Seen:
@@ -193,7 +213,6 @@ class Service:
 
     def cancel(self, id_: str) -> Seen:
         """End a job: a waiting one at once, a running one after its iteration."""
-        self._check_open()
         self.see(id_)
         self._end_early(id_)
         return self.see(id_)
@@ -201,11 +220,12 @@ class Service:
     def remove(self, id_: str) -> None:
         """Remove a job and its files; one that runs ends first."""
         self._check_open()
-        self.see(id_)
-        self._end_early(id_)
-        over = self.see(id_).job.over
-        self._folder.store.remove(id_)
-        if over:
+        with self._folder.store.together():
+            runs = self.see(id_).job.state == "running"
+            if runs:  # its worker removes the files
+                self._workers.stop_job(id_)
+            self._folder.store.remove(id_)
+        if not runs:
             self._folder.remove_job(id_)
         self.feed.changed(id_)
 
@@ -218,29 +238,32 @@ class Service:
     @property
     def workers_ready(self) -> int:
         """The number of workers that are ready for jobs."""
-        return 0 if self._workers is None else self._workers.ready
+        return self._workers.ready
 
     @property
     def worker_deaths(self) -> int:
         """How many workers have died."""
-        return 0 if self._workers is None else self._workers.deaths
+        return self._workers.deaths
 
     def _end_early(self, id_: str) -> None:
-        """End a waiting job, or ask its worker to end it."""
+        """End a waiting job, or ask its worker to end it.
+
+        An interrupted job has an image in its checkpoint, which the next worker makes.
+        """
         with self._folder.store.together():
             job = self.see(id_).job
-            if job.state == "waiting":
+            interrupted = self._folder.job(id_).checkpoint.exists()
+            if job.state == "waiting" and not interrupted:
                 self._folder.store.end(
                     id_, "cancelled", standing=job.standing, has_image=False, reason="cancelled"
                 )
                 self.feed.changed(id_)
-            elif job.state == "running" and self._workers is not None:
+            elif not job.over:
                 self._workers.stop_job(id_)
 
     def _retry_after(self) -> int:
         """Return in how many seconds a place in the queue is probably free."""
-        workers = max(1, 1 if self._workers is None else self._workers.count)
-        seconds = (self._folder.store.mean_seconds() or 30.0) / workers
+        seconds = (self._folder.store.mean_seconds() or 30.0) / self._workers.count
         return min(_LATEST, max(_SOONEST, math.ceil(seconds)))
 
     def _result(self, id_: str, extension: str, *, metadata: bool) -> bytes:

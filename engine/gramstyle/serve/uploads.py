@@ -10,8 +10,8 @@ from gramstyle.serve.folder import DataFolder
 from gramstyle.serve.job import Upload
 from gramstyle.serve.limits import Limits
 
-# The longest edge of a thumbnail in pixels.
-THUMBNAIL = 256
+# The longest edges in pixels: of a thumbnail, and of an image that fills a page.
+THUMBNAIL, LARGE = 256, 1024
 # Decoding takes memory, so that only so many images are decoded at the same time.
 _decoding = threading.Semaphore(2)
 
@@ -44,8 +44,14 @@ def accept(data: bytes, name: str, folder: DataFolder, limits: Limits) -> Upload
     return upload
 
 
-def thumbnail_of(upload: Upload, folder: DataFolder) -> bytes:
-    """Return a small WebP of an upload, without metadata; raises ImageError."""
+def reduced(upload: Upload, folder: DataFolder, edge: int) -> bytes:
+    """Return an upload as a WebP with edges of at most `edge` pixels, without metadata.
+
+    Raises
+    ------
+    ImageError
+        If the upload has been removed.
+    """
     with _decoding:
         path = folder.upload(upload.id)
         try:
@@ -53,7 +59,7 @@ def thumbnail_of(upload: Upload, folder: DataFolder) -> bytes:
         except OSError:
             raise ImageError("the image has been removed; upload it again") from None
         original = read_original(data, name="the image", max_pixels=upload.width * upload.height)
-        return thumbnail(original, THUMBNAIL)
+        return thumbnail(original, edge)
 
 
 def clean_name(name: str) -> str:

@@ -153,6 +153,7 @@ class Workers:
                 return
             self._running.add(job.id)
         self._feed.begin(job.id)
+        _log.info("job %s starts", job.id)
         try:
             self._run(worker, job)
         finally:
@@ -230,6 +231,8 @@ class Workers:
             reason=ended.reason or None,
             problem=ended.problem or None,
         )
+        what = ended.problem or ended.reason
+        _log.info("job %s %s after %.1f s: %s", job.id, state, ended.standing.seconds, what)
         if not there and store.job(job.id) is None:  # removed while it ran
             self._folder.remove_job(job.id)
         for id_ in store.remove_oldest(most=self._limits.results):

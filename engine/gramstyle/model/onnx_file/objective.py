@@ -12,7 +12,7 @@ layer like conv4_2:
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import onnx
@@ -25,7 +25,7 @@ from gramstyle.core.term import PIXELS
 from gramstyle.core.terms import Term
 from gramstyle.model.onnx_file.graph import IMAGE, INPUT, Emission, model_of, serialised, window
 from gramstyle.model.onnx_file.padding import add_padding_backward
-from gramstyle.model.onnx_file.terms import LOSS_WEIGHTS, add_target, add_term, value_names
+from gramstyle.model.onnx_file.terms import add_target, add_term, value_names, weight_name
 from gramstyle.model.precision import Precision
 
 LOSS, GRADIENT = "loss", "gradient"
@@ -34,6 +34,9 @@ LOSS, GRADIENT = "loss", "gradient"
 ANY = ("height", "width")
 
 Size = tuple[int, int]
+# Where the weights are: "defaults", all are inputs that have a default; "inputs", α, β and the
+# weight of the total variation are inputs without one, and the weights of the layers are constants.
+Weights = Literal["defaults", "inputs"]
 Dimensions = tuple[int | str, ...]
 
 
@@ -46,12 +49,14 @@ def objective_model(
     *,
     precision: Precision = "float32",
     metadata: Mapping[str, str] | None = None,
+    weights_as: Weights = "defaults",
 ) -> bytes:
     """Return an ONNX file that computes the loss and its derivative by the pixels from an image.
 
     Everything is in float32. The weights such as "alpha", "beta" and "conv1_1.w" are inputs with a
-    default. A weight of the network is in the file once: the backward pass flips the kernels by
-    operators that a runtime folds when it loads the file.
+    default, which ONNX Runtime's JavaScript interface cannot replace: see `weights_as`. A weight of
+    the network is in the file once: the backward pass flips the kernels by operators that a runtime
+    folds when it loads the file.
 
     Parameters
     ----------
@@ -69,6 +74,9 @@ def objective_model(
         The precision in which the network's weights are stored.
     metadata
         The file's metadata.
+    weights_as
+        "defaults": every weight is an input with a default. "inputs": the weights of equation 7
+        are inputs without a default, and the weights of the layers are constants.
 
     Returns
     -------
@@ -86,7 +94,7 @@ def objective_model(
     OptionError
         If a term cannot be written in standard operators.
     """
-    graph = ObjectiveEmission(network=network, size=size)
+    graph = ObjectiveEmission(network=network, size=size, weights_as=weights_as)
     graph.forward(network, preprocessing, precision)
     image: Dimensions = (1, 3, *(size or ANY))
     outputs: dict[str, Dimensions] = {LOSS: (), GRADIENT: image}
@@ -95,7 +103,7 @@ def objective_model(
         of_loss = [term for term in terms if term.name == name]
         weighted.append(graph.loss(of_loss, weights[name]))
         outputs |= {name: (), **dict.fromkeys(value_names(of_loss), ())}
-    graph.node("Sum", weighted, LOSS)  # eq. 7
+    graph.total(weighted, LOSS)  # eq. 7
     graph.backward(preprocessing)
     return _model(graph, "objective", {IMAGE: image, **graph.inputs}, outputs, metadata)
 
@@ -138,6 +146,7 @@ class ObjectiveEmission(Emission):
 
     network: Network = field(kw_only=True)
     size: Size | None = field(kw_only=True)
+    weights_as: Weights = field(kw_only=True, default="defaults")
 
     def __post_init__(self) -> None:
         """Find every layer's number of filters and, where the size is known, its shape."""
@@ -161,13 +170,13 @@ class ObjectiveEmission(Emission):
         The tensor with the loss's name is its value; the returned tensor is the weighted value.
         """
         name = terms[0].name
-        factor = self.weight(LOSS_WEIGHTS.get(name, f"{name}.weight"), weight)
+        factor = self.loss_weight(weight_name(name), weight)
         values = [
             add_term(self, term, value, factor)
             for term, value in zip(terms, value_names(terms), strict=True)
         ]
         if values != [name]:
-            self.node("Sum", values, name)
+            self.total(values, name)
         return self.node("Mul", [factor, name], f"{factor}·{name}")
 
     def backward(self, preprocessing: Preprocessing) -> None:
@@ -175,7 +184,8 @@ class ObjectiveEmission(Emission):
         layers, names = self.network.layers, self.network.names
         above: list[str] = []
         for layer, below in zip(reversed(layers), reversed((INPUT, *names[:-1])), strict=True):
-            dF = self._added([*self.seeds.get(layer.name, []), *above], f"{layer.name}.dF")
+            parts = [*self.seeds.get(layer.name, []), *above]
+            dF = self.total(parts, f"{layer.name}.dF") if len(parts) > 1 else parts[0]
             if isinstance(layer, Convolution):
                 dZ = self._relu_backward(dF, layer.name)
                 dX = "dv" if below == INPUT else f"{below}.above"
@@ -191,11 +201,15 @@ class ObjectiveEmission(Emission):
         if reordered:
             dx = self.node("Gather", [dx, "channels"], carried, axis=1)
         if pixels:
-            self.node("Sum", [dx, *pixels], GRADIENT)
+            self.total([dx, *pixels], GRADIENT)
 
-    def _added(self, parts: Sequence[str], name: str) -> str:
-        """Return the sum of the derivatives that reach a layer."""
-        return self.node("Sum", parts, name) if len(parts) > 1 else parts[0]
+    def total(self, parts: Sequence[str], name: str) -> str:
+        """Add up tensors pair by pair: ONNX Runtime's WebGPU has no kernel for `Sum`."""
+        *first, last = parts
+        if not first:
+            return self.node("Identity", [last], name)
+        before = first[0] if len(first) == 1 else self.total(first, f"{name}.{len(first)} parts")
+        return self.node("Add", [before, last], name)
 
     def _relu_backward(self, dF: str, layer: str) -> str:
         """Return dZ = dF where F > 0, else 0."""
@@ -301,10 +315,16 @@ class ObjectiveEmission(Emission):
             return self.stored_once(name, np.array(self.dimensions(layer)), "<i8")
         return self._once("Shape", [layer], name)
 
-    def weight(self, name: str, default: float) -> str:
-        """Return a weight, which is an input of the graph with a default."""
+    def weight(self, name: str, value: float) -> str:
+        """Return the weight of a layer: an input of the graph with a default, or a constant."""
+        if self.weights_as == "defaults":
+            self.inputs[name] = ()
+        return self.stored(name, value)
+
+    def loss_weight(self, name: str, default: float) -> str:
+        """Return a weight of equation 7: an input of the graph, with or without a default."""
         self.inputs[name] = ()
-        return self.stored(name, default)
+        return self.stored(name, default) if self.weights_as == "defaults" else name
 
     def target(self, name: str, array: Array | None, shape: Dimensions) -> str:
         """Return a target: stored, or an input of the graph if the array is None."""

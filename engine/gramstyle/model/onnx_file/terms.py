@@ -38,6 +38,11 @@ if TYPE_CHECKING:
 LOSS_WEIGHTS = {"content": "alpha", "style": "beta"}
 
 
+def weight_name(loss: str) -> str:
+    """Return the input with the weight of a loss in equation 7."""
+    return LOSS_WEIGHTS.get(loss, f"{loss}.weight")
+
+
 def value_names(terms: Sequence[Term]) -> list[str]:
     """Return the names of the tensors with the values of the terms, which belong to one loss."""
     if len(terms) == 1 and terms[0].weight == 1 and terms[0].name != "style":
@@ -221,7 +226,7 @@ def _add_total_variation(
         total, dx = differences(graph, axis, f"{term.name}.{direction}", slope)
         totals.append(total)
         parts.append(dx)
-    graph.node("Div", [graph.node("Sum", totals, f"{term.name}.V"), M], value)
+    graph.node("Div", [graph.total(totals, f"{term.name}.V"), M], value)
     graph.seeds.setdefault(PIXELS, []).extend(parts)
     return value
 

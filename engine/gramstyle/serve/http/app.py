@@ -36,6 +36,7 @@ from gramstyle.serve.http.models import (
 from gramstyle.serve.http.problems import Problem, add_handlers, problem
 from gramstyle.serve.http.threads import with_image
 from gramstyle.serve.service import FullError, Seen, Service
+from gramstyle.serve.uploads import LARGE, THUMBNAIL
 
 PAGE = Path(__file__).parents[1] / "page"
 
@@ -139,7 +140,17 @@ def _add_uploads(app: FastAPI, service: Service) -> None:
     )  # fmt: skip
     async def thumbnail(id: _Id) -> Response:  # noqa: A002 - the name in the path
         """Return a small WebP of an upload."""
-        return Response(await with_image(service.thumbnail, id), media_type="image/webp")
+        data = await with_image(service.reduced_upload, id, THUMBNAIL)
+        return Response(data, media_type="image/webp")
+
+    @app.get(
+        "/uploads/{id}/image", response_class=Response,
+        responses={**_problems(404), 200: {"content": _WEBP}},
+    )  # fmt: skip
+    async def large(id: _Id) -> Response:  # noqa: A002 - the name in the path
+        """Return an upload as a WebP of at most 1024 pixels, to compare with a result."""
+        data = await with_image(service.reduced_upload, id, LARGE)
+        return Response(data, media_type="image/webp")
 
 
 def _add_jobs(app: FastAPI, service: Service) -> None:
