@@ -36,6 +36,13 @@ class Ready:
 
 
 @dataclass(frozen=True)
+class Unable:
+    """The worker cannot open the model, and ends."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
 class Interrupted:
     """The worker has saved the state of its job, because the server stops."""
 
@@ -47,7 +54,7 @@ def work(pipe: Connection, model: Path, machine: dict[str, Any]) -> None:
     ----------
     pipe
         The connection to the server: `Order` and `Stop` come in, and `Report`, `Preview`, `Ended`,
-        `Ready` and `Interrupted` go out.
+        `Ready`, `Unable` and `Interrupted` go out.
     model
         The file of the network.
     machine
@@ -63,6 +70,11 @@ def work(pipe: Connection, model: Path, machine: dict[str, Any]) -> None:
         os.nice(_NICE)
     inbox = _Inbox(pipe)
     with OpenModel(model) as opened:
+        try:
+            opened.parts()
+        except GramstyleError as error:
+            pipe.send(Unable(" ".join(str(error).split())))
+            return
         _warm_up(opened, machine)
         pipe.send(Ready())
         while True:
@@ -110,9 +122,10 @@ def _answer(order: Order, model: OpenModel, pipe: Connection, inbox: _Inbox) -> 
 
 def _warm_up(model: OpenModel, machine: dict[str, Any]) -> None:
     """Run a tiny transfer, so that the first job finds all code imported and compiled."""
-    grey = np.full((32, 32), 128, np.uint8)
+    # The optimiser would not iterate over an image that is its own style.
+    content, style = np.random.default_rng(0).integers(0, 256, (2, 32, 32), np.uint8)
     with suppress(GramstyleError):  # a job that fails for the same reason reports it
-        transfer(grey, grey, Options(size=32, iterations=1, **machine), model=model)
+        transfer(content, style, Options(size=32, iterations=3, **machine), model=model)
 
 
 def start(model: Path, machine: dict[str, Any]) -> tuple[Connection, Any]:

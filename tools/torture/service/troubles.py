@@ -1,5 +1,6 @@
 """Make trouble for a running server: a full disk, workers that stop or cannot start, signals."""
 
+import io
 import os
 import shutil
 import signal
@@ -8,7 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tools.torture.from_tests import image_file
+import numpy as np
+import PIL.Image
 from tools.torture.full_disk import MOUNT, UNMOUNT
 from tools.torture.full_disk import reason_to_skip as reason_not_to_mount
 
@@ -54,7 +56,7 @@ def make_trouble(
             result.findings.append(f"{name}: {type(error).__name__}: {error}")
         result.findings += [f"{name}: the server wrote: {t}" for t in tracebacks(server.written)]
         result.troubles += 1
-        tell(f"{name}: {len(result.findings)} findings so far")
+        tell(f"{name}: {len(result.findings)} findings so far {result.findings[-1:]}")
     return result
 
 
@@ -64,21 +66,21 @@ def _full_disk(server: Server) -> None:
     subprocess.run([MOUNT, "-t", "tmpfs", "-o", "size=4m", "none", str(server.data)], check=True)
     try:
         with started(server, 1):
-            client, upload = _begun(server)
-            before = client.submit(upload, upload, SHORT)
+            client, images = _begun(server)
+            before = client.submit(*images, SHORT)
             _ended(server, client, before)
-            running = client.submit(upload, upload, LONG)
+            running = client.submit(*images, LONG)
             wait_for(lambda: client.job(running)["iteration"] > 2, "iteration", server)
             filler = server.data / "uploads" / "filler"
             _fill(filler)
-            _expect(client.send("POST", "/uploads", image_file("png") * 50), 507, server)
-            _expect(client.send("POST", "/uploads", image_file("png")), 507, server)
+            _expect(client.send("POST", "/uploads", _noise(400)), 507, server)
+            _expect(client.send("POST", "/uploads", _noise(96)), 507, server)
             _expect(client.get("/healthz"), 200, server)
             _expect(client.get(f"/jobs/{before}/image.png"), 200, server)
             wait_for(lambda: client.job(running)["state"] != "running", "end", server)
             _expect(client.get(f"/jobs/{running}"), 200, server)
             filler.unlink()
-            again = client.submit(upload, upload, SHORT)
+            again = client.submit(*images, SHORT)
             _ended(server, client, again)
     finally:
         subprocess.run([UNMOUNT, str(server.data)], check=True)
@@ -99,12 +101,12 @@ def _broken_model(server: Server) -> None:
     assert server.model is not None  # noqa: S101 - each server here has one
     away = server.model.with_suffix(".away")
     with started(server, 1):
-        client, upload = _begun(server)
+        client, images = _begun(server)
         server.model.rename(away)
         for pid in server.workers:
             os.kill(pid, signal.SIGKILL)
         wait_for(lambda: client.get("/readyz").status == 503, "answer 503", server)
-        waiting = client.submit(upload, upload, SHORT)
+        waiting = client.submit(*images, SHORT)
         wait_for(lambda: "worker" in server.written, "line in the log", server)
         _require(client.job(waiting)["state"] == "waiting", "the job does not wait")
         away.rename(server.model)
@@ -116,8 +118,8 @@ def _stopped_worker(server: Server) -> None:
     server.arguments = (*server.arguments, "--max-seconds", "1")
     server.grace = 2.0
     with started(server, 1):
-        client, upload = _begun(server)
-        job = client.submit(upload, upload, {**LONG, "iterations": 1000})
+        client, images = _begun(server)
+        job = client.submit(*images, {**LONG, "iterations": 1000})
         wait_for(lambda: client.job(job)["state"] == "running", "job that runs", server)
         (stopped,) = server.workers
         os.kill(stopped, signal.SIGSTOP)
@@ -129,8 +131,8 @@ def _cancelled_in_a_stopped_worker(server: Server) -> None:
     """Cancel a job whose worker is stopped."""
     server.grace = 2.0
     with started(server, 1):
-        client, upload = _begun(server)
-        job = client.submit(upload, upload, {**LONG, "iterations": 1000})
+        client, images = _begun(server)
+        job = client.submit(*images, {**LONG, "iterations": 1000})
         wait_for(lambda: client.job(job)["state"] == "running", "job that runs", server)
         (stopped,) = server.workers
         os.kill(stopped, signal.SIGSTOP)
@@ -141,11 +143,11 @@ def _cancelled_in_a_stopped_worker(server: Server) -> None:
 def _signal(server: Server, number: signal.Signals, *, group: bool) -> None:
     """Stop a server with a running job; it continues with the same bits."""
     with started(server, 1):
-        client, upload = _begun(server)
-        undisturbed = client.submit(upload, upload, LONG)
+        client, images = _begun(server)
+        undisturbed = client.submit(*images, LONG)
         _ended(server, client, undisturbed)
         truth = client.image(undisturbed)
-        job = client.submit(upload, upload, LONG)
+        job = client.submit(*images, LONG)
         wait_for(lambda: client.job(job)["iteration"] > 5, "iterations", server)
         process = server.process
         assert process is not None  # noqa: S101 - it runs
@@ -170,8 +172,8 @@ def _stopped_while_starting(server: Server) -> None:
 def _watchers(server: Server) -> None:
     """Let clients watch a job and go away: none of them stays in the server."""
     with started(server, 1):
-        client, upload = _begun(server)
-        job = client.submit(upload, upload, {**LONG, "iterations": 1000})
+        client, images = _begun(server)
+        job = client.submit(*images, {**LONG, "iterations": 1000})
         for _ in range(WATCHERS):
             watcher = server.client()
             watcher.begin(f"/jobs/{job}/events")
@@ -196,9 +198,18 @@ TROUBLES: dict[str, Callable[[Server], None]] = {
 }
 
 
-def _begun(server: Server) -> tuple[Client, str]:
+def _noise(size: int) -> bytes:
+    """Return a PNG file of a square of noise."""
+    pixels = np.random.default_rng(size).integers(0, 256, (size, size, 3), np.uint8)
+    data = io.BytesIO()
+    PIL.Image.fromarray(pixels).save(data, "png")
+    return data.getvalue()
+
+
+def _begun(server: Server) -> tuple[Client, tuple[str, str]]:
+    """Upload a content and a style image."""
     client = server.client()
-    return client, client.upload(image_file("png"))
+    return client, (client.upload(_noise(96)), client.upload(_noise(90)))
 
 
 def _ended(server: Server, client: Client, job: str) -> None:
