@@ -32,7 +32,13 @@ ENGINES = ("winograd", "numpy", "onnx")
 
 # No GPU, and nothing that Chromium does on its own.
 ARGUMENTS = [
-    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
+    *(
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-dev-shm-usage",
+        "--disable-quic",
+        "--no-first-run",
+    ),
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
 ]
 

@@ -27,7 +27,13 @@ pytestmark = [pytest.mark.browser, pytest.mark.real_model]
 
 CHROMIUM = shutil.which("chromium")
 ARGUMENTS = [
-    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
+    *(
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-dev-shm-usage",
+        "--disable-quic",
+        "--no-first-run",
+    ),
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
 ]
 

@@ -63,8 +63,8 @@ def test_the_hash_is_checked_after_the_download(
     ("npm", "reason"),
     [
         (
-            Npm(rc=1, stderr="npm error code ENOTFOUND\nnpm error errno ENOTFOUND\n"
-                "npm error network request failed\nnpm error a log\n"),
+            Npm(rc=1, stderr="npm error code ENOTFOUND\nnpm error syscall connect\n"
+                "npm error errno ENOTFOUND\nnpm error network request failed\nnpm error a log\n"),
             "network request failed",
         ),
         (Npm(rc=1), "npm ended with code 1"),

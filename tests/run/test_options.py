@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from contextlib import suppress
 from dataclasses import asdict, fields, replace
 from decimal import Decimal
@@ -60,7 +61,11 @@ CLEAR: list[tuple[dict[str, Any], dict[str, Any]]] = [
 
 
 def described(value: object) -> str:
-    return value if isinstance(value, str) else " ".join(repr(value).split())[:60]
+    """A name of a case that is the same in every process: no addresses, no order of sets."""
+    if isinstance(value, str):
+        return value
+    shown = repr(sorted(value) if isinstance(value, set) else value)
+    return " ".join(re.sub(r" at 0x\w+", "", shown).split())[:60]
 
 
 @pytest.mark.parametrize(("given", "plain"), CLEAR, ids=described)

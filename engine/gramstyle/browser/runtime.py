@@ -50,7 +50,7 @@ def fetch_runtime(folder: Path) -> bytes:
         )
     name = f"{PACKAGE}@{VERSION}"
     log.info("npm downloads %s", name)
-    command = [npm, "pack", name, "--silent", "--pack-destination", str(folder)]
+    command = [npm, "pack", name, "--loglevel=error", "--pack-destination", str(folder)]
     result = subprocess.run(  # noqa: S603
         command, capture_output=True, text=True, check=False, cwd=folder, stdin=subprocess.DEVNULL
     )
@@ -108,5 +108,7 @@ def runtime_files(tarball: bytes) -> dict[str, bytes]:
 def _reason(result: "subprocess.CompletedProcess[str]") -> str:
     """Return the line of npm's output that says most: the first one of its errors."""
     lines = [line.removeprefix("npm error").strip() for line in result.stderr.splitlines()]
-    lines = [line for line in lines if line and not line.startswith(("code ", "errno "))]
+    lines = [
+        line for line in lines if line and not line.startswith(("code ", "errno ", "syscall "))
+    ]
     return lines[0] if lines else f"npm ended with code {result.returncode}"

@@ -15,6 +15,7 @@ EXTRAS = {
     "formats": "imagecodecs and tifffile, for images of 16 bits per channel",
     "plots": "matplotlib, for gramstyle plot and trace --save",
     "video": "PyAV, for --record with a .mp4 or .webm file",
+    "serve": "FastAPI and uvicorn, for gramstyle serve",
     "cuda12": "an NVIDIA GPU with a driver of CUDA 12",
     "cuda13": "an NVIDIA GPU with a driver of CUDA 13",
     "onnx-cuda12": "the engines cupy-onnx and onnx on a GPU, with a driver of CUDA 12",

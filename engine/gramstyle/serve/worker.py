@@ -122,10 +122,10 @@ def _answer(order: Order, model: OpenModel, pipe: Connection, inbox: _Inbox) -> 
 
 def _warm_up(model: OpenModel, machine: dict[str, Any]) -> None:
     """Run a tiny transfer, so that the first job finds all code imported and compiled."""
-    # The optimiser would not iterate over an image that is its own style.
-    content, style = np.random.default_rng(0).integers(0, 256, (2, 32, 32), np.uint8)
+    # Noise, since a gradient of zero would end the run before the optimiser is compiled.
+    content, style = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), np.uint8)
     with suppress(GramstyleError):  # a job that fails for the same reason reports it
-        transfer(content, style, Options(size=32, iterations=3, **machine), model=model)
+        transfer(content, style, Options(size=32, iterations=2, **machine), model=model)
 
 
 def start(model: Path, machine: dict[str, Any]) -> tuple[Connection, Any]:

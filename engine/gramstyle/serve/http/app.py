@@ -265,7 +265,7 @@ async def _request_of(request: Request, service: Service) -> jobs.Request:
     form = await form_of(request, service.limits)
     try:
         look = parsed(text_in(form, "job"), Look)
-        content, styles = files_in(form, "content"), files_in(form, "style")
+        content, styles = (files_in(form, name, service.limits) for name in ("content", "style"))
         if len(content) != 1 or not styles:
             raise OptionError("the form needs one file content and one or more files style")
         ids = []

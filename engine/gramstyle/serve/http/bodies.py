@@ -39,12 +39,16 @@ async def form_of(request: Request, limits: Limits) -> FormData:
         raise OptionError("the form cannot be read; send multipart/form-data") from None
 
 
-def files_in(form: FormData, name: str) -> list[UploadFile]:
-    """Return the files of a form under a name; raises OptionError."""
+def files_in(form: FormData, name: str, limits: Limits) -> list[UploadFile]:
+    """Return the files of a form under a name; raises OptionError, and HTTPException for size."""
     found = form.getlist(name)
     if not all(isinstance(each, UploadFile) for each in found):
         raise OptionError(f"{name} must be a file")
-    return [each for each in found if isinstance(each, UploadFile)]
+    files = [each for each in found if isinstance(each, UploadFile)]
+    most = limits.upload_bytes
+    if any((each.size or 0) > most for each in files):
+        raise HTTPException(413, f"{name} has more than {most:,} bytes, the limit of this server")
+    return files
 
 
 def text_in(form: FormData, name: str) -> str:
