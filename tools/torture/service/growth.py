@@ -50,8 +50,7 @@ def come_and_go(
     began = time.monotonic()
     with started(server, 1), ThreadPoolExecutor(CLIENTS) as pool:
         first = server.client()
-        job = first.submit(first.upload(images[0]), first.upload(images[1]), ENDLESS)
-        wait_for(lambda: first.job(job)["iteration"] > 0, "iteration", server)
+        job = _endless(server, images)
 
         def visit(number: int) -> None:
             client = server.client()
@@ -70,14 +69,23 @@ def come_and_go(
             result.memory.append(server.memory)
             tell(f"round {number + 1}: {result.memory[-1] / MIB:.1f} MiB")
             if first.job(job)["state"] != "running":
-                job = first.submit(first.upload(images[0]), first.upload(images[1]), ENDLESS)
-                wait_for(lambda: first.job(job)["iteration"] > 0, "iteration", server)
+                job = _endless(server, images)
     result.seconds = time.monotonic() - began
     growth = result.memory[-1] - result.memory[len(result.memory) // 2]
     if growth > MOST_GROWTH:
         result.findings.append(f"the server has grown by {growth / MIB:.1f} MiB")
     result.findings += [f"the server wrote: {each}" for each in tracebacks(server.written)]
     return result
+
+
+def _endless(server: Server, images: tuple[bytes, bytes]) -> str:
+    """Return a job that runs."""
+    client = server.client()
+    content, style = map(client.upload, images)
+    job = client.submit(content, style, ENDLESS)
+    wait_for(lambda: client.job(job)["iteration"] > 0, "iteration", server)
+    client.close()
+    return job
 
 
 def _watchers(client: Client) -> float:

@@ -4,7 +4,6 @@ import re
 import socket
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -54,7 +53,7 @@ class MalformedResult:
     name: str = "raw sockets"
     requests: int = 0
     seconds: float = 0.0
-    statuses: Counter[int] = field(default_factory=Counter)
+    statuses: dict[int, int] = field(default_factory=dict)
     latencies: list[float] = field(default_factory=list)
     memory: list[int] = field(default_factory=list)
     findings: list[str] = field(default_factory=list)
@@ -84,7 +83,8 @@ def attack(
             statuses, problem = judged(server.port, sent, secrets)
             with lock:
                 result.requests += 1
-                result.statuses.update(statuses or [0])
+                for each in statuses or [0]:
+                    result.statuses[each] = result.statuses.get(each, 0) + 1
                 if problem:
                     result.findings.append(f"request {number} ({sent.kind}): {problem}")
                 if result.requests % 5000 == 0:
