@@ -123,9 +123,7 @@ def test_a_body_without_a_length_has_the_limit_too(serve: Serve) -> None:
     assert detail(answer_to(serve(), head, chunk * 4)).startswith("the request has more than")
 
 
-def test_a_body_that_does_not_come_is_a_408(
-    serve: Serve, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_body_that_does_not_come_is_a_408(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(guard, "_BODY_SECONDS", 0.2)
     monkeypatch.setattr(connections, "HEAD_SECONDS", 0.2)
     head = b"POST /uploads " + HEAD + b"Content-Length: 100\r\n\r\nabc"

@@ -17,7 +17,7 @@ from . import growth, kills, load, malformed, openapi, report
 from .access import ask_without_right
 from .server import Server, started
 from .starts import refuse_starts
-from .troubles import make_trouble
+from .troubles import TROUBLES, make_trouble
 
 CAMPAIGNS = (
     "load", "kills", "malformed", "openapi", "growth", "access", "starts", "troubles",
@@ -57,6 +57,9 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--rounds", type=positive, default=30, help="of clients that come and go")
     parser.add_argument("--clients", type=positive, default=60, help="clients of each round")
+    parser.add_argument(
+        "--troubles", nargs="+", choices=TROUBLES, default=tuple(TROUBLES), help="of a server"
+    )
     parser.add_argument("--seed", type=natural, default=0, help="of the moments of the kills")
     parser.add_argument(
         "--output", type=Path, default=ROOT / "build" / "torture", help="folder for the results"
@@ -115,7 +118,7 @@ def _campaigns(
         "growth": visited,
         "access": lambda: ask_without_right(server("access")),
         "starts": lambda: refuse_starts(folder / "starts", model),
-        "troubles": lambda: make_trouble(folder / "troubles", model, tell=_tell),
+        "troubles": lambda: make_trouble(folder / "troubles", model, chosen.troubles, tell=_tell),
     }
 
 
