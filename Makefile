@@ -24,7 +24,7 @@ demo: demo/chelsea.png
 	@echo "The image is demo/chelsea.png"
 
 test: .venv/.test $(MODEL)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-frameworks: .venv/.test .venv/.frameworks
 	$(BIN)/python -m pytest -m frameworks

@@ -45,7 +45,8 @@ def list_of_commands(parser: argparse.ArgumentParser, sections: Mapping[str, Ite
     (action,) = (a for a in parser._actions if isinstance(a, argparse._SubParsersAction))
     by_name = {each.dest: each for each in action._get_subactions()}
     commands = {title: [by_name[name] for name in names] for title, names in sections.items()}
-    options = [each for each in parser._actions if each.option_strings]
+    # The usage names --help.
+    options = [each for each in parser._actions if "--version" in each.option_strings]
     return _text(parser, {**commands, "options": options})
 
 

@@ -35,7 +35,6 @@ SCREEN = {
     },
     "the run": {
         "--recipe": "options from a file (see gramstyle recipe)",
-        "--live": "show the run in a page of the browser",
         "--device": "cuda computes on an NVIDIA GPU",
     },
 }
