@@ -1,7 +1,9 @@
 """The workers: retries, restarts, cancellation, and what is kept."""
 
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -169,3 +171,53 @@ def test_the_reasons_of_a_refusal_are_those_of_the_command_line(start: Start) ->
     parts = start()
     with pytest.raises(OptionError, match="unknown key 'sise'; did you mean size"):
         parts.submit(sise=3)
+
+
+def test_many_clients_at_once_do_not_overfill_the_queue(start: Start) -> None:
+    parts = start(held=True, queue=3)
+    parts.submit()
+    until(lambda: parts.worker.orders)
+    request = Request(content=parts.upload(), styles=(parts.upload(),))
+
+    def submit(number: int) -> bool:
+        try:
+            parts.running.service.submit(request, str(number))
+        except FullError:
+            return False
+        return True
+
+    with ThreadPoolExecutor(20) as pool:
+        assert sum(pool.map(submit, range(40))) == 3
+
+
+def test_an_image_that_is_removed_while_it_is_read_is_not_there(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts = start()
+    service, id_ = parts.running.service, parts.submit()
+    parts.ended(id_)
+
+    def remove(*_: object, **__: object) -> bytes:
+        service.remove(id_)
+        return (parts.data / "jobs" / id_ / "image.png").read_bytes()
+
+    monkeypatch.setattr(service, "_result", remove)
+    with pytest.raises(UnknownError):
+        service.image(id_, ".png", metadata=False)
+
+
+def test_a_worker_that_ends_with_the_server_costs_its_job_no_retry(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with ExitStack() as first:
+        parts = start(held=True, retries=0, at=first)
+        run = parts.worker.run
+
+        def die(order: Order, **named: Any) -> None:
+            run(order, **named)  # until the server stops
+            raise WorkerDiedError("it ended with code -15")
+
+        monkeypatch.setattr(parts.worker, "run", die)
+        id_ = parts.submit()
+        until(lambda: parts.worker.orders)
+    assert start().ended(id_).job.state == "finished"

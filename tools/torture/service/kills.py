@@ -46,8 +46,6 @@ class ServiceKillResult:
     jobs, finished, identical
         How many jobs were accepted, how many finished, and how many images have the bits of
         undisturbed jobs.
-    worker_deaths
-        The most workers that died in one job.
     """
 
     name: str = "serve, 2 workers"
@@ -57,7 +55,6 @@ class ServiceKillResult:
     jobs: int = 0
     finished: int = 0
     identical: int = 0
-    worker_deaths: int = 0
     seconds: float = 0.0
     findings: list[str] = field(default_factory=list)
 
@@ -72,7 +69,7 @@ def kill_service(
     tell: Callable[[str], None] = lambda _: None,
 ) -> ServiceKillResult:
     """Kill a server and its workers while they have jobs; then let them finish, and check all."""
-    server.saving = SAVING
+    server.saving, server.arguments = SAVING, ("--workers", "2", *server.arguments)
     result = ServiceKillResult()
     began = time.monotonic()
     with started(server, 2):
@@ -145,8 +142,8 @@ def _kill(
         else:
             continue
         result.kills += 1
-        if _waiting(server) < 20:  # there is always work when a process is killed
-            jobs.submit(50)
+        if _waiting(server) < len(JOBS):  # there is always work when a process is killed
+            jobs.submit(2 * len(JOBS))
         if result.kills % 10 == 0:
             tell(f"{result.kills} kills, {len(jobs.accepted)} jobs, {_waiting(server)} wait")
 
