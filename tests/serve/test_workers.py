@@ -9,8 +9,9 @@ import pytest
 
 from gramstyle.errors import OptionError
 from gramstyle.serve.folder import opened
-from gramstyle.serve.job import Job, Request, Upload
+from gramstyle.serve.job import Job, Request, Standing, Upload
 from gramstyle.serve.rendering import Ended, Order
+from gramstyle.serve.reporting import Report
 from gramstyle.serve.service import FullError, UnknownError
 from gramstyle.serve.workers import WorkerDiedError
 from serve_parts import STANDING, Start, dies, finish
@@ -43,6 +44,25 @@ def test_a_job_whose_worker_dies_too_often_fails_with_one_sentence(start: Start)
     assert "has died 3 times (it ended with code -9)" in seen.job.problem
     parts.worker.act = lambda order, _: finish(order)
     assert parts.ended(parts.submit()).job.state == "finished", "the next job runs"
+
+
+def test_a_job_that_gets_further_each_time_runs_however_often_its_worker_dies(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts = start(retries=2)
+
+    def run(order: Order, *, tell: Any, stop: Any) -> Ended:
+        parts.worker.orders.append(order)
+        number = len(parts.worker.orders)
+        if number == 6:
+            return finish(order)
+        # It gets further, and every other time not.
+        tell(Report(Standing(iteration=10 * (number // 2 + 1), iterations=99), ()))
+        raise WorkerDiedError("it ended with code -9")
+
+    monkeypatch.setattr(parts.worker, "run", run)
+    assert parts.ended(parts.submit()).job.state == "finished"
+    assert parts.running.workers.deaths == 5
 
 
 def test_a_worker_that_dies_after_its_last_file_has_finished_its_job(start: Start) -> None:

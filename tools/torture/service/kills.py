@@ -4,9 +4,11 @@ import hashlib
 import os
 import random
 import signal
+import sqlite3
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import cycle
@@ -43,6 +45,8 @@ class ServiceKillResult:
         How often a process was killed, and how often it was the server.
     checkpoints
         How many kills of the server met a running job with a checkpoint.
+    attempts
+        The most workers that died in one job, whose images are made at last.
     jobs, finished, identical
         How many jobs were accepted, how many finished, and how many images have the bits of
         undisturbed jobs.
@@ -52,6 +56,7 @@ class ServiceKillResult:
     kills: int = 0
     of_server: int = 0
     checkpoints: int = 0
+    attempts: int = 0
     jobs: int = 0
     finished: int = 0
     identical: int = 0
@@ -89,6 +94,7 @@ def kill_service(
         thread.join()
         result.findings += watch.done_twice
     result.seconds = time.monotonic() - began
+    result.attempts = _attempts(server.data / "service.sqlite3")
     result.findings += [f"the server wrote: {each}" for each in tracebacks(server.written)]
     return result
 
@@ -175,6 +181,12 @@ def _judge(
             problem = f"other bits after {JOBS[kind]['iterations']} iterations"
         result.identical += not problem
         result.findings += [problem] if problem else []
+
+
+def _attempts(database: Path) -> int:
+    with closing(sqlite3.connect(database)) as opened:
+        (most,) = opened.execute("SELECT max(attempts) FROM jobs").fetchone()
+    return int(most)
 
 
 class _Patient:

@@ -33,8 +33,8 @@ def _load(r: Any) -> str:
 def _kills(r: Any) -> str:
     return (
         f"{r.kills} kills, {r.of_server} of the server ({r.checkpoints} with a checkpoint); "
-        f"{r.finished} of {r.jobs} jobs finished, {r.identical} with the same bits; "
-        f"{r.seconds:.0f} s"
+        f"{r.finished} of {r.jobs} jobs finished, {r.identical} with the same bits, "
+        f"after the deaths of {r.attempts} workers at most; {r.seconds:.0f} s"
     )
 
 
