@@ -89,7 +89,7 @@ class GuidedStyleTerm:
         """Return E_l = Σ_r λ_r E_r, as the convention scales it."""
         total = 0.0
         for r, weight in enumerate(self._weights(M)):
-            total += weight * losses.style_loss(sums[r], self._scaled(r), N, self.m[r])
+            total += weight * losses.style_loss(sums[r, ...], self._scaled(r), N, self.m[r])
         return self.convention.style_factor * total
 
     def add_gradient(
@@ -112,7 +112,7 @@ class GuidedStyleTerm:
                 dF = kernels.add_style_gradient(
                     dF,
                     F,
-                    sums[r],
+                    sums[r, ...],
                     self._scaled(r),
                     self.m[r],
                     weight * each,
@@ -196,7 +196,7 @@ class GuidedStyleTerm:
     def _scaled(self, r: int) -> Array:
         """Return A of a region, rescaled to the m of the generated image."""
         assert self.A is not None  # noqa: S101 - the term has its target; see with_targets
-        scaled: Array = self.A[r] * (self.m[r] / self.M[r])
+        scaled: Array = self.A[r, ...] * (self.m[r] / self.M[r])
         return scaled
 
 
