@@ -150,8 +150,9 @@ def test_strips_refuse_any_other_float_type() -> None:
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
 def test_the_readable_engine_keeps_the_float_type(dtype: str) -> None:
     case = CASES["content-behind-the-relu"]
-    _, gradient, dF = load("numpy_plain")(case.x.astype(dtype), case)
-    assert {array.dtype.name for array in (gradient, *dF.values())} == {dtype}
+    _, gradient, dF, *more = load("numpy_plain")(case.x.astype(dtype), case)
+    further = [array for each in more for array in (each["hvp"], *each["dW"].values())]
+    assert {array.dtype.name for array in (gradient, *dF.values(), *further)} == {dtype}
 
 
 def test_the_readable_engine_computes_a_whole_objective_in_float16() -> None:
