@@ -21,12 +21,10 @@ def rate_of(adapter: Adapter, case: Case, dtype: str) -> float | None:
     """
     image, case = case.x.astype(dtype), copy.deepcopy(replace(case))
     times: list[float] = []
-    began = time.perf_counter()
     try:
         adapter(image, case)
-        while len(times) < LEAST or (
-            len(times) < MOST and time.perf_counter() - began < ENOUGH + times[0]
-        ):
+        began = start = time.perf_counter()
+        while len(times) < LEAST or (len(times) < MOST and start - began < ENOUGH):
             start = time.perf_counter()
             adapter(image, case)
             took = time.perf_counter() - start

@@ -39,7 +39,7 @@ class LineProgram:
 
     def __init__(self, command: Sequence[str], *, variables: Mapping[str, str]) -> None:
         try:
-            self._process = subprocess.Popen(
+            self._process = subprocess.Popen(  # noqa: S603 - the user names the program
                 command,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,

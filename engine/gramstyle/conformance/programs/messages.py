@@ -1,4 +1,4 @@
-"""The messages of the protocol, one JSON object a line; the schema beside this file has them all."""
+"""The messages of the protocol, one JSON object a line; `protocol.schema.json` describes them."""
 
 import json
 from collections.abc import Mapping
