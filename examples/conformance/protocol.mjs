@@ -28,10 +28,11 @@ function hello(about) {
 }
 
 function answer(message, valueAndGradient) {
-  const began = performance.now();
-  let result;
+  let began, result;
   try {
-    result = valueAndGradient(withArrays(message, message.folder));
+    const given = withArrays(message, message.folder);
+    began = performance.now();
+    result = valueAndGradient(given);
   } catch (error) {
     return { message: "error", case: message.case, text: String(error.message).split("\n")[0] };
   }

@@ -1,8 +1,6 @@
 """Write a set of cases: ONNX models with inputs and outputs, arrays, and a manifest."""
 
 import hashlib
-import secrets
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -11,6 +9,7 @@ import numpy as np
 
 from gramstyle.conformance.cases import Case
 from gramstyle.conformance.files.archive import pack
+from gramstyle.conformance.files.folder import check_replaceable, replace_folder, resolved
 from gramstyle.conformance.files.manifest import (
     MANIFEST,
     SCHEMA,
@@ -22,7 +21,7 @@ from gramstyle.conformance.files.manifest import (
 )
 from gramstyle.conformance.files.reading import SCHEMA_FILE, read_entries, read_manifest
 from gramstyle.core.terms import StyleTerm
-from gramstyle.errors import ModelError, OptionError
+from gramstyle.errors import ModelError
 from gramstyle.model.onnx_file.loss import (
     IMAGE,
     LOSS,
@@ -33,7 +32,6 @@ from gramstyle.model.onnx_file.loss import (
     loss_model,
     tensor_file,
 )
-from gramstyle.system.files import check_folder
 
 
 @dataclass(frozen=True)
@@ -58,13 +56,10 @@ def write_cases(folder: Path, cases: Sequence[Case]) -> Written:
         If a case has an invalid name or a convention without a name, or if the folder cannot be
         written.
     """
-    folder = _resolved(folder)
-    _check_replaceable(folder)
+    folder = resolved(folder)
+    check_replaceable(folder, _known(folder).__contains__, "a set of cases")
     files = _files(cases)
-    try:
-        _replace_folder(folder, files)
-    except OSError as reason:
-        raise ModelError(f"cannot write {folder}: {reason.strerror}; nothing was written") from None
+    replace_folder(folder, files)
     return Written(len(cases), sum(map(len, files.values())), VERSION)
 
 
@@ -125,34 +120,6 @@ def _model(case: Case) -> bytes:
     )
 
 
-def _resolved(folder: Path) -> Path:
-    try:
-        return folder.resolve()
-    except (OSError, RuntimeError):
-        raise OptionError(f"{folder} is a broken link; choose another folder") from None
-
-
-def _check_replaceable(folder: Path) -> None:
-    """Raise an error if a folder contains anything else than a set."""
-    check_folder(folder, error=OptionError)
-    if not folder.exists():
-        return
-    if not folder.is_dir():
-        raise OptionError(f"{folder} exists and is not a folder; choose another name")
-    known = _known(folder)
-    try:
-        paths = (path.relative_to(folder).as_posix() for path in folder.rglob("*"))
-        # Stop at the first: the folder may be a home directory.
-        other = next((path for path in paths if path not in known), None)
-    except OSError as reason:
-        raise ModelError(f"cannot read {folder}: {reason.strerror}") from None
-    if other is not None:
-        raise OptionError(
-            f"{folder} contains other things than a set of cases, for example {other}; choose an "
-            "empty folder"
-        )
-
-
 def _known(folder: Path) -> set[str]:
     """Return the paths that may be replaced: the files and folders of the set in a folder."""
     try:
@@ -161,25 +128,3 @@ def _known(folder: Path) -> set[str]:
         return set()
     folders = {str(parent) for name in names for parent in PurePosixPath(name).parents}
     return {MANIFEST, SCHEMA, *names, *folders}
-
-
-def _replace_folder(folder: Path, files: Mapping[str, bytes]) -> None:
-    """Write all files into a temporary folder beside this one, then rename it into place."""
-    temporary = folder.with_name(f".gramstyle-{secrets.token_hex(8)}.part")
-    old = folder.with_name(f".gramstyle-{secrets.token_hex(8)}.old")
-    try:
-        for name, data in files.items():
-            path = temporary / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(data)
-        if folder.exists():
-            folder.rename(old)
-        try:
-            temporary.rename(folder)
-        except BaseException:
-            if old.exists():
-                old.rename(folder)
-            raise
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-    shutil.rmtree(old, ignore_errors=True)

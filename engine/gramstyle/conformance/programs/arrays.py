@@ -83,11 +83,11 @@ def _read_raw(stream: BinaryIO, path: Path, shape: tuple[int, ...], what: str) -
 
 def _read_npy(stream: BinaryIO, size: int, shape: tuple[int, ...], what: str) -> Array:
     try:
-        version = np.lib.format.read_magic(stream)  # type: ignore[no-untyped-call]
+        version = np.lib.format.read_magic(stream)
         read = np.lib.format.read_array_header_1_0
         if version != (1, 0):
             read = np.lib.format.read_array_header_2_0
-        found, fortran, dtype = read(stream, max_header_size=HEADER)  # type: ignore[no-untyped-call]
+        found, fortran, dtype = read(stream, max_header_size=HEADER)
     # The header is an expression of Python that a program wrote.
     except Exception:
         raise NoAnswerError(f"the {what} is in a file that is not in NumPy's format") from None

@@ -134,7 +134,9 @@ class ProgramSubject:
                 self.end()
                 raise
 
-    def _answer(self, image: Array, case: Case, folder: Path) -> Any:
+    def _answer(
+        self, image: Array, case: Case, folder: Path
+    ) -> tuple[float, Array, Mapping[str, Array]]:
         message = case_message(case, image, self._number, folder, self.hello.files)
         said = read_answer(self._exchange(message), self._number)
         self.seconds = said.get("seconds")

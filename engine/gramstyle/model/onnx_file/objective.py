@@ -35,8 +35,9 @@ ANY = ("height", "width")
 
 Size = tuple[int, int]
 # Where the weights are: "defaults", all are inputs that have a default; "inputs", α, β and the
-# weight of the total variation are inputs without one, and the weights of the layers are constants.
-Weights = Literal["defaults", "inputs"]
+# weight of the total variation are inputs without one, and the weights of the layers are constants;
+# "constants": none is an input.
+Weights = Literal["defaults", "inputs", "constants"]
 Dimensions = tuple[int | str, ...]
 
 
@@ -76,7 +77,8 @@ def objective_model(
         The file's metadata.
     weights_as
         "defaults": every weight is an input with a default. "inputs": the weights of equation 7
-        are inputs without a default, and the weights of the layers are constants.
+        are inputs without a default, and the weights of the layers are constants. "constants": no
+        weight is an input.
 
     Returns
     -------
@@ -98,14 +100,38 @@ def objective_model(
     graph.forward(network, preprocessing, precision)
     image: Dimensions = (1, 3, *(size or ANY))
     outputs: dict[str, Dimensions] = {LOSS: (), GRADIENT: image}
-    weighted = []
-    for name in dict.fromkeys(term.name for term in terms):
-        of_loss = [term for term in terms if term.name == name]
-        weighted.append(graph.loss(of_loss, weights[name]))
-        outputs |= {name: (), **dict.fromkeys(value_names(of_loss), ())}
-    graph.total(weighted, LOSS)  # eq. 7
+    outputs |= dict.fromkeys(graph.equation_7(terms, weights), ())
     graph.backward(preprocessing)
     return _model(graph, "objective", {IMAGE: image, **graph.inputs}, outputs, metadata)
+
+
+def derivatives_model(
+    network: Network,
+    preprocessing: Preprocessing,
+    size: Size,
+    terms: Sequence[Term],
+    weights: Mapping[str, float],
+) -> bytes:
+    """Return an ONNX file that computes the loss and every derivative of the backward pass.
+
+    Parameters
+    ----------
+    network, preprocessing, size, terms, weights
+        As in `objective_model`; every term has its target.
+
+    Returns
+    -------
+    bytes
+        Input "x"; outputs "loss", "gradient", then the derivatives at each layer from the deepest
+        one on: "conv4_2.dZ", which is dF where F > 0 and 0 elsewhere, and "pool1.dF".
+    """
+    graph = ObjectiveEmission(network=network, size=size, weights_as="constants")
+    graph.forward(network, preprocessing)
+    graph.equation_7(terms, weights)
+    graph.backward(preprocessing)
+    image: Dimensions = (1, 3, *size)
+    outputs = {LOSS: (), GRADIENT: image, **graph.derivatives()}
+    return _model(graph, "derivatives", {IMAGE: image}, outputs, None)
 
 
 def targets_model(
@@ -164,6 +190,16 @@ class ObjectiveEmission(Emission):
         edges = self.edges.get(layer, tuple(f"{layer}.{edge}" for edge in ANY))
         return (1, self.filters[layer], *edges)
 
+    def equation_7(self, terms: Sequence[Term], weights: Mapping[str, float]) -> list[str]:
+        """Add the loss; return the tensors with the values of each loss and of its terms."""
+        weighted, names = [], []
+        for name in dict.fromkeys(term.name for term in terms):
+            of_loss = [term for term in terms if term.name == name]
+            weighted.append(self.loss(of_loss, weights[name]))
+            names += [name, *value_names(of_loss)]
+        self.total(weighted, LOSS)
+        return names
+
     def loss(self, terms: Sequence[Term], weight: float) -> str:
         """Add one of the losses of equation 7, such as L_style (equation 5).
 
@@ -202,6 +238,19 @@ class ObjectiveEmission(Emission):
             dx = self.node("Gather", [dx, "channels"], carried, axis=1)
         if pixels:
             self.total([dx, *pixels], GRADIENT)
+
+    def derivatives(self) -> dict[str, Dimensions]:
+        """Return the shape of the derivative at each layer by its name, from the deepest one on.
+
+        Where a pooling has no term, its derivative is what comes from the layer above.
+        """
+        shapes = {}
+        for layer in reversed(self.network.layers):
+            name = f"{layer.name}.{'dZ' if isinstance(layer, Convolution) else 'dF'}"
+            if not self.is_there(name):
+                self.node("Identity", [f"{layer.name}.above"], name)
+            shapes[name] = self.dimensions(layer.name)
+        return shapes
 
     def total(self, parts: Sequence[str], name: str) -> str:
         """Add up tensors pair by pair: ONNX Runtime's WebGPU has no kernel for `Sum`."""
@@ -322,7 +371,9 @@ class ObjectiveEmission(Emission):
         return self.stored(name, value)
 
     def loss_weight(self, name: str, default: float) -> str:
-        """Return a weight of equation 7: an input of the graph, with or without a default."""
+        """Return a weight of equation 7: an input, with or without a default, or a constant."""
+        if self.weights_as == "constants":
+            return self.stored(name, default)
         self.inputs[name] = ()
         return self.stored(name, default) if self.weights_as == "defaults" else name
 
