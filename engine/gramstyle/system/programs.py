@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import IO
@@ -15,6 +16,8 @@ LONGEST = 1 << 20
 TAIL = 4096
 # How long a program may take to end after its input has ended, or after it was killed.
 PATIENCE = 2.0
+# How often to look whether a program that does not answer still runs.
+POLL = 0.1
 
 
 class ProgramError(Exception):
@@ -71,9 +74,16 @@ class LineProgram:
             target=lambda: answers.append(self._write_and_read(line)), daemon=True
         )
         self._exchange.start()
-        self._exchange.join(seconds)
+        deadline = time.monotonic() + seconds
+        while self._exchange.is_alive() and (left := deadline - time.monotonic()) > 0:
+            self._exchange.join(min(left, POLL))
+            if self._process.poll() is not None:
+                # What it started may hold its output open; what it wrote is there by now.
+                self._exchange.join(PATIENCE)
+                break
         if self._exchange.is_alive():
-            raise ProgramError(self._failed(f"did not answer within {seconds:g} seconds"))
+            late = self._process.poll() is None
+            raise ProgramError(self._failed(f"did not answer within {seconds:g} seconds" * late))
         answer = answers[0]
         if not answer:
             raise ProgramError(self._failed(""))
@@ -81,25 +91,29 @@ class LineProgram:
             raise ProgramError(self._failed("wrote a line of more than a mebibyte"))
         return answer
 
-    def end(self) -> str:
-        """End the program, and all that it started; return the last line of its standard error."""
-        waits = self._exchange is None or not self._exchange.is_alive()
-        if waits:
-            with suppress(OSError):
-                _pipe(self._process.stdin).close()
-            with suppress(subprocess.TimeoutExpired):
-                self._process.wait(PATIENCE)
-        self._kill()
+    def end(self) -> None:
+        """End the input of the program, which then ends; kill what still runs after a while."""
+        with suppress(OSError):
+            _pipe(self._process.stdin).close()
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(PATIENCE)
+        self.kill()
+
+    def kill(self) -> str:
+        """Kill the program and all that it started; return the last line of its standard error."""
+        if os.name != "nt":
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.kill()
         self._process.wait()
+        readers = {self._errors: [self._process.stderr]}
         if self._exchange is not None:
-            self._exchange.join(PATIENCE)
-        self._errors.join(PATIENCE)
-        # A pipe that a thread still reads cannot be closed: what the program started has left the
-        # group and holds the other end.
-        if not self._errors.is_alive():
-            _pipe(self._process.stderr).close()
-        if self._exchange is None or not self._exchange.is_alive():
-            for pipe in (self._process.stdin, self._process.stdout):
+            readers[self._exchange] = [self._process.stdin, self._process.stdout]
+        for reader, pipes in readers.items():
+            reader.join(PATIENCE)
+            # A thread that still reads has the pipe locked: what the program started has left its
+            # group and holds the other end.
+            for pipe in pipes if not reader.is_alive() else ():
                 with suppress(OSError):
                     _pipe(pipe).close()
         lines = [line for line in self._tail.decode(errors="replace").splitlines() if line.strip()]
@@ -111,7 +125,7 @@ class LineProgram:
             with suppress(subprocess.TimeoutExpired):
                 self._process.wait(PATIENCE)
             what = _ended(self._process.poll())
-        last = self.end()
+        last = self.kill()
         return f"{what}; its last line on stderr: {last}" if last else what
 
     def _write_and_read(self, line: bytes) -> bytes:
@@ -127,12 +141,6 @@ class LineProgram:
         with suppress(OSError, ValueError):
             while chunk := os.read(_pipe(self._process.stderr).fileno(), TAIL):
                 self._tail = (self._tail + chunk)[-TAIL:]
-
-    def _kill(self) -> None:
-        if os.name != "nt":
-            with suppress(ProcessLookupError, PermissionError):
-                os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.kill()
 
 
 def _ended(code: int | None) -> str:

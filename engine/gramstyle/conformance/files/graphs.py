@@ -1,4 +1,4 @@
-"""The cases as ONNX graphs that compute the gradient, in the layout of ONNX's backend tests."""
+"""The cases as ONNX graphs: to the loss alone, and with the gradient as ONNX's backend tests."""
 
 import re
 from collections.abc import Sequence
@@ -10,8 +10,19 @@ from gramstyle.conformance.cases import Case
 from gramstyle.conformance.files.folder import check_replaceable, replace_folder, resolved
 from gramstyle.core.arrays import Array
 from gramstyle.core.network import Convolution
-from gramstyle.model.onnx_file.loss import IMAGE, LOSS, tensor_file
-from gramstyle.model.onnx_file.objective import GRADIENT, derivatives_model
+from gramstyle.core.terms import StyleTerm
+from gramstyle.model.onnx_file.derivatives import derivatives_model
+from gramstyle.model.onnx_file.loss import (
+    IMAGE,
+    LOSS,
+    ContentNodes,
+    RegionNodes,
+    StatisticNodes,
+    StyleNodes,
+    loss_model,
+    tensor_file,
+)
+from gramstyle.model.onnx_file.objective import GRADIENT
 
 # What a folder of graphs consists of.
 PATHS = re.compile(
@@ -37,7 +48,7 @@ def write_graphs(folder: Path, cases: Sequence[Case]) -> int:
     files: dict[str, bytes] = {}
     for case in cases:
         data = f"{case.name}/test_data_set_0"
-        files[f"{case.name}/model.onnx"] = _model(case)
+        files[f"{case.name}/model.onnx"] = gradient_graph(case)
         files[f"{data}/input_0.pb"] = tensor_file(IMAGE, case.x[None])
         for number, (name, array) in enumerate(true_outputs(case).items()):
             files[f"{data}/output_{number}.pb"] = tensor_file(name, array)
@@ -57,8 +68,41 @@ def true_outputs(case: Case) -> dict[str, Array]:
     return truth
 
 
-def _model(case: Case) -> bytes:
+def gradient_graph(case: Case) -> bytes:
+    """Return a case as an ONNX model from the image to the outputs of `true_outputs`."""
     objective, size = case.objective, case.x.shape[1:]
     return derivatives_model(
         case.network, case.preprocessing, size, objective.terms, objective.weights
+    )
+
+
+def loss_graph(case: Case) -> bytes:
+    """Return a case as an ONNX model from the image to the loss and the responses.
+
+    The factors of its terms include all weights.
+    """
+    shapes = case.network.shapes(*case.x.shape[1:])
+    content = None
+    if case.content is not None:
+        content = ContentNodes(case.content.layer, case.content.P, case.content.factor)
+    style: list[StyleNodes | StatisticNodes] = [
+        StatisticNodes(name, each.statistic, each.A, each.factor)
+        for name, each in case.statistics.items()
+    ]
+    for name, term in case.style_terms.items():
+        if not isinstance(term, StyleTerm):
+            continue
+        assert term.A is not None  # noqa: S101 - the terms of a case have their targets
+        N, H, V = shapes[name]
+        factor = case.beta * term.weight * term.convention.style_factor
+        M = H * V
+        style.append(StyleNodes(name, term.A, M / term.M, factor / (4 * N**2 * M**2)))
+    regions = [
+        RegionNodes(name, region.T, float(np.sum(region.T**2)), region.A, region.factor)
+        for name, of_layer in case.regions.items()
+        for region in of_layer
+    ]
+    size = case.x.shape[1:]
+    return loss_model(
+        case.network, case.preprocessing, size, content, style, regions=regions, tv=case.tv
     )

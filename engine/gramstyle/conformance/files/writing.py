@@ -1,7 +1,7 @@
 """Write a set of cases: ONNX models with inputs and outputs, arrays, and a manifest."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -10,6 +10,7 @@ import numpy as np
 from gramstyle.conformance.cases import Case
 from gramstyle.conformance.files.archive import pack
 from gramstyle.conformance.files.folder import check_replaceable, replace_folder, resolved
+from gramstyle.conformance.files.graphs import loss_graph
 from gramstyle.conformance.files.manifest import (
     MANIFEST,
     SCHEMA,
@@ -20,18 +21,8 @@ from gramstyle.conformance.files.manifest import (
     manifest,
 )
 from gramstyle.conformance.files.reading import SCHEMA_FILE, read_entries, read_manifest
-from gramstyle.core.terms import StyleTerm
 from gramstyle.errors import ModelError
-from gramstyle.model.onnx_file.loss import (
-    IMAGE,
-    LOSS,
-    ContentNodes,
-    RegionNodes,
-    StatisticNodes,
-    StyleNodes,
-    loss_model,
-    tensor_file,
-)
+from gramstyle.model.onnx_file.loss import IMAGE, LOSS, tensor_file
 
 
 @dataclass(frozen=True)
@@ -83,41 +74,12 @@ def _files(cases: Sequence[Case]) -> dict[str, bytes]:
 def _files_of(case: Case) -> dict[str, bytes]:
     contents = [
         pack(arrays_of(case, case.truth, case.responses)),
-        _model(case),
+        loss_graph(case),
         tensor_file(IMAGE, case.x[None]),
         tensor_file(LOSS, np.asarray(case.truth.loss)),
         *(tensor_file(name, case.responses[name][None]) for name in case.network.names),
     ]
     return dict(zip(file_names(case.name, len(case.network.layers)), contents, strict=True))
-
-
-def _model(case: Case) -> bytes:
-    """Return the case as an ONNX model; the factors of its terms include all weights."""
-    shapes = case.network.shapes(*case.x.shape[1:])
-    content = None
-    if case.content is not None:
-        content = ContentNodes(case.content.layer, case.content.P, case.content.factor)
-    style: list[StyleNodes | StatisticNodes] = [
-        StatisticNodes(name, each.statistic, each.A, each.factor)
-        for name, each in case.statistics.items()
-    ]
-    for name, term in case.style_terms.items():
-        if not isinstance(term, StyleTerm):
-            continue
-        assert term.A is not None  # noqa: S101 - the terms of a case have their targets
-        N, H, V = shapes[name]
-        factor = case.beta * term.weight * term.convention.style_factor
-        M = H * V
-        style.append(StyleNodes(name, term.A, M / term.M, factor / (4 * N**2 * M**2)))
-    regions = [
-        RegionNodes(name, region.T, float(np.sum(region.T**2)), region.A, region.factor)
-        for name, of_layer in case.regions.items()
-        for region in of_layer
-    ]
-    size = case.x.shape[1:]
-    return loss_model(
-        case.network, case.preprocessing, size, content, style, regions=regions, tv=case.tv
-    )
 
 
 def _known(folder: Path) -> set[str]:

@@ -96,14 +96,20 @@ class ProgramSubject:
         try:
             self.hello = read_hello(self._exchange(greeting()))
         except ProgramError as error:
-            self.end()
+            self.kill()
             raise OptionError(f"the program {self._words[0]!r} {error}") from None
 
     def end(self) -> None:
-        """End the program, if it runs."""
+        """Let the program end, if it runs."""
         program, self._program = self._program, None
         if program is not None:
             program.end()
+
+    def kill(self) -> None:
+        """Kill the program, if it runs."""
+        program, self._program = self._program, None
+        if program is not None:
+            program.kill()
 
     def __call__(self, image: Array, case: Case) -> tuple[float, Array, Mapping[str, Array]]:
         """Return the program's answer; start the program again if it does not run.
@@ -127,11 +133,11 @@ class ProgramSubject:
             except DeclinedError as error:
                 raise NoAnswerError(f"the program {error}") from None
             except ProgramError as error:
-                self.end()
+                self.kill()
                 raise NoAnswerError(f"the program {error}") from None
             # What the program says next may belong to this case.
             except BaseException:
-                self.end()
+                self.kill()
                 raise
 
     def _answer(

@@ -102,36 +102,7 @@ def objective_model(
     outputs: dict[str, Dimensions] = {LOSS: (), GRADIENT: image}
     outputs |= dict.fromkeys(graph.equation_7(terms, weights), ())
     graph.backward(preprocessing)
-    return _model(graph, "objective", {IMAGE: image, **graph.inputs}, outputs, metadata)
-
-
-def derivatives_model(
-    network: Network,
-    preprocessing: Preprocessing,
-    size: Size,
-    terms: Sequence[Term],
-    weights: Mapping[str, float],
-) -> bytes:
-    """Return an ONNX file that computes the loss and every derivative of the backward pass.
-
-    Parameters
-    ----------
-    network, preprocessing, size, terms, weights
-        As in `objective_model`; every term has its target.
-
-    Returns
-    -------
-    bytes
-        Input "x"; outputs "loss", "gradient", then the derivatives at each layer from the deepest
-        one on: "conv4_2.dZ", which is dF where F > 0 and 0 elsewhere, and "pool1.dF".
-    """
-    graph = ObjectiveEmission(network=network, size=size, weights_as="constants")
-    graph.forward(network, preprocessing)
-    graph.equation_7(terms, weights)
-    graph.backward(preprocessing)
-    image: Dimensions = (1, 3, *size)
-    outputs = {LOSS: (), GRADIENT: image, **graph.derivatives()}
-    return _model(graph, "derivatives", {IMAGE: image}, outputs, None)
+    return finished_model(graph, "objective", {IMAGE: image, **graph.inputs}, outputs, metadata)
 
 
 def targets_model(
@@ -163,7 +134,7 @@ def targets_model(
     outputs: dict[str, Dimensions] = {}
     for term in terms:
         outputs |= add_target(graph, term)
-    return _model(graph, "targets", {IMAGE: (1, 3, *ANY)}, outputs, metadata)
+    return finished_model(graph, "targets", {IMAGE: (1, 3, *ANY)}, outputs, metadata)
 
 
 @dataclass
@@ -238,19 +209,6 @@ class ObjectiveEmission(Emission):
             dx = self.node("Gather", [dx, "channels"], carried, axis=1)
         if pixels:
             self.total([dx, *pixels], GRADIENT)
-
-    def derivatives(self) -> dict[str, Dimensions]:
-        """Return the shape of the derivative at each layer by its name, from the deepest one on.
-
-        Where a pooling has no term, its derivative is what comes from the layer above.
-        """
-        shapes = {}
-        for layer in reversed(self.network.layers):
-            name = f"{layer.name}.{'dZ' if isinstance(layer, Convolution) else 'dF'}"
-            if not self.is_there(name):
-                self.node("Identity", [f"{layer.name}.above"], name)
-            shapes[name] = self.dimensions(layer.name)
-        return shapes
 
     def total(self, parts: Sequence[str], name: str) -> str:
         """Add up tensors pair by pair: ONNX Runtime's WebGPU has no kernel for `Sum`."""
@@ -400,13 +358,14 @@ class ObjectiveEmission(Emission):
         return name if self.is_there(name) else self.node(operator, inputs, name, **attributes)
 
 
-def _model(
+def finished_model(
     graph: ObjectiveEmission,
     name: str,
     inputs: Mapping[str, Dimensions],
     outputs: Mapping[str, Dimensions],
     metadata: Mapping[str, str] | None,
 ) -> bytes:
+    """Return the checked file of a graph with these inputs and outputs."""
     model = model_of(
         helper.make_graph(
             graph.nodes,
