@@ -1,13 +1,22 @@
 """`gramstyle conformance run`, and `conformance build`."""
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from itertools import combinations
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from gramstyle.cli import arguments as add
 from gramstyle.cli.conformance_build import add_build
+from gramstyle.cli.conformance_random import (
+    add_random,
+    check_random,
+    draw,
+    random_json,
+    random_summary,
+    saved,
+)
 from gramstyle.cli.conformance_subject import Subject, add_subject, open_subject
 from gramstyle.cli.parsing import Commands
 from gramstyle.cli.speaking import Speaker, answer
@@ -24,6 +33,9 @@ from gramstyle.model import load_model
 from gramstyle.system.files import is_same_place, write_atomically
 from gramstyle.system.replaceable import check_file
 
+if TYPE_CHECKING:
+    from gramstyle.conformance.drawing import Drawn
+
 # A pass of the real network at this size takes a second or two and fits every framework's memory.
 SIZE = 64
 
@@ -36,6 +48,7 @@ exit code: 0 every case passed, 1 a case failed, 2 an argument cannot be used;
 with --baseline: 0 nothing is worse, 1 a case is worse
 examples: gramstyle conformance run --against torch
           gramstyle conformance run --command "node plain.mjs"
+          gramstyle conformance run --against torch --random 1000 --seed 7
 """
 
 
@@ -75,6 +88,8 @@ def _add_run(actions: Commands) -> None:
     which.add_argument("--model", type=Path, metavar="FILE",
         help="model file of the real network (default: the one of gramstyle transfer)")  # fmt: skip
 
+    add_random(parser)
+
     written = parser.add_argument_group("output")
     written.add_argument("--json", type=Path, metavar="FILE",
         help="also write the report as JSON")  # fmt: skip
@@ -94,8 +109,12 @@ def run_command(arguments: argparse.Namespace) -> int:
         baseline = None
         if arguments.baseline is not None:
             baseline = read_baseline(arguments.baseline, dtype=dtype)
-        chosen = _cases(arguments)
         say = Speaker()
+        if arguments.random is not None:
+            with say.status("drawing") as status:
+                drawn = draw(arguments, subject.adapter, dtype, status)
+            return _finish_random(drawn, subject, arguments)
+        chosen = _cases(arguments)
         with say.status("computing"):
             report = run(
                 subject.adapter,
@@ -112,12 +131,26 @@ def run_command(arguments: argparse.Namespace) -> int:
     return 1 if report.failed else 0
 
 
+def _finish_random(drawn: "Drawn", subject: Subject, arguments: argparse.Namespace) -> int:
+    """Write and print what random cases found; return the exit code."""
+    report, again = drawn.report, saved(drawn, arguments)
+    _write(report, subject, None, arguments, random=random_json(drawn, arguments))
+    blocks = [table(report), *notes(report), *([again] if again else []), _versions(subject)]
+    answer("\n\n".join(blocks), random_summary(drawn))
+    return 0 if drawn.smallest is None else 1
+
+
 def _write(
-    report: Report, subject: Subject, changes: Changes | None, arguments: argparse.Namespace
+    report: Report,
+    subject: Subject,
+    changes: Changes | None,
+    arguments: argparse.Namespace,
+    *,
+    random: Mapping[str, Any] | None = None,
 ) -> None:
     """Write the report as the files that were asked for."""
     if arguments.json is not None:
-        data = as_json(report, adapter=subject.name, changes=changes)
+        data = as_json(report, adapter=subject.name, changes=changes, random=random)
         write_atomically(arguments.json, data, error=OptionError)
     if arguments.junit is not None:
         data = as_junit(report, adapter=subject.name)
@@ -129,6 +162,7 @@ def _write(
 
 def _check_files(arguments: argparse.Namespace) -> None:
     """Raise an error before the run if a report could not be written after it."""
+    check_random(arguments)
     if not arguments.real_model and (arguments.size or arguments.model):
         raise OptionError("--size and --model are for the real network; add --real-model")
     reports = (arguments.json, arguments.junit, arguments.html)

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from typing import Any
 from xml.etree import ElementTree
@@ -62,7 +62,13 @@ def failure(result: Result) -> str:
     return "\n\n".join([*notes(one), table(one)])
 
 
-def as_json(report: Report, *, adapter: str, changes: Changes | None = None) -> bytes:
+def as_json(
+    report: Report,
+    *,
+    adapter: str,
+    changes: Changes | None = None,
+    random: Mapping[str, Any] | None = None,
+) -> bytes:
     """Return the report as JSON; numbers that are not finite become null.
 
     Parameters
@@ -73,6 +79,8 @@ def as_json(report: Report, *, adapter: str, changes: Changes | None = None) -> 
         The name of the adapter that was tested.
     changes
         How the report differs from a baseline, if there is one.
+    random
+        What was drawn, if the cases are random.
     """
     document: dict[str, Any] = {
         "format": FORMAT,
@@ -97,6 +105,8 @@ def as_json(report: Report, *, adapter: str, changes: Changes | None = None) -> 
     }
     if changes is not None:
         document["baseline"] = asdict(changes)
+    if random is not None:
+        document["random"] = random
     return (json.dumps(document, indent=1, allow_nan=False) + "\n").encode()
 
 

@@ -18,9 +18,8 @@ from gramstyle.conformance.hashed import Numbers
 from gramstyle.conformance.posed import is_well_posed
 from gramstyle.core.arrays import Array
 from gramstyle.core.conventions import AUTHOR, PAPER
-from gramstyle.core.kernels import Pooling
-from gramstyle.core.layers import PADDINGS, Padding
-from gramstyle.core.network import Convolution, Layer, Network, Pool
+from gramstyle.core.layers import PADDINGS
+from gramstyle.core.network import Layer, Network, Pool
 from gramstyle.core.preprocessing import Preprocessing
 from gramstyle.core.term import PIXELS
 from gramstyle.errors import ImageError
@@ -33,7 +32,10 @@ PINS = "a random case of the formulas: network, sizes, terms, weights and paddin
 
 # The most layers above the first one, poolings, filters, and pixels above the smallest size.
 MOST_LAYERS, MOST_POOLINGS, MOST_FILTERS, MOST_PIXELS = 7, 3, 5, 7
-KINDS: tuple[Pooling | None, ...] = (None, None, "avg", "max")  # None: a convolution
+# Every loss is 1 to 2 to this power.
+MOST_POWER = 6
+ROLES = ("", "content", "style", "content and style")
+KINDS = ("absent", "absent", "absent", "absent", "convolution", "convolution", "avg", "max")
 STYLES = ("gram", "regions", "mean-std", "covariance")
 
 
@@ -60,17 +62,13 @@ def preprocessings(draw: st.DrawFn) -> Preprocessing:
 
 
 @st.composite
-def networks(draw: st.DrawFn, *, numbers: Numbers | None = None, bias: float = 0.0) -> Network:
+def networks(draw: st.DrawFn) -> Network:
     """Return a strategy for networks: 3×3 convolutions with their ReLUs, and 2×2 poolings.
 
     Parameters
     ----------
     draw
         Hypothesis passes it.
-    numbers
-        Where weights and biases come from; drawn if it is None.
-    bias
-        The mean of all biases.
 
     Examples
     --------
@@ -82,20 +80,8 @@ def networks(draw: st.DrawFn, *, numbers: Numbers | None = None, bias: float = 0
     ...     assert network.names[0] == "conv1_1"
     >>> test_the_first_layer_is_a_convolution()
     """
-    numbers = Numbers(draw(seeds())) if numbers is None else numbers
-    kinds = [None, *draw(st.lists(st.sampled_from(KINDS), max_size=MOST_LAYERS))]
-    padding = draw(st.sampled_from(PADDINGS))
-    layers: list[Layer] = []
-    block, number, channels = 1, 1, 3
-    for kind in kinds:
-        if kind is not None and block <= MOST_POOLINGS:
-            layers.append(Pool(f"pool{block}", kind))
-            block, number = block + 1, 1
-        else:
-            N = draw(st.integers(1, MOST_FILTERS))
-            layers.append(numbers.convolution(f"conv{block}_{number}", channels, N, bias=bias))
-            number, channels = number + 1, N
-    return Network(tuple(layers)).padded_by(padding)
+    planned, padding = draw(_chains()), draw(st.sampled_from(PADDINGS))
+    return _network(planned, Numbers(draw(seeds()))).padded_by(padding)
 
 
 def sizes(network: Network) -> st.SearchStrategy[tuple[int, int]]:
@@ -137,8 +123,8 @@ def cases(draw: st.DrawFn, *, dtype: str = "float64") -> Case:
     ...     assert check(value_and_grad, case, dtype="float64").passed
     >>> test_of_my_implementation()
     """
-    numbers = Numbers(draw(seeds()))
-    preprocessing = draw(preprocessings())
+    planned, terms = draw(_chains()), draw(_terms())
+    padding, preprocessing = draw(st.sampled_from(PADDINGS)), draw(preprocessings())
     low, high = draw(st.sampled_from([(-4.0, 4.0), (0.0, 255.0)]))
     largest = max(
         abs(scale * (pixel - mean))
@@ -147,105 +133,142 @@ def cases(draw: st.DrawFn, *, dtype: str = "float64") -> Case:
     )
     # In units of the largest input: half of all ReLUs open, most, all, few.
     bias = round(draw(st.sampled_from([0.0, 0.5, 1.0, -0.25])) * largest * 8) / 8
-    network = draw(networks(numbers=numbers, bias=bias))
-    terms = draw(_terms(network.names))
-    network = network.until([*([terms.content] if terms.content else []), *terms.style])
+    numbers = Numbers(draw(seeds()))
+    network = _network(planned, numbers, bias).padded_by(padding)
+    content, style = _roles(network, planned)
+    has_regions = bool(style) and terms.style_loss == "regions"
+    # The other style losses have no convention.
+    has_convention = bool(content or has_regions or terms.style_loss == "gram")
     height, width = draw(sizes(network))
-    artwork = draw(sizes(network)) if terms.style else (height, width)
+    artwork = draw(sizes(network)) if style else (height, width)
     images = {
         "x": numbers.uniform(low, high, 3, height, width),
         "p": numbers.uniform(low, high, 3, height, width),
         "a": numbers.uniform(low, high, 3, *artwork),
     }
-    regions = [each / 4 for each in terms.shares] or None
     guidance: tuple[dict[str, Array], dict[str, Array]] = ({}, {})
-    if regions:
+    if has_regions:
         for of_image, size in zip(guidance, ((height, width), artwork), strict=True):
             shapes = network.shapes(*size)
-            for layer in terms.style:
-                of_image[layer] = _guidance(numbers, len(regions), shapes[layer][1:])
+            for layer in style:
+                of_image[layer] = _guidance(numbers, len(terms.shares), shapes[layer][1:])
     case = case_of(
         NAME,
         PINS,
         network.layers,
         images,
-        content=terms.content,
-        style=terms.style,
+        content=content,
+        style=tuple(style),
         alpha=1.0,
         beta=1.0,
-        w=dict.fromkeys(terms.style, 1.0),
+        w=dict.fromkeys(style, 1.0),
         tv=1.0 if terms.tv else 0.0,
         preprocessing=preprocessing,
-        convention=AUTHOR if terms.author else PAPER,
-        padding=_padding_of(network),
+        convention=AUTHOR if terms.author and has_convention else PAPER,
+        padding=padding,
         style_loss="gram" if terms.style_loss == "regions" else terms.style_loss,
-        regions=regions,
+        regions=[share / 4 for share in terms.shares] if has_regions else None,
         guidance=guidance,
         same_bytes=False,
     )
-    case = _balanced(case, terms.powers)
+    case = _balanced(case, terms, style)
     assume(is_well_posed(case, dtype))
     return case
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Terms:
-    """Which terms a case has; the powers of 2 are the sizes of the losses relative to each other."""
+@dataclass(frozen=True)
+class _Planned:
+    """A layer: a pooling, or a convolution with N filters; its terms, and w_l as a power of 2."""
 
-    content: str | None
-    style: tuple[str, ...]
+    kind: str
+    N: int
+    role: str
+    power: int
+
+
+def _chains() -> st.SearchStrategy[list[_Planned]]:
+    """Return a strategy for the layers of a network and the terms that look at them.
+
+    The number of drawn values is always the same: only then can Hypothesis remove a layer and keep
+    all others.
+    """
+
+    def layer(kinds: Sequence[str]) -> st.SearchStrategy[_Planned]:
+        N, power = st.integers(1, MOST_FILTERS), st.integers(0, MOST_POWER)
+        return st.builds(_Planned, st.sampled_from(kinds), N, st.sampled_from(ROLES), power)
+
+    chain = st.tuples(layer(["convolution"]), *[layer(KINDS)] * MOST_LAYERS)
+    return chain.map(lambda layers: [each for each in layers if each.kind != "absent"])
+
+
+def _network(planned: Sequence[_Planned], numbers: Numbers, bias: float = 0.0) -> Network:
+    """Return the network, up to the last layer; its names are those of VGG."""
+    layers: list[Layer] = []
+    block, number, channels = 1, 1, 3
+    for each in planned:
+        if each.kind != "convolution" and block <= MOST_POOLINGS:
+            layers.append(Pool(f"pool{block}", "max" if each.kind == "max" else "avg"))
+            block, number = block + 1, 1
+        else:
+            name = f"conv{block}_{number}"
+            layers.append(numbers.convolution(name, channels, each.N, bias=bias))
+            number, channels = number + 1, each.N
+    return Network(tuple(layers))
+
+
+def _roles(network: Network, planned: Sequence[_Planned]) -> tuple[str | None, dict[str, int]]:
+    """Return the layer of the content, and the style layers with w_l as powers.
+
+    Of several layers for the content, the deepest has it. The last layer has a term.
+    """
+    pairs = list(zip(network.names, planned, strict=True))
+    content = next((name for name, each in reversed(pairs) if "content" in each.role), None)
+    style = {name: each.power for name, each in pairs if "style" in each.role}
+    last = network.names[-1]
+    if last != content and last not in style:
+        if content is None:
+            content = last
+        else:
+            style[last] = planned[-1].power
+    return content, style
+
+
+@dataclass(frozen=True)
+class _Terms:
+    """The terms, apart from their layers; the powers of 2 are the sizes of their losses."""
+
     style_loss: str
-    shares: tuple[int, ...]
+    shares: list[int]
     tv: bool
     author: bool
-    powers: tuple[int, ...]
+    content_power: int
+    tv_power: int
 
 
-@st.composite
-def _terms(draw: st.DrawFn, names: Sequence[str]) -> _Terms:
-    """Return a strategy for terms at the layers of a network, of which the deepest has one."""
-    roles = ["", "content", "style", "content and style"]
-    chosen = [draw(st.sampled_from(roles)) for _ in names[:-1]]
-    chosen.append(draw(st.sampled_from(roles[1:])))
-    pairs = list(zip(names, chosen, strict=True))
-    content = next((name for name, role in reversed(pairs) if "content" in role), None)
-    style = tuple(name for name, role in pairs if "style" in role)
-    style_loss = draw(st.sampled_from(STYLES)) if style else "gram"
-    is_guided = style_loss == "regions"
-    shares = draw(st.lists(st.integers(1, 8), min_size=1, max_size=3)) if is_guided else []
-    # The other style losses have no convention.
-    may_be_author = content is not None or style_loss in ("gram", "regions")
-    powers = st.lists(st.integers(0, 6), min_size=len(style) + 2, max_size=len(style) + 2)
-    return _Terms(
-        content=content,
-        style=style,
-        style_loss=style_loss,
-        shares=tuple(shares),
-        tv=draw(st.booleans()),
-        author=draw(st.booleans()) and may_be_author,
-        powers=tuple(draw(powers)),
+def _terms() -> st.SearchStrategy[_Terms]:
+    powers = st.integers(0, MOST_POWER)
+    shares = st.lists(st.integers(1, 8), min_size=1, max_size=3)
+    return st.builds(
+        _Terms, st.sampled_from(STYLES), shares, st.booleans(), st.booleans(), powers, powers
     )
 
 
-def _balanced(case: Case, powers: Sequence[int]) -> Case:
+def _balanced(case: Case, terms: _Terms, style: Mapping[str, int]) -> Case:
     """Return the case with weights that make every loss a power of 2, so that each counts."""
     losses = case.objective.loss_and_gradient(case.x).layers
-    of_content, of_tv, *of_style = powers
+    content = sum(losses.get("content", {}).values())
     weights = {
-        "content": _weight(next(iter(losses.get("content", {}).values()), 0.0), of_content),
+        "content": _weight(content, terms.content_power),
         "style": 1.0,
-        "tv": _weight(losses["tv"][PIXELS], of_tv) if case.gamma else 0.0,
+        "tv": _weight(losses["tv"][PIXELS], terms.tv_power) if case.gamma else 0.0,
     }
-    w: Mapping[str, float] = {
-        layer: _weight(loss, power)
-        for (layer, loss), power in zip(losses.get("style", {}).items(), of_style, strict=True)
-    }
-    terms = tuple(
-        replace(term, weight=w[term.layer]) if term.name == "style" else term
+    balanced = tuple(
+        replace(term, weight=_weight(losses["style"][term.layer], style[term.layer]))
+        if term.name == "style"
+        else term
         for term in case.objective.terms
     )
-    objective = replace(case.objective, terms=terms, weights=weights)
-    return replace(case, objective=objective)
+    return replace(case, objective=replace(case.objective, terms=balanced, weights=weights))
 
 
 def _weight(loss: float, power: int) -> float:
@@ -255,14 +278,10 @@ def _weight(loss: float, power: int) -> float:
 
 
 def _guidance(numbers: Numbers, regions: int, size: tuple[int, ...]) -> Array:
-    """Return the guidance (R, H, V) of regions in sixteenths, 0 at many positions but not at all."""
+    """Return the guidance (R, H, V) of regions in sixteenths, 0 at many positions."""
     T = (numbers.uniform(-8, 16, regions, *size).round() / 16).clip(0, 1)
     T[~T.any(axis=(1, 2))] = 0.5
     return T
-
-
-def _padding_of(network: Network) -> Padding:
-    return next(layer.padding for layer in network.layers if isinstance(layer, Convolution))
 
 
 def _is_legal(network: Network, edge: int) -> bool:

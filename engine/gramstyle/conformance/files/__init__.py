@@ -7,12 +7,13 @@ float64. One manifest describes the whole set.
 from gramstyle.conformance.files.graphs import write_graphs
 from gramstyle.conformance.files.manifest import VERSION
 from gramstyle.conformance.files.reading import PUBLISHED, read_cases, read_published
-from gramstyle.conformance.files.writing import Written, write_cases
+from gramstyle.conformance.files.writing import Written, check_set_folder, write_cases
 
 __all__ = [
     "PUBLISHED",
     "VERSION",
     "Written",
+    "check_set_folder",
     "read_cases",
     "read_published",
     "write_cases",

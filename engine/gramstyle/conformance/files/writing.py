@@ -47,11 +47,23 @@ def write_cases(folder: Path, cases: Sequence[Case]) -> Written:
         If a case has an invalid name or a convention without a name, or if the folder cannot be
         written.
     """
-    folder = resolved(folder)
-    check_replaceable(folder, _known(folder).__contains__, "a set of cases")
+    folder = check_set_folder(folder)
     files = _files(cases)
     replace_folder(folder, files)
     return Written(len(cases), sum(map(len, files.values())), VERSION)
+
+
+def check_set_folder(folder: Path) -> Path:
+    """Return the path of a folder that a set may replace, without links.
+
+    Raises
+    ------
+    OptionError
+        If the folder exists and contains anything else than a set.
+    """
+    folder = resolved(folder)
+    check_replaceable(folder, _known(folder).__contains__, "a set of cases")
+    return folder
 
 
 def _files(cases: Sequence[Case]) -> dict[str, bytes]:
