@@ -2,7 +2,9 @@
 
 At a kink (ReLU at 0, equal largest values in a pooling window) the derivative is a matter of
 choice, and close to one rounding decides. Where a quantity is the small difference of large
-numbers, rounding becomes large. A random case must have neither.
+numbers, rounding becomes large. So it does where a mean is much larger than the deviation and the
+variance is computed as the mean of the squares minus the square of the mean. A random case has none
+of these.
 """
 
 from collections.abc import Iterator
@@ -16,12 +18,15 @@ from gramstyle.conformance.derivatives import derivatives
 from gramstyle.conformance.hashed import Numbers
 from gramstyle.core import layers
 from gramstyle.core.arrays import Array
+from gramstyle.core.mean_std import EPSILON
 from gramstyle.core.network import Convolution, Network
 
 # The float types for which a case can be well posed: in float16, rounding decides too often.
 DTYPES = ("float64", "float32")
 # The least distance from a kink, relative to the sum of the absolute values of all that is added.
 DISTANCES = {"float64": 1e-9, "float32": 1e-4}
+# The largest square of a mean, relative to the variance.
+RATIOS = {"float64": 1e4, "float32": 1e3}
 # Pixels, weights and biases change by up to so many units of the last place, and no quantity may
 # then change by more than this share of its tolerance.
 UNITS, SHARE = 16, 0.25
@@ -44,7 +49,11 @@ def is_well_posed(case: Case, dtype: str) -> bool:
     >>> {case.name: is_well_posed(case, "float64") for case in cases()[:3]}
     {'convolution': True, 'convolution-narrow': True, 'relu': True}
     """
-    return distance_from_kinks(case) > DISTANCES[dtype] and not _is_sensitive(case, dtype)
+    return (
+        distance_from_kinks(case) > DISTANCES[dtype]
+        and ratio_of_moments(case) <= RATIOS[dtype]
+        and not _is_sensitive(case, dtype)
+    )
 
 
 def distance_from_kinks(case: Case) -> float:
@@ -58,8 +67,8 @@ def _distances(case: Case) -> Iterator[float]:
     for layer in case.layers:
         if isinstance(layer, Convolution):
             Z = layers.conv2d_forward(X, layer.W, layer.b, layer.padding)
-            absolute = [np.abs(each) for each in (X, layer.W, layer.b)]
-            added = layers.conv2d_forward(*absolute, layer.padding)
+            absolute = (np.abs(X), np.abs(layer.W), np.abs(layer.b))
+            added = layers.conv2d_forward(*absolute, padding=layer.padding)
             yield float(np.min(np.abs(Z) / np.where(added > 0, added, 1.0)))
             X = layers.relu_forward(Z)
         elif layer.kind == "max":
@@ -72,6 +81,23 @@ def _distances(case: Case) -> Iterator[float]:
             X = layers.max_pool_forward(X)
         else:
             X = layers.avg_pool_forward(X)
+
+
+def ratio_of_moments(case: Case) -> float:
+    """Return the largest square of a mean relative to the variance, where the style is of these."""
+    return max(_ratios(case), default=0.0)
+
+
+def _ratios(case: Case) -> Iterator[float]:
+    """Yield the ratio of each filter for means and deviations, of all filters for covariances."""
+    for name, term in case.statistics.items():
+        F = case.responses[name].reshape(len(case.responses[name]), -1)
+        squares, variances = F.mean(axis=1) ** 2, F.var(axis=1)
+        if term.statistic == "mean-std":
+            yield float(np.max(squares / (variances + EPSILON)))
+        elif squares.any():
+            mean = float(squares.sum())
+            yield mean / max(float(variances.sum()), 1e-30 * mean)
 
 
 def _is_sensitive(case: Case, dtype: str) -> bool:

@@ -8,6 +8,7 @@ ranges, and a seed would then give other cases whenever that code changes.
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from hypothesis import assume
 from hypothesis import strategies as st
@@ -262,13 +263,12 @@ def _balanced(case: Case, terms: _Terms, style: Mapping[str, int]) -> Case:
         "style": 1.0,
         "tv": _weight(losses["tv"][PIXELS], terms.tv_power) if case.gamma else 0.0,
     }
-    balanced = tuple(
-        replace(term, weight=_weight(losses["style"][term.layer], style[term.layer]))
-        if term.name == "style"
-        else term
-        for term in case.objective.terms
-    )
-    return replace(case, objective=replace(case.objective, terms=balanced, weights=weights))
+    balanced: list[Any] = [*case.objective.terms]  # each a frozen dataclass
+    for place, term in enumerate(balanced):
+        if term.name == "style":
+            weight = _weight(losses["style"][term.layer], style[term.layer])
+            balanced[place] = replace(term, weight=weight)
+    return replace(case, objective=replace(case.objective, terms=tuple(balanced), weights=weights))
 
 
 def _weight(loss: float, power: int) -> float:

@@ -16,6 +16,7 @@ EXTRAS = {
     "plots": "matplotlib, for gramstyle plot and trace --save",
     "video": "PyAV, for --record with a .mp4 or .webm file",
     "serve": "FastAPI and uvicorn, for gramstyle serve",
+    "random": "Hypothesis, for gramstyle conformance run --random",
     "cuda12": "an NVIDIA GPU with a driver of CUDA 12",
     "cuda13": "an NVIDIA GPU with a driver of CUDA 13",
     "onnx-cuda12": "the engines cupy-onnx and onnx on a GPU, with a driver of CUDA 12",
