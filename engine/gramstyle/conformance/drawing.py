@@ -43,6 +43,15 @@ class Drawn:
         The smallest case that failed; None if none did.
     shrunk_from
         How many cases were tried to find it.
+
+    Examples
+    --------
+    >>> from gramstyle.conformance.drawing import run_random
+    >>> def wrong(image, case):
+    ...     return 0.0, 0 * image, {}
+    >>> drawn = run_random(wrong, count=100)
+    >>> drawn.passed, drawn.smallest.network.names
+    (0, ('conv1_1',))
     """
 
     asked: int

@@ -48,7 +48,18 @@ def seeds() -> st.SearchStrategy[str]:
 
 @st.composite
 def preprocessings(draw: st.DrawFn) -> Preprocessing:
-    """Return a strategy for preprocessings: none, Caffe's, torchvision's, or random numbers."""
+    """Return a strategy for preprocessings: none, Caffe's, torchvision's, or random numbers.
+
+    Examples
+    --------
+    >>> from hypothesis import given, settings
+    >>> from gramstyle.conformance.strategies import preprocessings
+    >>> @settings(max_examples=10, database=None)
+    ... @given(preprocessings())
+    ... def test_every_channel_has_a_scale(preprocessing):
+    ...     assert min(preprocessing.scale) > 0
+    >>> test_every_channel_has_a_scale()
+    """
     known = draw(st.sampled_from([PLAIN, CAFFE, TORCHVISION, None]))
     if known is not None:
         return known

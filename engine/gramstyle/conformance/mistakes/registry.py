@@ -42,7 +42,10 @@ class Mistake:
         wrong = self.pieces(case, own_targets=self.own_targets)
         if not wrong.possible():
             return None
-        found = wrong.answer()
+        try:
+            found = wrong.answer()
+        except ZeroDivisionError:  # such as by M - 1 where a layer has a single position
+            return None
         return found if _deviation(case, found) > VISIBLE else None
 
 
