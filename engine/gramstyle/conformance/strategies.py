@@ -104,7 +104,7 @@ def sizes(network: Network) -> st.SearchStrategy[tuple[int, int]]:
     >>> from gramstyle.conformance.strategies import sizes
     >>> from gramstyle.core.network import Network, Pool
     >>> sizes(Network((Pool("pool1", "max"),)))
-    tuples(integers(2, 9), integers(2, 9))
+    tuples(integers(min_value=2, max_value=9), integers(min_value=2, max_value=9))
     """
     least = next(edge for edge in range(1, 99) if _is_legal(network, edge))
     edges = st.integers(least, least + MOST_PIXELS)
