@@ -17,7 +17,7 @@ from conftest import tiny_convolutions
 from gramstyle.cli import main
 from gramstyle.images import read_settings
 from gramstyle.model.onnx_file import write_model
-from gramstyle.model.vgg19 import CAFFE
+from gramstyle.model.preprocessings import CAFFE
 
 BRIEF = ("--size", "32", "--iterations", "2")
 

@@ -7,9 +7,10 @@ import PIL.Image
 import pytest
 
 from gramstyle.cli import main
-from gramstyle.model import vgg19
+from gramstyle.model.architecture import VGGS, Architecture
 from gramstyle.model.known import DEFAULT, KNOWN_NETWORKS
 from gramstyle.model.onnx_file import read_model
+from gramstyle.model.preprocessings import TORCHVISION
 from gramstyle.model.weights import read_weights
 from weight_files import BLOCKS, FORMATS, chain, write_keras
 
@@ -20,7 +21,7 @@ Capture = pytest.CaptureFixture[str]
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty current folder, and a narrow VGG-19."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(vgg19, "BLOCKS", BLOCKS)
+    monkeypatch.setitem(VGGS, "VGG-19", Architecture(BLOCKS))
     monkeypatch.delenv("GRAMSTYLE_MODEL", raising=False)
     return tmp_path
 
@@ -69,7 +70,7 @@ def test_export_accepts_precision_and_convention(folder: Path) -> None:
     assert main(["model", "export", *arguments, "--precision", "float16"]) == 0
     model = read_model(Path("m.onnx"))
     assert model.metadata["precision"] == "float16"
-    assert model.preprocessing == vgg19.TORCHVISION
+    assert model.preprocessing == TORCHVISION
 
 
 def test_export_of_another_file_gives_one_line_and_writes_nothing(

@@ -13,7 +13,7 @@ import pytest
 from conftest import tiny_convolutions
 from gramstyle.errors import OptionError
 from gramstyle.model.onnx_file import Model, read_model, write_model
-from gramstyle.model.vgg19 import CAFFE
+from gramstyle.model.preprocessings import CAFFE
 from gramstyle.run.options import Options
 from gramstyle.run.plan import plan_run
 from gramstyle.run.prepare import prepare

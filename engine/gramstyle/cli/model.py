@@ -16,7 +16,7 @@ from gramstyle.model import Model, load_model, network_name
 from gramstyle.model.export import read_source, write_pretrained
 from gramstyle.model.locate import default_target
 from gramstyle.model.precision import PRECISIONS
-from gramstyle.model.vgg19 import CONVENTIONS
+from gramstyle.model.preprocessings import CONVENTIONS
 
 # The image size for which `info` lists the shapes of the responses.
 SAMPLE_SIZE = 512

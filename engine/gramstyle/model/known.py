@@ -9,7 +9,7 @@ import numpy as np
 from gramstyle.core.arrays import Array
 from gramstyle.core.network import Convolution, Network
 from gramstyle.core.preprocessing import Preprocessing
-from gramstyle.model.vgg19 import CAFFE
+from gramstyle.model.preprocessings import CAFFE
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from gramstyle.model.known import LICENCE, OXFORD, KnownNetwork
-from gramstyle.model.vgg19 import CAFFE, TORCHVISION
+from gramstyle.model.preprocessings import CAFFE, TORCHVISION
 
 Algorithm = Literal["md5", "sha1", "sha256"]
 CHUNK = 1024 * 1024
