@@ -12,7 +12,7 @@ from gramstyle.model.known import DEFAULT, KNOWN_NETWORKS
 from gramstyle.model.onnx_file import read_model
 from gramstyle.model.preprocessings import TORCHVISION
 from gramstyle.model.weights import read_weights
-from weight_files import BLOCKS, FORMATS, chain, write_keras
+from weight_files import BLOCKS, FORMATS, chain, write_keras, write_torch_zip
 
 Capture = pytest.CaptureFixture[str]
 
@@ -61,7 +61,7 @@ def test_export_reports_the_file_and_the_network(folder: Path, capsys: Capture) 
     model = read_model(Path("model.onnx"))
     for word in ("wrote model.onnx", "MB", model.metadata["precision"], model.sha256):
         assert word in out
-    assert "network: unknown: its weights are not those of a known network" in out
+    assert "network: unknown VGG-19: its weights are not those of a known network" in out
 
 
 def test_export_accepts_precision_and_convention(folder: Path) -> None:
@@ -71,6 +71,39 @@ def test_export_accepts_precision_and_convention(folder: Path) -> None:
     model = read_model(Path("m.onnx"))
     assert model.metadata["precision"] == "float16"
     assert model.preprocessing == TORCHVISION
+
+
+def test_export_takes_a_described_network_and_info_names_it(folder: Path, capsys: Capture) -> None:
+    blocks = ((2, 3), (4,))
+    layers = chain(blocks=blocks)
+    arrays = {f"{k}.weight": W for k, (W, _) in zip((0, 2, 5), layers, strict=True)}
+    write_torch_zip(Path("small.pth"), arrays)
+    arguments = ["--from", "small.pth", "--to", "m.onnx", "--preprocess", "torchvision"]
+    assert main(["model", "export", *arguments, "--network", "2,3,pool,4"]) == 0
+    assert "network: unknown 2,3,pool,4,pool: its weights" in output(capsys)
+    assert main(["model", "info", "m.onnx"]) == 0
+    assert "architecture 2,3,pool,4,pool" in output(capsys)
+
+
+@pytest.mark.parametrize(
+    ("network", "words"),
+    [
+        ("vgg17", ("--network must be VGG-11", "did you mean")),
+        ("2,3,pool,x", ("'x' is neither",)),
+        ("VGG-16", ("small.pth", "conv1_1 of VGG-16")),
+        ("2,3,pool,4,pool,5", ("small.pth", "the 4 convolutions of the network, found 3")),
+    ],
+)
+def test_export_refuses_another_network_in_one_line(
+    network: str, words: tuple[str, ...], folder: Path, capsys: Capture
+) -> None:
+    layers = chain(blocks=((2, 3), (4,)))
+    arrays = {f"{k}.weight": W for k, (W, _) in zip((0, 2, 5), layers, strict=True)}
+    write_torch_zip(Path("small.pth"), arrays)
+    arguments = ["--from", "small.pth", "--to", "m.onnx", "--preprocess", "torchvision"]
+    assert main(["model", "export", *arguments, "--network", network]) == 2
+    one_line(capsys, *words)
+    assert files(folder) == {"small.pth"}
 
 
 def test_export_of_another_file_gives_one_line_and_writes_nothing(

@@ -9,6 +9,7 @@ import numpy as np
 from gramstyle.core.arrays import Array
 from gramstyle.core.network import Convolution, Network
 from gramstyle.core.preprocessing import Preprocessing
+from gramstyle.model.architecture import architecture_of
 from gramstyle.model.preprocessings import CAFFE
 
 
@@ -110,7 +111,10 @@ def network_name(network: Network, metadata: Mapping[str, str]) -> str:
             f"filters rescaled on {metadata[IMAGES]} images" if IMAGES in metadata else "",
         ]
         return ", ".join([f"{recorded} (by its metadata)", *filter(None, changed)])
-    return known.name if known else f"{UNKNOWN}: its weights are not those of a known network"
+    if known is not None:
+        return known.name
+    architecture = architecture_of(convolutions).name
+    return f"{UNKNOWN} {architecture}: its weights are not those of a known network"
 
 
 def _is_oxford(convolutions: Sequence[Convolution]) -> bool:
