@@ -87,6 +87,8 @@ def _own_weights(path: Path) -> OnnxWeights:
         tensors[f"chain.{layer.name}.weight"] = _in_memory(layer.W)
         tensors[f"chain.{layer.name}.bias"] = _in_memory(layer.b)
     architecture = architecture_of(convolutions)
+    if tuple(layer.name for layer in convolutions) != architecture.layers:
+        raise ModelError("expected layers named conv1_1, conv1_2 and so on, found other names")
     return OnnxWeights(tensors, model.preprocessing, model.metadata, architecture)
 
 
