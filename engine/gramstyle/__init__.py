@@ -23,6 +23,8 @@ if TYPE_CHECKING:
         GradientCheckError,
         GradientMismatchError,
         check_gradient,
+        check_hvp,
+        check_jvp,
         check_vjp,
     )
     from gramstyle.run.open_model import OpenModel, open_model
@@ -55,6 +57,8 @@ __all__ = [
     "Result",
     "RuntimeMissingError",
     "check_gradient",
+    "check_hvp",
+    "check_jvp",
     "check_vjp",
     "open_model",
     "preset",

@@ -150,8 +150,9 @@ def test_strips_refuse_any_other_float_type() -> None:
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
 def test_the_readable_engine_keeps_the_float_type(dtype: str) -> None:
     case = CASES["content-behind-the-relu"]
-    _, gradient, dF = load("numpy_plain")(case.x.astype(dtype), case)
-    assert {array.dtype.name for array in (gradient, *dF.values())} == {dtype}
+    _, gradient, dF, *more = load("numpy_plain")(case.x.astype(dtype), case)
+    further = [array for each in more for array in (each["hvp"], *each["dW"].values())]
+    assert {array.dtype.name for array in (gradient, *dF.values(), *further)} == {dtype}
 
 
 def test_the_readable_engine_computes_a_whole_objective_in_float16() -> None:
@@ -247,12 +248,22 @@ def test_the_gradients_of_a_framework_are_the_truth_except_at_ties_and_kinks(nam
 
 
 @pytest.mark.frameworks
+@pytest.mark.parametrize("name", ["torch", "jax"])
+def test_two_frameworks_have_every_further_derivative(name: str) -> None:
+    case = CASES["max-pooling-odd"]
+    result = check(framework(name), case, dtype="float64")
+    assert result.passed
+    named = {each.quantity for each in result.comparisons}
+    assert set(case.derivatives.quantities()) <= named
+
+
+@pytest.mark.frameworks
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
 @pytest.mark.parametrize("name", FRAMEWORKS)
 def test_a_framework_computes_in_the_image_s_float_type(name: str, dtype: str) -> None:
     case = CASES["content-behind-the-relu"]
     adapter = framework(name)
-    _, gradient, dF = adapter(case.x.astype(dtype), case)
+    _, gradient, dF, *_ = adapter(case.x.astype(dtype), case)
     assert {np.asarray(array).dtype.name for array in (gradient, *dF.values())} == {dtype}
     result = check(adapter, case, dtype=dtype)
     assert result.passed, result

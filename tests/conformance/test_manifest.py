@@ -14,7 +14,7 @@ FIRST = ("cases", 0)
 STYLED = ("cases", 1)
 
 BAD_ENTRIES: Mapping[str, tuple[Callable[[dict[str, Any]], None], str]] = {
-    "another format": (change("format", to="gramstyle-conformance/1"), "gramstyle-conformance/2"),
+    "another format": (change("format", to="gramstyle-conformance/2"), "gramstyle-conformance/3"),
     "no version": (change("version", to=...), "version"),
     "a version that is text": (change("version", to="1"), "JSON type integer"),
     "a version that is true": (change("version", to=True), "JSON type integer"),

@@ -65,6 +65,9 @@ def test_a_published_case_equals_the_original(published: tuple[Case, ...]) -> No
         np.testing.assert_array_equal(case.truth.gradient, original.truth.gradient)
         assert list(case.truth.dF) == list(original.truth.dF)
         assert list(case.responses) == list(original.responses)
+        np.testing.assert_array_equal(case.direction, original.direction)
+        found, there = (each.derivatives.quantities() for each in (case, original))
+        assert list(found) == list(there)
 
 
 def test_a_published_case_computes_its_own_truth(
@@ -91,7 +94,9 @@ def test_numpy_reads_all_arrays_by_the_names_of_the_manifest() -> None:
                 assert layer in ("", *layers)
                 assert arrays[name].dtype == np.dtype("<f8")
                 assert arrays[name].flags.c_contiguous
-            wanted = {"x", "loss", "gradient"} | {f"{n}.{f}" for n in layers for f in ("F", "dF")}
+            wanted = {"x", "loss", "gradient", "tx", "jvp", "hvp"} | {
+                f"{n}.{f}" for n in layers for f in ("F", "dF")
+            }
             assert wanted <= set(arrays)
 
 
@@ -205,6 +210,7 @@ def test_the_manifest_names_every_truth_that_float16_cannot_represent(
     for case in published:
         truth = {"loss": np.asarray(case.truth.loss), "gradient": case.truth.gradient}
         truth |= {f"dF of {layer}": dF for layer, dF in case.truth.dF.items()}
+        truth |= case.derivatives.quantities()
         with np.errstate(over="ignore"):
             lost = [name for name, t in truth.items() if np.isinf(t.astype(np.float16)).any()]
         assert named[case.name] == lost

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
+from gramstyle.conformance.derivatives import Derivatives, derivatives, direction_of
 from gramstyle.core.arrays import Array
 from gramstyle.core.conventions import PAPER, Convention
 from gramstyle.core.kernels import Area, Pooling
@@ -34,6 +35,8 @@ class Answer:
         ∂L/∂F by layer, each (N, H, V): the sum of what comes from deeper layers and from the
         layer's own loss terms. It is compared only where F > 0. Elsewhere the ReLU stops it, and
         implementations differ in whether they record it before or after the ReLU.
+    derivatives
+        What the answer has beside these; only that is compared.
 
     Examples
     --------
@@ -47,6 +50,7 @@ class Answer:
     loss: float
     gradient: Array
     dF: Mapping[str, Array]
+    derivatives: Derivatives = field(default_factory=Derivatives)
 
 
 @dataclass(frozen=True)
@@ -293,6 +297,16 @@ class Case:
     def truth(self) -> Answer:
         """The correct answer in float64, from the hand-derived backward pass."""
         return answer(self.objective, self.x)
+
+    @cached_property
+    def direction(self) -> Array:
+        """The direction tx of jvp and hvp, (3, H, V), from the name of the case."""
+        return direction_of(self.name, self.x.shape)
+
+    @cached_property
+    def derivatives(self) -> Derivatives:
+        """The correct derivatives by weights and biases and along the direction, in float64."""
+        return derivatives(self.objective, self.x, self.direction)
 
 
 def answer(objective: Objective, x: Array) -> Answer:

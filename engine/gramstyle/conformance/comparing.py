@@ -10,9 +10,12 @@ import numpy as np
 from gramstyle.conformance.cases import Answer, Case
 from gramstyle.core.arrays import Array
 
-# An adapter is a function value_and_grad(image, case) -> loss, gradient, {layer: dF}. The image is
-# case.x in the float type in which to compute; the returned values may be anything array-like.
-Adapter = Callable[[Array, Case], tuple[Any, Any, Mapping[str, Any]]]
+# An adapter is a function value_and_grad(image, case) -> loss, gradient, {layer: dF}. A fourth part
+# may follow: a dictionary of further derivatives. The image is case.x in the float type in which to
+# compute. The returned values may be anything array-like.
+ThreeParts = tuple[Any, Any, Mapping[str, Any]]
+FourParts = tuple[Any, Any, Mapping[str, Any], Mapping[str, Any]]
+Adapter = Callable[[Array, Case], ThreeParts | FourParts]
 
 # The largest ‖found − truth‖ / ‖truth‖. In float64 it covers other orders of summation through 17
 # layers; in float32 and float16 rounding, which flips ReLU masks and pooling choices.
@@ -26,7 +29,8 @@ class Comparison:
     Attributes
     ----------
     case, quantity
-        The name of the case; "loss", "gradient" or "dF of LAYER".
+        The name of the case; "loss", "gradient", "dF of LAYER", "jvp", "hvp", "dW of LAYER" or
+        "db of LAYER".
     relative
         ‖found − truth‖ / ‖truth‖, in float64; infinite if the truth is 0 and found is not.
     largest
@@ -58,14 +62,15 @@ class Comparison:
 
 
 def compare(case: Case, found: Answer, dtype: str) -> list[Comparison]:
-    """Compare an answer with the truth: the loss, the gradient, then dF in backward order.
+    """Compare an answer with the truth: loss, gradient, dF in backward order, then the others.
 
     Parameters
     ----------
     case
         The case, whose truth is read.
     found
-        The answer, with the correct shapes. Layers that are missing from dF are not compared.
+        The answer, with the correct shapes. What is missing from dF and from the further
+        derivatives is not compared.
     dtype
         "float64", "float32" or "float16": the float type of the computation. Quantities whose truth
         it cannot represent are not compared.
@@ -82,10 +87,13 @@ def compare(case: Case, found: Answer, dtype: str) -> list[Comparison]:
                 np.where(open_, found.dF[layer], 0),
                 np.where(open_, dF, 0),
             )
+    if more := found.derivatives.quantities():
+        true = case.derivatives.quantities()
+        quantities |= {name: (more[name], true[name]) for name in true if name in more}
     return [
-        measure(case.name, name, one, true, dtype)
-        for name, (one, true) in quantities.items()
-        if representable(true, dtype)
+        measure(case.name, name, one, other, dtype)
+        for name, (one, other) in quantities.items()
+        if representable(other, dtype)
     ]
 
 

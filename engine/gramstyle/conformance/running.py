@@ -12,6 +12,7 @@ import numpy as np
 
 from gramstyle.conformance.cases import Answer, Case
 from gramstyle.conformance.comparing import TOLERANCES, Adapter, Comparison, compare
+from gramstyle.conformance.derivatives import NAMES, Derivatives
 from gramstyle.conformance.explaining import explain, explain_all
 from gramstyle.core.arrays import Array
 from gramstyle.core.network import Convolution
@@ -19,6 +20,7 @@ from gramstyle.errors import OptionError
 
 DTYPES = tuple(TOLERANCES)
 EXPECTED = "loss, gradient, {layer: dF}"
+FURTHER = "a dictionary with any of dW, db, jvp, hvp"
 LONGEST = 300
 
 # An explanation takes some hundred passes, so it is searched for only where a forward pass takes at
@@ -35,8 +37,8 @@ class Result:
     case, pins
         The name of the case, and the convention that it tests.
     comparisons
-        The loss, the gradient, then dF in the order of the backward pass; empty if there is a
-        problem.
+        The loss, the gradient, dF in the order of the backward pass, then further derivatives;
+        empty if there is a problem.
     problem
         Why the answer cannot be compared, in one sentence; "" if it can.
     explanation
@@ -75,6 +77,8 @@ class Result:
             return ""
         if first := next((quantity for quantity in swept if quantity in wrong), None):
             return f"the backward pass deviates first at {first}"
+        if wrong[0] not in ("loss", "gradient"):
+            return f"loss and gradient are correct; {wrong[0]} deviates"
         if "gradient" not in wrong:
             return "the loss deviates; every gradient is correct"
         if swept:
@@ -118,7 +122,8 @@ def run(
     Parameters
     ----------
     adapter
-        ``adapter(image, case) -> loss, gradient, {layer: dF}``. It gets copies.
+        ``adapter(image, case) -> loss, gradient, {layer: dF}``, and optionally a dictionary of
+        further derivatives. It gets copies.
     cases
         The cases to test it on.
     dtype
@@ -188,9 +193,9 @@ def _read(returned: Any, case: Case) -> Answer:
     """Return the answer of an adapter as copies in NumPy arrays."""
     if not isinstance(returned, tuple | list):
         raise _NoAnswerError(f"returned {_kind(returned)}; expected {EXPECTED}")
-    if len(returned) != 3:
+    if len(returned) not in (3, 4):
         raise _NoAnswerError(f"returned {len(returned)} things; expected {EXPECTED}")
-    loss, gradient, layers = returned
+    loss, gradient, layers, *more = returned
     if not isinstance(layers, Mapping):
         raise _NoAnswerError(f"returned {_kind(layers)} as dF; expected a dictionary by layer")
     truth = case.truth
@@ -203,7 +208,39 @@ def _read(returned: Any, case: Case) -> Answer:
                 f"{', '.join(case.network.names)}"
             )
         dF[name] = _array(f"dF of {name}", layers[name], truth.dF[name].shape)
-    return Answer(float(numbers), _array("the gradient", gradient, case.x.shape), dF)
+    gradient = _array("the gradient", gradient, case.x.shape)
+    return Answer(float(numbers), gradient, dF, _derivatives(*more, case=case))
+
+
+def _derivatives(more: Any = None, *, case: Case) -> Derivatives:
+    """Return the further derivatives of an answer; what is left out or None stays out."""
+    if more is None:
+        return Derivatives()
+    if not isinstance(more, Mapping):
+        raise _NoAnswerError(f"returned {_kind(more)} as further derivatives; expected {FURTHER}")
+    if unknown := [name for name in more if name not in NAMES]:
+        raise _NoAnswerError(f"returned {printable(repr(unknown[0]))}; expected {FURTHER}")
+    by_layer = {}
+    for letter in ("dW", "db"):
+        found = more.get(letter, {})
+        if not isinstance(found, Mapping):
+            raise _NoAnswerError(f"returned {_kind(found)} as {letter}; expected a dictionary")
+        true = getattr(case.derivatives, letter)
+        for name in found:
+            if name not in true:
+                raise _NoAnswerError(
+                    f"returned {letter} of {printable(repr(name))}; expected layers of "
+                    f"{', '.join(true)}"
+                )
+        by_layer[letter] = {
+            name: _array(f"{letter} of {name}", found[name], true[name].shape) for name in found
+        }
+    jvp, hvp = more.get("jvp"), more.get("hvp")
+    return Derivatives(
+        jvp=None if jvp is None else float(_array("jvp", jvp, ())),
+        hvp=None if hvp is None else _array("hvp", hvp, case.x.shape),
+        **by_layer,
+    )
 
 
 def _array(what: str, value: Any, shape: tuple[int, ...]) -> Array:

@@ -10,8 +10,9 @@ with the factors of equation 4. docs/derivations.md derives the gradient.
 from dataclasses import dataclass, field, replace
 from typing import ClassVar, Self
 
+from gramstyle.core import losses
 from gramstyle.core.arrays import Array, cast, namespace, number
-from gramstyle.core.kernels import Area, Kernels
+from gramstyle.core.kernels import Area, Kernels, affine_jvp, matrix
 from gramstyle.core.term import Reference
 
 
@@ -34,6 +35,24 @@ def covariance(S: Array, M: int) -> Array:
     return result
 
 
+def covariance_jvp(tS: Array, S: Array, M: int) -> Array:
+    """tC_ij = tG_ij / M − tμ_i μ_j − μ_i tμ_j, from the tangents of the sums (N + 1, N).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from gramstyle.core.covariance import covariance_jvp
+    >>> F, tF = np.array([[2.0, 4.0]]), np.array([[0.0, 1.0]])
+    >>> S, tS = np.vstack([F.sum(axis=1), F @ F.T]), np.vstack([tF.sum(axis=1), 2 * F @ tF.T])
+    >>> covariance_jvp(tS, S, M=2)  # of the variance: 2 σ tσ
+    array([[1.]])
+    """
+    mu, tmu = S[0, ...] / M, tS[0, ...] / M
+    product = tmu[:, None] * mu[None, :]
+    result: Array = tS[1:, ...] / M - product - product.T
+    return result
+
+
 def covariance_loss(C: Array, A: Array, N: int) -> float:
     """E_l = 1/(4 N²) Σ_ij (C_ij − A_ij)².
 
@@ -46,6 +65,20 @@ def covariance_loss(C: Array, A: Array, N: int) -> float:
     """
     xp = namespace(C)
     return number(xp.sum(xp.square(C - A), dtype=xp.float64)) / (4.0 * N**2)
+
+
+def covariance_loss_jvp(tC: Array, C: Array, A: Array, N: int) -> float:
+    """1/(2 N²) Σ_ij (C_ij − A_ij) tC_ij: the derivative of E_l along tC.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from gramstyle.core.covariance import covariance_loss_jvp
+    >>> covariance_loss_jvp(np.eye(2), np.eye(2), np.zeros((2, 2)), N=2)
+    0.25
+    """
+    xp = namespace(C)
+    return number(xp.sum((C - A) * tC, dtype=xp.float64)) / (2.0 * N**2)
 
 
 def covariance_slopes(S: Array, A: Array, N: int, M: int) -> tuple[Array, Array]:
@@ -67,6 +100,24 @@ def covariance_slopes(S: Array, A: Array, N: int, M: int) -> tuple[Array, Array]
     mu = S[0, ...] / M
     # A sum, not a matrix product, whose order of summation depends on the processor.
     return D, -namespace(D).sum(D * mu[None, :], axis=1)
+
+
+def covariance_slopes_jvp(tS: Array, S: Array, A: Array, N: int, M: int) -> tuple[Array, Array]:
+    """Return the tangents of D (N, N) and d (N,): tD = 1/(N² M) tC and td = −tD μ − D tμ.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from gramstyle.core.covariance import covariance_slopes_jvp
+    >>> F, tF = np.array([[2.0, 4.0]]), np.array([[0.0, 1.0]])
+    >>> S, tS = np.vstack([F.sum(axis=1), F @ F.T]), np.vstack([tF.sum(axis=1), 2 * F @ tF.T])
+    >>> covariance_slopes_jvp(tS, S, np.zeros((1, 1)), N=1, M=2)
+    (array([[0.5]]), array([-1.75]))
+    """
+    D, _ = covariance_slopes(S, A, N, M)
+    tD = covariance_jvp(tS, S, M) / (float(N) ** 2 * float(M))
+    mu, tmu = S[0, ...] / M, tS[0, ...] / M
+    return tD, -namespace(D).sum(tD * mu[None, :] + D * tmu[None, :], axis=1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,6 +177,35 @@ class CovarianceTerm:
         D, d = covariance_slopes(sums, self._known(), N, M)
         weight *= self.factor
         return kernels.add_affine_gradient(dF, F, weight * D, weight * d, area)
+
+    def sums_jvp(self, tF: Array, F: Array) -> Array:
+        """Return the tangents of the sums: Σ_k tF_ik and, below it, tG: (N + 1, N)."""
+        xp = namespace(F)
+        tG = losses.gram_jvp(matrix(tF), matrix(F))
+        total = xp.sum(tF, axis=(1, 2), dtype=xp.float64)[None, :]
+        result: Array = xp.concat([cast(total, tG.dtype), tG])
+        return result
+
+    def value_jvp(self, tsums: Array, sums: Array, N: int, M: int) -> float:
+        """Return the derivative of factor · E_l."""
+        C, tC = covariance(sums, M), covariance_jvp(tsums, sums, M)
+        return self.factor * covariance_loss_jvp(tC, C, self._known(), N)
+
+    def gradient_jvp(
+        self,
+        tF: Array,
+        F: Array,
+        tsums: Array,
+        sums: Array,
+        N: int,
+        M: int,
+        weight: float,
+    ) -> Array:
+        """Return weight · factor · (D tF + tD F + td) where F > 0."""
+        A = self._known()
+        D, _ = covariance_slopes(sums, A, N, M)
+        tD, td = covariance_slopes_jvp(tsums, sums, A, N, M)
+        return weight * self.factor * affine_jvp(tF, F, D, tD, td)
 
     def target(self, F: Array, kernels: Kernels, area: Area | None = None) -> Array:
         """Return the sums over an area, as `sums` does."""

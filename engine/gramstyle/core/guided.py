@@ -8,6 +8,7 @@ the loss of a region is `losses.style_loss` of its guided Gram matrices, with m 
 1 everywhere, each function here gives what the one of `losses` gives.
 """
 
+from gramstyle.core import losses
 from gramstyle.core.arrays import Array, cast, namespace
 
 
@@ -24,6 +25,20 @@ def guided_gram(F: Array, T: Array) -> Array:
     """
     X = T * F
     return X @ X.T
+
+
+def guided_gram_jvp(tF: Array, F: Array, T: Array) -> Array:
+    """tG = (T∘tF) (T∘F)ᵀ + (T∘F) (T∘tF)ᵀ; the guidance T does not change with the pixels.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from gramstyle.core.guided import guided_gram_jvp
+    >>> F, tF = np.array([[1.0, 2.0, 9.0]]), np.array([[1.0, 1.0, 1.0]])
+    >>> guided_gram_jvp(tF, F, T=np.array([1.0, 0.5, 0.0]))
+    array([[3.]])
+    """
+    return losses.gram_jvp(T * tF, T * F)
 
 
 def guided_style_gradient(F: Array, T: Array, G: Array, A: Array, N: int, m: float) -> Array:
@@ -56,3 +71,22 @@ def guided_style_gradient(F: Array, T: Array, G: Array, A: Array, N: int, m: flo
     """
     D = cast((G - A) / (float(N) ** 2 * float(m) ** 2), F.dtype)
     return namespace(F).where(F > 0, T * (D @ (T * F)), 0)
+
+
+def guided_style_gradient_jvp(
+    tF: Array, F: Array, T: Array, tG: Array, G: Array, A: Array, N: int, m: float
+) -> Array:
+    """Return the gradient's tangent, 1/(N² m²) T∘(tG (T∘F) + (G − A) (T∘tF)) where F > 0.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from gramstyle.core.guided import guided_gram, guided_gram_jvp, guided_style_gradient_jvp
+    >>> F, tF, T = np.array([[1.0, 2.0]]), np.array([[1.0, 0.0]]), np.array([1.0, 0.5])
+    >>> tG, G = guided_gram_jvp(tF, F, T), guided_gram(F, T)
+    >>> guided_style_gradient_jvp(tF, F, T, tG, G, A=np.zeros((1, 1)), N=1, m=1.25)
+    array([[2.56, 0.64]])
+    """
+    X, tX, scale = T * F, T * tF, float(N) ** 2 * float(m) ** 2
+    tD, D = cast(tG / scale, F.dtype), cast((G - A) / scale, F.dtype)
+    return namespace(F).where(F > 0, T * (tD @ X + D @ tX), 0)

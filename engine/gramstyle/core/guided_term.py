@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import ClassVar, Self
 
-from gramstyle.core import losses
+from gramstyle.core import guided, losses
 from gramstyle.core.arrays import Array, namespace
 from gramstyle.core.conventions import PAPER, Convention
-from gramstyle.core.kernels import Area, Kernels, within
+from gramstyle.core.kernels import Area, Kernels, matrix, within
 from gramstyle.core.term import Reference
 
 
@@ -89,7 +89,7 @@ class GuidedStyleTerm:
         """Return E_l = Σ_r λ_r E_r, as the convention scales it."""
         total = 0.0
         for r, weight in enumerate(self._weights(M)):
-            total += weight * losses.style_loss(sums[r], self._scaled(r), N, self.m[r])
+            total += weight * losses.style_loss(sums[r, ...], self._scaled(r), N, self.m[r])
         return self.convention.style_factor * total
 
     def add_gradient(
@@ -112,7 +112,7 @@ class GuidedStyleTerm:
                 dF = kernels.add_style_gradient(
                     dF,
                     F,
-                    sums[r],
+                    sums[r, ...],
                     self._scaled(r),
                     self.m[r],
                     weight * each,
@@ -122,6 +122,49 @@ class GuidedStyleTerm:
         if dF is None:  # no region reaches into the area
             dF = kernels.add_gradient(None, F, 0 * within(F, area), area)
         return dF
+
+    def sums_jvp(self, tF: Array, F: Array) -> Array:
+        """Return the tangent of each region's G_r, (R, N, N)."""
+        xp, N = namespace(F), F.shape[0]
+        flat, tflat = matrix(F), matrix(tF)
+        stacked: Array = xp.stack(
+            [
+                xp.zeros((N, N), dtype=F.dtype)
+                if T is None
+                else guided.guided_gram_jvp(tflat, flat, _row(F, T))
+                for T in self.T
+            ]
+        )
+        return stacked
+
+    def value_jvp(self, tsums: Array, sums: Array, N: int, M: int) -> float:
+        """Return the derivative of E_l = Σ_r λ_r E_r, as the convention scales it."""
+        total = 0.0
+        for r, weight in enumerate(self._weights(M)):
+            if self.T[r] is not None:
+                tG, G = tsums[r, ...], sums[r, ...]
+                total += weight * losses.style_loss_jvp(tG, G, self._scaled(r), N, self.m[r])
+        return self.convention.style_factor * total
+
+    def gradient_jvp(
+        self, tF: Array, F: Array, tsums: Array, sums: Array, N: int, M: int, weight: float
+    ) -> Array:
+        """Return weight · Σ_r λ_r · the tangent of ∂E_r/∂F, where F > 0."""
+        flat, tflat, weight = matrix(F), matrix(tF), weight * self.convention.style_factor
+        result = 0 * flat
+        for r, each in enumerate(self._weights(M)):
+            T = self.T[r]
+            if T is not None:
+                tG, G, A = tsums[r, ...], sums[r, ...], self._scaled(r)
+                result += (
+                    weight
+                    * each
+                    * guided.guided_style_gradient_jvp(
+                        tflat, flat, _row(F, T), tG, G, A, N, self.m[r]
+                    )
+                )
+        shaped: Array = namespace(F).reshape(result, F.shape)
+        return shaped
 
     def target(self, F: Array, kernels: Kernels, area: Area | None = None) -> Array:
         """Return the guided Gram matrices (R, N, N) over an area."""
@@ -153,13 +196,19 @@ class GuidedStyleTerm:
     def _scaled(self, r: int) -> Array:
         """Return A of a region, rescaled to the m of the generated image."""
         assert self.A is not None  # noqa: S101 - the term has its target; see with_targets
-        scaled: Array = self.A[r] * (self.m[r] / self.M[r])
+        scaled: Array = self.A[r, ...] * (self.m[r] / self.M[r])
         return scaled
 
 
 def _like(F: Array, T: Array) -> Array:
     """Return a guidance in F's float type and memory, that of a GPU or the host's."""
     result: Array = namespace(F).asarray(T, dtype=F.dtype)
+    return result
+
+
+def _row(F: Array, T: Array) -> Array:
+    """Return a guidance (H, V) as (M,), in F's float type and memory."""
+    result: Array = namespace(F).reshape(_like(F, T), (-1,))
     return result
 
 

@@ -159,6 +159,18 @@ def affine(F: Array, D: Array, d: Array) -> Array:
     return result
 
 
+def affine_jvp(tF: Array, F: Array, D: Array, tD: Array, td: Array) -> Array:
+    """Return the tangent of `affine`, in F's float type: D tF + tD F + td where F > 0, else 0."""
+    D, tD, td = (cast(each, F.dtype) for each in (D, tD, td))
+    xp = namespace(F)
+    if D.ndim == 1:
+        product = D[:, None, None] * tF + tD[:, None, None] * F
+    else:
+        product = xp.tensordot(D, tF, axes=1) + xp.tensordot(tD, F, axes=1)
+    result: Array = xp.where(F > 0, product + td[:, None, None], 0)
+    return result
+
+
 def matrix(F: Array) -> Array:
     """Return F (N, H, V) as the paper's matrix (N, M)."""
     result: Array = namespace(F).reshape(F, (F.shape[0], -1))

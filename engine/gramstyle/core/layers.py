@@ -1,19 +1,25 @@
-"""The operations of the network, each forward function with its backward function below it.
+"""The operations of the network: each forward function, its backward below it, then its jvp.
 
 Shapes: X (C, H, V) is the input of an operation, Y, Z or F its output; there is no batch dimension.
-dX is the derivative of the loss by X and has X's shape. A backward function takes only the arrays
-that it needs. Every function computes in the float type of its arguments. In float64 these
-functions are the reference that the tests compare every faster implementation with.
+dX, the derivative of the loss by X, has X's shape. So has tX, the tangent of X: its derivative
+along a direction in the pixels. A backward function carries dY to dX, a jvp (Jacobian-vector
+product) carries tX to tY. Each takes only the arrays that it needs. Every function computes in the
+float type of its arguments. In float64 these functions are the reference that the tests compare
+every faster implementation with.
 """
 
+from collections.abc import Iterator
 from types import EllipsisType
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from gramstyle.core.arrays import Array, namespace
 
 # The values one position outside X: zeros, or those of other positions of X (`ring_sources`).
 Padding = Literal["zeros", "replicate", "reflect", "circular"]
 PADDINGS: tuple[Padding, ...] = ("zeros", "replicate", "reflect", "circular")
+
+# The index of one of the four entries of every window.
+Window: TypeAlias = tuple[slice | EllipsisType, ...]
 
 
 def conv2d_forward(X: Array, W: Array, b: Array, padding: Padding = "zeros") -> Array:
@@ -73,6 +79,53 @@ def conv2d_backward(dZ: Array, W: Array, padding: Padding = "zeros") -> Array:
     return pad_backward(dX, padding) if outside else dX
 
 
+def conv2d_weights_backward(dZ: Array, X: Array, padding: Padding = "zeros") -> tuple[Array, Array]:
+    """dW[n, c, i, j] = Σ_{y,x} dZ[n, y, x] X[c, y + i − 1, x + j − 1], db[n] = Σ_{y,x} dZ[n, y, x].
+
+    dZ (N, H, V), X (C, H, V), padded as in the forward function → dW (N, C, 3, 3), db (N,).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from gramstyle.core.layers import conv2d_weights_backward
+    >>> X, dZ = np.arange(9.0).reshape(1, 3, 3), np.zeros((1, 3, 3))
+    >>> dZ[0, 1, 1] = 1
+    >>> dW, db = conv2d_weights_backward(dZ, X)
+    >>> dW[0, 0]  # Z at the centre is the sum of W times X, so its derivative is X
+    array([[0., 1., 2.],
+           [3., 4., 5.],
+           [6., 7., 8.]])
+    >>> db
+    array([1.])
+    """
+    xp = namespace(dZ)
+    _, H, V = X.shape
+    padded = pad_forward(X, padding)
+    dW = xp.zeros((dZ.shape[0], X.shape[0], 3, 3), dtype=dZ.dtype)
+    for i in range(3):
+        for j in range(3):
+            shifted = padded[:, i : i + H, j : j + V]
+            dW[:, :, i, j] = xp.tensordot(dZ, shifted, axes=((1, 2), (1, 2)))
+    return dW, xp.sum(dZ, axis=(1, 2), dtype=dZ.dtype)
+
+
+def conv2d_jvp(tX: Array, W: Array, padding: Padding = "zeros") -> Array:
+    """tZ = W ∗ tX, padded as X: the forward function without b, which does not change with X.
+
+    tX (C, H, V), W (N, C, 3, 3) → tZ (N, H, V).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from gramstyle.core.layers import conv2d_jvp
+    >>> conv2d_jvp(np.ones((1, 3, 3)), np.ones((1, 1, 3, 3)))
+    array([[[4., 6., 4.],
+            [6., 9., 6.],
+            [4., 6., 4.]]])
+    """
+    return conv2d_forward(tX, W, namespace(tX).zeros(W.shape[:1], dtype=tX.dtype), padding)
+
+
 def pad_forward(X: Array, padding: Padding) -> Array:
     """Return X (C, H, V) with a ring of one position around it, (C, H + 2, V + 2).
 
@@ -118,6 +171,19 @@ def pad_backward(padded: Array, padding: Padding) -> Array:
         padded[:, 1 + top, :] += padded[:, 0, :]
         padded[:, 1 + bottom, :] += padded[:, H + 1, :]
     return padded[:, 1 : H + 1, 1 : V + 1]
+
+
+def pad_jvp(tX: Array, padding: Padding) -> Array:
+    """Return the tangent of the padded X, (C, H + 2, V + 2): the padding only copies.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from gramstyle.core.layers import pad_jvp
+    >>> pad_jvp(np.array([[[1.0, 2.0, 3.0]]]), "replicate")[0, 1]
+    array([1., 1., 2., 3., 3.])
+    """
+    return pad_forward(tX, padding)
 
 
 def ring_sources(length: int, padding: Padding) -> tuple[int, int]:
@@ -179,6 +245,19 @@ def relu_backward(dF: Array, F: Array) -> Array:
     return namespace(F).where(F > 0, dF, 0)
 
 
+def relu_jvp(tZ: Array, F: Array) -> Array:
+    """tF = tZ where F > 0, else 0: the mask of `relu_backward`, also at the kink.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from gramstyle.core.layers import relu_jvp
+    >>> relu_jvp(np.array([5.0, 5.0, 5.0]), np.array([0.0, 0.0, 2.0]))
+    array([0., 0., 5.])
+    """
+    return namespace(F).where(F > 0, tZ, 0)
+
+
 def max_pool_forward(X: Array) -> Array:
     """Y = the largest of each 2×2 window of X (C, H, V); an odd last row or column is left out.
 
@@ -210,13 +289,27 @@ def max_pool_backward(dY: Array, X: Array) -> Array:
     """
     xp = namespace(X)
     dX = xp.zeros_like(X)
-    Y = max_pool_forward(X)
-    free = xp.full(Y.shape, True)
-    for window in windows(X):
-        chosen = free & (X[window] == Y)
+    for window, chosen in _first_largest(X):
         dX[window] = xp.where(chosen, dY, 0)
-        free &= ~chosen
     return dX
+
+
+def max_pool_jvp(tX: Array, X: Array) -> Array:
+    """tY = tX at the largest entry of each 2×2 window of X, the first of several.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from gramstyle.core.layers import max_pool_jvp
+    >>> X = np.array([[[1.0, 2.0, 7.0, 0.0], [4.0, 3.0, 7.0, 7.0]]])
+    >>> max_pool_jvp(np.array([[[0.1, 0.2, 0.3, 0.4], [0.5, 0.6, 0.7, 0.8]]]), X)
+    array([[[0.5, 0.3]]])
+    """
+    xp = namespace(X)
+    tY = xp.zeros((X.shape[0], X.shape[1] // 2, X.shape[2] // 2), dtype=tX.dtype)
+    for window, chosen in _first_largest(X):
+        tY = xp.where(chosen, tX[window], tY)
+    return tY
 
 
 def avg_pool_forward(X: Array) -> Array:
@@ -250,7 +343,20 @@ def avg_pool_backward(dY: Array, X: Array) -> Array:
     return dX
 
 
-def windows(X: Array) -> list[tuple[slice | EllipsisType, ...]]:
+def avg_pool_jvp(tX: Array) -> Array:
+    """tY = the mean of each 2×2 window of tX (C, H, V): the mean is linear.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from gramstyle.core.layers import avg_pool_jvp
+    >>> avg_pool_jvp(np.array([[[1.0, 2.0], [4.0, 3.0]]]))
+    array([[[2.5]]])
+    """
+    return avg_pool_forward(tX)
+
+
+def windows(X: Array) -> list[Window]:
     """Return the indices of the four entries of each 2×2 window of X, in reading order.
 
     Examples
@@ -265,6 +371,17 @@ def windows(X: Array) -> list[tuple[slice | EllipsisType, ...]]:
     return [
         (..., slice(i, H // 2 * 2, 2), slice(j, V // 2 * 2, 2)) for i in range(2) for j in range(2)
     ]
+
+
+def _first_largest(X: Array) -> Iterator[tuple[Window, Array]]:
+    """Yield the index of each entry of the windows, and where it is the first largest one."""
+    xp = namespace(X)
+    Y = max_pool_forward(X)
+    free = xp.full(Y.shape, True)
+    for window in windows(X):
+        chosen = free & (X[window] == Y)
+        yield window, chosen
+        free &= ~chosen
 
 
 def _with_zeros(X: Array, width: int) -> Array:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import ClassVar, Self
 
 from gramstyle.core.arrays import Array, namespace, number
-from gramstyle.core.kernels import Area, Kernels
+from gramstyle.core.kernels import Area, Kernels, affine_jvp
 from gramstyle.core.term import Reference
 
 # ε, added to each variance: the deviation of a filter that does not respond has a derivative, too.
@@ -36,6 +36,29 @@ def mean_std(S: Array, M: int) -> Array:
     return result
 
 
+def mean_std_jvp(tS: Array, S: Array, M: int) -> Array:
+    """Return the tangents of μ and σ as rows (2, N), from those of the sums.
+
+    tμ_i = tS_1i / M and tσ_i = (tS_2i / M − 2 μ_i tμ_i) / (2 σ_i).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from gramstyle.core.mean_std import mean_std_jvp
+    >>> F, tF = np.array([2.0, 4.0]), np.array([0.0, 1.0])
+    >>> S, tS = np.array([[F.sum()], [F @ F]]), np.array([[tF.sum()], [2 * F @ tF]])
+    >>> mean_std_jvp(tS, S, M=2).round(3)  # the larger of two grows: the mean and σ, by a half
+    array([[0.5],
+           [0.5]])
+    """
+    T = mean_std(S, M)
+    mu, sigma = T[0, ...], T[1, ...]
+    tmu = tS[0, ...] / M
+    tsigma = (tS[1, ...] / M - 2.0 * mu * tmu) / (2.0 * sigma)
+    result: Array = namespace(S).stack([tmu, tsigma])
+    return result
+
+
 def mean_std_loss(T: Array, A: Array, N: int) -> float:
     """E_l = 1/N Σ_i (μ_i − μᵃ_i)² + (σ_i − σᵃ_i)², where T and A (2, N) have the rows μ and σ.
 
@@ -48,6 +71,21 @@ def mean_std_loss(T: Array, A: Array, N: int) -> float:
     """
     xp = namespace(T)
     return number(xp.sum(xp.square(T - A), dtype=xp.float64)) / N
+
+
+def mean_std_loss_jvp(tT: Array, T: Array, A: Array, N: int) -> float:
+    """2/N Σ_i (μ_i − μᵃ_i) tμ_i + (σ_i − σᵃ_i) tσ_i: the derivative of E_l along tT.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from gramstyle.core.mean_std import mean_std_loss_jvp
+    >>> T, A = np.array([[3.0], [1.0]]), np.array([[1.0], [2.0]])
+    >>> mean_std_loss_jvp(np.array([[0.5], [0.5]]), T, A, N=1)
+    1.0
+    """
+    xp = namespace(T)
+    return 2.0 * number(xp.sum((T - A) * tT, dtype=xp.float64)) / N
 
 
 def mean_std_slopes(T: Array, A: Array, N: int, M: int) -> tuple[Array, Array]:
@@ -67,6 +105,26 @@ def mean_std_slopes(T: Array, A: Array, N: int, M: int) -> tuple[Array, Array]:
     mu, sigma = T[0, ...], T[1, ...]
     D = 2.0 / (N * M) * (sigma - A[1, ...]) / sigma
     return D, 2.0 / (N * M) * (mu - A[0, ...]) - D * mu
+
+
+def mean_std_slopes_jvp(tT: Array, T: Array, A: Array, N: int, M: int) -> tuple[Array, Array]:
+    """Return the tangents of D and d, each (N,).
+
+    D_i = 2/(N M) (1 − σᵃ_i/σ_i), so that tD_i = 2/(N M) σᵃ_i tσ_i / σ_i², and
+    td_i = 2/(N M) tμ_i − tD_i μ_i − D_i tμ_i.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from gramstyle.core.mean_std import mean_std_slopes_jvp
+    >>> T, A = np.array([[3.0], [1.0]]), np.array([[1.0], [2.0]])
+    >>> mean_std_slopes_jvp(np.array([[0.5], [0.5]]), T, A, N=1, M=2)
+    (array([1.]), array([-2.]))
+    """
+    mu, sigma, tmu, tsigma = T[0, ...], T[1, ...], tT[0, ...], tT[1, ...]
+    D, _ = mean_std_slopes(T, A, N, M)
+    tD = 2.0 / (N * M) * A[1, ...] * tsigma / (sigma * sigma)
+    return tD, 2.0 / (N * M) * tmu - tD * mu - D * tmu
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,6 +182,33 @@ class MeanStdTerm:
         D, d = mean_std_slopes(mean_std(sums, M), self._known(), N, M)
         weight *= self.factor
         return kernels.add_affine_gradient(dF, F, weight * D, weight * d, area)
+
+    def sums_jvp(self, tF: Array, F: Array) -> Array:
+        """Return the tangents of the sums: Σ_k tF_ik and 2 Σ_k F_ik tF_ik, in float64: (2, N)."""
+        xp = namespace(F)
+        both = [xp.sum(each, axis=(1, 2), dtype=xp.float64) for each in (tF, 2 * F * tF)]
+        result: Array = xp.stack(both)
+        return result
+
+    def value_jvp(self, tsums: Array, sums: Array, N: int, M: int) -> float:
+        """Return the derivative of factor · E_l."""
+        T, tT = mean_std(sums, M), mean_std_jvp(tsums, sums, M)
+        return self.factor * mean_std_loss_jvp(tT, T, self._known(), N)
+
+    def gradient_jvp(
+        self,
+        tF: Array,
+        F: Array,
+        tsums: Array,
+        sums: Array,
+        N: int,
+        M: int,
+        weight: float,
+    ) -> Array:
+        """Return weight · factor · (D tF + tD F + td) where F > 0."""
+        T, tT, A = mean_std(sums, M), mean_std_jvp(tsums, sums, M), self._known()
+        D, _ = mean_std_slopes(T, A, N, M)
+        return weight * self.factor * affine_jvp(tF, F, D, *mean_std_slopes_jvp(tT, T, A, N, M))
 
     def target(self, F: Array, kernels: Kernels, area: Area | None = None) -> Array:
         """Return the sums of F and of F² over an area, in float64: (2, N)."""

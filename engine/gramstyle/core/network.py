@@ -1,7 +1,7 @@
-"""The network: a list of named layers, its forward pass, and its backward pass."""
+"""The network: a list of named layers, its forward pass, its backward pass, and its jvp."""
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from gramstyle.core import layers
@@ -52,6 +52,40 @@ class Pool:
 
 
 Layer = Convolution | Pool
+
+
+@dataclass(frozen=True, eq=False)
+class WeightGradients:
+    """The derivatives of a loss by the weights of a network, which `Network.backward` fills in.
+
+    Attributes
+    ----------
+    v
+        The input of the network, which the first layer reads, (3, H, V).
+    dW, db
+        By the name of the convolution, the derivative by W (N, C, 3, 3) and by b (N,).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from gramstyle.core.network import Convolution, Network, WeightGradients
+    >>> network = Network((Convolution("conv1_1", np.ones((4, 3, 3, 3)), np.ones(4)),))
+    >>> weights = WeightGradients(v=np.ones((3, 5, 6)))
+    >>> F = network.forward(weights.v)
+    >>> dv = network.backward(F, lambda name, dF: F[name], weights=weights)
+    >>> weights.dW["conv1_1"].shape, weights.db["conv1_1"].shape
+    ((4, 3, 3, 3), (4,))
+    """
+
+    v: Array
+    dW: dict[str, Array] = field(default_factory=dict)
+    db: dict[str, Array] = field(default_factory=dict)
+
+    def add(self, layer: Convolution, dF: Array, F: Array, X: Array) -> None:
+        """Add the derivatives of one convolution with the input X and the responses F."""
+        dZ = layers.relu_backward(dF, F)
+        dW, db = layers.conv2d_weights_backward(dZ, X, layer.padding)
+        self.dW[layer.name], self.db[layer.name] = dW, db
 
 
 @dataclass(frozen=True)
@@ -206,6 +240,32 @@ class Network:
             responses[layer.name] = F
         return responses
 
+    def jvp(self, responses: Responses, tv: Array) -> dict[str, Array]:
+        """Return the tangent of every layer's responses, from that of the input: forward mode.
+
+        Parameters
+        ----------
+        responses
+            Of every layer, from `forward`.
+        tv
+            The tangent of the network's input, (3, H, V).
+        """
+        tangents: dict[str, Array] = {}
+        tF = tv
+        name_below: str | None = None
+        for layer in self.layers:
+            if isinstance(layer, Convolution):
+                tZ = layers.conv2d_jvp(tF, layer.W, layer.padding)
+                tF = layers.relu_jvp(tZ, responses[layer.name])
+            elif layer.kind == "max":
+                assert name_below is not None  # noqa: S101 - a network starts with a convolution
+                tF = layers.max_pool_jvp(tF, responses[name_below])
+            else:
+                tF = layers.avg_pool_jvp(tF)
+            tangents[layer.name] = tF
+            name_below = layer.name
+        return tangents
+
     def choices(self, responses: Responses) -> dict[str, Array]:
         """Return the choices of the network for one image, by layer.
 
@@ -242,6 +302,7 @@ class Network:
         add_seed: AddSeed,
         *,
         kernels: Kernels | None = None,
+        weights: WeightGradients | None = None,
     ) -> Array:
         """Carry the derivatives by the responses down to the network's input: the backward pass.
 
@@ -258,6 +319,9 @@ class Network:
         kernels
             How to compute the steps; plainly by default. Some kernels write over responses that
             the pass has released: then `responses` cannot be used again.
+        weights
+            Where to store the derivatives by the weights and biases; by default the pass does not
+            compute them.
 
         Returns
         -------
@@ -272,6 +336,9 @@ class Network:
                 F = responses[layer.name]
                 dF = add_seed(layer.name, dF)
                 if isinstance(layer, Convolution):
+                    if weights is not None:
+                        X = weights.v if name_below is None else responses[name_below]
+                        weights.add(layer, dF, F, X)
                     dF = step.convolution_backward(dF, F, layer.W, layer.padding)
                 else:
                     assert name_below is not None  # noqa: S101 - a network starts with a convolution

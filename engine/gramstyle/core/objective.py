@@ -1,7 +1,7 @@
-"""Equation 7 as a function of the pixels: the loss and its gradient in one call."""
+"""Equation 7 as a function of the pixels: the loss, its gradient, and further derivatives."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -9,8 +9,9 @@ from gramstyle.core import losses
 from gramstyle.core.arrays import Array, namespace, numbers
 from gramstyle.core.evaluation import Evaluation, LossValues, Sizes, Sums, sizes_in
 from gramstyle.core.kernels import Area, Kernels, PlainKernels
-from gramstyle.core.network import AddSeed, Network, Responses
+from gramstyle.core.network import AddSeed, Network, Responses, WeightGradients
 from gramstyle.core.preprocessing import Preprocessing
+from gramstyle.core.tangents import Tangents, tangents_of
 from gramstyle.core.term import PIXELS, Sum
 from gramstyle.core.terms import Term, layers_of
 from gramstyle.errors import NonFiniteError, OptionError
@@ -137,6 +138,64 @@ class Objective:
             raise NonFiniteError(where_not_finite(responses))
         return Evaluation.of(values, self.gradient(x, responses, sums, sizes))
 
+    def jvp(self, x: Array, tx: Array) -> LossValues:
+        """Return the derivative of each loss along a direction tx in the pixels: forward mode.
+
+        One forward pass computes it, beside the responses, without a backward pass. `jvp`, `hvp`
+        and `weight_gradients` use the readable layers, whatever the engine.
+
+        Parameters
+        ----------
+        x, tx
+            The pixels and the direction, (3, H, W), of one float type.
+
+        Returns
+        -------
+        LossValues
+            The derivatives of the losses; `loss` is ⟨∂L_total/∂x, tx⟩.
+
+        Raises
+        ------
+        OptionError
+            If tx does not fit x, or a term is no `TangentTerm`.
+        """
+        return self._weighted(self._tangents(x, tx).values())
+
+    def hvp(self, x: Array, tx: Array) -> Array:
+        """Return the Hessian of L_total at x times tx, of x's shape.
+
+        One forward pass with tangents, then one backward pass (docs/derivations.md). ReLUs and max
+        poolings are piecewise linear: they have no second derivative away from their kinks, and at
+        a kink the choice of the backward pass counts. Parameters and errors as for `jvp`.
+        """
+        tangents = self._tangents(x, tx)
+        add_seed = tangents.seeds(self.weights)
+        tdx: Array | None = None
+        if self.layers:
+            tdv = self.network.until(self.layers).backward(tangents.F, add_seed)
+            tdx = self.preprocessing.backward(tdv)
+        return add_seed(PIXELS, tdx)
+
+    def weight_gradients(self, x: Array) -> WeightGradients:
+        """Return the derivatives of L_total by the weights and biases of the network.
+
+        They are those of the layers up to the deepest one that a term uses. The targets do not
+        change with the weights.
+
+        Raises
+        ------
+        OptionError
+            If no term uses a layer.
+        """
+        if not self.layers:
+            raise OptionError("no loss uses a layer of the network; add a content or style loss")
+        plain = replace(self, forward=None, backward=None, kernels=PlainKernels())
+        responses = plain.responses(x)
+        add_seed = plain.seeds(responses, plain.sums(x, responses), sizes_in(x, responses))
+        weights = WeightGradients(self.preprocessing.forward(x))
+        self.network.until(self.layers).backward(responses, add_seed, weights=weights)
+        return weights
+
     def terms_of(self, name: str) -> dict[str, Any]:
         """Return the terms of one loss, such as "style", by layer."""
         return {term.layer: term for term in self.terms if term.name == name}
@@ -168,11 +227,18 @@ class Objective:
 
     def values(self, sums: Sums, sizes: Sizes) -> LossValues:
         """Return the losses (equations 4, 5 and 7) from the sums of a whole image."""
+        pairs = zip(self.terms, sums.parts, strict=True)
+        return self._weighted(term.value(part, *sizes[term.layer]) for term, part in pairs)
+
+    def _tangents(self, x: Array, tx: Array) -> Tangents:
+        network = self.network.until(self.layers)
+        return tangents_of(network, self.preprocessing, self.terms, x, tx)
+
+    def _weighted(self, values: Iterable[float]) -> LossValues:
+        """Return the losses from the value of each term (equations 1 and 4)."""
         layers: dict[str, dict[str, float]] = {}
         weights: dict[str, dict[str, float]] = {}
-        pairs = zip(self.terms, sums.parts, strict=True)
-        found = numbers(term.value(part, *sizes[term.layer]) for term, part in pairs)  # eq. 1, 4
-        for term, value in zip(self.terms, found, strict=True):
+        for term, value in zip(self.terms, numbers(values), strict=True):
             layers.setdefault(term.name, {})[term.layer] = value
             weights.setdefault(term.name, {})[term.layer] = term.weight
         terms = {

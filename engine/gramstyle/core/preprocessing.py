@@ -1,4 +1,4 @@
-"""The step from pixels to the network's input, with its inverse and its backward."""
+"""The step from pixels to the network's input, with its inverse, its backward and its jvp."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -45,6 +45,11 @@ class Preprocessing:
         _, scale = self._columns(dv)
         # Put back in order before the product, whose result is contiguous.
         return self._reorder(dv) * self._reorder(scale)
+
+    def jvp(self, tx: Array) -> Array:
+        """tv = scale · tx, the channels in the network's order."""
+        _, scale = self._columns(tx)
+        return self._reorder(tx) * scale
 
     def inverse(self, v: Array) -> Array:
         """x = v / scale + mean: the network's input back to pixels."""

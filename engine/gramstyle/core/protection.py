@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from gramstyle.core.arrays import Array, cast, namespace
-from gramstyle.core.evaluation import Evaluation
+from gramstyle.core.evaluation import Evaluation, LossValues
 
 
 def composite(z: Array, p: Array, S: Array) -> Array:
@@ -44,6 +44,19 @@ def composite_backward(dx: Array, S: Array) -> Array:
     array([[[0., 2., 4.]]])
     """
     return cast((1 - S) * dx, dx.dtype)
+
+
+def composite_jvp(tz: Array, S: Array) -> Array:
+    """Return tx = (1 − S)∘tz, of tz's shape and float type; p does not change with z.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from gramstyle.core.protection import composite_jvp
+    >>> composite_jvp(np.full((1, 1, 3), 4.0), np.array([[1.0, 0.5, 0.0]]))
+    array([[[0., 2., 4.]]])
+    """
+    return cast((1 - S) * tz, tz.dtype)
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,3 +97,26 @@ class Protection:
             return replace(evaluation, gradient=composite_backward(evaluation.gradient, here.S))
 
         return loss_and_gradient
+
+    def around_jvp(
+        self, jvp: Callable[[Array, Array], LossValues]
+    ) -> Callable[[Array, Array], LossValues]:
+        """Return the derivative along tz at z as a function, from that along tx at x."""
+
+        def along(z: Array, tz: Array) -> LossValues:
+            here = self.beside(z)
+            return jvp(here.image(z), composite_jvp(tz, here.S))
+
+        return along
+
+    def around_hvp(self, hvp: Callable[[Array, Array], Array]) -> Callable[[Array, Array], Array]:
+        """Return the Hessian by z times tz as a function of both, from the Hessian by x times tx.
+
+        x is affine in z, so it adds no second derivative of its own.
+        """
+
+        def along(z: Array, tz: Array) -> Array:
+            here = self.beside(z)
+            return composite_backward(hvp(here.image(z), composite_jvp(tz, here.S)), here.S)
+
+        return along

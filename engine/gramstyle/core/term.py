@@ -11,7 +11,9 @@ to one of the losses that equation 7 weights: "content", "style", "tv". A term k
 - its target (`target`): the array of the content image or the style image that it compares with.
 
 A term that can compare with several images at once, each with its share, is a `BlendableTerm`. A
-term that uses the responses of each region of an image apart is a `GuidedTerm`.
+term that uses the responses of each region of an image apart is a `GuidedTerm`. A term with the
+tangents of its sums, its value and its gradient is a `TangentTerm`: an objective of such terms has
+forward mode and Hessian-vector products.
 
 To add a loss, write one module beside this one, with the loss's value, gradient and term, and add
 one line to `loss_terms`.
@@ -116,3 +118,22 @@ class GuidedTerm(Term, Protocol):
 
     def in_part(self, T: Sequence[Array | None]) -> Self:
         """Return a copy with a part of the guidance of the image that the term has or had."""
+
+
+@runtime_checkable
+class TangentTerm(Term, Protocol):
+    """A term with tangents: its derivatives along a direction in the pixels.
+
+    tF is the tangent of F, of F's shape. It is 0 where F is 0 behind a ReLU. All positions count.
+    """
+
+    def sums_jvp(self, tF: Array, F: Array) -> Sum:
+        """Return the tangent of `sums`."""
+
+    def value_jvp(self, tsums: Sum, sums: Sum, N: int, M: int) -> float:
+        """Return the derivative of `value` along the direction."""
+
+    def gradient_jvp(
+        self, tF: Array, F: Array, tsums: Sum, sums: Sum, N: int, M: int, weight: float
+    ) -> Array:
+        """Return the tangent of what `add_gradient` adds, of F's shape, masked as it is."""

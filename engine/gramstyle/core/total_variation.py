@@ -62,6 +62,25 @@ def total_variation_gradient(x: Array, area: Area | None = None, wraps: bool = F
     return dx
 
 
+def total_variation_jvp(tx: Array, x: Array, wraps: bool = False) -> float:
+    """Σ 2 d td over all differences d of neighbours: the derivative of V along tx.
+
+    The gradient is linear in x, so its tangent is `total_variation_gradient` of tx.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from gramstyle.core.total_variation import total_variation_jvp
+    >>> total_variation_jvp(np.array([[[0.0, 1.0]]]), np.array([[[0.0, 3.0]]]))
+    6.0
+    """
+    xp = namespace(x)
+    return sum(
+        2 * number(xp.sum((x[second] - x[first]) * (tx[second] - tx[first]), dtype=xp.float64))
+        for first, second in _pairs(x, None, wraps)
+    )
+
+
 @dataclass(frozen=True, kw_only=True)
 class TotalVariationTerm:
     """The total variation term: L_tv = V / M, where M is the number of pixels.
@@ -114,6 +133,22 @@ class TotalVariationTerm:
         del sums, N, kernels
         dx = (weight / M) * total_variation_gradient(F, area, self.wraps)
         return dx if dF is None else dF + cast(dx, dF.dtype)
+
+    def sums_jvp(self, tF: Array, F: Array) -> float:
+        """Return the derivative of V along the tangent tF of the pixels F (3, H, V)."""
+        return total_variation_jvp(tF, F, self.wraps)
+
+    def value_jvp(self, tsums: float, sums: float, N: int, M: int) -> float:
+        """Return the derivative of L_tv = V / M."""
+        del sums, N
+        return tsums / M
+
+    def gradient_jvp(
+        self, tF: Array, F: Array, tsums: float, sums: float, N: int, M: int, weight: float
+    ) -> Array:
+        """Return weight · the tangent of ∂L_tv/∂F, which is linear in F."""
+        del F, tsums, sums, N
+        return (weight / M) * total_variation_gradient(tF, wraps=self.wraps)
 
     def target(self, F: Array, kernels: Kernels, area: Area | None = None) -> None:
         """Return None: the term has no target."""

@@ -18,6 +18,8 @@ from gramstyle.gradcheck.report import GradientCheckError, entry_name
 Function = Callable[..., Any]
 # vjp(cotangents, *inputs) -> one derivative for each input; cotangents have the form of f's result.
 Vjp = Callable[..., Any]
+# jvp(tangents, *inputs) -> a derivative of the form of f's result; tangents: one for each input.
+Jvp = Callable[..., Any]
 # kinks(*inputs) -> the discrete choices by name.
 Kinks = Callable[..., Mapping[str, Array]]
 
@@ -26,23 +28,28 @@ Shapes = tuple[tuple[int, ...], ...]
 
 @dataclass
 class Calls:
-    """A function f, its vjp and its discrete choices around one point.
+    """A function f, its derivative and its discrete choices around one point.
 
     Attributes
     ----------
-    f, vjp, kinks
+    f, kinks
         As in `check_vjp`.
+    derivative
+        The derivative under check: a vjp, which `backward` calls, or a jvp, which `push` calls.
     names, inputs
         The inputs' names and the inputs, float64.
+    called
+        The names of f and of the derivative in messages.
     forwards, backwards
-        The numbers of calls of f and vjp so far.
+        The numbers of calls of f and of the derivative so far.
     """
 
     f: Function
-    vjp: Vjp
+    derivative: Vjp | Jvp
     kinks: Kinks | None
     names: tuple[str, ...]
     inputs: tuple[Array, ...]
+    called: tuple[str, str] = ("f", "vjp")
     forwards: int = 0
     backwards: int = 0
     _form: tuple[bool, Shapes] | None = None  # whether f returns a tuple, and its shapes
@@ -59,19 +66,32 @@ class Calls:
     def forward(self, point: Array) -> Array:
         """Return f at a point, as one vector."""
         self.forwards += 1
-        result = self._call("f", self.f, point)
-        several = isinstance(result, tuple | list)
+        name = self.called[0]
         where = "" if np.array_equal(point, self.point) else " a step away from the inputs"
-        outputs = [
-            float64(f"f's result{f' {number}' if several else ''}{where}", output)
-            for number, output in enumerate(result if several else (result,))
-        ]
-        form = several, tuple(output.shape for output in outputs)
+        outputs, form = _outputs(f"{name}'s result", where, self._call(name, self.f, point))
         self._form = self._form or form
         if form != self._form:
             shapes, earlier = list(form[1]), list(self._form[1])
             raise GradientCheckError(
-                f"f returns shapes {shapes} at one point and {earlier} at another"
+                f"{name} returns shapes {shapes} at one point and {earlier} at another"
+            )
+        return concatenated(outputs)
+
+    def push(self, point: Array, tangent: Array) -> Array:
+        """Return the jvp at a point for one tangent, as one vector."""
+        assert self._form is not None  # noqa: S101 - f is called first
+        self.backwards += 1
+        name = self.called[1]
+        before, tangent = tangent, tangent.copy()
+        t = cut(tangent, self._shapes)
+        result = self._call(name, self.derivative, point, t if len(t) > 1 else t[0])
+        if not np.array_equal(tangent, before):
+            raise in_place(name, "its tangents")
+        outputs, form = _outputs(f"{name}'s result", "", result)
+        if form != self._form:
+            raise GradientCheckError(
+                f"{name} returns shapes {list(form[1])}; {self.called[0]} returns "
+                f"{list(self._form[1])}"
             )
         return concatenated(outputs)
 
@@ -82,7 +102,7 @@ class Calls:
         several, shapes = self._form
         before, cotangent = cotangent, cotangent.copy()
         u = cut(cotangent, shapes)
-        result = self._call("vjp", self.vjp, point, u if several else u[0])
+        result = self._call("vjp", self.derivative, point, u if several else u[0])
         if not np.array_equal(cotangent, before):
             raise in_place("vjp", "its cotangents")
         if not isinstance(result, tuple | list):
@@ -137,7 +157,23 @@ class Calls:
         assert self._form is not None  # noqa: S101 - f is called first
         several, shapes = self._form
         number, index = locate(place, shapes)
-        return entry_name(f"f {number}" if several else "f", index)
+        return entry_name(f"{self.called[0]} {number}" if several else self.called[0], index)
+
+    @property
+    def outputs(self) -> Shapes:
+        """The shapes of f's results."""
+        assert self._form is not None  # noqa: S101 - f is called first
+        return self._form[1]
+
+
+def _outputs(what: str, where: str, result: Any) -> tuple[list[Array], tuple[bool, Shapes]]:
+    """Return the arrays of a result, whether it is a tuple of several, and their shapes."""
+    several = isinstance(result, tuple | list)
+    outputs = [
+        float64(f"{what}{f' {number}' if several else ''}{where}", output)
+        for number, output in enumerate(result if several else (result,))
+    ]
+    return outputs, (several, tuple(output.shape for output in outputs))
 
 
 def checked_inputs(inputs: Sequence[Array]) -> tuple[Array, ...]:
@@ -151,6 +187,38 @@ def checked_inputs(inputs: Sequence[Array]) -> tuple[Array, ...]:
     if not isinstance(inputs, tuple | list) or not inputs:
         raise OptionError("inputs must be a list or a tuple with at least one array in it")
     return tuple(float64(f"input {n}", x, error=OptionError).copy() for n, x in enumerate(inputs))
+
+
+def names_of(inputs: Sequence[Array], names: Sequence[str] | None) -> tuple[str, ...]:
+    """Return the names of the inputs in messages.
+
+    Raises
+    ------
+    OptionError
+        If there are more or fewer names than inputs.
+    """
+    called = tuple(names) if names is not None else tuple(f"input {i}" for i in range(len(inputs)))
+    if len(called) != len(inputs):
+        raise OptionError(f"there are {len(inputs)} inputs and {len(called)} names")
+    return called
+
+
+def both_of(evaluation: Any) -> tuple[Any, Any]:
+    """Return loss and gradient of what ``loss_and_gradient`` returned.
+
+    Raises
+    ------
+    GradientCheckError
+        If it is neither a pair nor an object with both.
+    """
+    if hasattr(evaluation, "loss") and hasattr(evaluation, "gradient"):
+        return evaluation.loss, evaluation.gradient
+    if isinstance(evaluation, tuple | list) and len(evaluation) == 2:
+        return evaluation[0], evaluation[1]
+    raise GradientCheckError(
+        "loss_and_gradient must return a pair, or an object with .loss and .gradient; found "
+        f"{type(evaluation).__name__}"
+    )
 
 
 def float64(what: str, value: Any, *, error: type[GramstyleError] = GradientCheckError) -> Array:

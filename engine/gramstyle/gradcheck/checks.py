@@ -1,4 +1,4 @@
-"""The two checks: of a function's vjp, and of a loss that is returned with its gradient.
+"""The checks in reverse mode: of a function's vjp, and of a loss returned with its gradient.
 
 Both compare with Richardson-extrapolated central differences, (4 D(h/2) − D(h)) / 3, of float64
 functions. docs/derivations.md derives them in "How each derivative is checked".
@@ -10,8 +10,15 @@ from typing import Any
 import numpy as np
 
 from gramstyle.core.arrays import Array
-from gramstyle.errors import OptionError
-from gramstyle.gradcheck.calls import Calls, Function, Kinks, Vjp, checked_inputs
+from gramstyle.gradcheck.calls import (
+    Calls,
+    Function,
+    Kinks,
+    Vjp,
+    both_of,
+    checked_inputs,
+    names_of,
+)
 from gramstyle.gradcheck.directions import check
 from gramstyle.gradcheck.report import Checked, GradientCheckError, Mode
 from gramstyle.gradcheck.settings import STEP, TOLERANCE, Settings
@@ -96,6 +103,7 @@ def check_vjp(
     See Also
     --------
     check_gradient : The same check of a loss that is returned with its gradient.
+    check_jvp : The check of a function's forward mode.
 
     Examples
     --------
@@ -108,11 +116,8 @@ def check_vjp(
     (2, True)
     """
     points = checked_inputs(inputs)
-    called = tuple(names) if names is not None else tuple(f"input {i}" for i in range(len(points)))
-    if len(called) != len(points):
-        raise OptionError(f"there are {len(points)} inputs and {len(called)} names")
     settings = Settings(mode, directions, eps, atol, rtol, seed)
-    return check(Calls(f, vjp, kinks, called, points), settings)
+    return check(Calls(f, vjp, kinks, names_of(points, names), points), settings)
 
 
 def check_gradient(
@@ -153,6 +158,7 @@ def check_gradient(
     See Also
     --------
     check_vjp : The check of any function and its vector-Jacobian product.
+    check_hvp : The check of a loss's Hessian-vector product.
 
     Examples
     --------
@@ -166,7 +172,7 @@ def check_gradient(
     settings = Settings(mode, directions, eps, atol, rtol, seed, cotangent="one")
     calls = Calls(
         lambda at: _loss(loss_and_gradient(at)),
-        lambda _one, at: _loss_and_gradient(loss_and_gradient(at))[1],
+        lambda _one, at: both_of(loss_and_gradient(at))[1],
         kinks,
         ("x",),
         checked_inputs([x]),
@@ -175,18 +181,7 @@ def check_gradient(
 
 
 def _loss(evaluation: Any) -> Any:
-    loss, _ = _loss_and_gradient(evaluation)
+    loss, _ = both_of(evaluation)
     if np.shape(loss):
         raise GradientCheckError(f"the loss has shape {np.shape(loss)}; it must be one number")
     return loss
-
-
-def _loss_and_gradient(evaluation: Any) -> tuple[Any, Any]:
-    if hasattr(evaluation, "loss") and hasattr(evaluation, "gradient"):
-        return evaluation.loss, evaluation.gradient
-    if isinstance(evaluation, tuple | list) and len(evaluation) == 2:
-        return evaluation[0], evaluation[1]
-    raise GradientCheckError(
-        "loss_and_gradient must return a pair, or an object with .loss and .gradient; found "
-        f"{type(evaluation).__name__}"
-    )

@@ -1,15 +1,23 @@
-"""Compare J v by extrapolated differences with the vjp, along one direction v."""
+"""Compare J v by extrapolated differences with the derivative under check, along a direction v."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from gramstyle.core.arrays import Array
 from gramstyle.gradcheck.calls import Calls
-from gramstyle.gradcheck.report import Flips, GradientCheckError, GradientMismatchError
+from gramstyle.gradcheck.report import (
+    Flips,
+    GradientCheckError,
+    GradientMismatchError,
+    Verdict,
+)
 from gramstyle.gradcheck.settings import HIDDEN, ROUNDING, SMALLEST_STEP, Settings
+
+# The verdicts on a wrong derivative, by its name.
+WRONG: Mapping[str, Verdict] = {"vjp": "wrong gradient", "jvp": "wrong jvp", "hvp": "wrong hvp"}
 
 
 @dataclass(frozen=True)
@@ -23,15 +31,17 @@ class Probe:
     reduce
         Maps J v, one number for each entry of f's result, to the numbers that are compared.
     got
-        These numbers by the vjp.
+        These numbers by the derivative under check.
     typical
-        The typical size of each number, by the vjp.
+        The typical size of each number, by that derivative.
     size
         The size of f's result, whose rounding affects each number.
     unit
         The divisor of the numbers in messages.
     input, index, direction
         The meaning of v: an entry of an input, or a direction of one input or (None) of all.
+    entries
+        Whether the numbers are the entries of f's result.
     """
 
     v: Array
@@ -43,6 +53,7 @@ class Probe:
     input: str | None = None
     index: tuple[int, ...] | None = None
     direction: int | None = None
+    entries: bool = False
 
 
 @dataclass
@@ -73,11 +84,11 @@ class Comparison:
             at, allowed = found
             crossed = any(each.count for each in flips.values())
             error = GradientMismatchError(
-                verdict="crossed a kink" if crossed else "wrong gradient",
+                verdict="crossed a kink" if crossed else WRONG[self.calls.called[1]],
                 mode=self.settings.mode,
                 input=probe.input,
                 index=probe.index,
-                output="" if probe.index is None else self.calls.output_at(at),
+                output=self.calls.output_at(at) if probe.entries else "",
                 expected=float(expected[at]) / probe.unit,
                 got=float(probe.got[at]) / probe.unit,
                 allowed=allowed / probe.unit,

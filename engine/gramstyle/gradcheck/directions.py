@@ -1,4 +1,4 @@
-"""The directions of a check, and the numbers that it compares along each."""
+"""The directions of a check of a vjp, and the numbers that it compares along each."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -33,6 +33,12 @@ def check(calls: Calls, settings: Settings) -> Checked:
     assert_deterministic("vjp", gradient, calls.backward(point, u))
     if mismatch is not None:
         raise mismatch
+    return passed(comparison)
+
+
+def passed(comparison: Comparison) -> Checked:
+    """Return the numbers of a check whose comparisons all agree."""
+    calls, settings = comparison.calls, comparison.settings
     return Checked(
         mode=settings.mode,
         compared=comparison.compared,
@@ -96,6 +102,17 @@ def full(
     jacobian = np.zeros((m, n))
     for j in range(m):
         jacobian[j] = calls.backward(calls.point, unit_vector(m, j))
+    yield from entries(comparison, value, jacobian)
+    u, gradient = first
+    assert_linear("vjp", "cotangents", jacobian.T, u, gradient)
+
+
+def entries(
+    comparison: Comparison, value: Array, jacobian: Array
+) -> Iterator[GradientMismatchError]:
+    """Compare every entry of J with differences of f; yield mismatches."""
+    calls = comparison.calls
+    m, n = jacobian.shape
     typical = np.zeros((m, n))
     for part in parts(calls.inputs):
         rows = [root_mean_square(row) for row in jacobian[:, part]]
@@ -112,11 +129,11 @@ def full(
                 unit=float(unit),
                 input=name,
                 index=index,
+                entries=True,
             )
         )
         if mismatch is not None:
             yield mismatch
-    assert_linear(jacobian, *first)
 
 
 def assert_deterministic(what: str, before: Array, after: Array) -> None:
@@ -134,22 +151,23 @@ def assert_deterministic(what: str, before: Array, after: Array) -> None:
         )
 
 
-def assert_linear(jacobian: Array, u: Array, gradient: Array) -> None:
-    """Check that vjp is linear: u @ J from its rows must equal its result for u.
+def assert_linear(what: str, of: str, matrix: Array, vector: Array, product: Array) -> None:
+    """Check that a derivative is linear: its result for a vector is its matrix times the vector.
 
-    The rows of J come from unit vectors, which have no negative entry and would not show a vjp
-    that clips its cotangents.
+    The columns of the matrix come from unit vectors, which have no negative entry and would not
+    show a derivative that clips its argument.
 
     Raises
     ------
     GradientCheckError
         If it is not linear.
     """
-    error = abs(u @ jacobian - gradient)
-    if np.any(error > TOLERANCE * (abs(u) @ abs(jacobian))):
+    error = abs(matrix @ vector - product)
+    if np.any(error > TOLERANCE * (abs(matrix) @ abs(vector))):
+        applied = "Jᵀ" if what == "vjp" else "J"
         raise GradientCheckError(
-            f"vjp is not linear in its cotangents: for a combination of unit vectors it is off by "
-            f"up to {np.max(error):.1e}; let it apply Jᵀ without clipping or weighting u"
+            f"{what} is not linear in its {of}: for a combination of unit vectors it is off by "
+            f"up to {np.max(error):.1e}; let it apply {applied} without clipping or weighting"
         )
 
 

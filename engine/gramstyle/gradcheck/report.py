@@ -7,7 +7,7 @@ from typing import Literal
 from gramstyle.errors import GramstyleError
 
 Mode = Literal["directional", "full"]
-Verdict = Literal["wrong gradient", "crossed a kink"]
+Verdict = Literal["wrong gradient", "wrong jvp", "wrong hvp", "crossed a kink"]
 
 # The number of names that a message lists.
 LISTED = 3
@@ -46,7 +46,7 @@ class Checked:
         By name, the largest number of choices that flipped in one difference; empty without
         `kinks`.
     forwards, backwards : int
-        The numbers of calls of f and of its vjp.
+        The numbers of calls of f and of the derivative under check.
     seed : int
         The seed of the random directions.
 
@@ -86,7 +86,8 @@ class GradientMismatchError(GradientCheckError):
     Attributes
     ----------
     verdict
-        "wrong gradient", or "crossed a kink" if choices flipped at every step.
+        "wrong gradient", "wrong jvp" or "wrong hvp"; or "crossed a kink" if choices flipped at
+        every step.
     mode
         "directional" or "full".
     input
@@ -94,11 +95,12 @@ class GradientMismatchError(GradientCheckError):
     index
         The entry of the input; None in directional mode.
     output
-        The entry of f's result, as text: "f[2, 0]"; "" in directional mode.
+        The entry of f's result, as text: "f[2, 0]"; "" for a vjp in directional mode.
     expected
-        By differences: ∂f/∂x at that entry, or ⟨u, J v⟩.
+        By differences: ∂f/∂x at that entry; in directional mode ⟨u, J v⟩ for a vjp, or an entry of
+        J v.
     got
-        By the vjp: the same entry, or ⟨Jᵀ u, v⟩.
+        By the derivative under check: the same number, for a vjp in directional mode ⟨Jᵀ u, v⟩.
     allowed
         The tolerance for |got − expected|.
     disagreement
@@ -146,7 +148,8 @@ class GradientMismatchError(GradientCheckError):
             names = ("", "")
         else:
             what += f"along direction {self.direction} of {self.input or 'all inputs together'}"
-            names = ("⟨u, Jv⟩ = ", "⟨Jᵀu, v⟩ = ")
+            what += f", derivative of {self.output}" if self.output else ""
+            names = ("", "") if self.output else ("⟨u, Jv⟩ = ", "⟨Jᵀu, v⟩ = ")
         return (
             f"{what}: expected {names[0]}{self.expected:.9g} by differences, "
             f"got {names[1]}{self.got:.9g}; relative error {self.relative_error:.1e}, "

@@ -4,9 +4,11 @@ import hashlib
 import os
 import random
 import signal
+import sqlite3
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import cycle
@@ -19,8 +21,6 @@ from .server import PATIENCE, Server, ServerError, started, tracebacks
 
 # The times between two kills, in seconds; often the server or the worker is still starting then.
 BETWEEN_KILLS = (0.1, 7.0)
-# The share of the kills that meet the server; the others meet one of its workers.
-OF_SERVER = 0.5
 # The time between two checkpoints in seconds: the jobs are short, and some must be continued.
 SAVING = 0.3
 # The jobs: those of a client, again and again. The longest are continued from checkpoints.
@@ -43,21 +43,21 @@ class ServiceKillResult:
         How often a process was killed, and how often it was the server.
     checkpoints
         How many kills of the server met a running job with a checkpoint.
+    attempts
+        The most workers that died in one job, whose images are made at last.
     jobs, finished, identical
         How many jobs were accepted, how many finished, and how many images have the bits of
         undisturbed jobs.
-    worker_deaths
-        The most workers that died in one job.
     """
 
     name: str = "serve, 2 workers"
     kills: int = 0
     of_server: int = 0
     checkpoints: int = 0
+    attempts: int = 0
     jobs: int = 0
     finished: int = 0
     identical: int = 0
-    worker_deaths: int = 0
     seconds: float = 0.0
     findings: list[str] = field(default_factory=list)
 
@@ -68,11 +68,15 @@ def kill_service(
     *,
     kills: int,
     jobs: int,
+    of_server: float = 0.5,
     seed: int = 0,
     tell: Callable[[str], None] = lambda _: None,
 ) -> ServiceKillResult:
-    """Kill a server and its workers while they have jobs; then let them finish, and check all."""
-    server.saving = SAVING
+    """Kill a server and its workers while they have jobs; then let them finish, and check all.
+
+    A share `of_server` of the kills meets the server; the others meet one of its workers.
+    """
+    server.saving, server.arguments = SAVING, ("--workers", "2", *server.arguments)
     result = ServiceKillResult()
     began = time.monotonic()
     with started(server, 2):
@@ -86,12 +90,14 @@ def kill_service(
         watch = _Ends(server.data / "jobs")
         thread = threading.Thread(target=watch.run, daemon=True)
         thread.start()
-        _kill(server, kills, random.Random(seed), result, accepted, tell)  # noqa: S311
+        rng = random.Random(seed)  # noqa: S311 - not for secrets
+        _kill(server, kills, of_server, rng, result, accepted, tell)
         _judge(client, accepted, truth, result)
         watch.stop()
         thread.join()
         result.findings += watch.done_twice
     result.seconds = time.monotonic() - began
+    result.attempts = _attempts(server.data / "service.sqlite3")
     result.findings += [f"the server wrote: {each}" for each in tracebacks(server.written)]
     return result
 
@@ -126,6 +132,7 @@ class _Jobs:
 def _kill(
     server: Server,
     kills: int,
+    of_server: float,
     rng: random.Random,
     result: ServiceKillResult,
     jobs: _Jobs,
@@ -135,7 +142,7 @@ def _kill(
     while result.kills < kills:
         time.sleep(rng.uniform(*BETWEEN_KILLS))
         workers = server.workers
-        if rng.random() < OF_SERVER:
+        if rng.random() < of_server:
             server.kill()
             result.of_server += 1
             result.checkpoints += any(server.data.glob("jobs/*/checkpoint/manifest.json"))
@@ -145,8 +152,8 @@ def _kill(
         else:
             continue
         result.kills += 1
-        if _waiting(server) < 20:  # there is always work when a process is killed
-            jobs.submit(50)
+        if _waiting(server) < len(JOBS):  # there is always work when a process is killed
+            jobs.submit(2 * len(JOBS))
         if result.kills % 10 == 0:
             tell(f"{result.kills} kills, {len(jobs.accepted)} jobs, {_waiting(server)} wait")
 
@@ -178,6 +185,12 @@ def _judge(
             problem = f"other bits after {JOBS[kind]['iterations']} iterations"
         result.identical += not problem
         result.findings += [problem] if problem else []
+
+
+def _attempts(database: Path) -> int:
+    with closing(sqlite3.connect(database)) as opened:
+        (most,) = opened.execute("SELECT max(attempts) FROM jobs").fetchone()
+    return int(most)
 
 
 class _Patient:

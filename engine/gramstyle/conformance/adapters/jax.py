@@ -11,7 +11,7 @@ from jax import lax
 
 from gramstyle.conformance.adapters.statement import Statement, state
 from gramstyle.conformance.cases import Case
-from gramstyle.conformance.comparing import Adapter
+from gramstyle.conformance.comparing import Adapter, FourParts
 from gramstyle.core.arrays import Array
 from gramstyle.core.layers import Padding
 from gramstyle.core.network import Convolution
@@ -35,7 +35,7 @@ def adapter(device: str) -> Adapter:
     except RuntimeError:
         raise OptionError(f"JAX sees no {device.upper()} device; leave --device out") from None
 
-    def value_and_grad(image: Array, case: Case) -> tuple[Any, Any, dict[str, Any]]:
+    def adapted(image: Array, case: Case) -> FourParts:
         said = state(case, image.dtype)
         # Without this, JAX converts everything to float32.
         with jax.enable_x64(True), jax.default_device(place):
@@ -48,15 +48,26 @@ def adapter(device: str) -> Adapter:
                 for layer in said.layers
                 if isinstance(layer, Convolution)
             }
-            both = jax.jit(jax.value_and_grad(partial(_loss, said), argnums=(0, 1)))
-            loss, (gradient, dF) = both(image, zeros, weights)
-            return (
-                float(loss),
-                np.asarray(gradient),
-                {name: np.asarray(dF[name]) for name in dF},
-            )
+            value_and_grad = jax.value_and_grad(partial(_loss, said), argnums=(0, 1, 2))
 
-    return value_and_grad
+            def all_derivatives(x: Any, tx: Any, zeros: Any, weights: Any) -> Any:
+                """Return the loss and its gradients, each with its derivative along tx."""
+                return jax.jvp(lambda x: value_and_grad(x, zeros, weights), (x,), (tx,))
+
+            tx = case.direction.astype(image.dtype)
+            values, tangents = jax.jit(all_derivatives)(image, tx, zeros, weights)
+            loss, (gradient, dF, by_weights) = values
+            jvp, (hvp, *_) = tangents
+            more = {
+                "dW": {name: np.asarray(dW) for name, (dW, _) in by_weights.items()},
+                "db": {name: np.asarray(db) for name, (_, db) in by_weights.items()},
+                "jvp": float(jvp),
+                "hvp": np.asarray(hvp),
+            }
+            layers = {name: np.asarray(dF[name]) for name in dF}
+            return float(loss), np.asarray(gradient), layers, more
+
+    return adapted
 
 
 def _loss(

@@ -8,20 +8,35 @@ import numpy as np
 
 from gramstyle.conformance.adapters import cpu_only
 from gramstyle.conformance.cases import Answer, Case, answer
-from gramstyle.conformance.comparing import Adapter
+from gramstyle.conformance.comparing import Adapter, FourParts, ThreeParts
+from gramstyle.conformance.derivatives import derivatives
 from gramstyle.core.arrays import Array
 from gramstyle.core.kernels import Area, PlainKernels
 from gramstyle.core.network import Convolution, Network
+from gramstyle.core.objective import Objective
 from gramstyle.core.terms import with_target_arrays
 
 
 def adapter(device: str) -> Adapter:
     """Return the adapter; raises OptionError if the device is not the CPU."""
     cpu_only("numpy_plain", device)
-    return value_and_grad
+    return every_derivative
 
 
-def value_and_grad(image: Array, case: Case) -> tuple[Any, Any, dict[str, Any]]:
+def every_derivative(image: Array, case: Case) -> FourParts | ThreeParts:
+    """Return loss, gradient and dF of a case, and its further derivatives.
+
+    In float16, where the tangents of Gram matrices overflow, there are none.
+    """
+    found = value_and_grad(image, case)
+    if image.dtype == np.float16:
+        return found
+    placed = _placed(case, image.dtype, np.asarray)
+    more = derivatives(placed, image, case.direction.astype(image.dtype))
+    return (*found, vars(more))
+
+
+def value_and_grad(image: Array, case: Case) -> ThreeParts:
     """Return loss, gradient and dF of a case."""
     found = plainly(image, case, np.asarray)
     return found.loss, found.gradient, dict(found.dF)
@@ -39,7 +54,12 @@ def plainly(image: Array, case: Case, place: Callable[[Array], Array]) -> Answer
     place
         Moves an array to the device, on which the arrays of the answer stay.
     """
-    objective, dtype = case.objective, image.dtype
+    return answer(_placed(case, image.dtype, place), place(image))
+
+
+def _placed(case: Case, dtype: Any, place: Callable[[Array], Array]) -> Objective:
+    """Return the objective of a case in a float type and on a device."""
+    objective = case.objective
     wide = np.result_type(dtype, np.float32)
     network = Network(
         tuple(
@@ -49,14 +69,13 @@ def plainly(image: Array, case: Case, place: Callable[[Array], Array]) -> Answer
             for layer in case.network.astype(dtype).layers
         )
     )
-    placed = replace(
+    return replace(
         objective,
         network=network,
         terms=with_target_arrays(objective.terms, lambda array: place(array.astype(wide))),
         forward=None,
         kernels=_WideTerms(),
     )
-    return answer(placed, place(image))
 
 
 class _WideTerms(PlainKernels):

@@ -7,7 +7,7 @@ from torch.nn.functional import avg_pool2d, conv2d, max_pool2d, pad, relu
 
 from gramstyle.conformance.adapters.statement import state
 from gramstyle.conformance.cases import Case
-from gramstyle.conformance.comparing import Adapter
+from gramstyle.conformance.comparing import Adapter, FourParts
 from gramstyle.core.arrays import Array
 from gramstyle.core.layers import Padding
 from gramstyle.core.network import Convolution
@@ -22,17 +22,19 @@ def adapter(device: str) -> Adapter:
     def tensor(array: Array) -> Any:
         return torch.tensor(array, device=device)
 
-    def value_and_grad(image: Array, case: Case) -> tuple[Any, Any, dict[str, Any]]:
+    def value_and_grad(image: Array, case: Case) -> FourParts:
         said = state(case, image.dtype)
         x = tensor(image).requires_grad_()
         F: Any = ((x[said.order] - tensor(said.mean)) * tensor(said.scale))[None]
         responses: dict[str, Any] = {}
+        weights: dict[str, tuple[Any, Any]] = {}
         for layer in said.layers:
             if isinstance(layer, Convolution):
-                F = relu(convolved(F, tensor(layer.W), tensor(layer.b), layer.padding))
+                W, b = (tensor(each).requires_grad_() for each in (layer.W, layer.b))
+                weights[layer.name] = W, b
+                F = relu(convolved(F, W, b, layer.padding))
             else:
                 F = (max_pool2d if layer.kind == "max" else avg_pool2d)(F, 2)
-            F.retain_grad()
             responses[layer.name] = F
         loss: Any = torch.zeros((), dtype=getattr(torch, said.wide), device=device)
         for name, term in said.content.items():
@@ -60,9 +62,25 @@ def adapter(device: str) -> Adapter:
         if said.tv:
             for axis in (1, 2):
                 loss = loss + said.tv * torch.diff(x.to(loss.dtype), dim=axis).square().sum()
-        loss.backward()
-        dF = {name: F.grad[0].cpu().numpy() for name, F in responses.items()}
-        return loss.item(), x.grad.cpu().numpy(), dF
+        parameters = [each for pair in weights.values() for each in pair]
+        wanted = [x, *responses.values(), *parameters]
+        gradient, *others = torch.autograd.grad(loss, wanted, create_graph=True)
+        slope = (gradient * tensor(case.direction.astype(image.dtype))).sum()
+        (hvp,) = torch.autograd.grad(slope, x)
+
+        def array(result: Any) -> Array:
+            found: Array = result.detach().cpu().numpy()
+            return found
+
+        dF = {name: array(each[0]) for name, each in zip(responses, others, strict=False)}
+        dW, db = others[len(responses) :: 2], others[len(responses) + 1 :: 2]
+        more = {
+            "dW": {name: array(each) for name, each in zip(weights, dW, strict=True)},
+            "db": {name: array(each) for name, each in zip(weights, db, strict=True)},
+            "jvp": slope.item(),
+            "hvp": array(hvp),
+        }
+        return loss.item(), array(gradient), dF, more
 
     return value_and_grad
 

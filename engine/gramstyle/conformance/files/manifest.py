@@ -8,6 +8,7 @@ import numpy as np
 
 from gramstyle.conformance.cases import Answer, Case
 from gramstyle.conformance.comparing import TOLERANCES, representable
+from gramstyle.conformance.derivatives import Derivatives
 from gramstyle.core.arrays import Array
 from gramstyle.core.conventions import AUTHOR, PAPER, Convention
 from gramstyle.core.network import Convolution, Network
@@ -17,9 +18,9 @@ from gramstyle.errors import ModelError
 # An object of the JSON document; the schema says which keys it has.
 Entry = Mapping[str, Any]
 
-FORMAT = "gramstyle-conformance/2"
+FORMAT = "gramstyle-conformance/3"
 # The version of the numbers, increased whenever a case is added, removed or changed.
-VERSION = 5
+VERSION = 6
 
 MANIFEST, SCHEMA = "manifest.json", "manifest.schema.json"
 
@@ -50,6 +51,10 @@ FORMULAS = {
     "dF": "d loss / d F of a layer: the sum of the gradients from deeper layers and from the "
     "layer's own terms. Compare it only where F > 0: elsewhere the ReLU stops it, and "
     "implementations differ in whether they record it before or after the ReLU",
+    "jvp": "the derivative of the loss along tx, that is sum(gradient * tx)",
+    "hvp": "the derivative of the gradient along tx: the Hessian of the loss times tx. ReLU and "
+    "max pooling have no second derivative",
+    "dW, db": "d loss / d W and d loss / d b of a convolution; P and A are constants",
 }
 
 ARRAYS = {
@@ -69,6 +74,11 @@ ARRAYS = {
     "loss": "the true loss, ()",
     "gradient": "the true gradient, (3, H, V)",
     "LAYER.dF": "the true dF, (N, H, V)",
+    "tx": "a direction in the pixels, (3, H, V)",
+    "jvp": "the true derivative of the loss along tx, ()",
+    "hvp": "the true derivative of the gradient along tx, (3, H, V)",
+    "LAYER.dW": "the true derivative of the loss by W, (N, C, 3, 3)",
+    "LAYER.db": "the true derivative of the loss by b, (N,)",
 }
 
 MEASURE = "|found - truth| / |truth| of the whole array, Euclidean norms"
@@ -160,7 +170,7 @@ def describe(case: Case, truth: Answer) -> dict[str, Any]:
         "content": content,
         "style": style,
         "regions": regions,
-        "beyond_float16": _beyond_float16(truth),
+        "beyond_float16": _beyond_float16(truth, case.derivatives),
     }
 
 
@@ -182,10 +192,11 @@ def _artwork_positions(case: Case, layer: str) -> int:
     return H * V
 
 
-def _beyond_float16(truth: Answer) -> list[str]:
+def _beyond_float16(truth: Answer, more: Derivatives) -> list[str]:
     """Name the compared quantities that float16 cannot represent."""
     quantities = {"loss": np.asarray(truth.loss), "gradient": truth.gradient}
     quantities |= {f"dF of {layer}": dF for layer, dF in truth.dF.items()}
+    quantities |= more.quantities()
     return [name for name, values in quantities.items() if not representable(values, "float16")]
 
 
@@ -211,7 +222,13 @@ def arrays_of(case: Case, truth: Answer, responses: Mapping[str, Array]) -> dict
         }
     arrays |= {f"{name}.F": responses[name] for name in case.network.names}
     arrays |= {"loss": np.asarray(truth.loss), "gradient": truth.gradient}
-    return arrays | {f"{name}.dF": truth.dF[name] for name in case.network.names}
+    arrays |= {f"{name}.dF": truth.dF[name] for name in case.network.names}
+    more = case.derivatives
+    assert more.hvp is not None  # noqa: S101 - the truth has every derivative
+    arrays |= {"tx": case.direction, "jvp": np.asarray(more.jvp), "hvp": more.hvp}
+    for name in more.dW:
+        arrays |= {f"{name}.dW": more.dW[name], f"{name}.db": more.db[name]}
+    return arrays
 
 
 def shapes_of(entry: Entry, network: Network) -> dict[str, tuple[int, ...]]:
@@ -256,7 +273,12 @@ def shapes_of(entry: Entry, network: Network) -> dict[str, tuple[int, ...]]:
         }
     shapes |= {f"{name}.F": shape for name, shape in responses.items()}
     shapes |= {"loss": (), "gradient": (3, height, width)}
-    return shapes | {f"{name}.dF": shape for name, shape in responses.items()}
+    shapes |= {f"{name}.dF": shape for name, shape in responses.items()}
+    shapes |= {"tx": (3, height, width), "jvp": (), "hvp": (3, height, width)}
+    for layer in reversed(network.layers):  # in the order of the backward pass
+        if isinstance(layer, Convolution):
+            shapes |= {f"{layer.name}.dW": layer.W.shape, f"{layer.name}.db": layer.b.shape}
+    return shapes
 
 
 def file_names(name: str, layers: int) -> list[str]:

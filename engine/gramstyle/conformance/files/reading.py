@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from gramstyle.conformance.cases import Answer, Case
+from gramstyle.conformance.derivatives import Derivatives
 from gramstyle.conformance.files.archive import unpack
 from gramstyle.conformance.files.manifest import (
     CONVENTIONS,
@@ -183,9 +184,19 @@ def _assembled(entry: Entry, chain: Network, arrays: Mapping[str, Array]) -> Cas
         # In the order of the backward pass, like the dF of `answer`.
         dF={name: arrays[f"{name}.dF"] for name in reversed(network.names)},
     )
+    convolutions = [each.name for each in reversed(network.layers) if isinstance(each, Convolution)]
+    more = Derivatives(
+        dW={name: arrays[f"{name}.dW"] for name in convolutions},
+        db={name: arrays[f"{name}.db"] for name in convolutions},
+        jvp=float(arrays["jvp"]),
+        hvp=arrays["hvp"],
+    )
+    # `cached_property` stores its value here; a copy made by `replace` computes its own.
+    vars(case)["derivatives"] = more
+    if not np.array_equal(arrays["tx"], case.direction):
+        raise ModelError("expected the direction that follows from the name of the case")
     if describe(case, truth) != {key: value for key, value in entry.items() if key != "files"}:
         raise ModelError("expected an entry that follows from the arrays, found another")
-    # `cached_property` stores its value here; a copy made by `replace` computes its own.
     vars(case).update(truth=truth, responses={n: arrays[f"{n}.F"] for n in network.names})
     return case
 
