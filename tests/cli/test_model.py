@@ -161,7 +161,7 @@ def test_info_prints_layers_metadata_and_network(tiny_model_path: Path, capsys: 
     out = output(capsys)
     for word in ("conv1_1", "4×3×3×3", "4×512×512", "pool5", "sha256", "licence", "BGR", "source"):
         assert word in out
-    assert "network unknown VGG-19: its weights are not those of a known network" in out
+    assert "network unknown 4,4,pool,5,5,pool,6,6,6,6,pool," in out
 
 
 def test_info_names_a_known_network_and_its_modifications(
