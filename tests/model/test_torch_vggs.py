@@ -14,6 +14,7 @@ torch = pytest.importorskip("torch", reason="torch computes these networks and i
 
 pytestmark = pytest.mark.frameworks
 
+
 @pytest.fixture
 def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make the VGGs narrow."""
