@@ -11,12 +11,12 @@ from gramstyle.conformance.running import Report, Result
 MEASURES = ("quantity", "relative L2", "tolerance", "max abs", "cosine", "ulps", "verdict")
 
 STYLE = """\
-:root { color-scheme: light dark; --line: #c8ccd2; --soft: #f3f5f7; --text: #1c2026;
-  --muted: #535b66; --good: #17683a; --bad: #a8121f; --link: #0b57a4; }
-@media (prefers-color-scheme: dark) { :root { --line: #3c434d; --soft: #21262d; --text: #e6e9ed;
-  --muted: #a8b0bb; --good: #6fd394; --bad: #ff9097; --link: #8abfff; } }
+:root { color-scheme: light dark; --page: #ffffff; --line: #c8ccd2; --soft: #f3f5f7;
+  --text: #1c2026; --muted: #535b66; --good: #17683a; --bad: #a8121f; --link: #0b57a4; }
+@media (prefers-color-scheme: dark) { :root { --page: #14171b; --line: #3c434d; --soft: #21262d;
+  --text: #e6e9ed; --muted: #a8b0bb; --good: #6fd394; --bad: #ff9097; --link: #8abfff; } }
 body { margin: 0 auto; max-width: 72rem; padding: 1.5rem 1rem 4rem; color: var(--text);
-  font: 1rem/1.5 system-ui, sans-serif; }
+  background: var(--page); font: 1rem/1.5 system-ui, sans-serif; }
 h1, h2, h3 { line-height: 1.25; } h2 { margin-top: 2.5rem; } h3 { margin: 1.75rem 0 .25rem; }
 a { color: var(--link); } p { margin: .5rem 0; max-width: 50rem; overflow-wrap: anywhere; }
 .summary { font-size: 1.25rem; } .muted { color: var(--muted); }
