@@ -78,7 +78,7 @@ FAILURES = {
     ),
     "a path": (
         "answer(gradient='../convolution.f32')",
-        "expected ^[A-Za-z0-9][A-Za-z0-9._-]*[.](npy|f16|f32|f64)$ at the document.gradient",
+        "expected ^[A-Za-z0-9][A-Za-z0-9._-]*\\.(npy|f16|f32|f64)$ at the document.gradient",
     ),
     "a link": (
         "(folder / 'link.f32').symlink_to(HERE / 'convolution.f32')\nanswer(gradient='link.f32')",

@@ -24,7 +24,7 @@ a { color: var(--link); } p { margin: .5rem 0; max-width: 50rem; overflow-wrap: 
   margin: .75rem 0; }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
 caption { text-align: left; padding: .5rem .75rem; color: var(--muted); }
-th, td { padding: .3rem .75rem; text-align: left; white-space: nowrap; }
+th, td { padding: .3rem .75rem; text-align: left; } th, .number { white-space: nowrap; }
 thead th { background: var(--soft); } tbody tr { border-top: 1px solid var(--line); }
 th[scope=row] { font-weight: 500; } .number { text-align: right; }
 .passed { color: var(--good); } .failed { color: var(--bad); font-weight: 700; }
@@ -77,18 +77,21 @@ def as_html(report: Report, *, subject: str, changes: Changes | None = None) -> 
 def _overview(report: Report) -> Iterator[str]:
     """Yield a table with the worst quantity of each case."""
     rates = [RATE] if is_timed(report) else []
-    header = ["case", "worst quantity", "relative L2", "tolerance", *rates, "verdict"]
+    header = ["case", "verdict", "worst quantity", "relative L2", "tolerance", *rates]
     rows = []
     for result in report.results:
         worst = result.worst
-        cells = [f'<a href="#{_anchor(result)}">{escape(result.case)}</a>']
+        cells = [
+            f'<a href="#{_anchor(result)}">{escape(result.case)}</a>',
+            _verdict(result.passed),
+        ]
         if worst is None:
             cells += ["", "", ""]
         else:
             cells += [escape(worst.quantity), f"{worst.relative:.1e}", f"{worst.tolerance:g}"]
         if rates:
             cells.append(rate(result))
-        rows.append([*cells, _verdict(result.passed)])
+        rows.append(cells)
     yield "<h2>Cases</h2>"
     yield from _table("The worst quantity of each case", header, rows)
 
