@@ -7,7 +7,7 @@
 #     make test-lowest       the test suite on the lowest declared version of every dependency
 #     make lint     ruff, mypy --strict, import-linter
 #     make bench    time evaluations and the optimisation against PyTorch (downloads it)
-#     make torture  kill runs, fill disks and mutate input files; takes hours
+#     make torture  kill runs, fill disks, mutate input files, attack the server; takes hours
 #     make docs     the pages under docs/ as a site, in build/site, with the page for browsers
 #     make gallery  the images of docs/gallery.md
 #     make clean    remove everything that was built
@@ -44,8 +44,9 @@ lint: .venv/.lint
 bench: .venv/.bench $(MODEL)
 	$(BIN)/python -m tools.benchmark
 
-torture: .venv/.test
+torture: .venv/.test .venv/.torture $(MODEL)
 	$(BIN)/python -m tools.torture
+	$(BIN)/python -m tools.torture.service --model $(MODEL)
 
 docs: .venv/.docs $(MODEL)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict

@@ -67,6 +67,7 @@ def test_a_port_in_use_is_named(images: Path, capsys: pytest.CaptureFixture[str]
         (("--max-upload", "lots"), "argument --max-upload: 'lots' is not a size like 2GB"),
         (("--threads", "2", "--scheduler", "tcp://a:1"), "--threads is for processes of this"),
         (("--host", "not a name"), "cannot listen on not a name"),
+        (("--keep-uploads", "10MB"), "--keep-uploads must be at least 288,000,000 bytes"),
         (("--token", "short"), "the token must have at least 16 printable ASCII characters"),
         (("--token", "x", "--token-file", "y"), "give --token or --token-file, not both"),
     ],

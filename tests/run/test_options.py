@@ -185,3 +185,9 @@ def test_a_run_with_values_of_numpy_records_plain_ones(tiny_model_path: Path) ->
     given: Any = {"size": np.int64(32), "iterations": np.uint8(1), "style_weights": np.ones(5)}
     settings = transfer(image, image, Options(**given), model=tiny_model_path).record.settings
     assert json.loads(json.dumps(settings.to_json()))["style_weights"] == [1.0] * 5
+
+
+@pytest.mark.parametrize("digits", [400, 5000])
+def test_a_number_that_no_float_can_hold_is_refused_in_one_line(digits):
+    with pytest.raises(OptionError, match=r"each number of style_size must be above 0 .*, not "):
+        Options(style_size=[10**digits])

@@ -16,7 +16,7 @@ def command(data: Path, model: Path, *more: str) -> list[str]:
     return [sys.executable, "-m", "gramstyle", "serve", *words]
 
 
-def test_sigterm_for_the_whole_group_saves_the_job_which_then_continues_where_it_was(
+def test_sigterm_for_the_whole_group_saves_the_job_which_continues_in_a_folder_that_was_moved(
     tmp_path: Path, tiny_model_path: Path
 ) -> None:
     words = command(tmp_path / "data", tiny_model_path)
@@ -29,6 +29,8 @@ def test_sigterm_for_the_whole_group_saves_the_job_which_then_continues_where_it
     with sqlite3.connect(tmp_path / "data" / "service.sqlite3") as database:
         assert database.execute("SELECT state, attempts FROM jobs").fetchall() == [("waiting", 0)]
     database.close()
+    (tmp_path / "data").rename(tmp_path / "moved")
+    words = command(tmp_path / "moved", tiny_model_path)
     with started(words, environment=environment, cwd=tmp_path) as server:
         first = until(lambda: (found := server.ask("GET", job).json())["iteration"] and found)
         assert first["iteration"] > 5

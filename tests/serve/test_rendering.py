@@ -147,3 +147,38 @@ def test_a_job_that_cannot_run_has_a_problem_of_one_line_without_paths(
     assert ended.problem
     assert "\n" not in ended.problem
     assert str(tmp_path) not in ended.problem
+
+
+def test_a_job_with_a_damaged_state_begins_again(
+    order: Callable[..., Order], model: OpenModel
+) -> None:
+    with pytest.raises(InterruptedJobError):
+        run(order(), model, lambda n: "shutdown" if n == 3 else None)
+    (state,) = JobFiles(order().folder).checkpoint.glob("state-*.npz")
+    state.write_bytes(state.read_bytes()[:-10])
+    ended, _ = run(order(), model)
+    assert ended.reason == "all iterations done"
+
+
+def test_a_job_whose_end_is_not_legible_is_run_again(
+    order: Callable[..., Order], model: OpenModel
+) -> None:
+    first, _ = run(order(), model)
+    JobFiles(order().folder).ended.write_bytes(b"{")
+    again, told = run(order(), model)
+    assert told
+    assert again.reason == first.reason
+
+
+def test_a_job_whose_files_cannot_be_written_or_read_names_none_of_them(
+    order: Callable[..., Order], model: OpenModel, tmp_path: Path
+) -> None:
+    JobFiles(order().folder).image.mkdir(parents=True)  # in the place of the result
+    ended, _ = run(order(), model)
+    assert ended.problem == (
+        "the server could not write the files of the job; it may have no room left"
+    )
+    (tmp_path / "content").unlink()
+    ended, _ = run(order(), model)
+    assert ended.problem.startswith("cannot read the content image: ")
+    assert str(tmp_path) not in ended.problem

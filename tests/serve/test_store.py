@@ -99,3 +99,13 @@ def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
     (tmp_path / "jobs.sqlite3").write_bytes(b"no database" * 100)
     with pytest.raises(StoreError, match="name another folder with --data"):
         Store(tmp_path / "jobs.sqlite3")
+
+
+def test_a_damaged_database_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "service.sqlite3"
+    Store(path).close()
+    data = bytearray(path.read_bytes())
+    data[4096:-4096] = b"\xa5" * (len(data) - 8192)
+    path.write_bytes(data)
+    with pytest.raises(StoreError, match=r"cannot use .*; name another folder with --data"):
+        Store(path)

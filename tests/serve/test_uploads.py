@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from gramstyle.errors import ImageError
 from gramstyle.serve.folder import DataFolder
 from gramstyle.serve.limits import Limits
+from gramstyle.serve.store import StoreError
 from gramstyle.serve.uploads import LARGE, THUMBNAIL, accept, clean_name, reduced
 from serve_parts import encoded
 
@@ -53,3 +54,15 @@ def test_the_name_of_a_file_is_a_name_and_never_a_path(name: str) -> None:
     assert 1 <= len(cleaned) <= 100
     assert not set(cleaned) & set("/\\\0\n,")
     assert cleaned not in (".", "..")
+
+
+def test_an_upload_that_cannot_be_noted_leaves_no_file(
+    store_folder: DataFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: object) -> None:
+        raise StoreError("the disk is full")
+
+    monkeypatch.setattr(store_folder.store, "add_upload", fail)
+    with pytest.raises(StoreError):
+        accept(encoded(), "a.png", store_folder, Limits())
+    assert not list((store_folder.path / "uploads").iterdir())

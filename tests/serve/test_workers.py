@@ -1,14 +1,17 @@
 """The workers: retries, restarts, cancellation, and what is kept."""
 
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from gramstyle.errors import OptionError
 from gramstyle.serve.folder import opened
-from gramstyle.serve.job import Job, Request, Upload
+from gramstyle.serve.job import Job, Request, Standing, Upload
 from gramstyle.serve.rendering import Ended, Order
+from gramstyle.serve.reporting import Report
 from gramstyle.serve.service import FullError, UnknownError
 from gramstyle.serve.workers import WorkerDiedError
 from serve_parts import STANDING, Start, dies, finish
@@ -41,6 +44,25 @@ def test_a_job_whose_worker_dies_too_often_fails_with_one_sentence(start: Start)
     assert "has died 3 times (it ended with code -9)" in seen.job.problem
     parts.worker.act = lambda order, _: finish(order)
     assert parts.ended(parts.submit()).job.state == "finished", "the next job runs"
+
+
+def test_a_job_that_gets_further_each_time_runs_however_often_its_worker_dies(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts = start(retries=2)
+
+    def run(order: Order, *, tell: Any, stop: Any) -> Ended:
+        parts.worker.orders.append(order)
+        number = len(parts.worker.orders)
+        if number == 6:
+            return finish(order)
+        # It gets further, and every other time not.
+        tell(Report(Standing(iteration=10 * (number // 2 + 1), iterations=99), ()))
+        raise WorkerDiedError("it ended with code -9")
+
+    monkeypatch.setattr(parts.worker, "run", run)
+    assert parts.ended(parts.submit()).job.state == "finished"
+    assert parts.running.workers.deaths == 5
 
 
 def test_a_worker_that_dies_after_its_last_file_has_finished_its_job(start: Start) -> None:
@@ -169,3 +191,53 @@ def test_the_reasons_of_a_refusal_are_those_of_the_command_line(start: Start) ->
     parts = start()
     with pytest.raises(OptionError, match="unknown key 'sise'; did you mean size"):
         parts.submit(sise=3)
+
+
+def test_many_clients_at_once_do_not_overfill_the_queue(start: Start) -> None:
+    parts = start(held=True, queue=3)
+    parts.submit()
+    until(lambda: parts.worker.orders)
+    request = Request(content=parts.upload(), styles=(parts.upload(),))
+
+    def submit(number: int) -> bool:
+        try:
+            parts.running.service.submit(request, str(number))
+        except FullError:
+            return False
+        return True
+
+    with ThreadPoolExecutor(20) as pool:
+        assert sum(pool.map(submit, range(40))) == 3
+
+
+def test_an_image_that_is_removed_while_it_is_read_is_not_there(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts = start()
+    service, id_ = parts.running.service, parts.submit()
+    parts.ended(id_)
+
+    def remove(*_: object, **__: object) -> bytes:
+        service.remove(id_)
+        return (parts.data / "jobs" / id_ / "image.png").read_bytes()
+
+    monkeypatch.setattr(service, "_result", remove)
+    with pytest.raises(UnknownError):
+        service.image(id_, ".png", metadata=False)
+
+
+def test_a_worker_that_ends_with_the_server_costs_its_job_no_retry(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with ExitStack() as first:
+        parts = start(held=True, retries=0, at=first)
+        run = parts.worker.run
+
+        def die(order: Order, **named: Any) -> None:
+            run(order, **named)  # until the server stops
+            raise WorkerDiedError("it ended with code -15")
+
+        monkeypatch.setattr(parts.worker, "run", die)
+        id_ = parts.submit()
+        until(lambda: parts.worker.orders)
+    assert start().ended(id_).job.state == "finished"

@@ -11,15 +11,15 @@ from .fuzz import ReaderResult
 PACKAGES = ("gramstyle", "numpy", "pillow", "onnx", "h5py", "safetensors", "distributed")
 
 
-def environment() -> dict[str, str]:
-    """Return what the results depend on: processor, system and versions."""
+def environment(packages: Sequence[str] = ()) -> dict[str, str]:
+    """Return what the results depend on: processor, system and versions, also of more packages."""
     lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return {
         "processor": f"{len(names)} × {names[0] if names else platform.machine()}",
         "system": platform.platform(),
         "python": platform.python_version(),
-        **{name: version(name) for name in PACKAGES},
+        **{name: version(name) for name in (*PACKAGES, *packages)},
     }
 
 

@@ -41,7 +41,8 @@ LIMITS = {
     "keep": ("results", "N", "how many ended jobs are kept; the oldest are removed"),
     "keep_uploads": ("uploads", "SIZE", "the size of all uploads that no job uses; the oldest are "
                      "removed"),
-    "retries": ("retries", "N", "how often a job starts again after its process has died"),
+    "retries": ("retries", "N", "how often a job that gets no further starts again after its "
+                "process has died"),
     "watchers": ("watchers", "N", "how many clients may watch jobs at the same time"),
 }  # fmt: skip
 

@@ -89,11 +89,18 @@ def _limits(arguments: argparse.Namespace) -> Limits:
         if getattr(arguments, f"limit_{field}") is not None
     }
     for field, value in given.items():
-        least = 0 if field in ("retries", "results", "uploads") else 1
+        least = 0 if field in ("retries", "results") else 1
         if not least <= value <= 10**15:
             name = next(name for name, (each, _, _) in LIMITS.items() if each == field)
             raise OptionError(f"--{name.replace('_', '-')} must be at least {least}, not {value}")
-    return replace(DEFAULTS, **given)
+    limits = replace(DEFAULTS, **given)
+    needed = (1 + limits.styles) * limits.upload_bytes
+    if limits.uploads < needed:
+        raise OptionError(
+            f"--keep-uploads must be at least {needed:,} bytes, the images of one job "
+            "(--max-styles and one, times --max-upload)"
+        )
+    return limits
 
 
 def _token(arguments: argparse.Namespace) -> str | None:

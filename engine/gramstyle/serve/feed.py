@@ -24,6 +24,7 @@ class Live:
 class Watcher:
     """A client that watches a job; the event is set when there is something new to send."""
 
+    job: str
     event: asyncio.Event
     loop: asyncio.AbstractEventLoop
     job_changed: bool = True
@@ -89,7 +90,7 @@ class Feed:
     @contextmanager
     def watching(self, id_: str) -> Iterator[Watcher]:
         """Watch a job from a coroutine."""
-        watcher = Watcher(asyncio.Event(), asyncio.get_running_loop())
+        watcher = Watcher(id_, asyncio.Event(), asyncio.get_running_loop())
         with self._lock:
             self._watchers[id_].add(watcher)
         try:

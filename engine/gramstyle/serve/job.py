@@ -86,9 +86,9 @@ class Job:
     created, started, ended
         Seconds since 1970; None before.
     attempts
-        How many workers have died while they ran it.
+        How many workers have died while they ran it, since it last got further.
     standing
-        How far it was when it ended.
+        How far it was when it ended, or when a worker died.
     has_image
         Whether there is an image.
     reason, problem

@@ -22,7 +22,7 @@ class Limits:
     uploads
         How many bytes of uploads that no job uses are kept; the oldest are removed.
     retries
-        How often a job starts again after its worker has died.
+        How often a job starts again after its worker has died, unless it gets further each time.
     watchers
         How many clients may follow the events of jobs at the same time.
     """

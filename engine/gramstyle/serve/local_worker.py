@@ -9,7 +9,7 @@ from pathlib import Path
 from gramstyle.serve import worker
 from gramstyle.serve.rendering import Ended, Order
 from gramstyle.serve.reporting import Preview, Report, Stop
-from gramstyle.serve.worker import Interrupted, Ready
+from gramstyle.serve.worker import Interrupted, Unable
 from gramstyle.serve.workers import WorkerDiedError
 
 # How often a thread looks whether its job shall end, in seconds.
@@ -49,8 +49,11 @@ class LocalWorker:
         pipe, self._process = worker.start(self._model, self._machine)
         self._pipe = pipe
         try:
-            if not pipe.poll(_START) or not isinstance(pipe.recv(), Ready):
+            if not pipe.poll(_START):
                 raise self._died("it did not start")
+            message = pipe.recv()
+            if isinstance(message, Unable):
+                raise self._died(message.reason)
         except (EOFError, OSError):
             raise self._died("it ended while it started") from None
         self.ready = True

@@ -141,7 +141,7 @@ def _without_files(error: GramstyleError, order: Order) -> str:
     names[request.content] = "the content image"
     shown = sentence
     for path, name in names.items():
-        shown = shown.replace(path, name)
+        shown = shown.replace(repr(path), name).replace(path, name)
     if str(order.folder.parent) in shown:
         sys.stderr.write(f"{sentence}\n")
         return "the server could not write the files of the job; it may have no room left"

@@ -230,13 +230,16 @@ class Store:
                 )
             return self.job(order[0])
 
-    def wait_again(self, id_: str, *, attempts: int = 0) -> None:
-        """Return a running job to the waiting ones; add to the number of its attempts."""
+    def wait_again(
+        self, id_: str, *, attempts: int | None = None, standing: Standing | None = None
+    ) -> None:
+        """Return a running job to the waiting ones, with other attempts and standing if given."""
+        text = None if standing is None else json.dumps(asdict(standing))
         with self._change() as database:
             database.execute(
-                "UPDATE jobs SET state = 'waiting', attempts = attempts + ? "
-                "WHERE id = ? AND state = 'running'",
-                (attempts, id_),
+                "UPDATE jobs SET state = 'waiting', attempts = coalesce(?, attempts), "
+                "standing = coalesce(?, standing) WHERE id = ? AND state = 'running'",
+                (attempts, text, id_),
             )
 
     def end(

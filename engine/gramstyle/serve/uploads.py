@@ -3,7 +3,7 @@
 import secrets
 import threading
 
-from gramstyle.errors import ImageError
+from gramstyle.errors import GramstyleError, ImageError
 from gramstyle.images import read_original
 from gramstyle.images.preview import thumbnail
 from gramstyle.serve.folder import DataFolder
@@ -38,7 +38,11 @@ def accept(data: bytes, name: str, folder: DataFolder, limits: Limits) -> Upload
         del original
     upload = Upload(new_id(), width, height, len(data), clean_name(name))
     folder.write_upload(upload.id, data)
-    folder.store.add_upload(upload)
+    try:
+        folder.store.add_upload(upload)
+    except GramstyleError:  # without this, each attempt would leave a file on a full disk
+        folder.remove_upload(upload.id)
+        raise
     for id_ in folder.store.remove_unused_uploads(most_bytes=limits.uploads):
         folder.remove_upload(id_)
     return upload

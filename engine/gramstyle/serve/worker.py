@@ -36,6 +36,13 @@ class Ready:
 
 
 @dataclass(frozen=True)
+class Unable:
+    """The worker cannot open the model, and ends."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
 class Interrupted:
     """The worker has saved the state of its job, because the server stops."""
 
@@ -47,7 +54,7 @@ def work(pipe: Connection, model: Path, machine: dict[str, Any]) -> None:
     ----------
     pipe
         The connection to the server: `Order` and `Stop` come in, and `Report`, `Preview`, `Ended`,
-        `Ready` and `Interrupted` go out.
+        `Ready`, `Unable` and `Interrupted` go out.
     model
         The file of the network.
     machine
@@ -63,6 +70,11 @@ def work(pipe: Connection, model: Path, machine: dict[str, Any]) -> None:
         os.nice(_NICE)
     inbox = _Inbox(pipe)
     with OpenModel(model) as opened:
+        try:
+            opened.parts()
+        except GramstyleError as error:
+            pipe.send(Unable(" ".join(str(error).split())))
+            return
         _warm_up(opened, machine)
         pipe.send(Ready())
         while True:

@@ -203,15 +203,20 @@ class Workers:
         _log.error("a worker has died in the job %s: %s", job.id, reason)
         if self._stops.get(job.id) == "cancel":
             return Ended(self._standing(job), has_image=False, reason="cancelled", stop="cancel")
-        if job.attempts >= self._limits.retries:
-            times = "once" if job.attempts == 0 else f"{job.attempts + 1} times"
+        # A job that gets further each time is not what kills its workers.
+        standing = self._standing(job)
+        further = standing.iteration > job.standing.iteration
+        attempts = 1 if further else job.attempts + 1
+        if attempts > self._limits.retries:
+            times = "once" if attempts == 1 else f"{attempts} times"
             return Ended(
-                self._standing(job),
+                standing,
                 has_image=False,
                 problem=f"its worker has died {times} ({reason}); if memory is short, choose a "
                 "smaller size",
             )
-        self._folder.store.wait_again(job.id, attempts=1)
+        best = standing if further else job.standing
+        self._folder.store.wait_again(job.id, attempts=attempts, standing=best)
         return None
 
     def _standing(self, job: Job) -> Standing:

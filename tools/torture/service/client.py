@@ -51,6 +51,11 @@ class Client:
         headers = {name.casefold(): value for name, value in response.getheaders()}
         return Answer(response.status, headers, data)
 
+    def begin(self, path: str) -> None:
+        """Send GET and wait for the beginning of the answer only."""
+        self._connection.request("GET", path, headers=self._headers)
+        self._connection.getresponse()
+
     def get(self, path: str) -> Answer:
         """Send GET."""
         return self.send("GET", path)

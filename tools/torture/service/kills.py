@@ -4,9 +4,11 @@ import hashlib
 import os
 import random
 import signal
+import sqlite3
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import cycle
@@ -43,21 +45,21 @@ class ServiceKillResult:
         How often a process was killed, and how often it was the server.
     checkpoints
         How many kills of the server met a running job with a checkpoint.
+    attempts
+        The most workers that died in one job, whose images are made at last.
     jobs, finished, identical
         How many jobs were accepted, how many finished, and how many images have the bits of
         undisturbed jobs.
-    worker_deaths
-        The most workers that died in one job.
     """
 
     name: str = "serve, 2 workers"
     kills: int = 0
     of_server: int = 0
     checkpoints: int = 0
+    attempts: int = 0
     jobs: int = 0
     finished: int = 0
     identical: int = 0
-    worker_deaths: int = 0
     seconds: float = 0.0
     findings: list[str] = field(default_factory=list)
 
@@ -72,7 +74,7 @@ def kill_service(
     tell: Callable[[str], None] = lambda _: None,
 ) -> ServiceKillResult:
     """Kill a server and its workers while they have jobs; then let them finish, and check all."""
-    server.saving = SAVING
+    server.saving, server.arguments = SAVING, ("--workers", "2", *server.arguments)
     result = ServiceKillResult()
     began = time.monotonic()
     with started(server, 2):
@@ -92,6 +94,7 @@ def kill_service(
         thread.join()
         result.findings += watch.done_twice
     result.seconds = time.monotonic() - began
+    result.attempts = _attempts(server.data / "service.sqlite3")
     result.findings += [f"the server wrote: {each}" for each in tracebacks(server.written)]
     return result
 
@@ -145,8 +148,8 @@ def _kill(
         else:
             continue
         result.kills += 1
-        if _waiting(server) < 20:  # there is always work when a process is killed
-            jobs.submit(50)
+        if _waiting(server) < len(JOBS):  # there is always work when a process is killed
+            jobs.submit(2 * len(JOBS))
         if result.kills % 10 == 0:
             tell(f"{result.kills} kills, {len(jobs.accepted)} jobs, {_waiting(server)} wait")
 
@@ -178,6 +181,12 @@ def _judge(
             problem = f"other bits after {JOBS[kind]['iterations']} iterations"
         result.identical += not problem
         result.findings += [problem] if problem else []
+
+
+def _attempts(database: Path) -> int:
+    with closing(sqlite3.connect(database)) as opened:
+        (most,) = opened.execute("SELECT max(attempts) FROM jobs").fetchone()
+    return int(most)
 
 
 class _Patient:

@@ -21,6 +21,9 @@ MIB = 2**20
 BETWEEN_REQUESTS, BETWEEN_LOOKS = 0.02, 0.25
 
 
+OPTIONS = {"size": 64, "iterations": 5}
+
+
 @dataclass
 class LoadResult:
     """What became of many jobs at once.
@@ -37,7 +40,7 @@ class LoadResult:
         The bytes of the server process over time.
     """
 
-    name: str
+    name: str = "load"
     jobs: int = 0
     finished: int = 0
     seconds: float = 0.0
@@ -52,18 +55,16 @@ def submit_at_once(
     *,
     jobs: int,
     connections: int,
-    options: Mapping[str, Any],
-    name: str = "load",
 ) -> LoadResult:
     """Submit jobs from many connections at once, and wait for the images of all."""
     first = server.client()
     content, style = map(first.upload, images)
-    watched = first.submit(content, style, options)
-    result = LoadResult(name)
+    watched = first.submit(content, style, OPTIONS)
+    result = LoadResult()
     began = time.monotonic()
     shares = [jobs // connections + (i < jobs % connections) for i in range(connections)]
     with measuring(server, f"/jobs/{watched}", result), ThreadPoolExecutor(connections) as pool:
-        work = [pool.submit(_one_client, server, content, style, n, options) for n in shares]
+        work = [pool.submit(_one_client, server, content, style, n) for n in shares]
         done = [each for part in work for each in part.result()]
     result.seconds = time.monotonic() - began
     result.jobs = len(done)
@@ -74,12 +75,10 @@ def submit_at_once(
     return result
 
 
-def _one_client(
-    server: Server, content: str, style: str, jobs: int, options: Mapping[str, Any]
-) -> list[tuple[str, str]]:
+def _one_client(server: Server, content: str, style: str, jobs: int) -> list[tuple[str, str]]:
     """Submit jobs on one connection and wait for them; return their ids and what was wrong."""
     client = server.client()
-    waiting = [client.submit(content, style, {**options, "seed": n}) for n in range(jobs)]
+    waiting = [client.submit(content, style, {**OPTIONS, "seed": n}) for n in range(jobs)]
     done: list[tuple[str, str]] = []
     while waiting:
         time.sleep(random.uniform(0.2, 0.6))  # noqa: S311 - not for secrets

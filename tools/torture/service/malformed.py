@@ -4,11 +4,9 @@ import re
 import socket
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import partial
 
 from tools.torture.from_tests import ROOT, image_file
 
@@ -55,7 +53,7 @@ class MalformedResult:
     name: str = "raw sockets"
     requests: int = 0
     seconds: float = 0.0
-    statuses: Counter[int] = field(default_factory=Counter)
+    statuses: dict[int, int] = field(default_factory=dict)
     latencies: list[float] = field(default_factory=list)
     memory: list[int] = field(default_factory=list)
     findings: list[str] = field(default_factory=list)
@@ -85,7 +83,8 @@ def attack(
             statuses, problem = judged(server.port, sent, secrets)
             with lock:
                 result.requests += 1
-                result.statuses.update(statuses or [0])
+                for each in statuses or [0]:
+                    result.statuses[each] = result.statuses.get(each, 0) + 1
                 if problem:
                     result.findings.append(f"request {number} ({sent.kind}): {problem}")
                 if result.requests % 5000 == 0:
@@ -126,11 +125,16 @@ def judged(port: int, sent: Attempt, secrets: Sequence[bytes]) -> tuple[list[int
     wrong = [each for each in statuses if each >= 500]
     if wrong:
         return statuses, f"status {wrong[0]}: {sent.data[:200]!r}"
-    for each in secrets:
-        if each in answer and not (each in REPEATED and each in sent.data):
+    return statuses, leak(answer, secrets, sent.data)
+
+
+def leak(answer: bytes, secrets: Sequence[bytes], sent: bytes = b"") -> str:
+    """Return what an answer says that it must not, or nothing."""
+    for each in (*LEAKS, *secrets):
+        if each in answer and not (each in REPEATED and each in sent):
             at = answer.index(each)
-            return statuses, f"an answer says {answer[max(0, at - 60) : at + 60]!r}"
-    return statuses, ""
+            return f"an answer says {answer[max(0, at - 60) : at + 60]!r}"
+    return ""
 
 
 def _exchange(port: int, sent: Attempt) -> tuple[bytes, bool]:
@@ -147,6 +151,3 @@ def _exchange(port: int, sent: Attempt) -> tuple[bytes, bool]:
         except (ConnectionResetError, BrokenPipeError):
             pass  # the server closes while the client still sends
     return bytes(answer), False
-
-
-repeat = partial(judged, secrets=LEAKS)

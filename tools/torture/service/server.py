@@ -40,6 +40,8 @@ class Server:
         Variables for the process, over those of this one.
     saving
         The time between two checkpoints of a job in seconds; None is the usual time.
+    grace
+        How long a worker may be silent after the time of its job; None is the usual time.
     """
 
     data: Path
@@ -47,6 +49,7 @@ class Server:
     arguments: Sequence[str] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
     saving: float | None = None
+    grace: float | None = None
     port: int = field(default_factory=lambda: free_port())
     process: subprocess.Popen[bytes] | None = None
 
@@ -61,7 +64,8 @@ class Server:
 
     def begin(self) -> None:
         """Start the process; do not wait for it."""
-        command = [sys.executable, "-m", "tools.torture.service.serve", str(self.saving or 0)]
+        times = (str(self.saving or 0), str(self.grace or 0))
+        command = [sys.executable, "-m", "tools.torture.service.serve", *times]
         command += ["serve", "--data", str(self.data), "--port", str(self.port), *self.arguments]
         if self.model is not None:
             command += ["--model", str(self.model)]

@@ -7,6 +7,7 @@ from gramstyle.core.conventions import STYLE_LAYERS
 from gramstyle.core.terms import STYLE_LOSSES
 from gramstyle.errors import OptionError
 from gramstyle.images import Source
+from gramstyle.run.coercion import shown
 from gramstyle.run.options.layers import check_layers
 
 T = TypeVar("T")
@@ -97,7 +98,8 @@ def check_style(options: StyleOptions) -> None:
         for value in values:
             if not 0 < value <= most:
                 raise OptionError(
-                    f"each number of {name} must be above 0 and at most {most:g}, not {value:g}"
+                    f"each number of {name} must be above 0 and at most {most:g}, "
+                    f"not {shown(value)}"
                 )
         if name != "style_blend" and len(set(values)) != len(values):
             raise OptionError(f"{name} must not have the same number twice")

@@ -16,6 +16,7 @@ from starlette.staticfiles import StaticFiles
 from gramstyle.errors import OptionError
 from gramstyle.run.settings import program
 from gramstyle.serve import job as jobs
+from gramstyle.serve.feed import Watcher
 from gramstyle.serve.http.bodies import files_in, form_of, parsed, text_in
 from gramstyle.serve.http.events import events_of
 from gramstyle.serve.http.guard import COOKIE, Access, App, Guard
@@ -157,10 +158,13 @@ def _add_jobs(app: FastAPI, service: Service) -> None:
     def find(id: _Id) -> Seen:  # noqa: A002 - the name in the path
         return service.see(id)
 
-    def find_and_watch(id: _Id) -> Seen:  # noqa: A002 - the name in the path
+    async def watch(id: _Id) -> AsyncIterator[Watcher]:  # noqa: A002 - the name in the path
         if service.feed.watchers >= service.limits.watchers:
             raise FullError("too many clients watch jobs; ask for the job instead", 5)
-        return service.see(id)
+        # Not in the stream of events, which ends some time after its client has gone.
+        with service.feed.watching(id) as watcher:
+            await run_in_threadpool(service.see, id)
+            yield watcher
 
     @app.post(
         "/jobs", status_code=202, responses=_problems(404, 408, 429, 507),
@@ -181,10 +185,10 @@ def _add_jobs(app: FastAPI, service: Service) -> None:
 
     @app.get("/jobs/{id}/events", response_class=EventSourceResponse, responses=_problems(404, 429))
     async def events(
-        seen: Annotated[Seen, Depends(find_and_watch)],
+        watcher: Annotated[Watcher, Depends(watch)],
     ) -> AsyncIterator[ServerSentEvent]:
         """Watch a job: the events job, losses, progress and preview, until it has ended."""
-        async for event in events_of(service, seen.job.id):
+        async for event in events_of(service, watcher):
             yield event
 
     @app.get(

@@ -53,10 +53,13 @@ class Connection(H11Protocol):
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - ours is a problem
         """Answer what is not HTTP with a problem, if no response has begun."""
+        cycle = self.cycle
+        if cycle is not None and not cycle.response_complete:  # the body of a request is malformed
+            cycle.disconnected = True  # the application must not answer, too
+            cycle.message_event.set()
         if self.conn.our_state not in (h11.IDLE, h11.SEND_RESPONSE) or (
-            self.cycle is not None and self.cycle.response_started
-            and not self.cycle.response_complete
-        ):  # fmt: skip
+            cycle is not None and cycle.response_started and not cycle.response_complete
+        ):
             self.transport.abort()
             return
         answer = problem(400, "this is not a valid HTTP request", {"Connection": "close"})

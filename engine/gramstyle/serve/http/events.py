@@ -32,7 +32,7 @@ class _Sent:
     job: dict[str, Any] = field(default_factory=dict)
 
 
-async def events_of(service: Service, id_: str) -> AsyncIterator[ServerSentEvent]:
+async def events_of(service: Service, watcher: Watcher) -> AsyncIterator[ServerSentEvent]:
     """Yield the events of a job until it has ended or the server stops.
 
     Yields
@@ -41,25 +41,24 @@ async def events_of(service: Service, id_: str) -> AsyncIterator[ServerSentEvent
         "job" (a `JobView`) at once and after each change of state; "losses", all points so far;
         "progress", how far it is, with the points since; "preview", an image as a data URL.
     """
-    sent = _Sent()
-    with service.feed.watching(id_) as watcher:
-        while not service.feed.closed:
-            watcher.event.clear()
-            over = False
-            if watcher.job_changed:
-                watcher.job_changed = False
-                try:
-                    seen = await run_in_threadpool(service.see, id_)
-                except UnknownError:
-                    return
-                over = seen.job.over
-                async for event in _at_change(service, seen, sent):
-                    yield event
-            for event in _news(service, id_, sent):
-                yield event
-            if over:
+    id_, sent = watcher.job, _Sent()
+    while not service.feed.closed:
+        watcher.event.clear()
+        over = False
+        if watcher.job_changed:
+            watcher.job_changed = False
+            try:
+                seen = await run_in_threadpool(service.see, id_)
+            except UnknownError:
                 return
-            await _something_new(watcher)
+            over = seen.job.over
+            async for event in _at_change(service, seen, sent):
+                yield event
+        for event in _news(service, id_, sent):
+            yield event
+        if over:
+            return
+        await _something_new(watcher)
 
 
 async def _at_change(service: Service, seen: Seen, sent: _Sent) -> AsyncIterator[ServerSentEvent]:
