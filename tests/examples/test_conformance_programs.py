@@ -66,6 +66,7 @@ def test_the_plain_cpp_compiles_without_warnings_and_passes_every_case(tmp_path:
     passes_every_case(f"'{target}'", ("float32", "float64"))
 
 
+@pytest.mark.browser
 def test_the_programs_say_why_they_cannot_compute_a_case(tmp_path: Path) -> None:
     """A case in a folder that is not there, handed to each program directly."""
     node = program_of("node")
