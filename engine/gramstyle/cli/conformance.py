@@ -1,4 +1,4 @@
-"""`gramstyle conformance run --against ADAPTER`, and `conformance build`."""
+"""`gramstyle conformance run`, and `conformance build`."""
 
 import argparse
 from collections.abc import Sequence
@@ -8,11 +8,14 @@ from pathlib import Path
 
 from gramstyle.cli import arguments as add
 from gramstyle.cli.conformance_build import add_build
+from gramstyle.cli.conformance_subject import Subject, add_subject, open_subject
 from gramstyle.cli.parsing import Commands
 from gramstyle.cli.speaking import Speaker, answer
 from gramstyle.conformance import Case, cases
-from gramstyle.conformance.adapters import DEVICES, NAMES, dtypes_of, load, version_of
+from gramstyle.conformance.adapters import NAMES
+from gramstyle.conformance.baseline import Changes, changes_since, lines_of, read_baseline
 from gramstyle.conformance.files import read_cases
+from gramstyle.conformance.page import as_html
 from gramstyle.conformance.real_network import real_case
 from gramstyle.conformance.reporting import as_json, as_junit, notes, summary, table
 from gramstyle.conformance.running import DTYPES, Report, Result, run
@@ -24,11 +27,15 @@ from gramstyle.system.replaceable import check_file
 # A pass of the real network at this size takes a second or two and fits every framework's memory.
 SIZE = 64
 
-ADAPTERS = f"""\
+NOTES = f"""\
 ADAPTER is one of {", ".join(NAMES)};
 or module:function, a function value_and_grad(image, case) of your own.
-exit code: 0 every case passed, 1 a case failed, 2 an argument cannot be used
-example: gramstyle conformance run --against torch
+PROGRAM is in any language; it reads cases from stdin and writes answers to stdout
+by the protocol of docs/conformance-programs.md. No shell is involved.
+exit code: 0 every case passed, 1 a case failed, 2 an argument cannot be used;
+with --baseline: 0 nothing is worse, 1 a case is worse
+examples: gramstyle conformance run --against torch
+          gramstyle conformance run --command "node plain.mjs"
 """
 
 
@@ -46,16 +53,15 @@ def _add_run(actions: Commands) -> None:
         help="test an implementation on the cases",
         description="Compute the loss and gradients of every case with an implementation, and "
         "compare them with the float64 truth.",
-        epilog=ADAPTERS,
+        epilog=NOTES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.set_defaults(run=run_command)
-    parser.add_argument("--against", required=True, metavar="ADAPTER",
-        help="the implementation to test; see below")  # fmt: skip
+    add_subject(parser)
     parser.add_argument("--dtype", choices=DTYPES,
-        help="float type (default float64, or the only one of ADAPTER)")  # fmt: skip
-    parser.add_argument("--device", choices=DEVICES, default=DEVICES[0],
-        help="device of the computation (default %(default)s)")  # fmt: skip
+        help="float type (default: float64, or the first one of the implementation)")  # fmt: skip
+    parser.add_argument("--time", action="store_true",
+        help="also measure the evaluations a second of each case")  # fmt: skip
 
     which = parser.add_argument_group("the cases")
     which.add_argument("--case", type=add.names, metavar="NAME,…",
@@ -74,46 +80,70 @@ def _add_run(actions: Commands) -> None:
         help="also write the report as JSON")  # fmt: skip
     written.add_argument("--junit", type=Path, metavar="FILE",
         help="also write the report as JUnit XML")  # fmt: skip
+    written.add_argument("--html", type=Path, metavar="FILE",
+        help="also write the report as one web page")  # fmt: skip
+    written.add_argument("--baseline", type=Path, metavar="FILE",
+        help="compare with an earlier report of --json: only what got worse fails")  # fmt: skip
 
 
 def run_command(arguments: argparse.Namespace) -> int:
     """Run the cases, write and print the report; return the exit code."""
     _check_files(arguments)
-    adapter = load(arguments.against, device=arguments.device)
-    dtype = _dtype(arguments.against, arguments.dtype)
-    chosen = _cases(arguments)
-    say = Speaker()
-    with say.status("computing"):
-        report = run(adapter, chosen, dtype=dtype, callback=lambda result: _show(say, result))
+    with open_subject(arguments) as subject:
+        dtype = subject.dtype(arguments.dtype)
+        baseline = None
+        if arguments.baseline is not None:
+            baseline = read_baseline(arguments.baseline, dtype=dtype)
+        chosen = _cases(arguments)
+        say = Speaker()
+        with say.status("computing"):
+            report = run(
+                subject.adapter,
+                chosen,
+                dtype=dtype,
+                timed=arguments.time,
+                callback=lambda result: _show(say, result),
+            )
+    changes = None if baseline is None else changes_since(baseline, report)
+    _write(report, subject, changes, arguments)
+    _print(report, subject, changes)
+    if changes is not None:
+        return 1 if changes.worse else 0
+    return 1 if report.failed else 0
+
+
+def _write(
+    report: Report, subject: Subject, changes: Changes | None, arguments: argparse.Namespace
+) -> None:
+    """Write the report as the files that were asked for."""
     if arguments.json is not None:
-        data = as_json(report, adapter=arguments.against)
+        data = as_json(report, adapter=subject.name, changes=changes)
         write_atomically(arguments.json, data, error=OptionError)
     if arguments.junit is not None:
-        data = as_junit(report, adapter=arguments.against)
+        data = as_junit(report, adapter=subject.name)
         write_atomically(arguments.junit, data, error=OptionError)
-    _print(report, arguments)
-    return 1 if report.failed else 0
+    if arguments.html is not None:
+        data = as_html(report, subject=_versions(subject), changes=changes)
+        write_atomically(arguments.html, data, error=OptionError)
 
 
 def _check_files(arguments: argparse.Namespace) -> None:
     """Raise an error before the run if a report could not be written after it."""
     if not arguments.real_model and (arguments.size or arguments.model):
         raise OptionError("--size and --model are for the real network; add --real-model")
-    targets = [path for path in (arguments.json, arguments.junit) if path is not None]
+    reports = (arguments.json, arguments.junit, arguments.html)
+    targets = [path for path in reports if path is not None]
     for path in targets:
         check_file(path, error=OptionError)
         if path.exists() and not path.is_file():
             raise OptionError(f"cannot write {path}: it exists and is not a file")
-    used = [path for path in (*targets, arguments.model) if path is not None]
+    read = (arguments.model, arguments.baseline)
+    used = [path for path in (*targets, *read) if path is not None]
     if any(is_same_place(a, b) for a, b in combinations(used, 2)):
-        raise OptionError("--json, --junit and --model name one file twice; choose another name")
-
-
-def _dtype(name: str, asked: str | None) -> str:
-    there = dtypes_of(name)
-    if asked is not None and asked not in there:
-        raise OptionError(f"{name} computes in {', '.join(there)}; leave --dtype out")
-    return asked or there[0]
+        raise OptionError(
+            "--json, --junit, --html, --baseline and --model name one file twice; choose another "
+            "name"
+        )
 
 
 def _cases(arguments: argparse.Namespace) -> Sequence[Case]:
@@ -139,10 +169,18 @@ def _show(say: Speaker, result: Result) -> None:
         say.tell(f"{result.case}: {verdict} ({result.seconds:.1f} s)")
 
 
-def _print(report: Report, arguments: argparse.Namespace) -> None:
+def _print(report: Report, subject: Subject, changes: Changes | None) -> None:
     blocks = [table(report), *notes(report)]
     if report.explanation:
         blocks.append(report.explanation)
-    what = f"{arguments.against} {version_of(arguments.against)}".strip()
-    blocks.append(f"{what} on {arguments.device}, gramstyle {version('gramstyle')}")
+    blocks.append(_versions(subject))
+    if changes is not None:
+        blocks.append("\n".join(["since the baseline:", *lines_of(changes)]))
+        counts = f"{len(changes.worse)} worse, {len(changes.better)} better, {len(changes.new)} new"
+        answer("\n\n".join(blocks), f"{summary(report)}; since the baseline {counts}")
+        return
     answer("\n\n".join(blocks), summary(report))
+
+
+def _versions(subject: Subject) -> str:
+    return f"{subject.described}, gramstyle {version('gramstyle')}"

@@ -22,6 +22,10 @@ Adapter = Callable[[Array, Case], ThreeParts | FourParts]
 TOLERANCES: Mapping[str, float] = {"float64": 1e-10, "float32": 2e-3, "float16": 2e-1}
 
 
+class NoAnswerError(Exception):
+    """Raised where an answer cannot be compared; its text says why in one sentence."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
     """One quantity of one case, compared with its truth.

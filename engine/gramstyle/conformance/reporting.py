@@ -3,22 +3,43 @@
 import json
 import math
 from collections.abc import Iterator
+from dataclasses import asdict
 from typing import Any
 from xml.etree import ElementTree
 
+from gramstyle.conformance.baseline import Changes
 from gramstyle.conformance.comparing import Comparison
 from gramstyle.conformance.running import Report, Result, printable
 
 FORMAT = 1
 HEADER = ("case", "quantity", "relative L2", "max abs", "cosine", "ulps", "verdict")
+RATE = "evaluations/s"
 SUITE = "gramstyle.conformance"
 
 
 def table(report: Report) -> str:
     """Return a table: the worst quantity of each passed case, all quantities of a failed one."""
     rows = [row for result in report.results for row in _rows(result)]
-    widths = [max(map(len, column)) for column in zip(HEADER, *rows, strict=True)]
-    return "\n".join(_line(row, widths) for row in (HEADER, *rows))
+    rows.insert(0, (*HEADER[:-1], RATE, HEADER[-1]))
+    if not is_timed(report):
+        rows = [(*row[:-2], row[-1]) for row in rows]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(_line(row, widths) for row in rows)
+
+
+def is_timed(report: Report) -> bool:
+    """Return whether the evaluations a second were measured."""
+    return any(result.rate is not None for result in report.results)
+
+
+def rate(result: Result) -> str:
+    """Return the evaluations a second of a case; "" if they were not measured."""
+    return "" if result.rate is None else f"{result.rate:.{0 if result.rate >= 100 else 2}f}"
+
+
+def verdict(passed: bool) -> str:
+    """Return the word for a verdict."""
+    return "passed" if passed else "FAILED"
 
 
 def notes(report: Report) -> Iterator[str]:
@@ -41,7 +62,7 @@ def failure(result: Result) -> str:
     return "\n\n".join([*notes(one), table(one)])
 
 
-def as_json(report: Report, *, adapter: str) -> bytes:
+def as_json(report: Report, *, adapter: str, changes: Changes | None = None) -> bytes:
     """Return the report as JSON; numbers that are not finite become null.
 
     Parameters
@@ -50,8 +71,10 @@ def as_json(report: Report, *, adapter: str) -> bytes:
         The report to write.
     adapter
         The name of the adapter that was tested.
+    changes
+        How the report differs from a baseline, if there is one.
     """
-    document = {
+    document: dict[str, Any] = {
         "format": FORMAT,
         "adapter": adapter,
         "dtype": report.dtype,
@@ -63,6 +86,7 @@ def as_json(report: Report, *, adapter: str) -> bytes:
                 "pins": result.pins,
                 "passed": result.passed,
                 "seconds": round(result.seconds, 3),
+                "rate": result.rate,
                 "problem": result.problem,
                 "where": result.where,
                 "explanation": result.explanation,
@@ -71,6 +95,8 @@ def as_json(report: Report, *, adapter: str) -> bytes:
             for result in report.results
         ],
     }
+    if changes is not None:
+        document["baseline"] = asdict(changes)
     return (json.dumps(document, indent=1, allow_nan=False) + "\n").encode()
 
 
@@ -102,15 +128,15 @@ def as_junit(report: Report, *, adapter: str) -> bytes:
 def _rows(result: Result) -> Iterator[tuple[str, ...]]:
     worst = result.worst
     if worst is None:
-        yield (result.case, "", "", "", "", "", "FAILED")
+        yield (result.case, "", "", "", "", "", rate(result), verdict(False))
     elif result.passed:
-        yield _row(result.case, worst)
+        yield _row(result.case, worst, rate(result))
     else:
-        for each in result.comparisons:
-            yield _row(result.case, each)
+        for number, each in enumerate(result.comparisons):
+            yield _row(result.case, each, "" if number else rate(result))
 
 
-def _row(case: str, each: Comparison) -> tuple[str, ...]:
+def _row(case: str, each: Comparison, evaluations: str) -> tuple[str, ...]:
     return (
         case,
         each.quantity,
@@ -118,14 +144,15 @@ def _row(case: str, each: Comparison) -> tuple[str, ...]:
         f"{each.largest:.1e}",
         f"{each.cosine:.6f}",
         f"{each.ulps:.3g}",
-        "passed" if each.passed else "FAILED" + (f": {each.problem}" if each.problem else ""),
+        evaluations,
+        verdict(each.passed) + (f": {each.problem}" if each.problem else ""),
     )
 
 
 def _line(row: tuple[str, ...], widths: list[int]) -> str:
     """Return a row of the table: words aligned left, numbers aligned right."""
     cells = [
-        cell.rjust(width) if 2 <= column < 6 else cell.ljust(width)
+        cell.rjust(width) if 2 <= column < len(row) - 1 else cell.ljust(width)
         for column, (cell, width) in enumerate(zip(row, widths, strict=True))
     ]
     return "  ".join(cells).rstrip()

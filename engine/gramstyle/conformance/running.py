@@ -11,9 +11,16 @@ from typing import Any
 import numpy as np
 
 from gramstyle.conformance.cases import Answer, Case
-from gramstyle.conformance.comparing import TOLERANCES, Adapter, Comparison, compare
+from gramstyle.conformance.comparing import (
+    TOLERANCES,
+    Adapter,
+    Comparison,
+    NoAnswerError,
+    compare,
+)
 from gramstyle.conformance.derivatives import NAMES, Derivatives
 from gramstyle.conformance.explaining import explain, explain_all
+from gramstyle.conformance.timing import rate_of
 from gramstyle.core.arrays import Array
 from gramstyle.core.network import Convolution
 from gramstyle.errors import OptionError
@@ -48,6 +55,8 @@ class Result:
         The time that the adapter took.
     found
         The answer of the adapter; None if there is a problem.
+    rate
+        Evaluations a second; None if they were not measured.
     """
 
     case: str
@@ -57,6 +66,7 @@ class Result:
     explanation: str = ""
     seconds: float = 0.0
     found: Answer | None = field(default=None, repr=False)
+    rate: float | None = None
 
     @property
     def passed(self) -> bool:
@@ -115,6 +125,7 @@ def run(
     cases: Iterable[Case],
     *,
     dtype: str,
+    timed: bool = False,
     callback: Callable[[Result], None] | None = None,
 ) -> Report:
     """Test an adapter on every case.
@@ -128,6 +139,8 @@ def run(
         The cases to test it on.
     dtype
         "float64", "float32" or "float16": the float type of the image, in which to compute.
+    timed
+        Whether to measure also how many evaluations the adapter does in a second.
     callback
         Called with the result of each case.
 
@@ -141,6 +154,8 @@ def run(
         result = check(adapter, case, dtype=dtype)
         if result.found is not None and not result.passed and _is_explained(case):
             failed.append((case, result.found))
+        if timed and result.found is not None:
+            result = replace(result, rate=rate_of(adapter, case, dtype))
         if callback is not None:
             callback(result)
         results.append(result)
@@ -159,8 +174,8 @@ def check(adapter: Adapter, case: Case, *, dtype: str) -> Result:
     began = time.perf_counter()
     try:
         found = _read(adapter(handed_image, handed), case)
-    except _NoAnswerError as error:
-        return replace(result, problem=str(error), seconds=time.perf_counter() - began)
+    except NoAnswerError as error:
+        return replace(result, problem=printable(str(error)), seconds=time.perf_counter() - began)
     except KeyboardInterrupt:
         raise
     # Foreign code may raise anything, including SystemExit.
@@ -185,25 +200,21 @@ def printable(text: str) -> str:
     return line if len(line) <= LONGEST else line[: LONGEST - 1] + "…"
 
 
-class _NoAnswerError(Exception):
-    """Raised where an answer cannot be compared; its text says why in one sentence."""
-
-
 def _read(returned: Any, case: Case) -> Answer:
     """Return the answer of an adapter as copies in NumPy arrays."""
     if not isinstance(returned, tuple | list):
-        raise _NoAnswerError(f"returned {_kind(returned)}; expected {EXPECTED}")
+        raise NoAnswerError(f"returned {_kind(returned)}; expected {EXPECTED}")
     if len(returned) not in (3, 4):
-        raise _NoAnswerError(f"returned {len(returned)} things; expected {EXPECTED}")
+        raise NoAnswerError(f"returned {len(returned)} things; expected {EXPECTED}")
     loss, gradient, layers, *more = returned
     if not isinstance(layers, Mapping):
-        raise _NoAnswerError(f"returned {_kind(layers)} as dF; expected a dictionary by layer")
+        raise NoAnswerError(f"returned {_kind(layers)} as dF; expected a dictionary by layer")
     truth = case.truth
     numbers = _array("the loss", loss, ())
     dF = {}
     for name in layers:
         if name not in truth.dF:
-            raise _NoAnswerError(
+            raise NoAnswerError(
                 f"returned dF of {printable(repr(name))}; expected layers of "
                 f"{', '.join(case.network.names)}"
             )
@@ -217,18 +228,18 @@ def _derivatives(more: Any = None, *, case: Case) -> Derivatives:
     if more is None:
         return Derivatives()
     if not isinstance(more, Mapping):
-        raise _NoAnswerError(f"returned {_kind(more)} as further derivatives; expected {FURTHER}")
+        raise NoAnswerError(f"returned {_kind(more)} as further derivatives; expected {FURTHER}")
     if unknown := [name for name in more if name not in NAMES]:
-        raise _NoAnswerError(f"returned {printable(repr(unknown[0]))}; expected {FURTHER}")
+        raise NoAnswerError(f"returned {printable(repr(unknown[0]))}; expected {FURTHER}")
     by_layer = {}
     for letter in ("dW", "db"):
         found = more.get(letter, {})
         if not isinstance(found, Mapping):
-            raise _NoAnswerError(f"returned {_kind(found)} as {letter}; expected a dictionary")
+            raise NoAnswerError(f"returned {_kind(found)} as {letter}; expected a dictionary")
         true = getattr(case.derivatives, letter)
         for name in found:
             if name not in true:
-                raise _NoAnswerError(
+                raise NoAnswerError(
                     f"returned {letter} of {printable(repr(name))}; expected layers of "
                     f"{', '.join(true)}"
                 )
@@ -248,11 +259,11 @@ def _array(what: str, value: Any, shape: tuple[int, ...]) -> Array:
     try:
         array = np.array(value)
     except Exception as error:  # the arrays of a framework may raise anything
-        raise _NoAnswerError(f"{what} is not an array: {_said(error)}") from None
+        raise NoAnswerError(f"{what} is not an array: {_said(error)}") from None
     if array.dtype.kind != "f":
-        raise _NoAnswerError(f"{what} has the dtype {array.dtype}; expected floats")
+        raise NoAnswerError(f"{what} has the dtype {array.dtype}; expected floats")
     if array.shape != shape:
-        raise _NoAnswerError(f"{what} has the shape {array.shape}; expected {shape}")
+        raise NoAnswerError(f"{what} has the shape {array.shape}; expected {shape}")
     return array
 
 

@@ -19,6 +19,7 @@ NAMES: Mapping[str, tuple[str, str] | None] = MappingProxyType(
         "numpy_winograd": ("Numba", "fast"),
         "onnxruntime": None,
         "onnx_graph": None,
+        "onnx_ad": ("onnx-ad", "onnx-ad"),
         "torch": ("PyTorch", "torch"),
         "jax": ("JAX", "jax"),
         "tinygrad": ("tinygrad", "tinygrad"),
@@ -28,7 +29,7 @@ NAMES: Mapping[str, tuple[str, str] | None] = MappingProxyType(
     }
 )
 DEVICES = ("cpu", "cuda")
-FLOAT32_ONLY = ("numpy_strips", "numpy_winograd", "onnxruntime", "onnx_graph")
+FLOAT32_ONLY = ("numpy_strips", "numpy_winograd", "onnxruntime", "onnx_graph", "onnx_ad")
 
 
 def load(name: str, *, device: str = "cpu") -> Adapter:

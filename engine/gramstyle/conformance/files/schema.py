@@ -17,6 +17,7 @@ TYPES: Mapping[str, type | tuple[type, ...]] = {
     "string": str,
     "integer": int,
     "number": (int, float),
+    "boolean": bool,
     "null": type(None),
 }
 
@@ -135,7 +136,7 @@ def _length(value: Any, schema: Schema, of: str, at: str) -> Iterator[str]:
 
 def _is(value: Any, kind: str) -> bool:
     # In Python True is a number.
-    return isinstance(value, TYPES[kind]) and not isinstance(value, bool)
+    return isinstance(value, TYPES[kind]) and isinstance(value, bool) == (kind == "boolean")
 
 
 def _equal(value: Any, expected: Any) -> bool:

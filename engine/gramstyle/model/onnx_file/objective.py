@@ -35,8 +35,9 @@ ANY = ("height", "width")
 
 Size = tuple[int, int]
 # Where the weights are: "defaults", all are inputs that have a default; "inputs", α, β and the
-# weight of the total variation are inputs without one, and the weights of the layers are constants.
-Weights = Literal["defaults", "inputs"]
+# weight of the total variation are inputs without one, and the weights of the layers are constants;
+# "constants": none is an input.
+Weights = Literal["defaults", "inputs", "constants"]
 Dimensions = tuple[int | str, ...]
 
 
@@ -76,7 +77,8 @@ def objective_model(
         The file's metadata.
     weights_as
         "defaults": every weight is an input with a default. "inputs": the weights of equation 7
-        are inputs without a default, and the weights of the layers are constants.
+        are inputs without a default, and the weights of the layers are constants. "constants": no
+        weight is an input.
 
     Returns
     -------
@@ -98,14 +100,9 @@ def objective_model(
     graph.forward(network, preprocessing, precision)
     image: Dimensions = (1, 3, *(size or ANY))
     outputs: dict[str, Dimensions] = {LOSS: (), GRADIENT: image}
-    weighted = []
-    for name in dict.fromkeys(term.name for term in terms):
-        of_loss = [term for term in terms if term.name == name]
-        weighted.append(graph.loss(of_loss, weights[name]))
-        outputs |= {name: (), **dict.fromkeys(value_names(of_loss), ())}
-    graph.total(weighted, LOSS)  # eq. 7
+    outputs |= dict.fromkeys(graph.equation_7(terms, weights), ())
     graph.backward(preprocessing)
-    return _model(graph, "objective", {IMAGE: image, **graph.inputs}, outputs, metadata)
+    return finished_model(graph, "objective", {IMAGE: image, **graph.inputs}, outputs, metadata)
 
 
 def targets_model(
@@ -137,7 +134,7 @@ def targets_model(
     outputs: dict[str, Dimensions] = {}
     for term in terms:
         outputs |= add_target(graph, term)
-    return _model(graph, "targets", {IMAGE: (1, 3, *ANY)}, outputs, metadata)
+    return finished_model(graph, "targets", {IMAGE: (1, 3, *ANY)}, outputs, metadata)
 
 
 @dataclass
@@ -163,6 +160,16 @@ class ObjectiveEmission(Emission):
         """Return the shape of a layer's responses; an edge of unknown length has a name."""
         edges = self.edges.get(layer, tuple(f"{layer}.{edge}" for edge in ANY))
         return (1, self.filters[layer], *edges)
+
+    def equation_7(self, terms: Sequence[Term], weights: Mapping[str, float]) -> list[str]:
+        """Add the loss; return the tensors with the values of each loss and of its terms."""
+        weighted, names = [], []
+        for name in dict.fromkeys(term.name for term in terms):
+            of_loss = [term for term in terms if term.name == name]
+            weighted.append(self.loss(of_loss, weights[name]))
+            names += [name, *value_names(of_loss)]
+        self.total(weighted, LOSS)
+        return names
 
     def loss(self, terms: Sequence[Term], weight: float) -> str:
         """Add one of the losses of equation 7, such as L_style (equation 5).
@@ -322,7 +329,9 @@ class ObjectiveEmission(Emission):
         return self.stored(name, value)
 
     def loss_weight(self, name: str, default: float) -> str:
-        """Return a weight of equation 7: an input of the graph, with or without a default."""
+        """Return a weight of equation 7: an input, with or without a default, or a constant."""
+        if self.weights_as == "constants":
+            return self.stored(name, default)
         self.inputs[name] = ()
         return self.stored(name, default) if self.weights_as == "defaults" else name
 
@@ -349,13 +358,14 @@ class ObjectiveEmission(Emission):
         return name if self.is_there(name) else self.node(operator, inputs, name, **attributes)
 
 
-def _model(
+def finished_model(
     graph: ObjectiveEmission,
     name: str,
     inputs: Mapping[str, Dimensions],
     outputs: Mapping[str, Dimensions],
     metadata: Mapping[str, str] | None,
 ) -> bytes:
+    """Return the checked file of a graph with these inputs and outputs."""
     model = model_of(
         helper.make_graph(
             graph.nodes,
