@@ -24,7 +24,7 @@ from gramstyle.core.network import Layer, Network, Pool
 from gramstyle.core.preprocessing import Preprocessing
 from gramstyle.core.term import PIXELS
 from gramstyle.errors import ImageError
-from gramstyle.model.vgg19 import CAFFE, TORCHVISION
+from gramstyle.model.preprocessings import CAFFE, TORCHVISION
 
 __all__ = ["cases", "networks", "preprocessings", "sizes"]
 
