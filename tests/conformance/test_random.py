@@ -1,6 +1,7 @@
 """Random cases: what is drawn, and what happens when one fails."""
 
 import json
+import shlex
 import sys
 from collections import Counter
 from collections.abc import Callable
@@ -231,7 +232,7 @@ def test_the_command_saves_the_smallest_case_which_fails_again(
     assert {path.name for path in working_directory.iterdir()} <= {
         "mine_to_test.py", "__pycache__", "r.json", "random-failure",
     }  # fmt: skip
-    assert main(again.split()[1:]) == 1
+    assert main(shlex.split(again)[1:]) == 1
     output = capsys.readouterr().out
     assert "0 of 1 cases passed, 1 failed" in output
     assert "gradient 2 times the truth" in output

@@ -2,6 +2,7 @@
 
 import argparse
 import importlib
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -71,13 +72,13 @@ def saved(drawn: "Drawn", arguments: argparse.Namespace) -> str:
         write_cases(folder, [drawn.smallest])
     except GramstyleError as error:
         return f"the smallest case that fails could not be written: {error}"
-    command = arguments.command
-    subject = f"--against {arguments.against}" if command is None else f'--command "{command}"'
+    subject = ["--against", arguments.against, "--device", arguments.device]
+    if arguments.command is not None:
+        subject = ["--command", arguments.command]
+    words = ["gramstyle", "conformance", "run", "--set", str(folder), *subject]
+    again = shlex.join([*words, "--dtype", drawn.report.dtype])
     tried = f"{drawn.shrunk_from} smaller ones were tried"
-    return (
-        f"the smallest case that fails is in {folder} ({tried}); run it again with:\n"
-        f"gramstyle conformance run --set {folder} {subject} --dtype {drawn.report.dtype}"
-    )
+    return f"the smallest case that fails is in {folder} ({tried}); run it again with:\n{again}"
 
 
 def random_summary(drawn: "Drawn") -> str:
