@@ -17,10 +17,11 @@ from conformance_cases import CASES, changed, raising, right
 from gramstyle.cli import main
 from gramstyle.conformance import Case
 from gramstyle.conformance.adapters.numpy_plain import every_derivative
-from gramstyle.conformance.building import case_of
+from gramstyle.conformance.building import case_of, images_of
 from gramstyle.conformance.drawing import run_random
 from gramstyle.conformance.files import read_cases, write_cases
-from gramstyle.conformance.posed import distance_from_kinks, is_well_posed
+from gramstyle.conformance.hashed import Numbers
+from gramstyle.conformance.posed import distance_from_kinks, is_well_posed, remainder_of_sums
 from gramstyle.conformance.running import check
 from gramstyle.conformance.strategies import cases
 from gramstyle.core.arrays import Array
@@ -144,6 +145,17 @@ def test_a_variance_far_below_the_square_of_the_mean_is_not_well_posed() -> None
             case, objective=replace(case.objective, network=Network(layers), forward=None)
         )
         assert not is_well_posed(far, "float64")
+
+
+def test_a_derivative_by_biases_that_is_0_is_not_well_posed() -> None:
+    """Covariances do not change with the biases where every ReLU is open."""
+    numbers = Numbers("open")
+    layers = [numbers.convolution("conv1_1", 3, 1, bias=64.0)]
+    images = images_of(numbers, (6, 7), (6, 7), -8, 8)
+    case = case_of("open", "", layers, images, style=("conv1_1",), style_loss="covariance")
+    assert (case.responses["conv1_1"] > 0).all()
+    assert remainder_of_sums(case) < 1e-9
+    assert not is_well_posed(case, "float64")
 
 
 # Running them

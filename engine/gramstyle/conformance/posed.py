@@ -27,6 +27,9 @@ DTYPES = ("float64", "float32")
 DISTANCES = {"float64": 1e-9, "float32": 1e-4}
 # The largest square of a mean, relative to the variance.
 RATIOS = {"float64": 1e4, "float32": 1e3}
+# The least norm of db relative to that of the sums of absolute values. Where a shift of all responses
+# changes no loss, as with covariances, db is exactly 0, and rounding decides its value.
+REMAINDERS = {"float64": 1e-4, "float32": 1e-2}
 # Pixels, weights and biases change by up to so many units of the last place, and no quantity may
 # then change by more than this share of its tolerance.
 UNITS, SHARE = 16, 0.25
@@ -52,6 +55,7 @@ def is_well_posed(case: Case, dtype: str) -> bool:
     return (
         distance_from_kinks(case) > DISTANCES[dtype]
         and ratio_of_moments(case) <= RATIOS[dtype]
+        and remainder_of_sums(case) >= REMAINDERS[dtype]
         and not _is_sensitive(case, dtype)
     )
 
@@ -98,6 +102,19 @@ def _ratios(case: Case) -> Iterator[float]:
         elif squares.any():
             mean = float(squares.sum())
             yield mean / max(float(variances.sum()), 1e-30 * mean)
+
+
+def remainder_of_sums(case: Case) -> float:
+    """Return the least norm of a db, relative to that of the sums of absolute values."""
+    return min(_remainders(case), default=1.0)
+
+
+def _remainders(case: Case) -> Iterator[float]:
+    for name, db in case.derivatives.db.items():
+        dZ = layers.relu_backward(case.truth.dF[name], case.responses[name])
+        added = float(np.linalg.norm(np.abs(dZ).sum(axis=(1, 2))))
+        if added > 0:
+            yield float(np.linalg.norm(db)) / added
 
 
 def _is_sensitive(case: Case, dtype: str) -> bool:
