@@ -52,14 +52,14 @@ class _Clipped(_Activation):
 
 
 @family(
-    "ReLU with threshold {value}",
-    "Z where Z > t, else 0, instead of max(0, Z).",
-    Values(0.2, 10),
+    "ReLU shifted by {value}",
+    "max(0, Z − t) instead of max(0, Z).",
+    Values(0.02, 10, signed=True),
     in_targets=True,
 )
-class _Thresholded(_Activation):
+class _Shifted(_Activation):
     def relu(self, Z: Array) -> Array:
-        return np.where(self.value < Z, Z, 0.0)
+        return np.maximum(Z - self.value, 0)
 
     def slope(self, Z: Array) -> Array:
         return np.where(self.value < Z, 1.0, 0.0)

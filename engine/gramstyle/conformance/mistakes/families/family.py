@@ -1,5 +1,6 @@
 """A family of mistakes: wrong pieces with a parameter, a place, or both."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -10,7 +11,7 @@ from gramstyle.conformance.mistakes.pieces import Pieces
 from gramstyle.core.arrays import Array
 
 # How many values a search starts from, for each factor of 10 or for each unit.
-PER_DECADE, PER_UNIT = 8, 10
+PER_DECADE, PER_UNIT = 4, 10
 
 # The digits of a parameter in the name of a mistake, by the float type of the computation.
 DIGITS = {"float64": 10, "float32": 3, "float16": 2}
@@ -123,15 +124,20 @@ class Family:
         return self.pieces.places(case)
 
     def loss(self, case: Case, value: float, place: str) -> float:
-        """Return the loss of a case with the mistake."""
-        return self.pieces(case, value, place, own_targets=self.own_targets).loss()
+        """Return the loss of a case with the mistake; NaN if it cannot be made there."""
+        wrong = self._made(case, value, place)
+        return wrong.loss() if wrong else math.nan
 
     def answer(self, case: Case, value: float, place: str) -> Answer | None:
         """Return the answer to a case with the mistake; None if it cannot be made there."""
+        wrong = self._made(case, value, place)
+        return wrong.answer() if wrong else None
+
+    def _made(self, case: Case, value: float, place: str) -> FamilyPieces | None:
         if place not in self.places(case):
             return None
         wrong = self.pieces(case, value, place, own_targets=self.own_targets)
-        return wrong.answer() if wrong.possible() else None
+        return wrong if wrong.possible() else None
 
 
 @dataclass(frozen=True)

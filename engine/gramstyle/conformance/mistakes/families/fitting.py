@@ -7,6 +7,7 @@ dF then confirm it and refine it. A family that only the loss confirms is never 
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -96,25 +97,27 @@ def _values(family: Family, place: str, evidence: Evidence) -> Iterator[float]:
     def quantity(value: float) -> float:
         """Return the relative deviation of the loss, or of the gradient along itself."""
         if family.in_loss:
-            return family.loss(case, value, place) / found.loss - 1
+            return (family.loss(case, value, place) - found.loss) / (abs(found.loss) or 1.0)
         answer = family.answer(case, value, place)
         if answer is None:
             return math.nan
-        square = float(np.vdot(found.gradient, found.gradient))
-        return float(np.vdot(answer.gradient, found.gradient)) / square - 1
+        square = float(np.vdot(found.gradient, found.gradient)) or 1.0
+        return float(np.vdot(answer.gradient - found.gradient, found.gradient)) / square
 
     if family.affine:
         zero, one = quantity(0.0), quantity(1.0)
         if zero != one and math.isfinite(zero + one):
             yield zero / (zero - one)
         return
-    grid = family.values.grid()
-    gaps = np.array([quantity(float(value)) for value in grid])
-    if not np.ptp(gaps[np.isfinite(gaps)], initial=0.0) > 0:
+    grid = [float(value) for value in family.values.grid()]
+    first, last = quantity(grid[0]), quantity(grid[-1])
+    if first == last:
+        # The parameter changes nothing in this case.
         return
-    crossings = np.flatnonzero(gaps[:-1] * gaps[1:] <= 0)
-    for i in crossings:
-        yield _root(quantity, (float(grid[i]), float(gaps[i])), (float(grid[i + 1]), gaps[i + 1]))
+    gaps = [first, *(quantity(value) for value in grid[1:-1]), last]
+    for low, high in pairwise(zip(grid, gaps, strict=True)):
+        if low[1] * high[1] <= 0:
+            yield _root(quantity, low, high)
 
 
 def _near(one: float, other: float) -> bool:

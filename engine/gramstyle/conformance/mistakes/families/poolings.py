@@ -103,6 +103,15 @@ class _Ceil(_Windows):
     geometries = CEILED
     ceil = True
 
+    def possible(self) -> bool:
+        # The targets and the guidance of the case have the sizes of the case's own layers.
+        shapes = {name: F.shape for name, F in self.image.F.items()}
+        right = self.network.shapes(*self.x.shape[1:])
+        fixed = set(self.guided)
+        if self.content_layer and not self.own_targets:
+            fixed.add(self.content_layer)
+        return all(shapes[name] == tuple(right[name]) for name in fixed)
+
 
 @family(
     "pooling by the mean power {value}",
