@@ -50,9 +50,9 @@ class Outcome:
         return self.error <= EXACT
 
 
-def draw(family: Family, rng: np.random.Generator) -> Member:
-    """Return a random mistake of a family."""
-    places = sorted({place for case in CASES for place in family.places(case)})
+def draw(family: Family, cases: Sequence[Case], rng: np.random.Generator) -> Member:
+    """Return a random mistake of a family, at a place that one of the cases has."""
+    places = sorted({place for case in cases for place in family.places(case)})
     value = family.values.at(float(rng.uniform())) if family.values else 0.0
     return Member(family, value, str(rng.choice(places)))
 
@@ -109,7 +109,7 @@ def main() -> None:
     rng = np.random.default_rng(arguments.seed)
     with np.errstate(all="ignore"):
         outcomes = [
-            outcome(draw(family, rng), CASES, rng)
+            outcome(draw(family, CASES, rng), CASES, rng)
             for family in FAMILIES
             for _ in range(arguments.members)
         ]

@@ -207,7 +207,7 @@ class _Diagnosis:
         *,
         fit: bool = True,
     ) -> dict[str, float]:
-        """Return the suspects that the answer matches; otherwise the mistakes, of those named or all.
+        """Return the suspects that the answer matches, else the mistakes among those named or all.
 
         With `fit`, families of mistakes are fitted if no other mistake matches.
         """

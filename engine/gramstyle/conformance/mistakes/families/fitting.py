@@ -18,6 +18,12 @@ from gramstyle.core.arrays import Array
 # The steps of the search for a root, and of the refinement on all quantities.
 ROOT_STEPS, REFINEMENTS = 60, 4
 
+# How often a search looks closer where a quantity comes near 0 without crossing it.
+CLOSER = 3
+
+# A value of the parameter, and the quantity there.
+Point = tuple[float, float]
+
 # The largest part of a deviation that may be left before the refinement.
 NEAR = 0.3
 
@@ -115,9 +121,25 @@ def _values(family: Family, place: str, evidence: Evidence) -> Iterator[float]:
         # The parameter changes nothing in this case.
         return
     gaps = [first, *(quantity(value) for value in grid[1:-1]), last]
-    for low, high in pairwise(zip(grid, gaps, strict=True)):
+    yield from _crossings(quantity, list(zip(grid, gaps, strict=True)), CLOSER)
+
+
+def _crossings(
+    quantity: Callable[[float], float], points: Sequence[Point], closer: int
+) -> Iterator[float]:
+    """Yield where a quantity crosses 0, also twice between two points, where it only comes near."""
+    for low, high in pairwise(points):
         if low[1] * high[1] <= 0:
             yield _root(quantity, low, high)
+    for low, middle, high in zip(points, points[1:], points[2:], strict=False):
+        nearest = abs(middle[1]) < min(abs(low[1]), abs(high[1]))
+        if closer and nearest and min(low[1] * middle[1], middle[1] * high[1]) > 0:
+            halves = (
+                np.linspace(low[0], middle[0], 5)[1:-1],
+                np.linspace(middle[0], high[0], 5)[1:-1],
+            )
+            left, right = ([(float(v), quantity(float(v))) for v in half] for half in halves)
+            yield from _crossings(quantity, [low, *left, middle, *right, high], closer - 1)
 
 
 def _near(one: float, other: float) -> bool:
@@ -125,9 +147,7 @@ def _near(one: float, other: float) -> bool:
     return abs(one - other) <= 0.2 * abs(other)
 
 
-def _root(
-    quantity: Callable[[float], float], low: tuple[float, float], high: tuple[float, float]
-) -> float:
+def _root(quantity: Callable[[float], float], low: Point, high: Point) -> float:
     """Return where a quantity crosses 0 between two values, by regula falsi (Illinois)."""
     (a, at_a), (b, at_b) = low, high
     side = 0

@@ -1,5 +1,7 @@
 """Losses other than squared error: functions ρ(d) of a difference instead of d²."""
 
+from typing import Any
+
 import numpy as np
 
 from gramstyle.conformance.mistakes.families.family import FamilyPieces, Values, family
@@ -104,7 +106,7 @@ FUNCTIONS = (
     (_Logarithm, "the logarithm with c = {value}", "c² log(1 + d² / c²)", Values(0.05, 20)),
     (_Charbonnier, "Charbonnier's function with ε = {value}", "√(d² + ε²)", Values(0.05, 20)),
 )  # fmt: skip
-TERMS = (
+TERMS: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ("content", "F − P", {"style": False}),
     ("style", "G/M − A/M", {"content": False}),
     ("content and style", "F − P and of G/M − A/M", {}),

@@ -54,7 +54,9 @@ class _Windows(FamilyPieces):
 
     def counts(self, X: Array) -> Array:
         """Return what the sum of each window is divided by."""
-        return self.entries(np.ones_like(X[:1]), 1.0 if self.outside else 0.0).sum(axis=0)
+        inside = self.entries(np.ones_like(X[:1]), 1.0 if self.outside else 0.0)
+        counts: Array = inside.sum(axis=0)
+        return counts
 
     def pool(self, X: Array, kind: Pooling) -> Array:
         if kind == "max":

@@ -52,15 +52,18 @@ class _Scaled(_Compared):
 )
 class _UnitNorm(_Compared):
     def changed(self, F: Array) -> Array:
-        return F / self.norm(F)
+        changed: Array = F / self.norm(F)
+        return changed
 
     def norm(self, F: Array) -> Array:
         """Return √(Σ F² + ε) of each position."""
-        return np.sqrt(np.sum(F**2, axis=0) + self.value)
+        norm: Array = np.sqrt(np.sum(F**2, axis=0) + self.value)
+        return norm
 
     def changed_backward(self, dU: Array, F: Array) -> Array:
         U = self.changed(F)
-        return (dU - U * np.sum(U * dU, axis=0)) / self.norm(F)
+        dF: Array = (dU - U * np.sum(U * dU, axis=0)) / self.norm(F)
+        return dF
 
 
 @family(
@@ -72,17 +75,20 @@ class _UnitNorm(_Compared):
 )
 class _Normalised(_Compared):
     def changed(self, F: Array) -> Array:
-        return (F - F.mean(axis=(1, 2), keepdims=True)) / self.deviation_of(F)
+        changed: Array = (F - F.mean(axis=(1, 2), keepdims=True)) / self.deviation_of(F)
+        return changed
 
     def deviation_of(self, F: Array) -> Array:
         """Return √(σ² + ε) of each filter."""
-        return np.sqrt(F.var(axis=(1, 2), keepdims=True) + self.value)
+        deviation: Array = np.sqrt(F.var(axis=(1, 2), keepdims=True) + self.value)
+        return deviation
 
     def changed_backward(self, dU: Array, F: Array) -> Array:
         U = self.changed(F)
         mean = dU.mean(axis=(1, 2), keepdims=True)
         along = (U * dU).mean(axis=(1, 2), keepdims=True)
-        return (dU - mean - U * along) / self.deviation_of(F)
+        dF: Array = (dU - mean - U * along) / self.deviation_of(F)
+        return dF
 
 
 @family(

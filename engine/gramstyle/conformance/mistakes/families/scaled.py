@@ -8,9 +8,8 @@ from gramstyle.conformance.cases import Answer, Case
 from gramstyle.conformance.mistakes.families.family import FamilyPieces, Values, family
 from gramstyle.core.arrays import Array
 from gramstyle.core.kernels import Pooling
-from gramstyle.core.total_variation import total_variation_gradient
 
-CONTENT, STYLE, TV = "the content loss", "the style loss of ", "the total variation"
+CONTENT, STYLE = "the content loss", "the style loss of "
 FACTORS = Values(0.05, 10, signed=True)
 
 
@@ -74,7 +73,8 @@ class _Term(FamilyPieces):
     @classmethod
     def places(cls, case: Case) -> Sequence[str]:
         style = [STYLE + name for name in (*case.style_terms, *case.guided_terms)]
-        return [*([CONTENT] if case.content else []), *style, *([TV] if case.tv else [])]
+        # A factor of the total variation is recognised as total variation that is added.
+        return [*([CONTENT] if case.content else []), *style]
 
 
 @family(
@@ -91,11 +91,6 @@ class _Gradient(_Term):
         for name, (layer, weight, gradient) in zip(names, super().terms(), strict=True):
             yield layer, weight * (self.value if name == self.place else 1.0), gradient
 
-    def finish(self, gradient: Array) -> Array:
-        if self.place != TV:
-            return gradient
-        return gradient + (self.value - 1) * self.tv * total_variation_gradient(self.x)
-
 
 @family(
     "{place} multiplied by {value}",
@@ -108,7 +103,5 @@ class _Weight(_Term):
     def configure(self) -> None:
         if self.place == CONTENT:
             self.alpha *= self.value
-        elif self.place == TV:
-            self.tv *= self.value
         elif self.place:
             self.w[self.place.removeprefix(STYLE)] *= self.value
