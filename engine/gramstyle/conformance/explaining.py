@@ -3,12 +3,15 @@
 import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 
 from gramstyle.conformance.cases import Answer, Case
 from gramstyle.conformance.comparing import TOLERANCES, representable
 from gramstyle.conformance.mistakes import MISTAKES
+from gramstyle.conformance.mistakes.families import FAMILIES, Member
+from gramstyle.conformance.mistakes.families.fitting import Evidence, members
 from gramstyle.conformance.mistakes.total_variation import TOTAL_VARIATIONS
 from gramstyle.core.arrays import Array
 
@@ -18,6 +21,10 @@ UNEXPLAINED = 0.1
 # The largest relative deviation in float64 that may come from a step computed in float32.
 FLOAT32 = 1e-5
 
+# A fit takes some thousand passes, so parameters are fitted only where a forward pass takes at most
+# so many operations. In larger cases, the fitted mistakes of smaller ones are compared.
+FITTED = 3e5
+
 # How many mistakes that cannot be distinguished are named.
 NAMED = 4
 
@@ -26,6 +33,8 @@ LOSS, GRADIENT = " (in the loss only)", " (in the gradient only)"
 
 # Mistakes that match an answer: the name, and the largest relative distance of any quantity.
 Matches = Mapping[str, float]
+
+NONE: Mapping[str, Member] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -48,7 +57,9 @@ class Explanation:
     sentence: str
 
 
-def explain(case: Case, found: Answer, dtype: str) -> Explanation | None:
+def explain(
+    case: Case, found: Answer, dtype: str, suspects: dict[str, Member] | None = None
+) -> Explanation | None:
     """Name the mistakes that an answer matches.
 
     Parameters
@@ -59,6 +70,9 @@ def explain(case: Case, found: Answer, dtype: str) -> Explanation | None:
         The answer, with the correct shapes; layers may be missing from dF.
     dtype
         "float64", "float32" or "float16": the float type of the computation.
+    suspects
+        Mistakes with parameters that were fitted to answers of the same program, by name. They are
+        compared before others are fitted, and those that match are added.
 
     Returns
     -------
@@ -66,11 +80,17 @@ def explain(case: Case, found: Answer, dtype: str) -> Explanation | None:
         None if every quantity is within its tolerance, or if no known mistake matches.
     """
     diagnosis = _Diagnosis(case, found, dtype)
-    matches = diagnosis.matches() if diagnosis.deviates else {}
+    if not diagnosis.deviates:
+        return None
+    known = {} if suspects is None else suspects
+    matches = diagnosis.matches(suspects=known)
+    known |= {name: each for name, each in diagnosis.fitted.items() if name in matches}
     return _explanation(matches, dtype) if matches else None
 
 
-def explain_all(failed: Sequence[tuple[Case, Answer]], dtype: str) -> str:
+def explain_all(
+    failed: Sequence[tuple[Case, Answer]], dtype: str, suspects: Mapping[str, Member] | None = None
+) -> str:
     """Name the one mistake that explains all failed cases, or as few mistakes as possible.
 
     Parameters
@@ -79,21 +99,32 @@ def explain_all(failed: Sequence[tuple[Case, Answer]], dtype: str) -> str:
         Cases and the answers to them. An answer within its tolerances is ignored.
     dtype
         The float type of the computation.
+    suspects
+        The mistakes with parameters that `explain` fitted to these answers; they are fitted here
+        if it is None.
 
     Returns
     -------
     text
         One line; "" if every answer is within its tolerances.
     """
-    found: dict[str, Matches] = {}
+    found: dict[str, dict[str, float]] = {}
+    diagnoses: dict[str, _Diagnosis] = {}
     seen: set[str] = set()
+    fitted = dict(suspects or {})
     # Small cases come first: large cases are then compared with few mistakes.
     for case, answer in sorted(failed, key=lambda each: each[0].x.size):
         diagnosis = _Diagnosis(case, answer, dtype)
         if diagnosis.deviates:
-            matches = diagnosis.matches(seen)
-            found[case.name] = matches if any(map(_rank, matches)) else diagnosis.matches()
-            seen |= {_mistake(name) for name in found[case.name]}
+            matches = diagnosis.matches(seen, fitted) if seen else {}
+            if not any(_rank(name) or name in fitted for name in matches):
+                matches = diagnosis.matches((), fitted, fit=suspects is None)
+            fitted |= {name: each for name, each in diagnosis.fitted.items() if name in matches}
+            seen |= {_mistake(name) for name in matches}
+            found[case.name], diagnoses[case.name] = matches, diagnosis
+    # A value that was fitted to one case is compared with the answers to all.
+    for name, diagnosis in diagnoses.items():
+        found[name] |= diagnosis.verified(fitted)
     return "; ".join(_sentences(found, dtype))
 
 
@@ -159,19 +190,37 @@ class _Diagnosis:
         pairs = list(zip(self._found, self._truth, strict=True))
         self._deviations = [_norm(found - true) for found, true in pairs]
         self._wrong = [not _norm(found - true) <= tolerance * _norm(true) for found, true in pairs]
+        self._evidence = Evidence(case, found, self._parts, self._wrong)
+        self._small = sum(case.network.operations(*case.x.shape[1:]).values()) <= FITTED
+        # The mistakes of families that come near the answer, by name.
+        self.fitted: dict[str, Member] = {}
 
     @property
     def deviates(self) -> bool:
         """Whether the answer is finite and a quantity is beyond its tolerance."""
         return any(self._wrong) and all(np.isfinite(part).all() for part in self._found)
 
-    def matches(self, only: Collection[str] = ()) -> Matches:
-        """Return the mistakes that the answer matches, among those named or all."""
-        result: dict[str, float] = {}
+    def matches(
+        self,
+        only: Collection[str] = (),
+        suspects: Mapping[str, Member] = NONE,
+        *,
+        fit: bool = True,
+    ) -> dict[str, float]:
+        """Return the suspects that the answer matches, else the mistakes among those named or all.
+
+        With `fit`, families of mistakes are fitted if no other mistake matches.
+        """
+        result = self.verified(suspects)
+        if result:
+            return result
         # Mistakes that match the loss, and mistakes that match the gradient and dF.
         halves: tuple[dict[str, float], dict[str, float]] = ({}, {})
         for name, candidate in self._candidates(only):
             self._match(name, self._parts(candidate), result, halves)
+        if fit and not only and self._small and not any(map(_rank, result)):
+            self._fit()
+            result |= self.verified(self.fitted)
         if not result and all(halves):
             # Two mistakes: one in the loss, another in the gradient.
             result = {
@@ -182,6 +231,21 @@ class _Diagnosis:
         if not result and self._dtype == "float64":
             result = self._rounded()
         return result
+
+    def verified(self, suspects: Mapping[str, Member]) -> dict[str, float]:
+        """Return the fitted mistakes that the whole answer matches."""
+        result: dict[str, float] = {}
+        for name, member in suspects.items():
+            with np.errstate(all="ignore"):
+                planted = member.plant(self._case)
+            if planted is not None and self._evidence.comparable(planted):
+                self._match(name, self._parts(planted), result, ({}, {}))
+        return result
+
+    def _fit(self) -> None:
+        """Fit the families of mistakes to the answer."""
+        for member in members(FAMILIES, self._evidence):
+            self.fitted.setdefault(member.name(self._dtype), member)
 
     def _candidates(self, only: Collection[str]) -> Iterator[tuple[str, Answer]]:
         """Yield the answers of known mistakes, then answers with a fitted weight or factor."""

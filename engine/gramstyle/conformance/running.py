@@ -20,6 +20,7 @@ from gramstyle.conformance.comparing import (
 )
 from gramstyle.conformance.derivatives import NAMES, Derivatives
 from gramstyle.conformance.explaining import explain, explain_all
+from gramstyle.conformance.mistakes.families import Member
 from gramstyle.conformance.timing import rate_of
 from gramstyle.core.arrays import Array
 from gramstyle.core.network import Convolution
@@ -150,8 +151,9 @@ def run(
         If the dtype is none of these.
     """
     results, failed = [], []
+    suspects: dict[str, Member] = {}
     for case in cases:
-        result = check(adapter, case, dtype=dtype)
+        result = check(adapter, case, dtype=dtype, suspects=suspects)
         if result.found is not None and not result.passed and _is_explained(case):
             failed.append((case, result.found))
         if timed and result.found is not None:
@@ -160,12 +162,19 @@ def run(
             callback(result)
         results.append(result)
     # A single failed case has its own explanation already.
-    together = explain_all(failed, dtype) if len(failed) > 1 else ""
+    together = explain_all(failed, dtype, suspects) if len(failed) > 1 else ""
     return Report(dtype=dtype, results=tuple(results), explanation=together)
 
 
-def check(adapter: Adapter, case: Case, *, dtype: str, explained: bool = True) -> Result:
-    """Test an adapter on one case; parameters and errors as for `run`.
+def check(
+    adapter: Adapter,
+    case: Case,
+    *,
+    dtype: str,
+    explained: bool = True,
+    suspects: dict[str, Member] | None = None,
+) -> Result:
+    """Test an adapter on one case; parameters and errors as for `run` and `explain`.
 
     With `explained`, the known mistakes that a wrong answer matches are searched for.
     """
@@ -193,7 +202,7 @@ def check(adapter: Adapter, case: Case, *, dtype: str, explained: bool = True) -
     with np.errstate(all="ignore"):
         result = replace(result, comparisons=tuple(compare(case, found, dtype)), found=found)
         asked = explained and not result.passed and _is_explained(case)
-        explanation = explain(case, found, dtype) if asked else None
+        explanation = explain(case, found, dtype, suspects) if asked else None
     return replace(result, explanation=explanation.sentence if explanation else "")
 
 

@@ -288,7 +288,7 @@ class Pieces(RegionPieces):
         for layer in self.network.layers:
             if isinstance(layer, Convolution):
                 before[layer.name] = self.convolution(F, layer.W, layer.b)
-                F = layers.relu_forward(before[layer.name])
+                F = self.relu(before[layer.name])
             else:
                 F = before[layer.name] = self.pool(F, layer.kind)
             after[layer.name] = F
@@ -303,10 +303,11 @@ class Pieces(RegionPieces):
             deeper, seed = dF, seeds.get(layer.name)
             dF = result[layer.name] = self.accumulate(deeper, seed)
             if isinstance(layer, Convolution):
-                dF = self.convolution_backward(self.dZ(layer.name, deeper, seed), layer.W)
+                dX = self.convolution_backward(self.dZ(layer.name, deeper, seed), layer.W)
             else:
                 assert below is not None  # noqa: S101 - a network starts with a convolution
-                dF = self.pool_backward(dF, self.image.F[below.name], layer.kind)
+                dX = self.pool_backward(dF, self.image.F[below.name], layer.kind)
+            dF = self.passed(dX, layer.name)
         assert dF is not None  # noqa: S101 - a network has at least one layer
         return dF, result
 
@@ -317,6 +318,10 @@ class Pieces(RegionPieces):
             assert only is not None  # noqa: S101 - the deepest layer has a loss term
             return only
         return deeper + seed
+
+    def passed(self, dX: Array, layer: str) -> Array:  # noqa: ARG002
+        """Return the gradient dX that a layer passes to the one below it."""
+        return dX
 
     def convolution(self, X: Array, W: Array, b: Array) -> Array:
         """Return the forward pass of a convolution."""
@@ -329,6 +334,10 @@ class Pieces(RegionPieces):
     def dZ(self, layer: str, deeper: Array | None, seed: Array | None) -> Array:
         """Return the gradient before a layer's ReLU, of deeper layers and the layer's own loss."""
         return self.relu_backward(self.accumulate(deeper, seed), layer)
+
+    def relu(self, Z: Array) -> Array:
+        """Return the forward pass of a ReLU."""
+        return layers.relu_forward(Z)
 
     def relu_backward(self, dF: Array, layer: str) -> Array:
         """Return the backward pass of a layer's ReLU."""
