@@ -27,8 +27,8 @@ DTYPES = ("float64", "float32")
 DISTANCES = {"float64": 1e-9, "float32": 1e-4}
 # The largest square of a mean, relative to the variance.
 RATIOS = {"float64": 1e4, "float32": 1e3}
-# The least norm of db relative to that of the sums of absolute values. Where a shift of all
-# responses changes no loss, as with covariances, db is exactly 0, and rounding decides its value.
+# The least norm of db relative to that of the sums of absolute values. Where a shift of responses
+# changes no loss, as with covariances, db is exactly 0, and rounding decides its value.
 REMAINDERS = {"float64": 1e-4, "float32": 1e-2}
 # Pixels, weights and biases change by up to so many units of the last place, and no quantity may
 # then change by more than this share of its tolerance.
