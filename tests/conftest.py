@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from gramstyle.core.network import Convolution
+from gramstyle.model.architecture import VGGS
 from gramstyle.model.locate import checkout_model
 from gramstyle.model.onnx_file import Model, read_model, write_model
-from gramstyle.model.vgg19 import BLOCKS, CAFFE
+from gramstyle.model.preprocessings import CAFFE
 
 # VGG-19's layers, each with a few filters: every code path, a thousandth of the work.
 TINY_FILTERS = (4, 5, 6, 7, 8)
@@ -19,7 +20,8 @@ def tiny_convolutions(seed: int = 0) -> list[Convolution]:
     neither die nor grow."""
     rng = np.random.default_rng(seed)
     convolutions, channels = [], 3
-    for block, (filters, tiny) in enumerate(zip(BLOCKS, TINY_FILTERS, strict=True), start=1):
+    blocks = VGGS["VGG-19"].blocks
+    for block, (filters, tiny) in enumerate(zip(blocks, TINY_FILTERS, strict=True), start=1):
         for number in range(1, len(filters) + 1):
             table = rng.standard_normal(256) * np.sqrt(2 / (9 * channels))
             index = rng.integers(0, 256, (tiny, channels, 3, 3))

@@ -16,7 +16,7 @@ from gramstyle.core.network import Convolution, Network, Pool
 from gramstyle.core.objective import Objective
 from gramstyle.core.term import Term
 from gramstyle.core.terms import loss_terms, with_targets
-from gramstyle.model.vgg19 import CAFFE
+from gramstyle.model.preprocessings import CAFFE
 
 SIZE = (8, 6)
 LAYERS = ("conv1_1", "conv2_1")

@@ -1,4 +1,4 @@
-"""Write a narrow VGG-19 in every format of weights files, with other libraries or by hand."""
+"""Write a narrow VGG in every format of weights files, with other libraries or by hand."""
 
 import io
 import json
@@ -25,19 +25,24 @@ INDICES = (0, 2, 5, 7, 10, 12, 14, 16, 19, 21, 23, 25, 28, 30, 32, 34)
 Chain = list[tuple[Array, Array]]
 
 
-def chain(seed: int = 0) -> Chain:
+def chain(seed: int = 0, blocks: tuple[tuple[int, ...], ...] = BLOCKS) -> Chain:
     """Random weights and biases, from the first layer to the last."""
     rng = np.random.default_rng(seed)
     layers, channels = [], 3
-    for N in (n for block in BLOCKS for n in block):
+    for N in (n for block in blocks for n in block):
         W = rng.standard_normal((N, channels, 3, 3)).astype(np.float32)
         layers.append((W, rng.standard_normal(N).astype(np.float32)))
         channels = N
     return layers
 
 
-def torchvision_names(layers: Chain) -> dict[str, Array]:
-    names = zip(INDICES, layers, strict=True)
+def names_of(blocks: tuple[tuple[int, ...], ...]) -> tuple[str, ...]:
+    """Block and number of each convolution, such as "4_2"."""
+    return tuple(f"{b}_{k}" for b, block in enumerate(blocks, 1) for k in range(1, len(block) + 1))
+
+
+def torchvision_names(layers: Chain, indices: tuple[int, ...] = INDICES) -> dict[str, Array]:
+    names = zip(indices, layers, strict=True)
     return {
         f"features.{index}.{part}": array
         for index, arrays in names
@@ -45,10 +50,10 @@ def torchvision_names(layers: Chain) -> dict[str, Array]:
     }
 
 
-def gatys_names(layers: Chain) -> dict[str, Array]:
+def gatys_names(layers: Chain, names: tuple[str, ...] = LAYERS) -> dict[str, Array]:
     return {
         f"conv{name}.{part}": array
-        for name, arrays in zip(LAYERS, layers, strict=True)
+        for name, arrays in zip(names, layers, strict=True)
         for part, array in zip(("weight", "bias"), arrays, strict=True)
     }
 
@@ -80,9 +85,16 @@ def write_torch_zip(path: Path, arrays: Mapping[str, Array]) -> None:
         archive.writestr("archive/version", b"3\n")
 
 
-def write_keras(path: Path, layers: Chain, *, old: bool = False, root: str = "") -> None:
+def write_keras(
+    path: Path,
+    layers: Chain,
+    *,
+    old: bool = False,
+    root: str = "",
+    names: tuple[str, ...] = LAYERS,
+) -> None:
     with h5py.File(path, "w") as file:
-        for name, (W, b) in zip(LAYERS, layers, strict=True):
+        for name, (W, b) in zip(names, layers, strict=True):
             layer = "block{}_conv{}".format(*name.split("_"))
             group = file.require_group(f"{root}/{layer}")
             kernel, bias = (
@@ -95,10 +107,12 @@ def write_keras(path: Path, layers: Chain, *, old: bool = False, root: str = "")
         file.require_group(f"{root}/predictions")["predictions/kernel:0"] = np.zeros((4, 2), "f4")
 
 
-def write_keras3(path: Path | IO[bytes], layers: Chain, *, named: bool = True) -> None:
+def write_keras3(
+    path: Path | IO[bytes], layers: Chain, *, named: bool = True, names: tuple[str, ...] = LAYERS
+) -> None:
     """Write what Keras 3's model.save_weights("x.weights.h5") writes."""
     with h5py.File(path, "w") as file:
-        for k, (name, (W, b)) in enumerate(zip(LAYERS, layers, strict=True)):
+        for k, (name, (W, b)) in enumerate(zip(names, layers, strict=True)):
             number = f"conv2d_{k}" if k else "conv2d"
             variables = file.create_group(f"layers/{number}/vars")
             variables["0"], variables["1"] = W.transpose(2, 3, 1, 0), b
@@ -138,7 +152,7 @@ def write_safe_index(path: Path, arrays: Mapping[str, Array], shards: int = 2) -
     path.write_text(json.dumps(index, indent=2, sort_keys=True) + "\n")
 
 
-def write_caffe(path: Path, layers: Chain, *, old: bool) -> None:
+def write_caffe(path: Path, layers: Chain, *, old: bool, names: tuple[str, ...] = LAYERS) -> None:
     """Write a .caffemodel in the first format (V1LayerParameter) or the second (LayerParameter)."""
     layer_number, name_number, blobs_number = (2, 4, 6) if old else (100, 1, 7)
 
@@ -157,17 +171,17 @@ def write_caffe(path: Path, layers: Chain, *, old: bool) -> None:
         return values + field(7, field(1, b"".join(map(varint, array.shape))))
 
     message = field(1, b"VGG")
-    for name, (W, b) in zip(LAYERS, layers, strict=True):
+    for name, (W, b) in zip(names, layers, strict=True):
         blobs = field(blobs_number, blob(W)) + field(blobs_number, blob(b))
         message += field(layer_number, field(name_number, f"conv{name}".encode()) + blobs)
         message += field(layer_number, field(name_number, f"relu{name}".encode()))
     path.write_bytes(message)
 
 
-def write_onnx(path: Path, layers: Chain) -> None:
+def write_onnx(path: Path, layers: Chain, *, names: tuple[str, ...] = LAYERS) -> None:
     """Write an ONNX file with the names of the ONNX model zoo."""
     nodes, tensors, at, block = [], [], "data", "1"
-    for k, (name, (W, b)) in enumerate(zip(LAYERS, layers, strict=True)):
+    for k, (name, (W, b)) in enumerate(zip(names, layers, strict=True)):
         if name[0] != block:
             pool = helper.make_node(
                 "MaxPool", [at], [f"p{block}"], kernel_shape=[2, 2], strides=[2, 2]

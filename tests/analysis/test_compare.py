@@ -13,7 +13,7 @@ from gramstyle.core.preprocessing import Preprocessing
 from gramstyle.errors import ImageError, ModelError
 from gramstyle.images import Image
 from gramstyle.model.onnx_file import Model, read_model, write_model
-from gramstyle.model.vgg19 import CAFFE
+from gramstyle.model.preprocessings import CAFFE
 
 
 def convolutions(model: Model) -> list[Convolution]:

@@ -16,7 +16,7 @@ from conftest import tiny_convolutions
 from gramstyle.batch import Job, attempt, outcome, reuse
 from gramstyle.images import read_image, read_settings, write_image
 from gramstyle.model.onnx_file import write_model
-from gramstyle.model.vgg19 import CAFFE
+from gramstyle.model.preprocessings import CAFFE
 from gramstyle.run.open_model import open_model
 
 Attempt = Callable[[Job], str]

@@ -7,11 +7,12 @@ import PIL.Image
 import pytest
 
 from gramstyle.cli import main
-from gramstyle.model import vgg19
+from gramstyle.model.architecture import VGGS, Architecture
 from gramstyle.model.known import DEFAULT, KNOWN_NETWORKS
 from gramstyle.model.onnx_file import read_model
+from gramstyle.model.preprocessings import TORCHVISION
 from gramstyle.model.weights import read_weights
-from weight_files import BLOCKS, FORMATS, chain, write_keras
+from weight_files import BLOCKS, FORMATS, chain, write_keras, write_torch_zip
 
 Capture = pytest.CaptureFixture[str]
 
@@ -20,7 +21,7 @@ Capture = pytest.CaptureFixture[str]
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty current folder, and a narrow VGG-19."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(vgg19, "BLOCKS", BLOCKS)
+    monkeypatch.setitem(VGGS, "VGG-19", Architecture(BLOCKS))
     monkeypatch.delenv("GRAMSTYLE_MODEL", raising=False)
     return tmp_path
 
@@ -60,7 +61,7 @@ def test_export_reports_the_file_and_the_network(folder: Path, capsys: Capture) 
     model = read_model(Path("model.onnx"))
     for word in ("wrote model.onnx", "MB", model.metadata["precision"], model.sha256):
         assert word in out
-    assert "network: unknown: its weights are not those of a known network" in out
+    assert "network: unknown VGG-19: its weights are not those of a known network" in out
 
 
 def test_export_accepts_precision_and_convention(folder: Path) -> None:
@@ -69,7 +70,40 @@ def test_export_accepts_precision_and_convention(folder: Path) -> None:
     assert main(["model", "export", *arguments, "--precision", "float16"]) == 0
     model = read_model(Path("m.onnx"))
     assert model.metadata["precision"] == "float16"
-    assert model.preprocessing == vgg19.TORCHVISION
+    assert model.preprocessing == TORCHVISION
+
+
+def test_export_takes_a_described_network_and_info_names_it(folder: Path, capsys: Capture) -> None:
+    blocks = ((2, 3), (4,))
+    layers = chain(blocks=blocks)
+    arrays = {f"{k}.weight": W for k, (W, _) in zip((0, 2, 5), layers, strict=True)}
+    write_torch_zip(Path("small.pth"), arrays)
+    arguments = ["--from", "small.pth", "--to", "m.onnx", "--preprocess", "torchvision"]
+    assert main(["model", "export", *arguments, "--network", "2,3,pool,4"]) == 0
+    assert "network: unknown 2,3,pool,4,pool: its weights" in output(capsys)
+    assert main(["model", "info", "m.onnx"]) == 0
+    assert "architecture 2,3,pool,4,pool" in output(capsys)
+
+
+@pytest.mark.parametrize(
+    ("network", "words"),
+    [
+        ("vgg17", ("--network must be VGG-11", "did you mean")),
+        ("2,3,pool,x", ("'x' is neither",)),
+        ("VGG-16", ("small.pth", "conv1_1 of VGG-16")),
+        ("2,3,pool,4,pool,5", ("small.pth", "the 4 convolutions of the network, found 3")),
+    ],
+)
+def test_export_refuses_another_network_in_one_line(
+    network: str, words: tuple[str, ...], folder: Path, capsys: Capture
+) -> None:
+    layers = chain(blocks=((2, 3), (4,)))
+    arrays = {f"{k}.weight": W for k, (W, _) in zip((0, 2, 5), layers, strict=True)}
+    write_torch_zip(Path("small.pth"), arrays)
+    arguments = ["--from", "small.pth", "--to", "m.onnx", "--preprocess", "torchvision"]
+    assert main(["model", "export", *arguments, "--network", network]) == 2
+    one_line(capsys, *words)
+    assert files(folder) == {"small.pth"}
 
 
 def test_export_of_another_file_gives_one_line_and_writes_nothing(
@@ -127,7 +161,7 @@ def test_info_prints_layers_metadata_and_network(tiny_model_path: Path, capsys: 
     out = output(capsys)
     for word in ("conv1_1", "4×3×3×3", "4×512×512", "pool5", "sha256", "licence", "BGR", "source"):
         assert word in out
-    assert "network unknown: its weights are not those of a known network" in out
+    assert "network unknown 4,4,pool,5,5,pool,6,6,6,6,pool," in out
 
 
 def test_info_names_a_known_network_and_its_modifications(

@@ -12,6 +12,7 @@ import pytest
 import gramstyle.cli.trace
 from gramstyle.analysis.trace import trace
 from gramstyle.cli import main
+from gramstyle.core.conventions import CONTENT_LAYER
 from gramstyle.run.options import Options
 from gramstyle.run.prepare import prepare
 
@@ -271,7 +272,7 @@ def test_the_help_names_every_option_with_its_default(capsys: pytest.CaptureFixt
         *("--threads", "--max-pixels", "--save", "--json"),
     ):
         assert option in text
-    for value in (256, Options().seed, *Options().content_layers, f"{Options().beta:g}"):
+    for value in (256, Options().seed, CONTENT_LAYER, f"{Options().beta:g}"):
         assert f"(default {value})" in text
 
 

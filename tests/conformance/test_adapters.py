@@ -238,6 +238,16 @@ def test_a_statement_has_the_requested_float_type_and_terms_in_float32_or_wider(
 
 
 @pytest.mark.frameworks
+def test_the_graphs_that_onnx_ad_differentiates_are_right_where_it_can() -> None:
+    pytest.importorskip("onnx_ad", reason="onnx-ad is not installed: make test-frameworks")
+    report = run(load("onnx_ad"), CASES.values(), dtype="float32")
+    refused = {"padding-replicate": "UnsupportedOperator", "padding-reflect": "UnsupportedOperator"}
+    assert {result.case for result in report.failed} == set(refused)
+    for result in report.failed:
+        assert refused[result.case] in result.problem
+
+
+@pytest.mark.frameworks
 @pytest.mark.parametrize("name", FRAMEWORKS)
 def test_the_gradients_of_a_framework_are_the_truth_except_at_ties_and_kinks(name: str) -> None:
     report = run(framework(name), [CASES[each] for each in FRAMEWORKS[name]], dtype="float64")
@@ -248,12 +258,22 @@ def test_the_gradients_of_a_framework_are_the_truth_except_at_ties_and_kinks(nam
 
 
 @pytest.mark.frameworks
+@pytest.mark.parametrize("name", ["torch", "jax"])
+def test_two_frameworks_have_every_further_derivative(name: str) -> None:
+    case = CASES["max-pooling-odd"]
+    result = check(framework(name), case, dtype="float64")
+    assert result.passed
+    named = {each.quantity for each in result.comparisons}
+    assert set(case.derivatives.quantities()) <= named
+
+
+@pytest.mark.frameworks
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
 @pytest.mark.parametrize("name", FRAMEWORKS)
 def test_a_framework_computes_in_the_image_s_float_type(name: str, dtype: str) -> None:
     case = CASES["content-behind-the-relu"]
     adapter = framework(name)
-    _, gradient, dF = adapter(case.x.astype(dtype), case)
+    _, gradient, dF, *_ = adapter(case.x.astype(dtype), case)
     assert {np.asarray(array).dtype.name for array in (gradient, *dF.values())} == {dtype}
     result = check(adapter, case, dtype=dtype)
     assert result.passed, result

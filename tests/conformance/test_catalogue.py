@@ -17,7 +17,7 @@ from gramstyle.core.arrays import Array
 from gramstyle.core.kernels import PlainKernels
 from gramstyle.core.network import Convolution, Pool
 from gramstyle.core.objective import Objective
-from gramstyle.model.vgg19 import BLOCKS
+from gramstyle.model.architecture import VGGS
 
 OBJECTIVES = [name for name in CASES if name.startswith("objective")]
 
@@ -268,7 +268,8 @@ def test_objectives_have_the_paper_s_terms_on_the_chain_of_vgg19(name: str) -> N
     assert case.content.layer == "conv4_2"
     assert list(case.style) == [f"conv{block}_1" for block in range(1, 6)]
     convolutions = [n for n in case.network.names if n.startswith("conv")]
-    vgg19 = [f"conv{b}_{n}" for b, block in enumerate(BLOCKS, 1) for n in range(1, len(block) + 1)]
+    blocks = VGGS["VGG-19"].blocks
+    vgg19 = [f"conv{b}_{n}" for b, block in enumerate(blocks, 1) for n in range(1, len(block) + 1)]
     assert convolutions == vgg19[: vgg19.index("conv5_1") + 1]
     kinds = {layer.kind for layer in case.layers if isinstance(layer, Pool)}
     assert len(kinds) == 1

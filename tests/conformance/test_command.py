@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from conformance_cases import CASES
+from conformance_programs import write_program
 from conformance_sets import contents
 from documented import text_of
 from gramstyle.cli import main
@@ -65,6 +66,73 @@ def test_the_command_writes_json_and_junit(working_directory: Path) -> None:
     assert root[0].get("failures") == "2"
 
 
+def test_the_command_tests_a_program_in_the_first_float_type_that_it_offers(
+    working_directory: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = write_program(working_directory, "answer(loss=1e9)")
+    arguments = ("--command", command, "--json", "r.json", "--timeout", "60")
+    assert main(["conformance", "run", "--case", "convolution,relu", *arguments]) == 1
+    output, error = capsys.readouterr()
+    assert output.splitlines()[-1] == "1 of 2 cases passed, 1 failed (float32)"
+    assert f"tiny 2.1 ({command}), gramstyle" in output
+    assert error == ""
+    document = json.loads((working_directory / "r.json").read_text("utf-8"))
+    assert document["adapter"] == command
+    assert main(["conformance", "run", "--command", command, "--dtype", "float64"]) == 2
+    assert "computes in float32; leave --dtype out" in capsys.readouterr().err
+
+
+def test_the_command_writes_a_page_and_rates(
+    working_directory: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = ("--against", "mine_to_test:wrong", "--html", "r.html", "--json", "r.json", "--time")
+    assert conformance(*given, case="relu") == 1
+    assert "evaluations/s" in capsys.readouterr().out
+    page = (working_directory / "r.html").read_text("utf-8")
+    assert "mine_to_test:wrong on cpu, gramstyle" in page
+    (case,) = json.loads((working_directory / "r.json").read_text("utf-8"))["cases"]
+    assert case["rate"] > 0
+
+
+def test_with_a_baseline_only_what_got_worse_fails(
+    working_directory: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert conformance("--against", "mine_to_test:wrong", "--json", "wrong.json", case="relu") == 1
+    assert conformance("--against", "mine_to_test:right", "--json", "right.json", case="relu") == 0
+    capsys.readouterr()
+    assert conformance("--against", "mine_to_test:wrong", "--baseline", "wrong.json") == 0
+    *_, last = capsys.readouterr().out.splitlines()
+    assert last == (
+        "0 of 2 cases passed, 2 failed (float64); since the baseline 0 worse, 0 better, 1 new"
+    )
+    assert conformance("--against", "mine_to_test:wrong", "--baseline", "right.json") == 1
+    output = capsys.readouterr().out
+    assert "worse: relu: passed in the baseline, fails now" in output
+    assert "new: convolution: FAILED" in output
+    given = ("--baseline", "wrong.json", "--json", "now.json", "--html", "now.html")
+    assert conformance("--against", "mine_to_test:right", *given, case="relu") == 0
+    assert "better: relu: failed in the baseline, passes now" in capsys.readouterr().out
+    document = json.loads((working_directory / "now.json").read_text("utf-8"))
+    assert list(document["baseline"]["better"]) == ["relu"]
+    assert "failed in the baseline" in (working_directory / "now.html").read_text("utf-8")
+
+
+def test_the_command_writes_graphs_beside_a_set_or_alone(
+    working_directory: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["conformance", "build", "--onnx", "graphs"]) == 0
+    size = sum(map(len, contents(working_directory / "graphs").values()))
+    assert capsys.readouterr().out == f"wrote graphs ({len(CASES)} graphs, {size} bytes)\n"
+    for arguments, words in (
+        ((), "--onnx DIR"),
+        (("one", "--onnx", "./one"), "a folder each"),
+        (("--onnx", "mine_to_test.py"), "is not a folder"),
+    ):
+        assert main(["conformance", "build", *arguments]) == 2
+        assert words in capsys.readouterr().err
+    assert not (working_directory / "one").exists()
+
+
 def test_the_default_float_type_of_a_fast_engine_is_float32(
     working_directory: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -109,6 +177,15 @@ def test_the_command_adds_the_real_network(
         (("--against", "numpy_plain", "--json", "nowhere/r.json"), ("nowhere", "folder")),
         (("--against", "numpy_plain", "--junit", "."), ("cannot write",)),
         (("--against", "numpy_plain", "--json", "r", "--junit", "r"), ("twice",)),
+        (("--against", "numpy_plain", "--json", "r", "--html", "./r"), ("twice",)),
+        (("--against", "numpy_plain", "--json", "r", "--baseline", "r"), ("twice",)),
+        (("--against", "numpy_plain", "--html", "nowhere/r.html"), ("nowhere", "folder")),
+        (("--against", "numpy_plain", "--baseline", "nowhere.json"), ("baseline", "nowhere.json")),
+        (("--against", "numpy_plain", "--timeout", "5"), ("--timeout", "--command")),
+        (("--command", "no-such-program 1"), ("cannot start", "'no-such-program'")),
+        (("--command", "'"), ("No closing quotation",)),
+        (("--command", sys.executable + " -c 0", "--timeout", "nan"), ("--timeout",)),
+        (("--command", sys.executable + " -c 0", "--device", "cuda"), ("--device",)),
     ],
 )
 def test_an_argument_that_cannot_be_used_is_one_line_and_exit_code_2(

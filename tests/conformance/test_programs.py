@@ -3,6 +3,8 @@
 import json
 import os
 import pickle
+import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -78,7 +80,7 @@ FAILURES = {
     ),
     "a path": (
         "answer(gradient='../convolution.f32')",
-        "expected ^[A-Za-z0-9][A-Za-z0-9._-]*[.](npy|f16|f32|f64)$ at the document.gradient",
+        "expected ^[A-Za-z0-9][A-Za-z0-9._-]*\\.(npy|f16|f32|f64)$ at the document.gradient",
     ),
     "a link": (
         "(folder / 'link.f32').symlink_to(HERE / 'convolution.f32')\nanswer(gradient='link.f32')",
@@ -243,6 +245,31 @@ def test_what_a_program_started_ends_with_it(tmp_path: Path) -> None:
     while is_running(child):  # it may take a moment until the killed process has gone
         assert time.monotonic() < deadline
         time.sleep(0.05)
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="needs /proc")
+def test_a_stopped_command_ends_the_program_and_leaves_nothing(
+    tmp_path: Path, temporary_files: Path
+) -> None:
+    behaviour = "(HERE / 'asked').write_text(str(os.getpid()))\ntime.sleep(600)"
+    program = write_program(tmp_path, behaviour)
+    started = subprocess.Popen(
+        [sys.executable, "-m", "gramstyle", "conformance", "run", "--command", program],
+        env={**os.environ, "TMPDIR": str(temporary_files)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    asked, deadline = tmp_path / "asked", time.monotonic() + 120
+    while not (asked.exists() and asked.read_text()):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert list(temporary_files.iterdir())
+    started.send_signal(signal.SIGTERM)
+    output, error = started.communicate(timeout=120)
+    assert (started.returncode, output, error) == (143, "", "gramstyle: terminated\n")
+    assert not is_running(asked.read_text())
+    assert not list(temporary_files.iterdir())
 
 
 def is_running(process: str) -> bool:

@@ -17,7 +17,7 @@ from gramstyle.core.layers import Padding
 from gramstyle.core.preprocessing import Preprocessing
 from gramstyle.core.protection import Protection, composite_backward, composite_jvp
 from gramstyle.gradcheck import check_jvp
-from gramstyle.model.vgg19 import CAFFE, TORCHVISION
+from gramstyle.model.preprocessings import CAFFE, TORCHVISION
 from second_order import kinks_of, network_of, objective_of
 
 Rng = np.random.Generator

@@ -18,7 +18,7 @@ from gramstyle.core.arrays import Array, all_finite, cast, namespace, number, nu
 from gramstyle.core.evaluation import Evaluation
 from gramstyle.core.layers import Padding
 from gramstyle.core.network import Convolution, Layer, Network, Pool
-from gramstyle.model.vgg19 import CAFFE
+from gramstyle.model.preprocessings import CAFFE
 from objectives import ContentTarget, Weights, composed, style_targets
 
 IMAGE = (3, 7, 9)  # odd: a row and a column are left out of every window

@@ -19,7 +19,7 @@ from documented import (
     text_of,
 )
 from gramstyle.core.network import Convolution, Network, Pool
-from gramstyle.model.vgg19 import BLOCKS, convolution_shapes
+from gramstyle.model.architecture import VGGS
 
 PAGE = text_of("docs/derivations.md")
 SECTIONS = sections_of(PAGE)
@@ -54,10 +54,10 @@ def number(cell: str) -> int:
 def vgg19() -> Network:
     """VGG-19's shapes up to conv5_1 with average pooling, all weights one zero in memory."""
     layers: list[Convolution | Pool] = []
-    for block, place, shape in convolution_shapes():
+    for block, place, shape in VGGS["VGG-19"].convolutions():
         W = np.broadcast_to(np.float32(0), shape)
         layers.append(Convolution(f"conv{block}_{place}", W, W[:, 0, 0, 0]))
-        if place == len(BLOCKS[block - 1]):
+        if place == len(VGGS["VGG-19"].blocks[block - 1]):
             layers.append(Pool(f"pool{block}", "avg"))
     return Network(tuple(layers)).until(STYLE)
 

@@ -9,6 +9,7 @@ import pytest
 import gramstyle
 from documented import ROOT, text_of
 from gramstyle.cli.program import command_parser
+from gramstyle.core.conventions import CONTENT_LAYER, STYLE_LAYERS
 from gramstyle.engines.registry import ENGINES
 from gramstyle.images import EXTENSIONS, MAX_PIXELS, SUFFIXES
 from gramstyle.run.options import Options
@@ -77,6 +78,8 @@ def test_the_defaults_on_the_page_are_those_of_the_code() -> None:
             "pooling": options.pools,
             "padding": options.pads,
             "style_scale": options.style_scales[0],
+            "content_layers": (CONTENT_LAYER,),
+            "style_layers": STYLE_LAYERS,
         }
         default = chosen.get(name, vars(options)[name])
         if default is None:  # computed: from the size, or from the number of layers

@@ -20,7 +20,7 @@ from gramstyle.engines.cuda.forward import ForwardPass
 from gramstyle.engines.cuda.kernels import DeviceKernels
 from gramstyle.engines.cuda.products import Buffers, positions_first
 from gramstyle.engines.cuda.steps import CUDA_STEPS, Steps
-from gramstyle.model.vgg19 import CAFFE
+from gramstyle.model.preprocessings import CAFFE
 from objectives import ContentTarget, Weights, composed, style_targets
 
 # N, C, H, V: odd sizes; few and many channels; with and without a multiple of four.

@@ -11,7 +11,7 @@ from onnx import TensorProto, numpy_helper
 
 from gramstyle.core.network import Convolution
 from gramstyle.errors import ModelError
-from gramstyle.model import vgg19
+from gramstyle.model.architecture import VGGS, Architecture
 from gramstyle.model.export import export_model
 from gramstyle.model.onnx_file import read_model
 from gramstyle.model.onnx_file.foreign import open_onnx
@@ -25,7 +25,7 @@ FIRST = "vgg0_conv0_weight"
 @pytest.fixture(autouse=True)
 def narrow(monkeypatch: pytest.MonkeyPatch, h5_server: object) -> None:
     """Make VGG-19 narrow."""
-    monkeypatch.setattr(vgg19, "BLOCKS", BLOCKS)
+    monkeypatch.setitem(VGGS, "VGG-19", Architecture(BLOCKS))
 
 
 def write(path: Path, *, location: str | None = "zoo.onnx.data", threshold: int = 0) -> Path:

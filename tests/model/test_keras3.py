@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from gramstyle.core.arrays import Array
-from gramstyle.model import vgg19
-from gramstyle.model.naming import find_convolutions
+from gramstyle.model.architecture import VGGS, Architecture
+from gramstyle.model.convolutions import find_network
 from gramstyle.model.sources.formats import open_weights
 from hostile_files import error_line
 from weight_files import BLOCKS, LAYERS, Chain, chain, write_keras3, write_keras_archive
@@ -23,12 +23,12 @@ from weight_files import BLOCKS, LAYERS, Chain, chain, write_keras3, write_keras
 @pytest.fixture(autouse=True)
 def narrow(monkeypatch: pytest.MonkeyPatch, h5_server: object) -> None:
     """Make VGG-19 narrow, and read the tables of contents in one process."""
-    monkeypatch.setattr(vgg19, "BLOCKS", BLOCKS)
+    monkeypatch.setitem(VGGS, "VGG-19", Architecture(BLOCKS))
 
 
 def convolutions(path: Path) -> list[tuple[Array, Array]]:
     with open_weights(path) as opened:
-        return [(c.W, c.b) for c in find_convolutions(opened.tensors)]
+        return [(c.W, c.b) for c in find_network(opened.tensors).convolutions]
 
 
 def check(path: Path, layers: Chain) -> None:
@@ -107,7 +107,7 @@ def test_convolutions_behind_the_sixteenth_are_ignored(tmp_path: Path) -> None:
 def test_two_unnamed_networks_in_one_file_are_refused(tmp_path: Path) -> None:
     path = write(tmp_path / "m.weights.h5", chain(), root="layers/a/layers")
     write(path, chain(1), root="layers/b/layers")
-    assert "expected one VGG-19, found 2" in refusal(path)
+    assert "expected one network, found 2" in refusal(path)
 
 
 def test_another_unnamed_network_is_refused(tmp_path: Path) -> None:

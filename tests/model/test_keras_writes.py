@@ -12,7 +12,8 @@ pytest.importorskip("torch", reason="Keras computes with torch here, which is no
 os.environ["KERAS_BACKEND"] = "torch"
 keras = pytest.importorskip("keras", reason="Keras writes these files and is not installed")
 
-from gramstyle.model import vgg19  # noqa: E402 - after the check that Keras is installed
+from gramstyle.model.architecture import VGGS, Architecture  # noqa: E402 - after the check that Keras is installed
+from gramstyle.model.preprocessings import CAFFE  # noqa: E402 - as above
 from gramstyle.model.weights import read_weights  # noqa: E402
 from weight_files import BLOCKS  # noqa: E402
 
@@ -22,7 +23,7 @@ pytestmark = pytest.mark.frameworks
 @pytest.fixture(autouse=True)
 def narrow(monkeypatch: pytest.MonkeyPatch, h5_server: object) -> None:
     """Make VGG-19 narrow, and read the tables of contents in one process."""
-    monkeypatch.setattr(vgg19, "BLOCKS", BLOCKS)
+    monkeypatch.setitem(VGGS, "VGG-19", Architecture(BLOCKS))
 
 
 def network(*, named: bool = True) -> Any:
@@ -67,4 +68,4 @@ def test_every_file_of_keras_3_is_read(
         kernel, bias = layer.get_weights()
         np.testing.assert_array_equal(found.W, kernel.transpose(3, 2, 0, 1))
         np.testing.assert_array_equal(found.b, bias)
-    assert read.preprocessing == vgg19.CAFFE
+    assert read.preprocessing == CAFFE

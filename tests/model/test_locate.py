@@ -18,8 +18,8 @@ from gramstyle.model import export, locate
 from gramstyle.model.export import export_model
 from gramstyle.model.locate import load_model, locate_model
 from gramstyle.model.onnx_file import read_model
+from gramstyle.model.preprocessings import CAFFE
 from gramstyle.model.pretrained import Pretrained
-from gramstyle.model.vgg19 import CAFFE
 
 
 class Places:
@@ -184,7 +184,7 @@ def test_the_first_use_works_without_a_callback(places: Places) -> None:
 def test_the_notification_precedes_the_download(
     places: Places, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def offline(source: Path | None, *, convention: str | None) -> Pretrained:
+    def offline(source: Path | None, *, convention: str | None, network: str | None) -> Pretrained:
         assert len(places.notices) == 1
         raise ModelError("no network")
 
@@ -333,7 +333,7 @@ def test_a_damaged_model_that_the_user_has_named_is_refused(
 def test_processes_that_fill_the_cache_at_once_all_succeed(
     places: Places, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def slower(source: Path | None, *, convention: str | None) -> Pretrained:
+    def slower(source: Path | None, *, convention: str | None, network: str | None) -> Pretrained:
         if len(places.sources) < 3:  # another one begins and ends meanwhile
             assert places.pretrained(source)
             assert places.open() == places.cache

@@ -7,8 +7,8 @@ import pytest
 
 from gramstyle.core.arrays import Array
 from gramstyle.errors import ModelError
-from gramstyle.model import vgg19
-from gramstyle.model.naming import find_convolutions
+from gramstyle.model.architecture import VGGS, Architecture
+from gramstyle.model.convolutions import find_network
 from gramstyle.model.sources.tensors import StoredTensor
 
 LAYERS = [f"conv{b}_{k}" for b, n in enumerate((2, 2, 4, 4, 4), 1) for k in range(1, n + 1)]
@@ -30,7 +30,8 @@ def keras() -> Names:
 @pytest.fixture(autouse=True)
 def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make VGG-19 narrow."""
-    monkeypatch.setattr(vgg19, "BLOCKS", ((2,) * 2, (3,) * 2, (4,) * 4, (5,) * 4, (6,) * 4))
+    blocks = ((2,) * 2, (3,) * 2, (4,) * 4, (5,) * 4, (6,) * 4)
+    monkeypatch.setitem(VGGS, "VGG-19", Architecture(blocks))
 
 
 def arrays(names: Names) -> dict[str, Array]:
@@ -53,7 +54,7 @@ def refusal(tensors: dict[str, Array]) -> str:
 
     tensors = {k: StoredTensor(v.shape, v.dtype, unread) for k, v in tensors.items()}
     with pytest.raises(ModelError) as caught:
-        find_convolutions(tensors)
+        find_network(tensors)
     assert str(caught.value).isprintable()
     return str(caught.value)
 
@@ -74,7 +75,7 @@ def refusal(tensors: dict[str, Array]) -> str:
 def test_every_naming_scheme_gives_the_sixteen_layers(names: Names) -> None:
     tensors = arrays(names)
     extra = {"classifier.0.weight": np.zeros((9, 9)), "fc6.bias": np.zeros(4)}
-    found = find_convolutions(stored(tensors | extra))
+    found = find_network(stored(tensors | extra)).convolutions
     assert [c.name for c in found] == LAYERS
     for convolution, name in zip(found, names, strict=True):
         np.testing.assert_array_equal(convolution.W, tensors[f"{name}.weight"])
@@ -84,7 +85,7 @@ def test_every_naming_scheme_gives_the_sixteen_layers(names: Names) -> None:
 @pytest.mark.parametrize("dtype", ["<f2", "<f8", ">f4"])
 def test_other_floats_become_float32(dtype: str) -> None:
     tensors = {name: array.astype(dtype) for name, array in arrays(LAYERS).items()}
-    for convolution in find_convolutions(stored(tensors)):
+    for convolution in find_network(stored(tensors)).convolutions:
         assert (convolution.W.dtype, convolution.b.dtype) == (np.float32, np.float32)
         expected = tensors[f"{convolution.name}.weight"].astype(np.float32)
         np.testing.assert_array_equal(convolution.W, expected)
@@ -123,13 +124,13 @@ def two_networks(tensors: dict[str, Array]) -> dict[str, Array]:
         (lambda _: {"fc.weight": np.zeros(3)}, ["'conv1_1.weight'", "found 'fc.weight'"]),
         (
             without("features.34.weight"),
-            ["sixteen", "31 of their 32 tensors", "no 'features.34.weight'"],
+            ["the 16 convolutions of VGG-19, found 15", "none for conv5_4 ('features.34.weight')"],
         ),
-        (without("features.0.bias"), ["31 of their 32 tensors", "no 'features.0.bias'"]),
+        (without("features.0.bias"), ["expected the biases 'features.0.bias', found none"]),
         (glued, ["'features.0.weight'", "found 'myconv1_1.weight'"]),
-        (vgg16, ["sixteen", "found 10 of their 32", "another network"]),
-        (batch_normalised, ["plain VGG-19", "batch normalisation"]),
-        (two_networks, ["one VGG-19, found 2", "'student.'", "'teacher.'"]),
+        (vgg16, ["(64, 3, 3, 3) for conv1_1 of VGG-16", "another network"]),
+        (batch_normalised, ["'features.3.weight'", "found 'features.2.weight' in its place"]),
+        (two_networks, ["one network, found 2", "'student.'", "'teacher.'"]),
         (
             holding("features.2.weight", np.zeros((3, 2, 3, 3), np.float32)),
             ["(2, 2, 3, 3) for conv1_2", "found float32 of shape (3, 2, 3, 3)"],
@@ -158,14 +159,14 @@ def test_values_that_are_not_finite_are_refused(key: str, value: float) -> None:
     tensors = arrays(LAYERS)
     tensors[key].flat[1] = value
     with pytest.raises(ModelError, match=r"expected finite numbers in conv3_2, found NaN"):
-        find_convolutions(stored(tensors))
+        find_network(stored(tensors))
 
 
 def test_a_double_beyond_float32_is_refused() -> None:
     tensors = arrays(LAYERS)
     tensors["conv1_1.weight"] = tensors["conv1_1.weight"].astype(np.float64) * 1e300
     with pytest.raises(ModelError, match=r"expected finite numbers in conv1_1"):
-        find_convolutions(stored(tensors))
+        find_network(stored(tensors))
 
 
 def test_a_huge_shape_is_refused_before_memory_is_allocated() -> None:
@@ -174,7 +175,7 @@ def test_a_huge_shape_is_refused_before_memory_is_allocated() -> None:
         (2**40, 3, 3, 3), np.dtype("f4"), lambda: pytest.fail("it was read")
     )
     with pytest.raises(ModelError, match=r"found float32 of shape \(1099511627776, 3, 3, 3\)"):
-        find_convolutions(tensors)
+        find_network(tensors)
 
 
 def test_a_tensor_that_loads_with_another_shape_is_refused() -> None:
@@ -182,10 +183,10 @@ def test_a_tensor_that_loads_with_another_shape_is_refused() -> None:
     whole = tensors["conv1_1.bias"]
     tensors["conv1_1.bias"] = StoredTensor(whole.shape, whole.dtype, lambda: whole.load()[:1])
     with pytest.raises(ModelError, match=r"expected \(2,\) values in conv1_1, found \(1,\)"):
-        find_convolutions(tensors)
+        find_network(tensors)
 
 
 def test_the_shapes_of_vgg19_are_those_of_the_paper(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
-    shapes: Iterator[tuple[int, ...]] = (shape for *_, shape in vgg19.convolution_shapes())
+    shapes: Iterator[tuple[int, ...]] = (shape for *_, shape in VGGS["VGG-19"].convolutions())
     assert sum(int(np.prod(shape)) for shape in shapes) == 20_018_880

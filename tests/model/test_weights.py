@@ -14,13 +14,14 @@ from hypothesis import given, settings
 
 from gramstyle.core.network import Convolution
 from gramstyle.errors import ModelError, OptionError
-from gramstyle.model import known, published, vgg19
+from gramstyle.model import known, published
+from gramstyle.model.architecture import VGGS, Architecture
 from gramstyle.model.export import export_model
 from gramstyle.model.known import KnownNetwork, weights_hash
 from gramstyle.model.onnx_file import read_model
+from gramstyle.model.preprocessings import CAFFE, TORCHVISION
 from gramstyle.model.pretrained import Pretrained
 from gramstyle.model.published import PublicFile
-from gramstyle.model.vgg19 import CAFFE, TORCHVISION
 from gramstyle.model.weights import read_weights
 from h5_server import H5Server
 from hostile_files import POSITIONS, error_line, flipped, outcome
@@ -40,7 +41,7 @@ from weight_files import (
 @pytest.fixture(autouse=True)
 def narrow(monkeypatch: pytest.MonkeyPatch, h5_server: H5Server) -> None:
     """Make VGG-19 narrow."""
-    monkeypatch.setattr(vgg19, "BLOCKS", BLOCKS)
+    monkeypatch.setitem(VGGS, "VGG-19", Architecture(BLOCKS))
 
 
 @pytest.fixture(scope="module")
@@ -363,7 +364,7 @@ def test_the_error_for_another_depth_names_both(tmp_path: Path) -> None:
         del arrays[f"conv5_4.{part}"]
     write_torch_zip(tmp_path / "vgg18.pth", arrays)
     message = refusal(tmp_path / "vgg18.pth")
-    assert "expected VGG-19's sixteen convolutions, found 30 of their 32 tensors" in message
+    assert "expected the 16 convolutions of VGG-19, found 15 and none for conv5_4" in message
 
 
 def test_terminal_codes_in_a_file_name_do_not_reach_the_metadata(
@@ -384,4 +385,4 @@ def test_a_file_of_format_1_is_named_by_its_weights(
     )
     first = {k: v for k, v in model.metadata.items() if k in ("source", "licence")}
     pretrained = Pretrained.from_model(dataclasses.replace(model, metadata=first))
-    assert pretrained.metadata == {"network": "a network", **first}
+    assert pretrained.metadata == {"architecture": "VGG-19", "network": "a network", **first}

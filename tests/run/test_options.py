@@ -88,7 +88,7 @@ UNCLEAR: dict[str, list[Any]] = {
     "alpha": ["much", "0,5", [0.5], np.ones(1), np.array([0.5, 0.5]), True, 10**400, "nan", -1],
     "beta": [None],
     "memory": ["2XB", "1e9", "", "-2GB", -1, [1], 2**63, 0.5],
-    "style_layers": [None, 3, {"conv1_1", "conv2_1"}, {"conv1_1": 1}, [1], [None], b"conv1_1",
+    "style_layers": [3, {"conv1_1", "conv2_1"}, {"conv1_1": 1}, [1], [None], b"conv1_1",
                      [["conv1_1"]], count(), np.array("conv1_1", object)[None, None], ""],
     "style_weights": [1.0, "0.2,x", {"conv1_1": 1.0}, np.ones((5, 1)), ["x"], count(), [True]],
     "engine": [3, "numppy", np.array(["numpy"]), b"numpy", ["numpy"], object()],

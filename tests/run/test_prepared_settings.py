@@ -13,7 +13,7 @@ import pytest
 from conftest import tiny_convolutions
 from gramstyle.errors import OptionError
 from gramstyle.model.onnx_file import Model, read_model, write_model
-from gramstyle.model.vgg19 import CAFFE
+from gramstyle.model.preprocessings import CAFFE
 from gramstyle.run.options import Options
 from gramstyle.run.plan import plan_run
 from gramstyle.run.prepare import prepare
@@ -122,4 +122,4 @@ def test_layers_of_a_reconstruction_may_be_text_or_an_array() -> None:
     for layers in ("conv1_1,conv2_1", names, list(names)):
         assert style_options(layers, OPTIONS).style_layers == ("conv1_1", "conv2_1")  # type: ignore[arg-type]
     with pytest.raises(OptionError, match="style_layers must be a list"):
-        style_options(None, OPTIONS)  # type: ignore[arg-type]
+        style_options(3, OPTIONS)  # type: ignore[arg-type]

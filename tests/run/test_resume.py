@@ -302,7 +302,7 @@ def _link(folder: Path) -> None:
 def _other_model(folder: Path) -> None:
     from conftest import tiny_convolutions
     from gramstyle.model.onnx_file import write_model
-    from gramstyle.model.vgg19 import CAFFE
+    from gramstyle.model.preprocessings import CAFFE
 
     write_model(
         folder / "tiny.onnx", tiny_convolutions(seed=1), CAFFE, precision="codebook8",

@@ -27,7 +27,7 @@ from gramstyle.engines.registry import ENGINES, Engine, open_engine
 from gramstyle.engines.strips import StripKernels
 from gramstyle.errors import ImageError, NonFiniteError, OptionError
 from gramstyle.model import Model
-from gramstyle.model.vgg19 import BLOCKS
+from gramstyle.model.architecture import VGGS
 from gramstyle.system.temporary import scratch_folder
 from gramstyle.tiling import SpillStore, TiledObjective, Tiling
 from gramstyle.tiling.areas import reach
@@ -54,7 +54,7 @@ SHAPES = [(100, 117, 48), (16, 300, 32), (161, 97, 16), (97, 33, 1000), (203, 19
 
 def network(kind: Pooling) -> Network:
     layers, convolutions = [], iter(tiny_convolutions())
-    for number, filters in enumerate(BLOCKS, start=1):
+    for number, filters in enumerate(VGGS["VGG-19"].blocks, start=1):
         layers += [next(convolutions) for _ in filters]
         layers.append(Pool(f"pool{number}", kind))
     return Network(tuple(layers)).until(["conv5_1"]).astype(np.float64)

@@ -61,7 +61,7 @@ def loss_function(plan: RunPlan, *, layout: torch.memory_format = torch.contiguo
         for layer in spec.network(model).layers
     ]
     pool = max_pool2d if plan.options.pools == "max" else avg_pool2d
-    (content,) = plan.options.content_layers
+    (content,) = (term.layer for term in spec.terms if term.name == "content")
     alpha, beta = spec.weights["content"], spec.weights["style"]
     w = {term.layer: term.weight for term in spec.terms if term.name == "style"}
 

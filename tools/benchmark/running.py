@@ -148,8 +148,7 @@ def _evaluations(report: dict[str, Any], settings: Settings, folder: Path, work:
 
 def _layers() -> tuple[str, ...]:
     """Return the layers that the loss terms of an evaluation look at."""
-    options = Options()
-    return (*options.content_layers, *options.style_layers)
+    return Options().named_layers
 
 
 def check_agreement(folder: Path, samples: dict[str, Sample]) -> None:

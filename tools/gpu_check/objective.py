@@ -14,8 +14,9 @@ from gramstyle.engines.cuda.device import Device
 from gramstyle.engines.cuda.forward import ForwardPass
 from gramstyle.engines.cuda.kernels import DeviceKernels
 from gramstyle.engines.cuda.products import Buffers
+from gramstyle.model.architecture import VGGS
 from gramstyle.model.onnx_file import read_model
-from gramstyle.model.vgg19 import CAFFE, convolution_shapes
+from gramstyle.model.preprocessings import CAFFE
 
 CONTENT, STYLE = "conv4_2", ("conv1_1", "conv2_1", "conv3_1", "conv4_1", "conv5_1")
 ALPHA, BETA = 1e-3, 1.0
@@ -50,7 +51,7 @@ def vgg19(model: Path | None, *, divisor: int = 1) -> Network:
         network = read_model(model).network.pooled_by("avg")
     else:
         rng, layers, last = np.random.default_rng(0), list[Layer](), 1
-        for block, number, (N, C, *_) in convolution_shapes():
+        for block, number, (N, C, *_) in VGGS["VGG-19"].convolutions():
             if block != last:
                 layers.append(Pool(f"pool{last}", "avg"))
             last, N, C = block, N // divisor, C if C == 3 else C // divisor

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch.nn.functional import avg_pool2d, conv2d, pad, relu
 
-from gramstyle.model.vgg19 import CAFFE
+from gramstyle.model.preprocessings import CAFFE
 
 from .objective import ALPHA, BETA, CONTENT, PADDING, STYLE
 from .parts import Clock

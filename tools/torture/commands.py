@@ -12,7 +12,7 @@ from pathlib import Path
 
 from gramstyle import cli
 from gramstyle.engines import onnx_session  # noqa: F401 - imported once, before the forks
-from gramstyle.model import vgg19
+from gramstyle.model.architecture import VGGS, Architecture
 
 from .from_tests import BLOCKS
 
@@ -77,7 +77,7 @@ def run(
 
 def narrow() -> None:
     """Make VGG-19 as narrow as the weights files of the corpus, in this process."""
-    vgg19.BLOCKS = BLOCKS
+    VGGS["VGG-19"] = Architecture(BLOCKS)
 
 
 def _wait(child: int, seconds: float) -> None:

@@ -7,7 +7,8 @@ import numpy as np
 
 from gramstyle.batch import read_jobs
 from gramstyle.images import read_image, read_settings
-from gramstyle.model import read_model, vgg19
+from gramstyle.model import read_model
+from gramstyle.model.architecture import VGGS, Architecture
 from gramstyle.model.weights import read_weights
 from gramstyle.run.resume import resume
 
@@ -37,9 +38,9 @@ def image(path: Path) -> None:
 
 def weights(path: Path) -> None:
     """Read a narrow VGG-19 in any format."""
-    vgg19.BLOCKS = BLOCKS
+    VGGS["VGG-19"] = Architecture(BLOCKS)
     found = read_weights(path, convention="caffe")
-    shapes = [shape for *_, shape in vgg19.convolution_shapes()]
+    shapes = [shape for *_, shape in VGGS["VGG-19"].convolutions()]
     _require([each.W.shape for each in found.convolutions] == shapes, "shapes")
     for each in found.convolutions:
         _require(each.W.dtype == each.b.dtype == np.float32, "type")

@@ -10,7 +10,7 @@ import PIL.Image
 from gramstyle.core.network import Convolution
 from gramstyle.model.onnx_file import write_model
 from gramstyle.model.precision import Precision
-from gramstyle.model.vgg19 import CAFFE
+from gramstyle.model.preprocessings import CAFFE
 
 from .from_tests import LAYERS, chain
 

@@ -56,7 +56,7 @@ def check_layers(jobs: Iterable[Job], model: Path) -> None:
     network = read_model(model).network
     known: set[tuple[str, ...]] = set()
     for job in jobs:
-        layers = (*job.options.content_layers, *job.options.style_layers)
+        layers = (*(job.options.content_layers or ()), *(job.options.style_layers or ()))
         if layers not in known:
             with located(job.label):
                 network.until(layers)

@@ -7,7 +7,7 @@ from typing import Any
 
 from gramstyle.cli.parsing import Parser
 from gramstyle.cli.pipes import path_or_dash
-from gramstyle.core.conventions import CONVENTIONS
+from gramstyle.core.conventions import CONTENT_LAYER, CONVENTIONS, STYLE_LAYERS
 from gramstyle.core.layers import PADDINGS
 from gramstyle.core.terms import STYLE_LOSSES
 from gramstyle.engines.registry import ENGINES
@@ -103,7 +103,7 @@ def add_loss(parser: Parser) -> None:
         help=f"the weight of the style (default {DEFAULTS.beta:g})")  # fmt: skip
     loss.add_argument("--content-layers", "--content-layer", type=names, metavar="LAYER,…",
         help="the layers where content is compared "
-        f"(default {','.join(DEFAULTS.content_layers)})")  # fmt: skip
+        f"(default {CONTENT_LAYER})")  # fmt: skip
     loss.add_argument("--content-weights", type=numbers, metavar="W,…",
         help="a weight for each content layer (default: 1 each)")  # fmt: skip
     add_style_layers(loss)
@@ -124,7 +124,7 @@ def add_style_layers(group: argparse._ArgumentGroup) -> None:
     """Add the option for the layers where style is compared."""
     group.add_argument("--style-layers", type=names, metavar="LAYER,…",
         help="the layers where style is compared "
-        f"(default {','.join(DEFAULTS.style_layers)})")  # fmt: skip
+        f"(default {','.join(STYLE_LAYERS)})")  # fmt: skip
 
 
 def add_style_weights(group: argparse._ArgumentGroup, *, but: str = "") -> None:

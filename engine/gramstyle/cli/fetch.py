@@ -62,7 +62,8 @@ def run_fetch(arguments: argparse.Namespace) -> None:
         ) from None
     report(f"{target} is {file.file_name}, as published")
     source = shlex.quote(str(target))
-    report(f"next: gramstyle model export --from {source} --to vgg19.onnx")
+    network = file.network.name.split()[0].lower().replace("-", "")
+    report(f"next: gramstyle model export --from {source} --to {network}.onnx")
 
 
 def _default_target(name: str) -> Path:

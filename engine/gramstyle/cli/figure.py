@@ -13,9 +13,10 @@ from gramstyle.cli import arguments as add
 from gramstyle.cli.job_progress import job_progress
 from gramstyle.cli.parsing import Commands, Parser
 from gramstyle.cli.speaking import Speaker, report
+from gramstyle.core.layer_names import default_layers
 from gramstyle.errors import GramstyleError
 from gramstyle.images import check_output, from_pil, write_image
-from gramstyle.model import is_normalised, load_model, read_model
+from gramstyle.model import Model, is_normalised, load_model
 from gramstyle.run.options import Options
 from gramstyle.run.plan import check_packages
 
@@ -117,7 +118,9 @@ def _add_common(
 
 
 def _reconstructions(arguments: argparse.Namespace, options: Options) -> Figure:
-    return reconstructions(arguments.content, arguments.style[0], options)
+    model = _opened(arguments)
+    layers = default_layers(model.network.names).style
+    return reconstructions(arguments.content, arguments.style[0], options, layers)
 
 
 def _styles(arguments: argparse.Namespace, options: Options) -> Figure:
@@ -125,17 +128,19 @@ def _styles(arguments: argparse.Namespace, options: Options) -> Figure:
 
 
 def _tradeoff(arguments: argparse.Namespace, options: Options) -> Figure:
-    ratios = arguments.ratios
+    model, ratios = _opened(arguments), arguments.ratios
     if ratios is None:
-        arguments.model = _model(arguments)
-        is_plain = not is_normalised(read_model(arguments.model).metadata)
-        ratios = RATIOS if is_plain else RATIOS_NORMALISED
-    return tradeoff(arguments.content, arguments.style[0], ratios, options)
+        ratios = RATIOS_NORMALISED if is_normalised(model.metadata) else RATIOS
+    layers = default_layers(model.network.names).style
+    return tradeoff(arguments.content, arguments.style[0], ratios, options, layers)
 
 
-def _model(arguments: argparse.Namespace) -> Path:
+def _opened(arguments: argparse.Namespace) -> Model:
+    """Return the model, whose path the arguments name from now on."""
     say, check = Speaker(quiet=arguments.quiet), partial(check_packages, add.options_of(arguments))
-    return load_model(arguments.model, notify=say.tell, check=check).path
+    model = load_model(arguments.model, notify=say.tell, check=check)
+    arguments.model = model.path
+    return model
 
 
 def run_command(arguments: argparse.Namespace) -> None:
@@ -147,7 +152,7 @@ def run_command(arguments: argparse.Namespace) -> None:
     check_output(output, inputs)
     folder = arguments.cells or output.with_name(f"{output.stem}-cells")
     _check_cells(folder, output, inputs)
-    model = _model(arguments)
+    model = _opened(arguments).path
     began, say = monotonic(), Speaker(quiet=arguments.quiet)
     with job_progress(len(figure.cells), say, place=f"in {folder}") as display:
         sheet = draw(

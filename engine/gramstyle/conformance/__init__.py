@@ -2,5 +2,6 @@
 
 from gramstyle.conformance.cases import Answer, Case
 from gramstyle.conformance.catalogue import cases
+from gramstyle.conformance.derivatives import Derivatives
 
-__all__ = ["Answer", "Case", "cases"]
+__all__ = ["Answer", "Case", "Derivatives", "cases"]

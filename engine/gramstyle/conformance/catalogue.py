@@ -17,7 +17,8 @@ from gramstyle.core.kernels import Pooling
 from gramstyle.core.layers import Padding
 from gramstyle.core.network import Convolution, Layer, Network, Pool
 from gramstyle.core.preprocessing import Preprocessing
-from gramstyle.model.vgg19 import BLOCKS, CAFFE, TORCHVISION
+from gramstyle.model.architecture import VGGS
+from gramstyle.model.preprocessings import CAFFE, TORCHVISION
 
 STYLE = ("conv1_1", "conv2_1", "conv3_1", "conv4_1", "conv5_1")
 
@@ -319,7 +320,8 @@ def _objective(
     numbers = Numbers(name)
     layers: list[Layer] = []
     channels = 3
-    for block, (filters, N) in enumerate(zip(BLOCKS, (4, 5, 6, 7, 8), strict=True), start=1):
+    blocks = VGGS["VGG-19"].blocks
+    for block, (filters, N) in enumerate(zip(blocks, (4, 5, 6, 7, 8), strict=True), start=1):
         for number in range(1, len(filters) + 1):
             layers.append(numbers.convolution(f"conv{block}_{number}", channels, N))
             channels = N

@@ -11,12 +11,12 @@ from gramstyle.conformance.running import Report, Result
 MEASURES = ("quantity", "relative L2", "tolerance", "max abs", "cosine", "ulps", "verdict")
 
 STYLE = """\
-:root { color-scheme: light dark; --line: #c8ccd2; --soft: #f3f5f7; --text: #1c2026;
-  --muted: #535b66; --good: #17683a; --bad: #a8121f; --link: #0b57a4; }
-@media (prefers-color-scheme: dark) { :root { --line: #3c434d; --soft: #21262d; --text: #e6e9ed;
-  --muted: #a8b0bb; --good: #6fd394; --bad: #ff9097; --link: #8abfff; } }
+:root { color-scheme: light dark; --page: #ffffff; --line: #c8ccd2; --soft: #f3f5f7;
+  --text: #1c2026; --muted: #535b66; --good: #17683a; --bad: #a8121f; --link: #0b57a4; }
+@media (prefers-color-scheme: dark) { :root { --page: #14171b; --line: #3c434d; --soft: #21262d;
+  --text: #e6e9ed; --muted: #a8b0bb; --good: #6fd394; --bad: #ff9097; --link: #8abfff; } }
 body { margin: 0 auto; max-width: 72rem; padding: 1.5rem 1rem 4rem; color: var(--text);
-  font: 1rem/1.5 system-ui, sans-serif; }
+  background: var(--page); font: 1rem/1.5 system-ui, sans-serif; }
 h1, h2, h3 { line-height: 1.25; } h2 { margin-top: 2.5rem; } h3 { margin: 1.75rem 0 .25rem; }
 a { color: var(--link); } p { margin: .5rem 0; max-width: 50rem; overflow-wrap: anywhere; }
 .summary { font-size: 1.25rem; } .muted { color: var(--muted); }
@@ -24,7 +24,7 @@ a { color: var(--link); } p { margin: .5rem 0; max-width: 50rem; overflow-wrap: 
   margin: .75rem 0; }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
 caption { text-align: left; padding: .5rem .75rem; color: var(--muted); }
-th, td { padding: .3rem .75rem; text-align: left; white-space: nowrap; }
+th, td { padding: .3rem .75rem; text-align: left; } th, .number { white-space: nowrap; }
 thead th { background: var(--soft); } tbody tr { border-top: 1px solid var(--line); }
 th[scope=row] { font-weight: 500; } .number { text-align: right; }
 .passed { color: var(--good); } .failed { color: var(--bad); font-weight: 700; }
@@ -77,18 +77,21 @@ def as_html(report: Report, *, subject: str, changes: Changes | None = None) -> 
 def _overview(report: Report) -> Iterator[str]:
     """Yield a table with the worst quantity of each case."""
     rates = [RATE] if is_timed(report) else []
-    header = ["case", "worst quantity", "relative L2", "tolerance", *rates, "verdict"]
+    header = ["case", "verdict", "worst quantity", "relative L2", "tolerance", *rates]
     rows = []
     for result in report.results:
         worst = result.worst
-        cells = [f'<a href="#{_anchor(result)}">{escape(result.case)}</a>']
+        cells = [
+            f'<a href="#{_anchor(result)}">{escape(result.case)}</a>',
+            _verdict(result.passed),
+        ]
         if worst is None:
             cells += ["", "", ""]
         else:
             cells += [escape(worst.quantity), f"{worst.relative:.1e}", f"{worst.tolerance:g}"]
         if rates:
             cells.append(rate(result))
-        rows.append([*cells, _verdict(result.passed)])
+        rows.append(cells)
     yield "<h2>Cases</h2>"
     yield from _table("The worst quantity of each case", header, rows)
 

@@ -5,7 +5,8 @@ import numpy as np
 from gramstyle.conformance.cases import Case
 from gramstyle.conformance.hashed import Numbers
 from gramstyle.core.arrays import Array
-from gramstyle.core.conventions import CONTENT_LAYER, PAPER, STYLE_LAYERS
+from gramstyle.core.conventions import PAPER
+from gramstyle.core.layer_names import default_layers
 from gramstyle.core.objective import Objective
 from gramstyle.core.terms import loss_terms, with_targets
 from gramstyle.errors import OptionError
@@ -30,9 +31,8 @@ def real_case(model: Model, size: int) -> Case:
     """
     if not 16 <= size <= LARGEST:
         raise OptionError(f"--size must be 16 to {LARGEST} for the real network, not {size}")
-    network = (
-        model.network.until([CONTENT_LAYER, *STYLE_LAYERS]).pooled_by("avg").astype(np.float64)
-    )
+    content, style = default_layers(model.network.names)
+    network = model.network.until([*content, *style]).pooled_by("avg").astype(np.float64)
     network.shapes(size, size)
     numbers = Numbers(NAME)
     x, p, a = (numbers.uniform(0, 255, 3, size, size) for _ in range(3))
@@ -41,8 +41,8 @@ def real_case(model: Model, size: int) -> Case:
         return network.forward(model.preprocessing.forward(image))
 
     terms = loss_terms(
-        content={CONTENT_LAYER: 1.0},
-        style={layer: 1 / len(STYLE_LAYERS) for layer in STYLE_LAYERS},
+        content=dict.fromkeys(content, 1.0),
+        style=dict.fromkeys(style, 1 / len(style)),
     )
     terms = with_targets(terms, "content", see(p))
     terms = with_targets(terms, "style", see(a))

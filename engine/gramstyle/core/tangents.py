@@ -30,6 +30,21 @@ class Tangents:
         The sums of each term, and their tangents.
     sizes
         N and M of every layer and of the pixels.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from gramstyle.core.network import Network
+    >>> from gramstyle.core.preprocessing import Preprocessing
+    >>> from gramstyle.core.tangents import tangents_of
+    >>> from gramstyle.core.terms import loss_terms
+    >>> pixels = Preprocessing("RGB", mean=(0.0,) * 3, scale=(1.0,) * 3)
+    >>> terms, x = loss_terms(content={}, style={}, tv=True), np.array([[[0.0, 3.0]]])
+    >>> tangents = tangents_of(Network(()), pixels, terms, x, tx=np.array([[[0.0, 1.0]]]))
+    >>> tangents.values()  # the derivative of 3² / 2
+    [3.0]
+    >>> tangents.seeds({"tv": 1.0})("pixels", None)
+    array([[[-1.,  1.]]])
     """
 
     terms: tuple[TangentTerm, ...]
@@ -69,6 +84,20 @@ def tangents_of(
     ------
     OptionError
         If tx has another shape or float type than x, or a term has no tangents.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from gramstyle.core.network import Network
+    >>> from gramstyle.core.preprocessing import Preprocessing
+    >>> from gramstyle.core.tangents import tangents_of
+    >>> pixels = Preprocessing("RGB", mean=(0.0,) * 3, scale=(1.0,) * 3)
+    >>> x = np.zeros((3, 2, 2))
+    >>> tangents_of(Network(()), pixels, [], x, tx=x[:, 1:])
+    Traceback (most recent call last):
+        ...
+    gramstyle.errors.OptionError: the direction is float64 of shape (3, 1, 2); expected float64 \
+of shape (3, 2, 2), as the image
     """
     if tx.shape != x.shape or tx.dtype != x.dtype:
         raise OptionError(

@@ -144,7 +144,7 @@ def objective_graph(
         The metadata of the file.
     weights_as
         "defaults": the weights are inputs with defaults. "inputs": those of equation 7 are inputs
-        without defaults, and those of the layers are constants.
+        without defaults, and those of the layers are constants. "constants": no weight is an input.
 
     Returns
     -------

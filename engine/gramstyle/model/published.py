@@ -1,4 +1,4 @@
-"""The published files of VGG-19: addresses, hashes and authors.
+"""The published files of the VGGs: addresses, hashes and authors.
 
 The hashes differ in strength: MD5 and SHA-1 reveal a damaged file but not a forged one; eight
 digits of SHA-256 are all that torch's own download checks. `gramstyle.model.known` identifies a
@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from gramstyle.model.known import LICENCE, OXFORD, KnownNetwork
-from gramstyle.model.vgg19 import CAFFE, TORCHVISION
+from gramstyle.model.known import LICENCE, KnownNetwork, oxford
+from gramstyle.model.preprocessings import CAFFE, TORCHVISION
 
 Algorithm = Literal["md5", "sha1", "sha256"]
 CHUNK = 1024 * 1024
@@ -61,25 +61,41 @@ class PublicFile:
         return f"{self.algorithm} {self.digest}{'' if is_complete else '…'}"
 
 
-_TORCHVISION = KnownNetwork(
-    "VGG-19 of torchvision (IMAGENET1K_V1)",
-    TORCHVISION,
-    "BSD-3-Clause",
-    "VGG-19 (Simonyan, Zisserman, arXiv 1409.1556), trained anew by the authors of torchvision",
-)
+def _torchvision(network: str) -> KnownNetwork:
+    architecture = network.partition(" ")[0]
+    return KnownNetwork(
+        f"{network} of torchvision (IMAGENET1K_V1)",
+        TORCHVISION,
+        "BSD-3-Clause",
+        f"{architecture} (Simonyan, Zisserman, arXiv 1409.1556), trained anew by the authors of "
+        "torchvision",
+    )
 
 
-def _oxford(name: str) -> KnownNetwork:
-    return KnownNetwork(f"VGG-19 of Oxford (Caffe), {name}", CAFFE, LICENCE, OXFORD)
+def _oxford(name: str, network: str = "VGG-19") -> KnownNetwork:
+    return KnownNetwork(f"{network} of Oxford (Caffe), {name}", CAFFE, LICENCE, oxford(network))
 
 
 _KERAS = "https://storage.googleapis.com/tensorflow/keras-applications/vgg19/"
+_KERAS_16 = "https://storage.googleapis.com/tensorflow/keras-applications/vgg16/"
+_OXFORD = "www.robots.ox.ac.uk/~vgg/software/very_deep/caffe/"
 # The second address served them until 2025.
 _ZOO = (
     "https://huggingface.co/onnxmodelzoo/legacy_models/resolve/main/validated/vision/"
     "classification/vgg/model/",
     "https://github.com/onnx/models/raw/main/validated/vision/classification/vgg/model/",
 )
+
+# The files of torchvision's other networks, whose names contain digits of their hashes.
+_OTHERS = {
+    "vgg11": ("vgg11-8a719046.pth", "VGG-11"),
+    "vgg13": ("vgg13-19584684.pth", "VGG-13"),
+    "vgg16": ("vgg16-397923af.pth", "VGG-16"),
+    "vgg11-bn": ("vgg11_bn-6002323d.pth", "VGG-11 with batch normalisation"),
+    "vgg13-bn": ("vgg13_bn-abd245e5.pth", "VGG-13 with batch normalisation"),
+    "vgg16-bn": ("vgg16_bn-6c64b313.pth", "VGG-16 with batch normalisation"),
+    "vgg19-bn": ("vgg19_bn-c79401a0.pth", "VGG-19 with batch normalisation"),
+}
 
 PUBLIC_FILES: Mapping[str, PublicFile] = {
     file.name: file
@@ -111,8 +127,7 @@ PUBLIC_FILES: Mapping[str, PublicFile] = {
             "VGG_ILSVRC_19_layers.caffemodel",
             # The authors published the second; its file is checked like any other.
             tuple(
-                f"{scheme}://www.robots.ox.ac.uk/~vgg/software/very_deep/caffe/"
-                "VGG_ILSVRC_19_layers.caffemodel"
+                f"{scheme}://{_OXFORD}VGG_ILSVRC_19_layers.caffemodel"
                 for scheme in ("https", "http")
             ),
             574_671_192,
@@ -136,7 +151,7 @@ PUBLIC_FILES: Mapping[str, PublicFile] = {
             574_673_361,
             "sha256",
             "dcbb9e9dad569fff7a846263a77324fc34978fea2bfb039c012d710e1776ae44",
-            _TORCHVISION,
+            _torchvision("VGG-19"),
         ),
         PublicFile(
             "timm",
@@ -145,7 +160,7 @@ PUBLIC_FILES: Mapping[str, PublicFile] = {
             None,
             "sha256",
             "11aea017b543ff59233749d8f1cf544cda749378f5790d2fedab841fb86b7669",
-            _TORCHVISION,
+            _torchvision("VGG-19"),
         ),
         PublicFile(
             "onnx-zoo",
@@ -170,6 +185,48 @@ PUBLIC_FILES: Mapping[str, PublicFile] = {
             "sha256",
             "cfb97260b303ad3963999662456571b89c5f73dbdd2fd9dffd19fed7a90f766b",
             _oxford("of the ONNX model zoo (vgg19-caffe2-9)"),
+        ),
+        PublicFile(
+            "vgg16-keras",
+            "vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5",
+            (f"{_KERAS_16}vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5",),
+            None,
+            "md5",
+            "6d6bbae143d832006294945121d1f1fc",
+            _oxford("as Keras publishes it", "VGG-16"),
+        ),
+        PublicFile(
+            "vgg16-caffe",
+            "VGG_ILSVRC_16_layers.caffemodel",
+            tuple(
+                f"{scheme}://{_OXFORD}VGG_ILSVRC_16_layers.caffemodel"
+                for scheme in ("https", "http")
+            ),
+            None,
+            "sha1",
+            "9363e1f6d65f7dba68c4f27a1e62105cdf6c4e24",
+            _oxford("as its authors publish it", "VGG-16"),
+        ),
+        PublicFile(
+            "vgg16-jcjohnson",
+            "vgg16-00b39a1b.pth",
+            ("https://web.eecs.umich.edu/~justincj/models/vgg16-00b39a1b.pth",),
+            None,
+            "sha256",
+            "00b39a1b",
+            _oxford("converted to torch by Justin Johnson", "VGG-16"),
+        ),
+        *(
+            PublicFile(
+                f"{name}-torchvision",
+                file_name,
+                (f"https://download.pytorch.org/models/{file_name}",),
+                None,
+                "sha256",
+                file_name.removesuffix(".pth").rpartition("-")[2],
+                _torchvision(network),
+            )
+            for name, (file_name, network) in _OTHERS.items()
         ),
     )
 }

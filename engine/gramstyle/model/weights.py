@@ -1,10 +1,12 @@
-"""Read VGG-19 from a weights file of any format."""
+"""Read a network from a weights file of any format."""
 
 import hashlib
 from pathlib import Path
 
 from gramstyle.core.preprocessing import Preprocessing
 from gramstyle.errors import ModelError, OptionError
+from gramstyle.model.architecture import Architecture, architecture_of, parse_architecture
+from gramstyle.model.convolutions import find_network
 from gramstyle.model.known import (
     DEFAULT,
     DEFAULT_HASH,
@@ -14,16 +16,17 @@ from gramstyle.model.known import (
     weights_hash,
 )
 from gramstyle.model.messages import printable
-from gramstyle.model.naming import find_convolutions
-from gramstyle.model.pretrained import Pretrained, provenance
+from gramstyle.model.preprocessings import CONVENTIONS
+from gramstyle.model.pretrained import FOLDED, NORMALISATION, Pretrained, provenance
 from gramstyle.model.published import identify_file
 from gramstyle.model.sources.codebooks import DecodedTensors
 from gramstyle.model.sources.formats import OpenWeights, open_weights
-from gramstyle.model.vgg19 import CONVENTIONS
 
 
-def read_weights(path: Path, *, convention: str | None = None) -> Pretrained:
-    """Read VGG-19 from a weights file.
+def read_weights(
+    path: Path, *, convention: str | None = None, network: str | None = None
+) -> Pretrained:
+    """Read a network from a weights file.
 
     Parameters
     ----------
@@ -33,21 +36,29 @@ def read_weights(path: Path, *, convention: str | None = None) -> Pretrained:
     convention
         The network's preprocessing, "caffe" or "torchvision"; if None, it follows from the file,
         the weights or the file format.
+    network
+        The architecture: the name of a VGG, or the description of another network, as
+        `parse_architecture` reads it. None recognises a VGG by its tensors, and follows the graph
+        of an ONNX file.
 
     Raises
     ------
     ModelError
-        If the file is missing, damaged, in another format, or does not hold VGG-19; if the
+        If the file is missing, damaged, in another format, or does not hold the network; if the
         preprocessing is unknown.
     OptionError
-        If the convention is neither of these.
+        If the convention or the network is none of these.
     """
+    wanted = None if network is None else parse_architecture(network)
     if convention is not None and convention not in CONVENTIONS:
         raise OptionError(
             f"preprocess must be {' or '.join(CONVENTIONS)}, not {convention!r}",
         )
     with open_weights(path) as opened:
-        convolutions = find_convolutions(opened.tensors)
+        found = find_network(
+            opened.tensors, _architecture(opened, wanted), in_chain=opened.architecture is not None
+        )
+        convolutions = found.convolutions
         known = identify(convolutions)
         if isinstance(opened.tensors, DecodedTensors) and known is not DEFAULT:
             raise ModelError(
@@ -57,13 +68,23 @@ def read_weights(path: Path, *, convention: str | None = None) -> Pretrained:
     if known is not DEFAULT and not opened.metadata and (file := identify_file(path)):
         known = file.network
     return Pretrained(
-        convolutions=tuple(convolutions),
+        convolutions=convolutions,
         preprocessing=_preprocessing(path, opened, known, convention),
         metadata={
+            "architecture": architecture_of(convolutions).name,
+            **({NORMALISATION: FOLDED} if found.normalised or opened.normalised else {}),
             **_origin(path, opened, known),
             "weights.sha256": weights_hash(convolutions),
         },
     )
+
+
+def _architecture(opened: OpenWeights, wanted: Architecture | None) -> Architecture | None:
+    """Return the architecture that the file states, or else the wanted one."""
+    stated = opened.architecture
+    if stated is not None and wanted is not None and stated != wanted:
+        raise ModelError(f"expected {wanted.name}, found {stated.name}; leave --network out")
+    return stated or wanted
 
 
 def _preprocessing(

@@ -12,15 +12,15 @@ from gramstyle.run.options import Options
 def loss_of(
     model: Model, network: Network, images: ScaleImages, options: Options
 ) -> tuple[tuple[Term, ...], dict[str, float]]:
-    """Return the terms of the loss and the weights of equation 7."""
+    """Return the terms of the loss and the weights of equation 7; the options name the layers."""
     canvas, convention = images.canvas, options.formulas
     filters = {name: N for name, (N, _, _) in network.shapes(canvas.height, canvas.width).items()}
     content, style = dict[str, float](), dict[str, float]()
     if images.content is not None:
-        given = options.content_weights or (1.0,) * len(options.content_layers)
-        content = dict(zip(options.content_layers, given, strict=True))
+        layers = options.content_layers or ()
+        content = dict(zip(layers, options.content_weights or (1.0,) * len(layers), strict=True))
     if images.styles:
-        names = options.style_layers
+        names = options.style_layers or ()
         weights = options.style_weights or tuple(
             convention.layer_weight(filters[name], len(names)) for name in names
         )

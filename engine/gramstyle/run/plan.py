@@ -207,6 +207,7 @@ def plan_run(
     encoding = encoding_of(originals.content, name_of(content, "content"), options, notify)
     del originals
     network_file, cache = opened(model, notify=notify, check=partial(check_packages, options))
+    given, options = options, options.with_layers_of(network_file.network)
     deepest = _network(network_file, options, final)
     if final.content is not None:
         _check_size(deepest, final.content, name_of(content, "content"))
@@ -217,7 +218,7 @@ def plan_run(
     for each in images:
         if each.masks is not None:
             several = len(images) > 1
-            check_guides(each.masks, deepest, options.style_layers, several=several)
+            check_guides(each.masks, deepest, options.style_layers or (), several=several)
     plans = tuple(
         _scale_plan(number, scale, each, network_file, options)
         for number, (scale, each) in enumerate(zip(scales, images, strict=True))
@@ -225,7 +226,7 @@ def plan_run(
     settings = RunSettings(
         program=program(),
         options=_plain(plans[-1], options, len(styles)),
-        given=given_values(options),
+        given=given_values(given),
         loss=_loss_settings(plans[-1].spec),
         content=_described(content, "content", final.content),
         styles=tuple(map(ImageSettings.of, styles, roles, final.largest_styles)),
@@ -247,7 +248,7 @@ def plan_run(
         content=content,
         styles=styles,
         model=network_file.path,
-        options=options,
+        options=given,
         scales=plans,
         # The layers above the deepest one in use are released.
         inputs=RunInputs(replace(network_file, network=deepest), list(images), cache),
@@ -303,8 +304,8 @@ def _scale_plan(
 
 def _network(model: Model, options: Options, images: ScaleImages) -> Network:
     """Return the network up to the deepest layer that a term uses."""
-    content = () if images.content is None else options.content_layers
-    style = options.style_layers if images.styles else ()
+    content = () if images.content is None else options.content_layers or ()
+    style = options.style_layers or () if images.styles else ()
     network = model.network.until((*content, *style))
     return network.pooled_by(options.pools).padded_by(options.pads)
 

@@ -8,7 +8,6 @@ image.
 from collections.abc import Callable
 from dataclasses import replace
 
-from gramstyle.core.conventions import STYLE_LAYERS
 from gramstyle.images import Source
 from gramstyle.run.open_model import ModelSource
 from gramstyle.run.options import Options, options_or_default
@@ -18,7 +17,7 @@ from gramstyle.run.transfer import Progress, Result, execute
 
 def reconstruct_content(
     image: Source,
-    layer: str = "conv4_2",
+    layer: str | None = None,
     options: Options | None = None,
     *,
     model: ModelSource | None = None,
@@ -31,7 +30,8 @@ def reconstruct_content(
     image
         The image, of any type that `transfer` accepts.
     layer
-        The layer where responses are compared.
+        The layer where responses are compared; None is the network's default, conv4_2 in every
+        VGG.
     options
         As for `transfer`, but by default α is 1 and the start is noise. The loss is α L_content.
     model, callback
@@ -61,7 +61,7 @@ def reconstruct_content(
 
 def reconstruct_style(
     image: Source,
-    layers: tuple[str, ...] = STYLE_LAYERS,
+    layers: tuple[str, ...] | None = None,
     options: Options | None = None,
     *,
     model: ModelSource | None = None,
@@ -74,7 +74,8 @@ def reconstruct_style(
     image
         The image, of any type that `transfer` accepts; the result has its aspect ratio.
     layers
-        The layers where Gram matrices are compared.
+        The layers where Gram matrices are compared; None is the network's default, the first
+        convolution of each block in every VGG.
     options, model, callback
         As for `reconstruct_content`; the loss is β L_style.
 
@@ -101,16 +102,20 @@ def reconstruct_style(
     return execute(plan, callback=callback)
 
 
-def content_options(layer: str, options: Options | None = None) -> Options:
+def content_options(layer: str | None, options: Options | None = None) -> Options:
     """Return the options of a content reconstruction: by default α = 1 and a start from noise."""
     given = replace(from_noise(options), scales=1)
     alpha = given.content_strength if given.alpha is None else given.alpha
     return replace(
-        given, content_layers=(layer,), content_weights=None, alpha=alpha, content_strength=1.0
+        given,
+        content_layers=None if layer is None else (layer,),
+        content_weights=None,
+        alpha=alpha,
+        content_strength=1.0,
     )
 
 
-def style_options(layers: tuple[str, ...], options: Options | None = None) -> Options:
+def style_options(layers: tuple[str, ...] | None, options: Options | None = None) -> Options:
     """Return the options of a style reconstruction: by default a start from noise."""
     return replace(from_noise(options), scales=1, style_layers=layers)
 

@@ -8,9 +8,10 @@ small one on, where the largest structures form. With circular padding its oppos
 from collections.abc import Callable
 from dataclasses import replace
 
+from gramstyle.core.conventions import STYLE_LAYERS
+from gramstyle.core.layer_names import poolings_until
 from gramstyle.core.layers import Padding
 from gramstyle.errors import OptionError
-from gramstyle.model.vgg19 import poolings_until
 from gramstyle.run.inputs import Canvas, Styles
 from gramstyle.run.open_model import ModelSource
 from gramstyle.run.options import Options, options_or_default
@@ -83,7 +84,8 @@ def plan_texture(
     if min(canvas) < 1:
         raise OptionError(f"a texture has at least 1×1 pixels, not {canvas.width}×{canvas.height}")
     # A texture does not use the content layers, which must not limit its size.
-    given = replace(given, content_layers=given.style_layers[:1], content_weights=None)
+    content = None if given.style_layers is None else given.style_layers[:1]
+    given = replace(given, content_layers=content, content_weights=None)
     padding = given.padding
     if tileable:
         padding = _circular(given, canvas)
@@ -98,7 +100,7 @@ def _circular(options: Options, canvas: Canvas) -> Padding:
             f"a tileable texture has circular padding, not {options.padding}; leave one of the two "
             "out"
         )
-    multiple = 1 << max(map(poolings_until, options.style_layers))
+    multiple = 1 << max(map(poolings_until, options.style_layers or STYLE_LAYERS))
     if canvas.width % multiple or canvas.height % multiple:
         width, height = (-(-each // multiple) * multiple for each in canvas)
         raise OptionError(

@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-from gramstyle.core.network import Network
+from gramstyle.core.network import Convolution, Network
 from gramstyle.engines.registry import ENGINES
 from gramstyle.errors import OptionError
 from gramstyle.optimise.lbfgsb import pairs_within
@@ -11,6 +11,8 @@ from gramstyle.tiling.areas import Tiling, stride_of
 
 # Measured (docs/large.md): the bytes of a process with the weights, before it reads an image.
 FIXED = 600_000_000
+# The responses of VGG-19 for each pixel, of all its convolutions and poolings.
+VGG19_RESPONSES = 326.5
 # Bytes per pixel, in addition to the engine's. SciPy's optimiser with a history of ten pairs, and
 # its copies of a whole image:
 SCIPY, SCIPY_HISTORY = 900, 10
@@ -113,8 +115,8 @@ def choose_layout(
         If the given or the smallest tiles do not fit (the message names a sufficient budget), or
         are too small for the network; if the history does not fit; if the engine has no tiles.
     """
-    pixels, per_pixel = height * width, ENGINES[engine].bytes_per_pixel
-    needed = whole(engine, pixels, history, scipy=scipy) + masks
+    pixels, per_pixel = height * width, bytes_per_pixel(engine, network)
+    needed = whole(engine, pixels, history, scipy=scipy, network=network) + masks
     if edge is None and needed <= memory:
         return Layout(None, history, history_in_memory=True, spill_memory=0)
     if not ENGINES[engine].tiles:
@@ -150,13 +152,45 @@ def _pairs(n: int, wanted: int, memory: int, disk: int) -> tuple[int, bool]:
     return (resident, True) if resident >= filed else (filed, False)
 
 
-def whole(engine: str, pixels: int, history: int, *, scipy: bool = False) -> int:
+def bytes_per_pixel(engine: str, network: Network | None = None) -> int:
+    """Return the memory in bytes that an engine takes per pixel processed at once.
+
+    It was measured on VGG-19. Another network takes more in proportion to its responses, if it has
+    more of them; None has those of VGG-19.
+    """
+    measured = ENGINES[engine].bytes_per_pixel
+    if network is None:
+        return measured
+    more = responses_per_pixel(network) / VGG19_RESPONSES
+    return math.ceil(measured * more) if more > 1 else measured
+
+
+def responses_per_pixel(network: Network) -> float:
+    """Return how many responses a network has for each pixel of an image."""
+    total, N, area = 0.0, 0, 1.0
+    for layer in network.layers:
+        if isinstance(layer, Convolution):
+            N = len(layer.b)
+        else:
+            area /= 4
+        total += N * area
+    return total
+
+
+def whole(
+    engine: str,
+    pixels: int,
+    history: int,
+    *,
+    scipy: bool = False,
+    network: Network | None = None,
+) -> int:
     """Return approximately how many bytes a run on a whole image takes."""
     if scipy:
         optimiser = SCIPY + SCIPY_PAIR * max(0, history - SCIPY_HISTORY)
     else:
         optimiser = VECTORS + IMAGES + PAIR * history
-    return FIXED + (ENGINES[engine].bytes_per_pixel + optimiser) * pixels
+    return FIXED + (bytes_per_pixel(engine, network) + optimiser) * pixels
 
 
 def on_disk(layout: Layout, tiling: Tiling, *, recalls: bool) -> int:

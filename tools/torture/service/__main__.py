@@ -50,6 +50,9 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--connections", type=positive, default=20, help="clients that submit them")
     parser.add_argument("--model", type=Path, help="the model for load; else one of a few filters")
     parser.add_argument("--kills", type=positive, default=50, help="kills of server and workers")
+    parser.add_argument(
+        "--of-server", type=float, default=0.5, metavar="SHARE", help="of the kills"
+    )
     parser.add_argument("--requests", type=positive, default=95_000, help="malformed requests")
     parser.add_argument("--first", type=natural, default=0, help="the number of the first of them")
     parser.add_argument(
@@ -88,8 +91,8 @@ def _campaigns(
 
     def killed() -> Any:
         return kills.kill_service(
-            server("kills"), images, kills=chosen.kills, jobs=chosen.jobs, seed=chosen.seed,
-            tell=_tell,
+            server("kills"), images, kills=chosen.kills, jobs=chosen.jobs,
+            of_server=chosen.of_server, seed=chosen.seed, tell=_tell,
         )  # fmt: skip
 
     def attacked() -> Any:

@@ -12,6 +12,9 @@ from .server import Server, started, tracebacks, wait_for
 CLIENTS = 8
 # How much more memory a server may use after the second half of the rounds than after the first.
 MOST_GROWTH = 16 * MIB
+ARGUMENTS = (
+    *("--workers", "1", "--max-styles", "1", "--max-upload", "2MB", "--keep-uploads", "5MB"),
+)
 # A job that runs until it is cancelled.
 ENDLESS = {"size": 96, "iterations": 1000}
 
@@ -45,7 +48,7 @@ def come_and_go(
     tell: Callable[[str], None] = lambda _: None,
 ) -> GrowthResult:
     """Let so many clients watch a job, upload an image and look at it in each round."""
-    server.arguments = ("--workers", "1", "--keep-uploads", "5MB", *server.arguments)
+    server.arguments = (*ARGUMENTS, *server.arguments)
     result = GrowthResult()
     began = time.monotonic()
     with started(server, 1), ThreadPoolExecutor(CLIENTS) as pool:

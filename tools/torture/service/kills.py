@@ -21,8 +21,6 @@ from .server import PATIENCE, Server, ServerError, started, tracebacks
 
 # The times between two kills, in seconds; often the server or the worker is still starting then.
 BETWEEN_KILLS = (0.1, 7.0)
-# The share of the kills that meet the server; the others meet one of its workers.
-OF_SERVER = 0.5
 # The time between two checkpoints in seconds: the jobs are short, and some must be continued.
 SAVING = 0.3
 # The jobs: those of a client, again and again. The longest are continued from checkpoints.
@@ -70,10 +68,14 @@ def kill_service(
     *,
     kills: int,
     jobs: int,
+    of_server: float = 0.5,
     seed: int = 0,
     tell: Callable[[str], None] = lambda _: None,
 ) -> ServiceKillResult:
-    """Kill a server and its workers while they have jobs; then let them finish, and check all."""
+    """Kill a server and its workers while they have jobs; then let them finish, and check all.
+
+    A share `of_server` of the kills meets the server; the others meet one of its workers.
+    """
     server.saving, server.arguments = SAVING, ("--workers", "2", *server.arguments)
     result = ServiceKillResult()
     began = time.monotonic()
@@ -88,7 +90,8 @@ def kill_service(
         watch = _Ends(server.data / "jobs")
         thread = threading.Thread(target=watch.run, daemon=True)
         thread.start()
-        _kill(server, kills, random.Random(seed), result, accepted, tell)  # noqa: S311
+        rng = random.Random(seed)  # noqa: S311 - not for secrets
+        _kill(server, kills, of_server, rng, result, accepted, tell)
         _judge(client, accepted, truth, result)
         watch.stop()
         thread.join()
@@ -129,6 +132,7 @@ class _Jobs:
 def _kill(
     server: Server,
     kills: int,
+    of_server: float,
     rng: random.Random,
     result: ServiceKillResult,
     jobs: _Jobs,
@@ -138,7 +142,7 @@ def _kill(
     while result.kills < kills:
         time.sleep(rng.uniform(*BETWEEN_KILLS))
         workers = server.workers
-        if rng.random() < OF_SERVER:
+        if rng.random() < of_server:
             server.kill()
             result.of_server += 1
             result.checkpoints += any(server.data.glob("jobs/*/checkpoint/manifest.json"))

@@ -22,7 +22,7 @@ CLIENTS = 6
 # The server that is attacked: valid jobs that get through are soon done.
 ARGUMENTS = (
     *("--workers", "1", "--max-size", "96", "--max-iterations", "5", "--keep", "50"),
-    *("--max-pixels", "40000000", "--keep-uploads", "20MB"),
+    *("--max-pixels", "40000000", "--max-upload", "2MB", "--keep-uploads", "20MB"),
 )
 STATUS = re.compile(rb"^HTTP/1\.1 (\d{3}) ", re.MULTILINE)
 # What no answer may have: names of folders and files of the server, and traces of its code.

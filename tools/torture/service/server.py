@@ -117,7 +117,8 @@ class Server:
 
     def _is_ready(self, workers: int) -> bool:
         if self._running().poll() is not None:
-            raise ServerError(f"it has ended with code {self._running().returncode}")
+            code = self._running().returncode
+            raise ServerError(f"it has ended with code {code}: {self.written}")
         client = self.client()
         try:
             if not workers:

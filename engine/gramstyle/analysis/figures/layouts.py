@@ -16,9 +16,6 @@ from gramstyle.run.inputs import used_size
 from gramstyle.run.options import Options
 from gramstyle.run.reconstruct import content_options, style_options
 
-# The layers from which figure 1 reconstructs content, a to e.
-CONTENT_LAYERS = STYLE_LAYERS
-
 # The columns of figure 3, α/β, as the paper prints them, for the plain weights.
 RATIOS = (1e-5, 1e-4, 1e-3, 1e-2)
 # The same columns for a normalised network, whose filters have a mean activation of 1.
@@ -75,7 +72,9 @@ def growing(layers: Sequence[str] = STYLE_LAYERS) -> list[tuple[str, ...]]:
     return [tuple(layers[:n]) for n in range(1, len(layers) + 1)]
 
 
-def reconstructions(content: Path, style: Path, options: Options) -> Figure:
+def reconstructions(
+    content: Path, style: Path, options: Options, layers: Sequence[str] = STYLE_LAYERS
+) -> Figure:
     """Return figure 1: style from growing sets of layers, content from single layers.
 
     Parameters
@@ -84,6 +83,9 @@ def reconstructions(content: Path, style: Path, options: Options) -> Figure:
         The content image and the style image.
     options
         The options of every cell, except its layers and its start, which is noise.
+    layers
+        The layers from which content is reconstructed; the growing sets of them are those of the
+        style.
 
     Examples
     --------
@@ -95,12 +97,11 @@ def reconstructions(content: Path, style: Path, options: Options) -> Figure:
     ['style-conv1_1', 'style-conv2_1', 'style-conv3_1']
     """
     by_style = [
-        cell(f"style-{layers[-1]}", None, style, style_options(layers, options))
-        for layers in growing()
+        cell(f"style-{names[-1]}", None, style, style_options(names, options))
+        for names in growing(layers)
     ]
     by_content = [
-        cell(f"content-{layer}", content, None, content_options(layer, options))
-        for layer in CONTENT_LAYERS
+        cell(f"content-{layer}", content, None, content_options(layer, options)) for layer in layers
     ]
 
     def sheet(images: Images) -> PIL.Image.Image:
@@ -109,12 +110,12 @@ def reconstructions(content: Path, style: Path, options: Options) -> Figure:
                 Row(
                     "style",
                     [_fitted(style, options), *(images[cell.name] for cell in by_style)],
-                    ["painting", *map(_set_label, growing())],
+                    ["painting", *map(_set_label, growing(layers))],
                 ),
                 Row(
                     "content",
                     [_fitted(content, options), *(images[cell.name] for cell in by_content)],
-                    ["photograph", *CONTENT_LAYERS],
+                    ["photograph", *layers],
                 ),
             ]
         )
@@ -122,7 +123,13 @@ def reconstructions(content: Path, style: Path, options: Options) -> Figure:
     return Figure((*by_style, *by_content), sheet)
 
 
-def tradeoff(content: Path, style: Path, ratios: Sequence[float], options: Options) -> Figure:
+def tradeoff(
+    content: Path,
+    style: Path,
+    ratios: Sequence[float],
+    options: Options,
+    layers: Sequence[str] = STYLE_LAYERS,
+) -> Figure:
     """Return figure 3: rows of growing sets of style layers, columns of α/β.
 
     Parameters
@@ -133,6 +140,8 @@ def tradeoff(content: Path, style: Path, ratios: Sequence[float], options: Optio
         α/β of each column.
     options
         The options of every cell, except α and the style layers.
+    layers
+        The style layers, of which each row adds one.
 
     Raises
     ------
@@ -156,14 +165,14 @@ def tradeoff(content: Path, style: Path, ratios: Sequence[float], options: Optio
     rows = [
         [
             cell(
-                f"{layers[-1]}-{float(ratio)!r}",
+                f"{names[-1]}-{float(ratio)!r}",
                 content,
                 style,
-                replace(options, style_layers=layers, alpha=ratio * options.beta),
+                replace(options, style_layers=names, alpha=ratio * options.beta),
             )
             for ratio in ratios
         ]
-        for layers in growing()
+        for names in growing(layers)
     ]
 
     def sheet(images: Images) -> PIL.Image.Image:
@@ -171,11 +180,11 @@ def tradeoff(content: Path, style: Path, ratios: Sequence[float], options: Optio
         return compose(
             [
                 Row(
-                    _set_label(layers),
+                    _set_label(names),
                     [images[cell.name] for cell in row],
                     headings if row is rows[0] else [""] * len(row),
                 )
-                for layers, row in zip(growing(), rows, strict=True)
+                for names, row in zip(growing(layers), rows, strict=True)
             ],
             title="alpha / beta",
         )

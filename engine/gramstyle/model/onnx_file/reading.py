@@ -5,6 +5,7 @@ import io
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -37,7 +38,7 @@ from gramstyle.model.sources.protobuf import LimitError
 # A file is read whole before it is checked. VGG-19 in float32 without its classifier has 80 MB.
 MAX_BYTES = 512 * 1024 * 1024
 
-# Attributes of VGG-19's convolutions and poolings.
+# The attributes of the convolutions and poolings that gramstyle computes.
 CONVOLUTION: Mapping[str, Any] = {
     "kernel_shape": [3, 3],
     "pads": [1, 1, 1, 1],
@@ -275,6 +276,8 @@ def _network(graph: onnx.GraphProto) -> Network:
         at = result
     if pending is not None or not layers or not isinstance(layers[0], Convolution):
         raise ModelError("it must begin with a convolution, and each must be followed by a ReLU")
+    if any(isinstance(a, Pool) and isinstance(b, Pool) for a, b in pairwise(layers)):
+        raise ModelError("two of its poolings follow each other")
     if len({layer.name for layer in layers}) != len(layers):
         raise ModelError("two of its layers have the same name")
     return Network(tuple(layers))

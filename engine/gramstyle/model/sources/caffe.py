@@ -61,7 +61,8 @@ def open_caffe(path: Path) -> Iterator[Tensors]:
     ------
     ModelError
         If it is not a protobuf message, has too many layers or fields, contains a layer twice, or
-        the size of a blob differs from its shape.
+        the size of a blob differs from its shape, or a layer is a batch normalisation, whose place
+        in the network is not in its blobs.
     """
     with path.open("rb") as stream:
         yield message_tensors(stream)
@@ -85,6 +86,11 @@ def message_tensors(stream: io.BufferedIOBase) -> dict[str, StoredTensor]:
                 raise ModelError(f"expected one layer named {quoted(name)}, found two")
             tensors[f"{name}.{part}"] = StoredTensor(
                 blob.shape, blob.dtype, partial(_load, message, blob)
+            )
+        if len(blobs) == 3 and blobs[2].shape == (1,) and blobs[0].shape == blobs[1].shape:
+            raise ModelError(
+                f"expected no batch normalisation in Caffe models, found the layer {quoted(name)}; "
+                "convert the network to ONNX"
             )
     return tensors
 

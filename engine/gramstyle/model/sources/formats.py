@@ -9,8 +9,10 @@ from pathlib import Path
 
 from gramstyle.core.preprocessing import Preprocessing
 from gramstyle.errors import ModelError
+from gramstyle.model.architecture import Architecture
 from gramstyle.model.messages import printable
 from gramstyle.model.onnx_file.foreign import open_onnx
+from gramstyle.model.preprocessings import CAFFE
 from gramstyle.model.sources.archives import open_archive
 from gramstyle.model.sources.caffe import open_caffe
 from gramstyle.model.sources.codebooks import is_wheel, open_codebooks, open_wheel
@@ -21,7 +23,6 @@ from gramstyle.model.sources.tensors import Tensors
 from gramstyle.model.sources.torch_stream import is_torch_stream
 from gramstyle.model.sources.torch_tar import is_tar, open_torch_tar
 from gramstyle.model.sources.torch_zip import open_torch_zip
-from gramstyle.model.vgg19 import CAFFE
 
 HEAD = 512
 HDF5_HEAD, ZIP_HEAD = b"\x89HDF\r\n\x1a\n", b"PK\x03\x04"
@@ -76,12 +77,18 @@ class OpenWeights:
         The network's preprocessing, if the file states it.
     metadata
         The metadata of a model file of gramstyle; empty for other files.
+    architecture
+        The architecture, if the file states it.
+    normalised
+        Whether batch normalisations are folded into the tensors.
     """
 
     format: FileFormat
     tensors: Tensors
     preprocessing: Preprocessing | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
+    architecture: Architecture | None = None
+    normalised: bool = False
 
 
 @contextmanager
@@ -101,7 +108,14 @@ def open_weights(path: Path) -> Iterator[OpenWeights]:
         name = file_format.name
         if file_format.reader is None:
             with open_onnx(path) as found:
-                yield OpenWeights(file_format, found.tensors, found.preprocessing, found.metadata)
+                yield OpenWeights(
+                    file_format,
+                    found.tensors,
+                    found.preprocessing,
+                    found.metadata,
+                    found.architecture,
+                    found.normalised,
+                )
         else:
             with file_format.reader(path) as tensors:
                 yield OpenWeights(file_format, tensors)

@@ -22,6 +22,8 @@ import numpy as np
 # Keras' names of VGG-19's layers, and of convolutions whose names it makes up.
 LAYER = re.compile(r"block\d+_conv\d+")
 NUMBERED = re.compile(r"(?:^|/)conv2d(?:_(\d{1,9}))?/")
+# The means of batch normalisations, in Keras 2 and 3.
+MEAN = re.compile(r"moving_mean(?::0)?$|(?:^|/)batch_normalization(?:_\d{1,9})?/vars/2$")
 # Keras 3 writes the variables of a layer as LAYER/vars/0, LAYER/vars/1 and so on.
 VARIABLES = "vars"
 FLOATS = ("<f2", "<f4", "<f8", ">f2", ">f4", ">f8")
@@ -39,7 +41,9 @@ def main(path: str, start: str, size: str) -> None:
 
 
 def read_table(h5py: Any, path: str, start: int, size: int) -> list[Any] | str:
-    """Return path, layer, shape, type and offset of convolutions' datasets, or an error message.
+    """Return path, layer, shape, type and offset of the datasets in use, or an error message.
+
+    They are those of convolutions, and the means of batch normalisations.
 
     The layer is Keras 3's name of it, or empty.
     """
@@ -48,7 +52,9 @@ def read_table(h5py: Any, path: str, start: int, size: int) -> list[Any] | str:
             return [
                 (name, layer, *_entry(h5py, dataset))
                 for name, layer, dataset in _datasets(h5py, file)
-                if LAYER.search(layer) or LAYER.search(name) or NUMBERED.search(name)
+                if any(
+                    (LAYER.search(layer), *(kind.search(name) for kind in (LAYER, NUMBERED, MEAN)))
+                )
             ]
     except _TooManyObjectsError:
         return "expected a Keras model, found too many or too deeply nested groups"

@@ -28,9 +28,8 @@ from gramstyle.model.messages import quoted
 from gramstyle.model.sources import h5_table
 from gramstyle.model.sources.archives import member_span, open_archive
 from gramstyle.model.sources.bounded import read_into
-from gramstyle.model.sources.h5_table import FLOATS, LAYER, MAX_SECONDS, NUMBERED, VARIABLES
+from gramstyle.model.sources.h5_table import FLOATS, LAYER, MAX_SECONDS, MEAN, NUMBERED, VARIABLES
 from gramstyle.model.sources.tensors import StoredTensor, Tensors
-from gramstyle.model.vgg19 import convolution_shapes
 from gramstyle.system.installing import remedy
 
 # The HDF5 file in an archive.
@@ -63,12 +62,15 @@ class _Entry(NamedTuple):
 
 @contextmanager
 def open_keras(path: Path) -> Iterator[Tensors]:
-    """Open a Keras .h5; yield VGG-19's convolutions as blockB_convK.weight (N, C, 3, 3), .bias.
+    """Open a Keras .h5; yield its convolutions as blockB_convK.weight (N, C, 3, 3), .bias.
+
+    Those without such names are orderK.weight and orderK.bias, in their order.
 
     Raises
     ------
     ModelError
-        If h5py is not installed, cannot read the file or crashes; if the kernels are flipped, as
+        If h5py is not installed, cannot read the file or crashes; if there are batch
+        normalisations, whose ε and place the file does not state; if the kernels are flipped, as
         Theano's are; if values are not floats, or not stored contiguously in the file.
     """
     with path.open("rb") as stream:
@@ -100,12 +102,19 @@ def _tensors(path: Path, stream: io.BufferedReader, start: int, size: int) -> Te
     if find_spec("h5py") is None:
         raise ModelError(f"reading Keras' files needs h5py; {remedy('weights')}")
     tensors: dict[str, StoredTensor] = {}
-    for name, entry in _named(_table(path, start, size)):
+    entries = _table(path, start, size)
+    norms = [entry for entry in entries if MEAN.search(entry.path)]
+    for name, entry in _named([entry for entry in entries if entry not in norms]):
         if name in tensors:
             layer, _, key = name.rpartition(".")
             raise ModelError(f"expected one {key} of {layer}, found two")
         stored = _stored(stream, entry, start, size)
         tensors[name] = _kernel(stored, entry.path) if entry.key == "weight" else stored
+    if norms and 2 * len(norms) >= len(tensors):  # a classifier has fewer
+        raise ModelError(
+            f"expected no batch normalisation in Keras' files, found {quoted(norms[0].path)}; "
+            "export the network as ONNX"
+        )
     return tensors
 
 
@@ -120,7 +129,7 @@ def _named(entries: list[_Entry]) -> Iterator[tuple[str, _Entry]]:
 
 
 def _numbered(entries: list[_Entry]) -> Iterator[tuple[str, _Entry]]:
-    """Yield variables of conv2d, conv2d_1 and so on by VGG-19's names, in the order of the numbers.
+    """Yield variables of conv2d, conv2d_1 and so on by their place in the order of the numbers.
 
     The numbers of a model need not begin with 0. The path to the layers of a model stays before
     the name, so that those of several models in one file do not mix.
@@ -130,10 +139,9 @@ def _numbered(entries: list[_Entry]) -> Iterator[tuple[str, _Entry]]:
         *_, match = NUMBERED.finditer(entry.path)
         models[entry.path[: match.start()]][int(match[1] or 0)].append(entry)
     for model, layers in models.items():
-        # Convolutions after the sixteenth are not VGG-19's.
-        for (block, number, _), layer in zip(convolution_shapes(), sorted(layers), strict=False):
+        for order, layer in enumerate(sorted(layers)):
             for entry in layers[layer]:
-                yield f"{model}/block{block}_conv{number}.{entry.key}", entry
+                yield f"{model}/order{order}.{entry.key}", entry
 
 
 def _stored(stream: io.BufferedReader, entry: _Entry, start: int, size: int) -> StoredTensor:

@@ -3,13 +3,15 @@
 Each group of options has a module: content, style, result, run and machine.
 """
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
+from gramstyle.core.conventions import CONTENT_LAYER, STYLE_LAYERS
+from gramstyle.core.layer_names import default_layers, poolings_until
+from gramstyle.core.network import Network
 from gramstyle.engines.registry import ENGINES, default_engine
 from gramstyle.errors import OptionError
-from gramstyle.model.vgg19 import poolings_until
 from gramstyle.run.coercion import check_bounds, choose, make_plain, shown
 from gramstyle.run.options.content import ContentOptions, check_content
 from gramstyle.run.options.machine import MACHINE_CHOICES, MachineOptions, check_machine
@@ -147,7 +149,25 @@ class Options(MachineOptions, RunOptions, ResultOptions, StyleOptions, ContentOp
         """
         if self.pads != "circular":
             return 1
-        return 1 << max(map(poolings_until, (*self.content_layers, *self.style_layers)))
+        return 1 << max(map(poolings_until, self.named_layers))
+
+    @property
+    def named_layers(self) -> tuple[str, ...]:
+        """The layers where content or style is compared; a VGG's where the network chooses them.
+
+        No network has default layers above more poolings than a VGG.
+        """
+        content = (CONTENT_LAYER,) if self.content_layers is None else self.content_layers
+        return (*content, *(STYLE_LAYERS if self.style_layers is None else self.style_layers))
+
+    def with_layers_of(self, network: Network) -> "Options":
+        """Return the same options with the network's default layers where none are given."""
+        default = default_layers(network.names)
+        return replace(
+            self,
+            content_layers=default.content if self.content_layers is None else self.content_layers,
+            style_layers=default.style if self.style_layers is None else self.style_layers,
+        )
 
     @property
     def runs_on(self) -> str:

@@ -22,7 +22,7 @@ class ContentOptions:
         A factor of that default: 2 keeps more of the photograph, 0.5 less, at every size. Not
         together with `alpha`.
     content_layers
-        The layers where content is compared.
+        The layers where content is compared; None is the network's default, conv4_2 in every VGG.
     content_weights
         One weight for each content layer; None is 1 each.
     content_layer
@@ -43,7 +43,7 @@ class ContentOptions:
 
     alpha: float | None = None
     content_strength: float = 1.0
-    content_layers: tuple[str, ...] = (CONTENT_LAYER,)
+    content_layers: tuple[str, ...] | None = None
     content_weights: tuple[float, ...] | None = None
     content_layer: str | None = None
     content_labels: Source | None = None
@@ -53,7 +53,7 @@ class ContentOptions:
 def check_content(options: ContentOptions) -> None:
     """Check the options of the content, and replace `content_layer`; raises OptionError."""
     if options.content_layer is not None:
-        if options.content_layers not in ((CONTENT_LAYER,), (options.content_layer,)):
+        if options.content_layers not in (None, (options.content_layer,)):
             raise OptionError("give content_layers or content_layer, not both")
         object.__setattr__(options, "content_layers", (options.content_layer,))
         object.__setattr__(options, "content_layer", None)
@@ -61,4 +61,4 @@ def check_content(options: ContentOptions) -> None:
         raise OptionError(
             "content_strength is a factor of the default alpha; give alpha or content_strength"
         )
-    check_layers("content", options.content_layers, options.content_weights)
+    check_layers("content", options.content_layers, options.content_weights, (CONTENT_LAYER,))

@@ -33,7 +33,8 @@ class StyleOptions:
         "mean-std", the mean and the standard deviation of each filter; "covariance", Gram matrices
         of centred responses, which leave the result more of the content image's colours.
     style_layers
-        The layers where style is compared.
+        The layers where style is compared; None is the network's default, conv1_1, conv2_1,
+        conv3_1, conv4_1 and conv5_1 in every VGG.
     style_weights
         One w_l for each style layer; None is the convention's: 1 / (number of layers), or
         1000 / N² for "author".
@@ -61,7 +62,7 @@ class StyleOptions:
 
     beta: float = 1.0
     style_loss: str = "gram"
-    style_layers: tuple[str, ...] = STYLE_LAYERS
+    style_layers: tuple[str, ...] | None = None
     style_weights: tuple[float, ...] | None = None
     style_blend: tuple[float, ...] | None = None
     style_scale: float | tuple[float, ...] | None = None
@@ -87,7 +88,7 @@ def several(values: T | tuple[T, ...]) -> tuple[T, ...]:
 
 def check_style(options: StyleOptions) -> None:
     """Check the options of the style that need no images; raises OptionError."""
-    check_layers("style", options.style_layers, options.style_weights)
+    check_layers("style", options.style_layers, options.style_weights, STYLE_LAYERS)
     for name, most in STYLE_BOUNDS.items():
         values = getattr(options, name)
         if values is None:
