@@ -13,7 +13,7 @@ AWAY = "The server does not answer. Trying again…"
 
 
 def test_the_page_recovers_when_a_killed_server_starts_again(page, server):
-    steps.start(page, size=64, iterations=100)
+    steps.start(page, size=64, iterations=60)
     steps.wait_for_preview(page)
     server.kill()
     banner = page.get_by_role("alert").filter(has_text=AWAY)
@@ -21,7 +21,7 @@ def test_the_page_recovers_when_a_killed_server_starts_again(page, server):
     server.start()
     expect(banner).to_be_hidden()
     steps.wait_for_state(page, "finished")
-    expect(page.locator("#run-line")).to_contain_text("100 iterations")
+    expect(page.locator("#run-line")).to_contain_text("60 iterations")
     expect(page.get_by_role("link", name="Download PNG")).to_be_visible()
 
 
