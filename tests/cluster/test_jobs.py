@@ -77,3 +77,15 @@ def test_a_scheduler_that_stops_answering_is_given_up_in_one_line() -> None:
     cluster = Cluster(Mute(), "tcp://10.0.0.5:8786", threads=1, patience=7)
     with pytest.raises(OptionError, match=r"tcp://10\.0\.0\.5:8786 does not answer any more"):
         next(cluster.map_jobs(abs, [1]))
+
+
+def test_a_client_of_another_cluster_in_the_process_does_not_disturb_the_wait(
+    cluster: Cluster, trusted_address: str
+) -> None:
+    distributed = pytest.importorskip("distributed")
+    with distributed.Client(trusted_address, set_as_default=True):  # the newest one
+        placed = cluster.submit(abs, -2)
+        cluster.wait(placed)
+        assert cluster.fetch(placed) == 2
+        (found,) = cluster.map_jobs(abs, [-3])
+        assert found == (0, 3)

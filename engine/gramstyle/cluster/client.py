@@ -108,11 +108,11 @@ class Cluster:
         OptionError
             If the scheduler is gone, or there has been no worker for too long.
         """
-        distributed, seen = load_distributed(), time.monotonic()
+        seen = time.monotonic()
         while True:
             with self._one_line_errors():
                 try:
-                    distributed.wait(placed, timeout=1.0)
+                    self._wait(placed, 1.0)
                     return
                 except TimeoutError:
                     seen = self._last_seen(seen)
@@ -227,19 +227,23 @@ class Cluster:
         OptionError
             If the scheduler is gone.
         """
-        distributed = load_distributed()
         with self._one_line_errors():
             try:
-                distributed.wait(placed, timeout=seconds)
+                self._wait(placed, seconds)
             except TimeoutError:
                 return False
             return True
 
+    def _wait(self, placed: Any, seconds: float, **more: Any) -> None:
+        """Wait for tasks of this cluster; raise TimeoutError if they have not ended by then."""
+        # Dask would otherwise ask the newest client of the process, which may be another cluster's.
+        with self._client.as_current():
+            load_distributed().wait(placed, timeout=seconds, **more)
+
     def _wait_for_one(self, under_way: Iterable[Placed]) -> None:
         """Wait until one of several tasks has ended, for a second at most."""
-        distributed = load_distributed()
         with self._one_line_errors(), suppress(TimeoutError):
-            distributed.wait(list(under_way), timeout=1.0, return_when="FIRST_COMPLETED")
+            self._wait(list(under_way), 1.0, return_when="FIRST_COMPLETED")
 
     def _outcome(self, placed: Placed) -> Any:
         """Return the result of a task, or its error as a GramstyleError."""
