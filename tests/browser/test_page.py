@@ -66,7 +66,7 @@ def plain_address(site: Path) -> Iterator[str]:
 
 @pytest.fixture
 def page(chromium: Any) -> Iterator[Any]:
-    """An empty page; a request to another host, or an error that nobody catches, is a failure."""
+    """An empty page; a request to another host, or an error that is not caught, is a failure."""
     context = chromium.new_context(viewport={"width": 1280, "height": 900})
     context.set_default_timeout(PATIENCE)
     asked: list[str] = []

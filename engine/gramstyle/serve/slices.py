@@ -146,7 +146,7 @@ def _announcer(header: Mapping[str, Any]) -> Callable[[Report | Preview], None]:
 
 
 class _Clock:
-    """Says when a slice ends: its time is up, its job is cancelled, or nobody waits for it."""
+    """Says when a slice ends: its time is up, its job is cancelled, or its client has gone."""
 
     def __init__(self, seconds: float, flag: str) -> None:
         self._until, self._flag = time.monotonic() + seconds, flag

@@ -17,7 +17,7 @@ _decoding = threading.Semaphore(2)
 
 
 def new_id() -> str:
-    """Return an id that nobody can guess: 22 characters of 128 random bits."""
+    """Return an id that cannot be guessed: 22 characters of 128 random bits."""
     return secrets.token_urlsafe(16)
 
 

@@ -90,7 +90,7 @@ def add_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(ClientDisconnect)
     async def of_end(_request: Request, _error: ClientDisconnect) -> Response:
-        return problem(400, "the request has ended too early")  # which goes to nobody
+        return problem(400, "the request has ended too early")  # whose client has gone
 
     @app.exception_handler(RequestValidationError)
     async def of_validation(_request: Request, error: RequestValidationError) -> Response:
