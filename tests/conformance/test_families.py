@@ -1,4 +1,4 @@
-"""Mistakes whose value nobody listed: the kit fits the value, names it, and accuses no other."""
+"""Mistakes whose value is in no list: the kit fits the value, names it, and accuses no other."""
 
 import re
 from dataclasses import replace

@@ -34,10 +34,10 @@ def test_a_path_that_cannot_be_a_folder_is_refused(tmp_path: Path) -> None:
 
 
 def test_files_that_a_kill_has_left_are_removed(store_folder: DataFolder) -> None:
-    stray = store_folder.job("nobody")
+    stray = store_folder.job("stray")
     stray.folder.mkdir()
     stray.image.write_bytes(b"image")
-    store_folder.write_upload("nobody", b"bytes")
+    store_folder.write_upload("stray", b"bytes")
     store_folder.remove_strays()
     assert not stray.folder.exists()
-    assert not store_folder.upload("nobody").exists()
+    assert not store_folder.upload("stray").exists()

@@ -12,7 +12,7 @@ from gramstyle.images.preview import preview
 from gramstyle.run.progress import Progress, Result
 from gramstyle.serve.feed import Feed
 from gramstyle.serve.folder import DataFolder, opened
-from gramstyle.serve.job import Job, Request, Standing, Upload
+from gramstyle.serve.job import Job, Request, Standing, State, Upload
 from gramstyle.serve.limits import Limits
 from gramstyle.serve.options import JOB_OPTIONS
 from gramstyle.serve.reporting import PREVIEW, Reporter, Stop
@@ -26,7 +26,7 @@ _CLIENT = "command line"
 
 
 class LiveRun:
-    """A run that a page shows; the service takes it for its workers."""
+    """A run that a page shows; it stands in the place of workers in the service."""
 
     count = ready = 1
     deaths = 0
@@ -56,7 +56,8 @@ class LiveRun:
         files.image.write_bytes(encode_image(result.rendered, ".png"))
         files.ended.write_bytes(b"{}")
         standing = self._reporter.standing
-        state, reason = "finished", result.record.reason
+        state: State = "finished"
+        reason = result.record.reason
         if self._stop.is_set():
             state, reason = "cancelled", "stopped on the page"
         self._end(state, standing, has_image=True, reason=reason)
@@ -65,7 +66,8 @@ class LiveRun:
         """Show that the run has ended without a result."""
         self._end("cancelled", self._reporter.standing, has_image=False, reason="stopped")
 
-    def _end(self, state: Any, standing: Standing, *, has_image: bool, reason: str) -> None:
+    def _end(self, state: State, standing: Standing, *, has_image: bool, reason: str) -> None:
+        is_watched = self._feed.watchers > 0
         self._folder.store.end(
             self.id, state, standing=standing, has_image=has_image, reason=reason
         )
@@ -73,7 +75,7 @@ class LiveRun:
         until = time.monotonic() + _LAST_LOOK
         while self._feed.watchers and time.monotonic() < until:
             time.sleep(0.05)
-        if has_image:
+        if has_image and is_watched:
             time.sleep(min(1.0, max(0.0, until - time.monotonic())))  # the page asks for the image
 
     def _wanted(self) -> Stop | None:
