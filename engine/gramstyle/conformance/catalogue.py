@@ -176,6 +176,9 @@ def _relu_at_zero() -> Case:
     numbers = Numbers("relu-at-zero")
     layers = [numbers.convolution("conv1_1", 3, 4), numbers.convolution("conv1_2", 4, 3, bias=8.0)]
     layers[0].b[:] = 0
+    # As drawn, these taps of the first filter add up to 0 over the channels. Padded with a constant
+    # by mistake, Z would be 0 at the border, and rounding would decide whether the ReLU is open.
+    layers[0].W[0, 0, 0, 0] += 0.0625
     images = images_of(numbers, (6, 7), (6, 7), -8, 8)
     images["x"][:, :5, :5] = 0
     return case_of(

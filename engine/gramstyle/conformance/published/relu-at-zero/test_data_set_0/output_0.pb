@@ -1,1 +1,1 @@
-BlossJ]ÛD
+BlossJð‘ÛD
