@@ -207,6 +207,21 @@ def test_an_argument_that_cannot_be_used_is_one_line_and_exit_code_2(
 # The tests for pytest
 
 
+def kit_run(folder: Path, chosen: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """The kit's tests in a new process; `chosen` is pytest's -k."""
+    return subprocess.run(
+        [
+            *(sys.executable, "-m", "pytest", "--pyargs", "gramstyle.conformance"),
+            *("-p", "no:cacheprovider", "-k", chosen),
+        ],
+        cwd=folder,
+        env={**os.environ, **{f"GRAMSTYLE_CONFORMANCE_{k}": v for k, v in variables.items()}},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
 def test_the_kit_runs_as_tests_with_expected_failures_and_skips(working_directory: Path) -> None:
     """In a new process and a folder with nothing but a module, as a user would."""
     (working_directory / "xfails.txt").write_text(
@@ -214,18 +229,7 @@ def test_the_kit_runs_as_tests_with_expected_failures_and_skips(working_director
     )
     (working_directory / "skips.txt").write_text("relu\n")
     variables = {"ADAPTER": "mine_to_test:wrong", "XFAILS": "xfails.txt", "SKIPS": "skips.txt"}
-    names = {f"GRAMSTYLE_CONFORMANCE_{name}": value for name, value in variables.items()}
-    done = subprocess.run(
-        [
-            *(sys.executable, "-m", "pytest", "--pyargs", "gramstyle.conformance"),
-            *("-p", "no:cacheprovider", "-k", "convolution or relu"),
-        ],
-        cwd=working_directory,
-        env={**os.environ, **names},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = kit_run(working_directory, "convolution or relu", **variables)
     assert done.returncode == 1, done.stdout
     # convolution, relu; convolution-narrow, relu-at-zero, content-behind-the-relu
     assert "3 failed, 1 skipped" in done.stdout
@@ -235,17 +239,76 @@ def test_the_kit_runs_as_tests_with_expected_failures_and_skips(working_director
     assert "Traceback" not in done.stdout
 
 
+ONLY_TWO = "convolution and not narrow or relu and not zero and not behind"
+
+
+def test_the_kit_s_tests_start_a_program_once_and_end_it(tmp_path: Path) -> None:
+    command = write_program(tmp_path, "answer(loss=1.0)")
+    program = tmp_path / "program.py"
+    lines = program.read_text("utf-8").splitlines()
+    diary = "def note(word): print(word, file=open(HERE / 'diary.txt', 'a'))"
+    lines.insert(lines.index("for line in sys.stdin:"), f"{diary}\nnote('begins')")
+    program.write_text("\n".join([*lines, "note('ends')\n"]), "utf-8")
+    done = kit_run(tmp_path, ONLY_TWO, COMMAND=command)
+    assert done.returncode == 1, done.stdout
+    # The program answers the second case with the truth, in float32, the only type that it has.
+    assert "1 failed, 1 passed" in done.stdout
+    assert "the loss deviates; every gradient is correct" in done.stdout
+    assert (tmp_path / "diary.txt").read_text().split() == ["begins", "ends"]
+
+
+@pytest.mark.parametrize(
+    ("command", "dtype", "words"),
+    [
+        ("no-such-program-of-anyone", "float32", "'no-such-program-of-anyone'"),
+        ("", "float64", "GRAMSTYLE_CONFORMANCE_DTYPE must be float32 for tiny, not 'float64'"),
+    ],
+)
+def test_the_kit_s_tests_end_at_once_if_the_program_cannot_be_used(
+    tmp_path: Path, command: str, dtype: str, words: str
+) -> None:
+    tiny = write_program(tmp_path)
+    done = kit_run(tmp_path, ONLY_TWO, COMMAND=command or tiny, DTYPE=dtype)
+    assert done.returncode == 2, done.stdout
+    assert done.stdout.count(words) == 1
+    assert "Traceback" not in done.stdout
+
+
+SOFTPLUS = """
+from gramstyle.conformance.mistakes.families import FAMILIES, Member
+
+(softplus,) = [each for each in FAMILIES if each.name == "softplus with β = …"]
+
+
+def value_and_grad(image, case):
+    found = Member(softplus, 2.5, "").plant(case)
+    return found.loss, found.gradient, found.dF
+"""
+
+
+def test_the_kit_s_tests_name_in_large_cases_what_they_fitted_to_small_ones(
+    working_directory: Path,
+) -> None:
+    (working_directory / "softplus.py").write_text(SOFTPLUS, "utf-8")
+    # The case objective is too large for a fit.
+    chosen = "relu and not zero and not behind or objective and not odd and not max and not author"
+    done = kit_run(working_directory, chosen, ADAPTER="softplus:value_and_grad")
+    assert "2 failed" in done.stdout
+    assert done.stdout.count("matches softplus with β = 2.5 to") == 2
+
+
 @pytest.mark.parametrize(
     ("variables", "words"),
     [
         ({}, "GRAMSTYLE_CONFORMANCE_ADAPTER=module:function"),
+        ({"ADAPTER": "mine_to_test:right", "COMMAND": "x"}, "COMMAND are both set; leave one out"),
         ({"ADAPTER": "mine_to_test:absent"}, "'absent'"),
         ({"ADAPTER": "mine_to_test:right", "DTYPE": "int8"}, "not 'int8'"),
         ({"ADAPTER": "mine_to_test:right", "SKIPS": "s.txt"}, "s.txt names 'avg-pool'"),
         ({"ADAPTER": "mine_to_test:right", "XFAILS": "x.txt"}, "x.txt"),
     ],
 )
-def test_the_kit_s_tests_fail_without_a_valid_adapter(
+def test_the_kit_s_tests_fail_without_valid_variables(
     working_directory: Path, monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], words: str
 ) -> None:
     (working_directory / "s.txt").write_text("avg-pool\n")
