@@ -181,12 +181,19 @@ def test_guided_gram_matrices_equal_the_plain_ones(
     np.testing.assert_allclose(kernels.add_style_gradient(dF, *how), expected, **CLOSE)
 
 
-def test_moments_equal_the_plain_ones_in_float64(kernels: DeviceKernels, rng: Any) -> None:
+@pytest.mark.parametrize("pairs", [False, True])
+def test_moments_equal_the_plain_ones_in_float64(
+    kernels: DeviceKernels, rng: Any, pairs: bool
+) -> None:
     F = rng.normal(size=(4, 5, 7))
     for owned in (None, (slice(1, 4), slice(0, 6))):
-        expected = PlainKernels().moments(F, owned)
-        np.testing.assert_allclose(kernels.moments(F, owned), expected, **CLOSE)
-        assert kernels.moments(F.astype(np.float32), owned).dtype == np.float64
+        expected = PlainKernels().moments(F, owned, pairs=pairs)
+        found = kernels.moments(F, owned, pairs=pairs)
+        assert found.count == expected.count
+        np.testing.assert_allclose(found.mean, expected.mean, **CLOSE)
+        np.testing.assert_allclose(found.products, expected.products, **CLOSE)
+        single = kernels.moments(F.astype(np.float32), owned, pairs=pairs)
+        assert single.mean.dtype == single.products.dtype == np.float64
 
 
 def test_a_gram_matrix_is_float64(rng: np.random.Generator) -> None:

@@ -387,7 +387,14 @@ def test_the_loss_terms_equal_the_plain_ones(rng: np.random.Generator) -> None:
     assert_close(found, np.where(responses > 0, expected, 0))
     alone = step.add_style_gradient(None, F, G, A, M, 3.0)
     assert_close(alone, PLAIN.add_style_gradient(None, responses.astype(float), G, A, M, 3.0))
-    assert_close(step.moments(F), PLAIN.moments(responses.astype(float)))
+    for pairs in (False, True):
+        sums, plain = (
+            step.moments(F, pairs=pairs),
+            PLAIN.moments(responses.astype(float), pairs=pairs),
+        )
+        assert sums.count == M
+        assert_close(sums.mean, plain.mean)
+        assert_close(sums.products, plain.products)
     for D in (noise, noise[0]):  # not symmetric
         expected = PLAIN.add_affine_gradient(None, responses.astype(float), D, noise[1])
         assert_close(step.add_affine_gradient(None, F, D, noise[1]), expected)

@@ -184,11 +184,14 @@ class Tested:
             T = np.abs(self.random(*here.shape[1:]))
             where = "whole" if owned is None else "in an area"
             sums: tuple[tuple[str, tuple[Any, ...]], ...] = (
-                ("gram", (owned,)), ("gram", (owned, T)), ("moments", (owned,)),
+                ("gram", (owned,)), ("gram", (owned, T)),
             )  # fmt: skip
             for name, arguments in sums:
                 guided = " guided" if len(arguments) == 2 else ""
                 yield f"{name}{guided} {where}", partial(self._sum, name, F, arguments)
+            for pairs in (False, True):
+                said = f"moments{' of pairs' if pairs else ''} {where}"
+                yield said, partial(self._moments, F, owned, pairs=pairs)
             gradients: tuple[tuple[str, tuple[Any, ...]], ...] = (
                 ("add_style_gradient", (symmetric, 0.5 * symmetric, 45.0, 3.0, owned)),
                 ("add_style_gradient", (symmetric, 0.5 * symmetric, 9.5, 3.0, owned, T)),
@@ -203,6 +206,12 @@ class Tested:
     def _sum(self, name: str, F: Array, arguments: tuple[Any, ...]) -> float:
         found = getattr(self._kernels, name)(self.place(F), *map(self._placed, arguments))
         return self.close(found, getattr(PlainKernels(), name)(F.astype(np.float64), *arguments))
+
+    def _moments(self, F: Array, owned: Any, *, pairs: bool) -> float:
+        found = self._kernels.moments(self.place(F), owned, pairs=pairs)
+        expected = PlainKernels().moments(F.astype(np.float64), owned, pairs=pairs)
+        mean = self.close(found.mean, expected.mean)
+        return max(mean, self.close(found.products, expected.products))
 
     def _gradient(self, name: str, F: Array, arguments: tuple[Any, ...]) -> float:
         # Where F = 0 the plain kernels apply the ReLU's mask; the device's leave it to the ReLU.

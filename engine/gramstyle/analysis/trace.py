@@ -15,6 +15,7 @@ from gramstyle.core.arrays import Array, namespace
 from gramstyle.core.evaluation import Evaluation, sizes_in
 from gramstyle.core.kernels import Kernels, PlainKernels, Pooling
 from gramstyle.core.layers import Padding
+from gramstyle.core.moments import Moments
 from gramstyle.core.network import AddSeed, Convolution, Layer, Network
 from gramstyle.core.objective import Objective, where_not_finite
 from gramstyle.core.term import PIXELS
@@ -180,8 +181,8 @@ class _Recorder:
     def add_content_gradient(self, *arguments: Any) -> Array:
         return self._kernels.add_content_gradient(*arguments)
 
-    def moments(self, *arguments: Any) -> Array:
-        return self._kernels.moments(*arguments)
+    def moments(self, *arguments: Any, **choices: Any) -> Moments:
+        return self._kernels.moments(*arguments, **choices)
 
     def add_affine_gradient(self, *arguments: Any) -> Array:
         return self._kernels.add_affine_gradient(*arguments)

@@ -9,6 +9,7 @@ from gramstyle.core.arrays import Array
 from gramstyle.core.conventions import PAPER, Convention
 from gramstyle.core.kernels import Area, Pooling
 from gramstyle.core.layers import Padding
+from gramstyle.core.moments import Moments
 from gramstyle.core.network import Convolution, Layer, Network
 from gramstyle.core.objective import Objective
 from gramstyle.core.preprocessing import Preprocessing
@@ -348,9 +349,9 @@ class Recorder:
         """Return dF + weight · equation 2."""
         return self._step.add_content_gradient(dF, F, P, weight, owned)
 
-    def moments(self, F: Array, owned: Area | None = None) -> Array:
-        """Return the sums over positions of F and F²."""
-        return self._step.moments(F, owned)
+    def moments(self, F: Array, owned: Area | None = None, *, pairs: bool = False) -> Moments:
+        """Return the moments of F."""
+        return self._step.moments(F, owned, pairs=pairs)
 
     def add_affine_gradient(
         self, dF: Array | None, F: Array, D: Array, d: Array, owned: Area | None = None

@@ -13,6 +13,7 @@ from gramstyle.core import layers
 from gramstyle.core.arrays import Array
 from gramstyle.core.kernels import Area, PlainKernels
 from gramstyle.core.layers import Padding
+from gramstyle.core.moments import Moments
 from gramstyle.core.network import Convolution, Network
 
 
@@ -52,11 +53,16 @@ class OrderedKernels(PlainKernels):
             gradient[:, owned[0], owned[1]] = here
         return gradient if dF is None else dF + gradient
 
-    def moments(self, F: Array, owned: Area | None = None) -> Array:
-        """Return Σ_k F_ik and Σ_k F_ik², each sum rounded once."""
+    def moments(self, F: Array, owned: Area | None = None, *, pairs: bool = False) -> Moments:
+        """Return the moments over the owned positions, each sum rounded once."""
         F = F if owned is None else F[:, owned[0], owned[1]]
         rows = F.reshape(F.shape[0], -1)
-        return np.array([[math.fsum(row) for row in each] for each in (rows, rows * rows)])
+        mean = np.array([math.fsum(row) for row in rows]) / rows.shape[1]
+        H = rows - mean[:, None]
+        products = (
+            [[math.fsum(a * b) for b in H] for a in H] if pairs else [math.fsum(a * a) for a in H]
+        )
+        return Moments(rows.shape[1], mean, np.array(products))
 
     def add_affine_gradient(
         self, dF: Array | None, F: Array, D: Array, d: Array, owned: Area | None = None

@@ -10,46 +10,28 @@ with the factors of equation 4. docs/derivations.md derives the gradient.
 from dataclasses import dataclass, field, replace
 from typing import ClassVar, Self
 
-from gramstyle.core import losses
-from gramstyle.core.arrays import Array, cast, namespace, number
+from gramstyle.core.arrays import Array, namespace, number
 from gramstyle.core.kernels import Area, Kernels, affine_jvp, matrix
+from gramstyle.core.moments import Moments, moments_jvp
 from gramstyle.core.term import Reference
 
 
-def covariance(S: Array, M: int) -> Array:
-    """C_ij = 1/M Σ_k (F_ik − μ_i) (F_jk − μ_j) = G_ij / M − μ_i μ_j, shape (N, N).
+def covariance(S: Moments) -> Array:
+    """C_ij = 1/M Σ_k (F_ik − μ_i) (F_jk − μ_j), shape (N, N), from the moments of pairs.
 
-    S (N + 1, N) has Σ_k F_ik in its first row, and G (equation 3) below it, over M positions.
+    The tangent of C is the same function of the tangents of the moments.
 
     Examples
     --------
     >>> import numpy as np
     >>> from gramstyle.core.covariance import covariance
+    >>> from gramstyle.core.moments import moments
     >>> F = np.array([[2.0, 4.0], [1.0, 1.0]])
-    >>> covariance(np.vstack([F.sum(axis=1), F @ F.T]), M=2)  # the second filter does not vary
+    >>> covariance(moments(F, pairs=True))  # the second filter does not vary
     array([[1., 0.],
            [0., 0.]])
     """
-    mu = S[0, ...] / M
-    result: Array = S[1:, ...] / M - mu[:, None] * mu[None, :]
-    return result
-
-
-def covariance_jvp(tS: Array, S: Array, M: int) -> Array:
-    """tC_ij = tG_ij / M − tμ_i μ_j − μ_i tμ_j, from the tangents of the sums (N + 1, N).
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from gramstyle.core.covariance import covariance_jvp
-    >>> F, tF = np.array([[2.0, 4.0]]), np.array([[0.0, 1.0]])
-    >>> S, tS = np.vstack([F.sum(axis=1), F @ F.T]), np.vstack([tF.sum(axis=1), 2 * F @ tF.T])
-    >>> covariance_jvp(tS, S, M=2)  # of the variance: 2 σ tσ
-    array([[1.]])
-    """
-    mu, tmu = S[0, ...] / M, tS[0, ...] / M
-    product = tmu[:, None] * mu[None, :]
-    result: Array = tS[1:, ...] / M - product - product.T
+    result: Array = S.products / S.count
     return result
 
 
@@ -81,7 +63,7 @@ def covariance_loss_jvp(tC: Array, C: Array, A: Array, N: int) -> float:
     return number(xp.sum((C - A) * tC, dtype=xp.float64)) / (2.0 * N**2)
 
 
-def covariance_slopes(S: Array, A: Array, N: int, M: int) -> tuple[Array, Array]:
+def covariance_slopes(S: Moments, A: Array, N: int, M: int) -> tuple[Array, Array]:
     """Return D (N, N) and d (N,) such that ∂E_l/∂F = D F + d where F > 0, else 0.
 
     ∂E_l/∂F = 1/(N² M) (C − A) (F − μ), so that D = 1/(N² M) (C − A) and d = −D μ.
@@ -90,34 +72,33 @@ def covariance_slopes(S: Array, A: Array, N: int, M: int) -> tuple[Array, Array]
     --------
     >>> import numpy as np
     >>> from gramstyle.core.covariance import covariance_slopes
+    >>> from gramstyle.core.moments import moments
     >>> F = np.array([[2.0, 4.0]])
-    >>> S = np.vstack([F.sum(axis=1), F @ F.T])
-    >>> D, d = covariance_slopes(S, np.zeros((1, 1)), N=1, M=2)
+    >>> D, d = covariance_slopes(moments(F, pairs=True), np.zeros((1, 1)), N=1, M=2)
     >>> D @ F + d  # away from the mean of 3
     array([[-0.5,  0.5]])
     """
-    D = (covariance(S, M) - A) / (float(N) ** 2 * float(M))
-    mu = S[0, ...] / M
+    D = (covariance(S) - A) / (float(N) ** 2 * float(M))
     # A sum, not a matrix product, whose order of summation depends on the processor.
-    return D, -namespace(D).sum(D * mu[None, :], axis=1)
+    return D, -namespace(D).sum(D * S.mean[None, :], axis=1)
 
 
-def covariance_slopes_jvp(tS: Array, S: Array, A: Array, N: int, M: int) -> tuple[Array, Array]:
+def covariance_slopes_jvp(tS: Moments, S: Moments, A: Array, N: int, M: int) -> tuple[Array, Array]:
     """Return the tangents of D (N, N) and d (N,): tD = 1/(N² M) tC and td = −tD μ − D tμ.
 
     Examples
     --------
     >>> import numpy as np
     >>> from gramstyle.core.covariance import covariance_slopes_jvp
+    >>> from gramstyle.core.moments import moments, moments_jvp
     >>> F, tF = np.array([[2.0, 4.0]]), np.array([[0.0, 1.0]])
-    >>> S, tS = np.vstack([F.sum(axis=1), F @ F.T]), np.vstack([tF.sum(axis=1), 2 * F @ tF.T])
+    >>> S, tS = moments(F, pairs=True), moments_jvp(tF, F, pairs=True)
     >>> covariance_slopes_jvp(tS, S, np.zeros((1, 1)), N=1, M=2)
     (array([[0.5]]), array([-1.75]))
     """
     D, _ = covariance_slopes(S, A, N, M)
-    tD = covariance_jvp(tS, S, M) / (float(N) ** 2 * float(M))
-    mu, tmu = S[0, ...] / M, tS[0, ...] / M
-    return tD, -namespace(D).sum(tD * mu[None, :] + D * tmu[None, :], axis=1)
+    tD = covariance(tS) / (float(N) ** 2 * float(M))
+    return tD, -namespace(D).sum(tD * S.mean[None, :] + D * tS.mean[None, :], axis=1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,7 +118,8 @@ class CovarianceTerm:
     >>> from gramstyle.core.covariance import CovarianceTerm
     >>> from gramstyle.core.kernels import PlainKernels
     >>> F, kernels = np.array([[[2.0, 4.0]]]), PlainKernels()
-    >>> term = CovarianceTerm(layer="conv1_1", weight=0.2).compared_with(np.zeros((2, 1)), M=2)
+    >>> term = CovarianceTerm(layer="conv1_1", weight=0.2)
+    >>> term = term.compared_with(term.target(0 * F, kernels), M=2)
     >>> term.value(term.sums(F, kernels), N=1, M=2)  # ¼ of the variance 1, squared
     0.25
     """
@@ -151,22 +133,19 @@ class CovarianceTerm:
     factor: float = 1.0
     A: Array | None = field(default=None, compare=False, repr=False)
 
-    def sums(self, F: Array, kernels: Kernels, area: Area | None = None) -> Array:
-        """Return Σ_k F_ik and, below it, G (equation 3) over an area: (N + 1, N)."""
-        G = kernels.gram(F, area)
-        total = kernels.moments(F, area)[:1, ...]
-        result: Array = namespace(G).concat([cast(total, G.dtype), G])
-        return result
+    def sums(self, F: Array, kernels: Kernels, area: Area | None = None) -> Moments:
+        """Return the moments of F over an area, with the products of all pairs of filters."""
+        return kernels.moments(F, area, pairs=True)
 
-    def value(self, sums: Array, N: int, M: int) -> float:
+    def value(self, sums: Moments, N: int, M: int) -> float:  # noqa: ARG002
         """Return factor · E_l."""
-        return self.factor * covariance_loss(covariance(sums, M), self._known(), N)
+        return self.factor * covariance_loss(covariance(sums), self._known(), N)
 
     def add_gradient(
         self,
         dF: Array | None,
         F: Array,
-        sums: Array,
+        sums: Moments,
         N: int,
         M: int,
         weight: float,
@@ -178,25 +157,21 @@ class CovarianceTerm:
         weight *= self.factor
         return kernels.add_affine_gradient(dF, F, weight * D, weight * d, area)
 
-    def sums_jvp(self, tF: Array, F: Array) -> Array:
-        """Return the tangents of the sums: Σ_k tF_ik and, below it, tG: (N + 1, N)."""
-        xp = namespace(F)
-        tG = losses.gram_jvp(matrix(tF), matrix(F))
-        total = xp.sum(tF, axis=(1, 2), dtype=xp.float64)[None, :]
-        result: Array = xp.concat([cast(total, tG.dtype), tG])
-        return result
+    def sums_jvp(self, tF: Array, F: Array) -> Moments:
+        """Return the tangents of the moments."""
+        return moments_jvp(matrix(tF), matrix(F), pairs=True)
 
-    def value_jvp(self, tsums: Array, sums: Array, N: int, M: int) -> float:
+    def value_jvp(self, tsums: Moments, sums: Moments, N: int, M: int) -> float:  # noqa: ARG002
         """Return the derivative of factor · E_l."""
-        C, tC = covariance(sums, M), covariance_jvp(tsums, sums, M)
+        C, tC = covariance(sums), covariance(tsums)
         return self.factor * covariance_loss_jvp(tC, C, self._known(), N)
 
     def gradient_jvp(
         self,
         tF: Array,
         F: Array,
-        tsums: Array,
-        sums: Array,
+        tsums: Moments,
+        sums: Moments,
         N: int,
         M: int,
         weight: float,
@@ -207,13 +182,13 @@ class CovarianceTerm:
         tD, td = covariance_slopes_jvp(tsums, sums, A, N, M)
         return weight * self.factor * affine_jvp(tF, F, D, tD, td)
 
-    def target(self, F: Array, kernels: Kernels, area: Area | None = None) -> Array:
-        """Return the sums over an area, as `sums` does."""
+    def target(self, F: Array, kernels: Kernels, area: Area | None = None) -> Moments:
+        """Return the moments over an area, as `sums` does."""
         return self.sums(F, kernels, area)
 
-    def compared_with(self, target: Array | None, M: int) -> Self:
-        """Return a copy of the term with the covariance of sums over M positions."""
-        return replace(self, A=None if target is None else covariance(target, M))
+    def compared_with(self, target: Moments | None, M: int) -> Self:  # noqa: ARG002
+        """Return a copy of the term with the covariance of moments over M positions."""
+        return replace(self, A=None if target is None else covariance(target))
 
     def plus_share(self, other: Self, share: float) -> Self:
         """Return a copy whose A is this term's, if it has one, plus share · the other's A."""

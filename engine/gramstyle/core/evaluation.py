@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from gramstyle.core.arrays import Array, all_finite
+from gramstyle.core.moments import Moments
 from gramstyle.core.network import Network, Responses
 from gramstyle.core.term import PIXELS, Sum
 from gramstyle.core.terms import positions
@@ -85,7 +86,11 @@ class Sums:
     @property
     def finite(self) -> bool:
         """Whether no sum is NaN or infinite."""
-        return all_finite(self.parts)
+        return all_finite(array for part in self.parts for array in _arrays(part))
+
+
+def _arrays(part: Sum) -> tuple[Any, ...]:
+    return (part.mean, part.products) if isinstance(part, Moments) else (part,)
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from typing import Literal, Protocol
 from gramstyle.core import guided, layers, losses
 from gramstyle.core.arrays import Array, cast, namespace
 from gramstyle.core.layers import Padding
+from gramstyle.core.moments import Moments, moments
 
 Pooling = Literal["max", "avg"]
 
@@ -48,8 +49,8 @@ class Kernels(Protocol):
     ) -> Array:
         """Return dF + weight · equation 2 at the owned positions."""
 
-    def moments(self, F: Array, owned: Area | None = None) -> Array:
-        """Return Σ_k F_ik and Σ_k F_ik² over the owned positions k, in float64: (2, N)."""
+    def moments(self, F: Array, owned: Area | None = None, *, pairs: bool = False) -> Moments:
+        """Return the moments of F over the owned positions; `pairs` as for `moments.moments`."""
 
     def add_affine_gradient(
         self, dF: Array | None, F: Array, D: Array, d: Array, owned: Area | None = None
@@ -112,12 +113,9 @@ class PlainKernels:
         """Return dF + weight · equation 2."""
         return _sum(dF, F, weight * losses.content_gradient(within(F, owned), P), owned)
 
-    def moments(self, F: Array, owned: Area | None = None) -> Array:
-        """Return Σ_k F_ik and Σ_k F_ik² over the owned positions k, in float64: (2, N)."""
-        here, xp = within(F, owned), namespace(F)
-        both = [xp.sum(each, axis=(1, 2), dtype=xp.float64) for each in (here, xp.square(here))]
-        result: Array = xp.stack(both)
-        return result
+    def moments(self, F: Array, owned: Area | None = None, *, pairs: bool = False) -> Moments:
+        """Return the moments of F over the owned positions."""
+        return moments(matrix(within(F, owned)), pairs=pairs)
 
     def add_affine_gradient(
         self, dF: Array | None, F: Array, D: Array, d: Array, owned: Area | None = None

@@ -8,54 +8,49 @@ from dataclasses import dataclass, field, replace
 from typing import ClassVar, Self
 
 from gramstyle.core.arrays import Array, namespace, number
-from gramstyle.core.kernels import Area, Kernels, affine_jvp
+from gramstyle.core.kernels import Area, Kernels, affine_jvp, matrix
+from gramstyle.core.moments import Moments, moments_jvp
 from gramstyle.core.term import Reference
 
 # ε, added to each variance: the deviation of a filter that does not respond has a derivative, too.
 EPSILON = 1e-5
 
 
-def mean_std(S: Array, M: int) -> Array:
-    """Return μ_i = S_1i / M and σ_i = √(S_2i / M − μ_i² + ε) as rows (2, N).
-
-    S (2, N) has the sums of F and of F² over M positions; a variance below 0 by rounding counts
-    as 0.
+def mean_std(S: Moments) -> Array:
+    """Return μ_i and σ_i = √(1/M Σ_k (F_ik − μ_i)² + ε) as rows (2, N), from the moments of F.
 
     Examples
     --------
     >>> import numpy as np
     >>> from gramstyle.core.mean_std import mean_std
-    >>> mean_std(np.array([[6.0], [20.0]]), M=2).round(3)  # of the responses 2 and 4
+    >>> from gramstyle.core.moments import moments
+    >>> mean_std(moments(np.array([[2.0, 4.0]]))).round(3)
     array([[3.],
            [1.]])
     """
-    xp = namespace(S)
-    mu = S[0, ...] / M
-    variance = xp.maximum(S[1, ...] / M - mu * mu, xp.zeros_like(mu))
-    result: Array = xp.stack([mu, xp.sqrt(variance + EPSILON)])
+    xp = namespace(S.mean)
+    result: Array = xp.stack([S.mean, xp.sqrt(S.products / S.count + EPSILON)])
     return result
 
 
-def mean_std_jvp(tS: Array, S: Array, M: int) -> Array:
-    """Return the tangents of μ and σ as rows (2, N), from those of the sums.
+def mean_std_jvp(tS: Moments, S: Moments) -> Array:
+    """Return the tangents of μ and σ as rows (2, N), from those of the moments.
 
-    tμ_i = tS_1i / M and tσ_i = (tS_2i / M − 2 μ_i tμ_i) / (2 σ_i).
+    tσ_i = 1/M Σ_k (F_ik − μ_i) (tF_ik − tμ_i) / σ_i.
 
     Examples
     --------
     >>> import numpy as np
     >>> from gramstyle.core.mean_std import mean_std_jvp
-    >>> F, tF = np.array([2.0, 4.0]), np.array([0.0, 1.0])
-    >>> S, tS = np.array([[F.sum()], [F @ F]]), np.array([[tF.sum()], [2 * F @ tF]])
-    >>> mean_std_jvp(tS, S, M=2).round(3)  # the larger of two grows: the mean and σ, by a half
+    >>> from gramstyle.core.moments import moments, moments_jvp
+    >>> F, tF = np.array([[2.0, 4.0]]), np.array([[0.0, 1.0]])
+    >>> mean_std_jvp(moments_jvp(tF, F), moments(F)).round(3)  # the mean and σ grow by a half
     array([[0.5],
            [0.5]])
     """
-    T = mean_std(S, M)
-    mu, sigma = T[0, ...], T[1, ...]
-    tmu = tS[0, ...] / M
-    tsigma = (tS[1, ...] / M - 2.0 * mu * tmu) / (2.0 * sigma)
-    result: Array = namespace(S).stack([tmu, tsigma])
+    sigma = mean_std(S)[1, ...]
+    tsigma = tS.products / S.count / (2.0 * sigma)
+    result: Array = namespace(sigma).stack([tS.mean, tsigma])
     return result
 
 
@@ -144,7 +139,8 @@ class MeanStdTerm:
     >>> from gramstyle.core.kernels import PlainKernels
     >>> from gramstyle.core.mean_std import MeanStdTerm
     >>> F, kernels = np.array([[[2.0, 4.0]]]), PlainKernels()
-    >>> term = MeanStdTerm(layer="conv1_1", weight=0.2).compared_with(np.zeros((2, 1)), M=2)
+    >>> term = MeanStdTerm(layer="conv1_1", weight=0.2)
+    >>> term = term.compared_with(term.target(0 * F, kernels), M=2)
     >>> S = term.sums(F, kernels)
     >>> print(f"{term.value(S, N=1, M=2):.3f}")  # 3², and the 1 of the deviation beside √ε
     9.994
@@ -159,19 +155,19 @@ class MeanStdTerm:
     factor: float = 1.0
     A: Array | None = field(default=None, compare=False, repr=False)
 
-    def sums(self, F: Array, kernels: Kernels, area: Area | None = None) -> Array:
-        """Return the sums of F and of F² over an area, in float64: (2, N)."""
+    def sums(self, F: Array, kernels: Kernels, area: Area | None = None) -> Moments:
+        """Return the moments of F over an area."""
         return kernels.moments(F, area)
 
-    def value(self, sums: Array, N: int, M: int) -> float:
+    def value(self, sums: Moments, N: int, M: int) -> float:  # noqa: ARG002
         """Return factor · E_l."""
-        return self.factor * mean_std_loss(mean_std(sums, M), self._known(), N)
+        return self.factor * mean_std_loss(mean_std(sums), self._known(), N)
 
     def add_gradient(
         self,
         dF: Array | None,
         F: Array,
-        sums: Array,
+        sums: Moments,
         N: int,
         M: int,
         weight: float,
@@ -179,44 +175,41 @@ class MeanStdTerm:
         area: Area | None = None,
     ) -> Array:
         """Return dF + weight · factor · ∂E_l/∂F where F > 0."""
-        D, d = mean_std_slopes(mean_std(sums, M), self._known(), N, M)
+        D, d = mean_std_slopes(mean_std(sums), self._known(), N, M)
         weight *= self.factor
         return kernels.add_affine_gradient(dF, F, weight * D, weight * d, area)
 
-    def sums_jvp(self, tF: Array, F: Array) -> Array:
-        """Return the tangents of the sums: Σ_k tF_ik and 2 Σ_k F_ik tF_ik, in float64: (2, N)."""
-        xp = namespace(F)
-        both = [xp.sum(each, axis=(1, 2), dtype=xp.float64) for each in (tF, 2 * F * tF)]
-        result: Array = xp.stack(both)
-        return result
+    def sums_jvp(self, tF: Array, F: Array) -> Moments:
+        """Return the tangents of the moments."""
+        return moments_jvp(matrix(tF), matrix(F))
 
-    def value_jvp(self, tsums: Array, sums: Array, N: int, M: int) -> float:
+    def value_jvp(self, tsums: Moments, sums: Moments, N: int, M: int) -> float:  # noqa: ARG002
         """Return the derivative of factor · E_l."""
-        T, tT = mean_std(sums, M), mean_std_jvp(tsums, sums, M)
+        T, tT = mean_std(sums), mean_std_jvp(tsums, sums)
         return self.factor * mean_std_loss_jvp(tT, T, self._known(), N)
 
     def gradient_jvp(
         self,
         tF: Array,
         F: Array,
-        tsums: Array,
-        sums: Array,
+        tsums: Moments,
+        sums: Moments,
         N: int,
         M: int,
         weight: float,
     ) -> Array:
         """Return weight · factor · (D tF + tD F + td) where F > 0."""
-        T, tT, A = mean_std(sums, M), mean_std_jvp(tsums, sums, M), self._known()
+        T, tT, A = mean_std(sums), mean_std_jvp(tsums, sums), self._known()
         D, _ = mean_std_slopes(T, A, N, M)
         return weight * self.factor * affine_jvp(tF, F, D, *mean_std_slopes_jvp(tT, T, A, N, M))
 
-    def target(self, F: Array, kernels: Kernels, area: Area | None = None) -> Array:
-        """Return the sums of F and of F² over an area, in float64: (2, N)."""
+    def target(self, F: Array, kernels: Kernels, area: Area | None = None) -> Moments:
+        """Return the moments of F over an area."""
         return kernels.moments(F, area)
 
-    def compared_with(self, target: Array | None, M: int) -> Self:
-        """Return a copy of the term with the mean and deviation of sums over M positions."""
-        return replace(self, A=None if target is None else mean_std(target, M))
+    def compared_with(self, target: Moments | None, M: int) -> Self:  # noqa: ARG002
+        """Return a copy of the term with the mean and deviation of moments over M positions."""
+        return replace(self, A=None if target is None else mean_std(target))
 
     def plus_share(self, other: Self, share: float) -> Self:
         """Return a copy whose A is this term's, if it has one, plus share · the other's A."""

@@ -31,7 +31,7 @@ PIXELS = "pixels"
 # The images that targets come from.
 Reference = Literal["content", "style"]
 
-# A term's sum over positions: a number or an array.
+# A term's sum over positions: a number, an array, or `moments.Moments`.
 Sum = Any
 
 

@@ -19,6 +19,7 @@ from gramstyle.core import layers
 from gramstyle.core.arrays import Array
 from gramstyle.core.kernels import Area, Pooling, within
 from gramstyle.core.layers import Padding
+from gramstyle.core.moments import Moments, no_moments
 from gramstyle.engines.bands import Guide, area_bands, bands, owned_area
 from gramstyle.engines.threads import Workers
 
@@ -113,18 +114,19 @@ class StripKernels:
         self.workers.run(strip, _bands(*responses.shape[1:]))
         return out
 
-    def moments(self, F: Array, owned: Area | None = None) -> Array:
-        """Return Σ_k F_ik and Σ_k F_ik² in float64: (2, N), summed over strips."""
-        total = np.zeros((2, F.shape[0]), np.float64)
+    def moments(self, F: Array, owned: Area | None = None, *, pairs: bool = False) -> Moments:
+        """Return the moments over the owned positions in float64, added up over strips."""
 
-        def strip(here: Area) -> Array:
+        def strip(here: Area) -> Moments:
             X = self._gathered(F, here)
-            squares = np.square(X, out=self.workers.scratch("gemm", X.shape))
-            return np.stack([each.sum(1, dtype=np.float64) for each in (X, squares)])
+            mean = X.mean(axis=1, dtype=np.float64)
+            centre = mean.astype(np.float32)[:, None]
+            H = np.subtract(X, centre, out=self.workers.scratch("gemm", X.shape))
+            products = H @ H.T if pairs else np.square(H, out=H).sum(axis=1, dtype=np.float64)
+            return Moments(X.shape[1], mean, products.astype(np.float64, copy=False))
 
-        for part in self.workers.map(strip, _strips(F.shape, owned)):
-            total += part
-        return total
+        parts = self.workers.map(strip, _strips(F.shape, owned))
+        return sum(parts, start=no_moments(len(F), pairs=pairs))
 
     def add_affine_gradient(
         self, dF: Array | None, F: Array, D: Array, d: Array, owned: Area | None = None

@@ -12,6 +12,7 @@ from gramstyle.conformance.comparing import Adapter, FourParts, ThreeParts
 from gramstyle.conformance.derivatives import derivatives
 from gramstyle.core.arrays import Array
 from gramstyle.core.kernels import Area, PlainKernels
+from gramstyle.core.moments import Moments
 from gramstyle.core.network import Convolution, Network
 from gramstyle.core.objective import Objective
 from gramstyle.core.terms import with_target_arrays
@@ -105,9 +106,9 @@ class _WideTerms(PlainKernels):
         """dF + weight · equation 2."""
         return super().add_content_gradient(dF, _wide(F), P, weight, owned).astype(F.dtype)
 
-    def moments(self, F: Array, owned: Area | None = None) -> Array:
-        """Return the sums over positions of F and F²."""
-        return super().moments(_wide(F), owned)
+    def moments(self, F: Array, owned: Area | None = None, *, pairs: bool = False) -> Moments:
+        """Return the moments of F."""
+        return super().moments(_wide(F), owned, pairs=pairs)
 
     def add_affine_gradient(
         self, dF: Array | None, F: Array, D: Array, d: Array, owned: Area | None = None

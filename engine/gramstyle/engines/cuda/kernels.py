@@ -12,6 +12,7 @@ rounding; read `PlainKernels` first. The differences:
 from gramstyle.core.arrays import Array, cast, namespace
 from gramstyle.core.kernels import Area, Pooling, within
 from gramstyle.core.layers import Padding, ring_width
+from gramstyle.core.moments import Moments
 from gramstyle.engines.cuda.products import (
     Buffers,
     channels_first,
@@ -79,13 +80,16 @@ class DeviceKernels:
         steps(namespace(F)).add_difference(here, target, F.dtype.type(weight), total)
         return dF
 
-    def moments(self, F: Array, owned: Area | None = None) -> Array:
-        """Return Σ_k F_ik and Σ_k F_ik² in float64: (2, N)."""
+    def moments(self, F: Array, owned: Area | None = None, *, pairs: bool = False) -> Moments:
+        """Return the moments over the owned positions, in float64."""
         xp, X = namespace(F), self._rows(F, owned)
-        squares = xp.multiply(X, X, out=self._buffers("product", X.shape, F))
-        both = [xp.sum(each, axis=0, dtype=xp.float64) for each in (X, squares)]
-        result: Array = xp.stack(both)
-        return result
+        count = X.shape[0]
+        mean = xp.sum(X, axis=0, dtype=xp.float64) / max(count, 1)
+        H = xp.subtract(X, cast(mean, F.dtype), out=self._buffers("product", X.shape, F))
+        if pairs:
+            return Moments(count, mean, cast(H.T @ H, "float64"))
+        squares = xp.multiply(H, H, out=H)
+        return Moments(count, mean, xp.sum(squares, axis=0, dtype=xp.float64))
 
     def add_affine_gradient(
         self, dF: Array | None, F: Array, D: Array, d: Array, owned: Area | None = None

@@ -6,6 +6,7 @@ import numpy as np
 
 from gramstyle.core.arrays import Array
 from gramstyle.core.kernels import Area
+from gramstyle.core.moments import Moments, no_moments
 from gramstyle.engines.bands import Guide, area_bands, owned_area
 from gramstyle.engines.strips import StripKernels
 from gramstyle.engines.winograd import seeds
@@ -80,19 +81,23 @@ class ChannelsLastKernels(StripKernels):
 
         return self._add(dF, F, owned, gradient)
 
-    def moments(self, F: Array, owned: Area | None = None) -> Array:
-        """Return Σ_k F_ik and Σ_k F_ik² in float64: (2, N), summed over strips."""
+    def moments(self, F: Array, owned: Area | None = None, *, pairs: bool = False) -> Moments:
+        """Return the moments over the owned positions in float64, added up over strips."""
         N, X = len(F), rows(F)
-        total = np.zeros((2, X.shape[2]), np.float64)
 
-        def strip(here: Area) -> Array:
+        def strip(here: Area) -> Moments:
             part = self._gathered(X, here)
-            squares = np.square(part, out=self.workers.scratch("product", part.shape))
-            return np.stack([each.sum(0, dtype=np.float64) for each in (part, squares)])
+            mean = part.mean(axis=0, dtype=np.float64)
+            centre = mean.astype(np.float32)
+            H = np.subtract(part, centre, out=self.workers.scratch("product", part.shape))
+            if pairs:
+                products = (H.T @ H)[:N, :N].astype(np.float64)
+            else:
+                products = np.square(H, out=H).sum(axis=0, dtype=np.float64)[:N]
+            return Moments(len(part), mean[:N], products)
 
-        for part in self.workers.map(strip, _strips(owned_area(F.shape, owned))):
-            total += part
-        return total[:, :N]
+        parts = self.workers.map(strip, _strips(owned_area(F.shape, owned)))
+        return sum(parts, start=no_moments(N, pairs=pairs))
 
     def add_affine_gradient(
         self, dF: Array | None, F: Array, D: Array, d: Array, owned: Area | None = None
