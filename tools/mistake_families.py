@@ -46,8 +46,9 @@ class Outcome:
 
     @property
     def named(self) -> bool:
-        """Whether the kit names the family, the place and the value."""
-        return self.error <= EXACT
+        """Whether the kit names the family, the place and the value, for all failed cases."""
+        every = f"{self.caught} of {self.caught} failed cases: "
+        return self.error <= EXACT and self.said.startswith(every)
 
 
 def draw(family: Family, cases: Sequence[Case], rng: np.random.Generator) -> Member:
