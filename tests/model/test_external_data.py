@@ -229,7 +229,7 @@ def integers(tensor: onnx.TensorProto) -> None:
 
 @pytest.mark.parametrize(
     ("edit", "words"),
-    [(without_location, "in one place"), (in_both_places, "in one place"), (integers, "floats")],
+    [(without_location, "in one place"), (in_both_places, "in one place"), (integers, "INT")],
 )
 def test_contradictory_external_data_are_refused(
     edit: Callable[[onnx.TensorProto], None], words: str, path: Path

@@ -97,7 +97,7 @@ def test_the_classifier_of_a_vgg_may_have_convolutions(
     zoo.node("flat").input[0] = "head.out"
     check(zoo, zoo.write(tmp_path))
     monkeypatch.undo()
-    assert "found [0, 0, 0, 0]" in refusal(tmp_path / "zoo.onnx")
+    assert "found weights of shape (9, 5, 7, 7)" in refusal(tmp_path / "zoo.onnx")
 
 
 def skip(net: Net) -> None:
@@ -151,6 +151,54 @@ def no_network(net: Net) -> None:
     net.add("Flatten", ["data"], "flat")
 
 
+def in_a_loop(net: Net) -> None:
+    net.add("Identity", [net.layer("data", 4, 3)], "again")
+    net.add("Identity", ["again"], "relu0")
+
+
+def at_its_own_input(net: Net) -> None:
+    net.add("Identity", ["data"], "data")
+
+
+def unpadded_by_name(net: Net) -> None:
+    net.layer("data", 4, 3)
+    net.node("conv0").attribute.append(helper.make_attribute("auto_pad", "VALID"))
+
+
+def dilated(net: Net) -> None:
+    net.layer("data", 4, 3)
+    del net.node("conv0").attribute[:]
+    for name in ("dilations", "pads"):
+        net.node("conv0").attribute.append(
+            helper.make_attribute(name, [2] * (2 if name == "dilations" else 4))
+        )
+
+
+def fused_by_a_runtime(net: Net) -> None:
+    net.add("FusedConv", ["data"], "c", domain="com.example")
+
+
+def stored_twice(net: Net) -> None:
+    net.layer("data", 4, 3)
+    net.stored("vgg0_conv0_weight", np.zeros((4, 3, 3, 3), np.float32))
+
+
+def normalised(
+    *, outputs: int = 1, variance: float = 1.0, **attributes: object
+) -> Callable[[Net], None]:
+    """A batch normalisation that differs from the one of a trained network."""
+
+    def build(net: Net) -> None:
+        names = [
+            net.stored(f"c{k}", np.full(4, variance if k == 3 else 1, np.float32)) for k in range(4)
+        ]
+        net.add("BatchNormalization", [net.convolved("data", 4, 3), *names], "bn", **attributes)
+        net.node("bn").output.extend(f"more{k}" for k in range(outputs - 1))
+        net.add("Relu", ["bn"], "end")
+
+    return build
+
+
 def as_the_kernel(net: Net) -> None:
     net.add("Conv", [net.stored("x", np.zeros((4, 3, 3, 3), np.float32)), "data"], "c")
 
@@ -168,6 +216,18 @@ def as_the_kernel(net: Net) -> None:
         (large_kernel, "a 3×3 convolution after the input, found weights of shape (4, 3, 5, 5)"),
         (convolved_behind_a_reshape, "after conv1_1, found 'Reshape' (node 'again')"),
         (no_network, "after the input, found 'Flatten' (node 'flat')"),
+        (in_a_loop, "found a loop after conv1_1 (node 'again')"),
+        (at_its_own_input, "found a loop after the input (node 'data')"),
+        (unpadded_by_name, "expected pads = [1, 1, 1, 1] at the Conv 'conv0', found [0, 0, 0, 0]"),
+        (dilated, "expected dilations = [1, 1] at the Conv 'conv0', found [2, 2]"),
+        (fused_by_a_runtime, "found 'FusedConv' of the domain 'com.example' (node 'c'); export"),
+        (stored_twice, "expected one tensor named 'vgg0_conv0_weight', found two"),
+        (normalised(training_mode=1), "batch normalisation of conv1_1, found one in training mode"),
+        (normalised(is_test=0), "batch normalisation of conv1_1, found one in training mode"),
+        (normalised(outputs=5), "batch normalisation of conv1_1, found one in training mode"),
+        (normalised(variance=-1.0), "0 or more in the batch normalisation of conv1_1, found a neg"),
+        (normalised(epsilon=-1e-6), "0 or more in the batch normalisation of conv1_1, found a neg"),
+        (normalised(variance=np.inf), "for the variance of the batch normalisation of conv1_1"),
         (as_the_kernel, "after the input, found 'Conv' (node 'c')"),
     ],
 )
@@ -185,3 +245,16 @@ def test_weights_of_other_channels_are_refused(tmp_path: Path) -> None:
     message = error_line(lambda: read_weights(net.write(tmp_path), convention="caffe"))
     assert "expected floats of shape (5, 4, 3, 3) for conv1_2 of the network" in message
     assert "found float32 of shape (5, 9, 3, 3)" in message
+
+
+def test_weights_may_be_constants_of_the_graph_or_have_a_second_name(tmp_path: Path) -> None:
+    net = Net()
+    net.layer("data", 4, 3)
+    bias = net.tensor("vgg0_conv0_bias")
+    net.initialisers.remove(bias)
+    net.nodes.insert(0, helper.make_node("Constant", [], [bias.name], value=bias))
+    net.nodes.insert(0, helper.make_node("Identity", ["vgg0_conv0_weight"], ["second"]))
+    net.node("conv0").input[1] = "second"
+    found = arrays(net.write(tmp_path))
+    for part, expected in zip(("weight", "bias"), net.weights[0], strict=True):
+        np.testing.assert_array_equal(found[f"chain.conv1_1.{part}"], expected)

@@ -18,6 +18,7 @@ from gramstyle.core.network import Convolution
 from gramstyle.core.preprocessing import Preprocessing
 from gramstyle.errors import ModelError
 from gramstyle.model.architecture import Architecture, architecture_of
+from gramstyle.model.messages import quoted
 from gramstyle.model.onnx_file.external import ExternalValues, include_external_data, is_external
 from gramstyle.model.onnx_file.graph import FORMAT_KEY
 from gramstyle.model.onnx_file.graph_chain import Chain, Find, follow
@@ -108,17 +109,36 @@ def _named(chain: Chain) -> Tensors:
 
 def _finder(graph: onnx.GraphProto, path: Path) -> Find:
     """Return the function that finds a stored tensor of a node."""
-    initialisers = {tensor.name: tensor for tensor in graph.initializer}
+    stored = _constants(graph)
 
     def find(node: onnx.NodeProto, name: str, kind: str) -> StoredTensor:
-        if name not in initialisers:
+        if name not in stored:
             raise ModelError(
                 f"expected the {kind} of node {node.name!r} as a stored tensor, found none called "
                 f"{name!r}; is the network quantised?"
             )
-        return _stored(initialisers[name], path)
+        return _stored(stored[name], path)
 
     return find
+
+
+def _constants(graph: onnx.GraphProto) -> dict[str, onnx.TensorProto]:
+    """Return the stored tensors by name: initialisers, constants, and other names of these."""
+    found: dict[str, onnx.TensorProto] = {}
+    for tensor in graph.initializer:
+        if tensor.name in found:
+            raise ModelError(f"expected one tensor named {quoted(tensor.name)}, found two")
+        found[tensor.name] = tensor
+    for node in graph.node:
+        if node.domain not in ("", "ai.onnx") or len(node.output) != 1:
+            continue
+        if node.op_type == "Constant":
+            for attribute in node.attribute:
+                if attribute.name == "value":
+                    found[node.output[0]] = attribute.t
+        elif node.op_type == "Identity" and len(node.input) == 1 and node.input[0] in found:
+            found[node.output[0]] = found[node.input[0]]
+    return found
 
 
 # The types of weights, with the field for values that are not in raw_data.
@@ -132,7 +152,12 @@ _TYPES: Mapping[int, tuple[str, str]] = {
 def _stored(tensor: onnx.TensorProto, path: Path) -> StoredTensor:
     """Return a tensor, once its number of values is known to match its shape."""
     if tensor.data_type not in _TYPES:
-        raise ModelError(f"expected floats in the tensor {tensor.name!r}")
+        names = {number: name for name, number in TensorProto.DataType.items()}
+        kind = names.get(tensor.data_type, "an unknown type")
+        raise ModelError(
+            f"expected FLOAT, DOUBLE or FLOAT16 values in the tensor {quoted(tensor.name)}, found "
+            f"{kind}; export the network in float32"
+        )
     dtype, field = _TYPES[tensor.data_type]
     if is_external(tensor):
         values, stored = ExternalValues(tensor, path), np.dtype(dtype).newbyteorder("<")

@@ -88,14 +88,21 @@ def follow(graph: onnx.GraphProto, find: Find) -> Chain:
     stored = {tensor.name for tensor in graph.initializer}
     inputs = [each.name for each in graph.input if each.name not in stored]
     if len(inputs) != 1:
-        raise ModelError(f"expected one input, found {len(inputs)}")
+        others = f" more, {quoted(inputs[1])}; leave the weights in the file" if inputs else " none"
+        raise ModelError(f"expected one input, the image, found{others}")
     readers: dict[str, list[onnx.NodeProto]] = defaultdict(list)
     for node in graph.node:
         for name in dict.fromkeys(node.input):
             readers[name].append(node)
     chain, at, rectified = Chain(), inputs[0], True
     left = sum(node.op_type == "Conv" for node in graph.node)
+    followed: set[str] = set()
     while nodes := readers[at]:
+        if at in followed:
+            raise ModelError(
+                f"expected a chain, found a loop after {chain.last} (node {quoted(nodes[0].name)})"
+            )
+        followed.add(at)
         if chain.blocks[0] and all(node.op_type in ENDS for node in nodes):
             _check_end(nodes[0], chain, left)
             break
@@ -127,8 +134,14 @@ def follow(graph: onnx.GraphProto, find: Find) -> Chain:
 def _check_place(nodes: list[onnx.NodeProto], at: str, chain: Chain) -> None:
     """Refuse an operator that is not the only one to read the tensor `at`, as its first input."""
     for node in nodes:
-        if node.domain not in ("", "ai.onnx") or not node.output:
-            raise ModelError(f"node {node.name!r} is in the foreign domain {node.domain!r}")
+        if node.domain not in ("", "ai.onnx"):
+            raise ModelError(
+                f"expected operators of ONNX after {chain.last}, found {quoted(node.op_type)} of "
+                f"the domain {quoted(node.domain)} (node {quoted(node.name)}); export the network "
+                "without optimisations for a runtime"
+            )
+        if not node.output:
+            raise ModelError(_refusal(node, chain, rectified=True))
     if len(nodes) > 1:
         kinds = " and ".join(repr(node.op_type) for node in nodes[:2])
         raise ModelError(
@@ -161,7 +174,6 @@ def _is_reordered(node: onnx.NodeProto, chain: Chain) -> bool:
 def _add(chain: Chain, node: onnx.NodeProto, find: Find) -> None:
     if sum(map(len, chain.blocks)) == MOST_CONVOLUTIONS:
         raise ModelError(f"expected at most {MOST_CONVOLUTIONS} convolutions, found more")
-    _check(node, CONVOLUTION)
     if not 2 <= len(node.input) <= 3:
         raise ModelError(f"expected weights and biases at node {node.name!r}, found other inputs")
     W = find(node, node.input[1], "weight")
@@ -170,6 +182,7 @@ def _add(chain: Chain, node: onnx.NodeProto, find: Find) -> None:
             f"expected a 3×3 convolution after {chain.last}, found weights of shape {W.shape} at "
             f"node {quoted(node.name)}"
         )
+    _check(node, CONVOLUTION)
     if len(node.input) == 3 and node.input[2]:
         b = find(node, node.input[2], "bias")
     else:
@@ -180,8 +193,18 @@ def _add(chain: Chain, node: onnx.NodeProto, find: Find) -> None:
 def _fold(chain: Chain, node: onnx.NodeProto, find: Find) -> None:
     attributes = _attributes(node)
     W, b = chain.blocks[-1][-1]
-    trains = attributes.get("training_mode", 0) or not attributes.get("spatial", 1)
-    if len(node.input) != 5 or trains:
+    # In training, it normalises with the statistics of the image; the further outputs are theirs.
+    trains = (
+        attributes.get("training_mode", 0)
+        or not attributes.get("is_test", 1)
+        or any(node.output[1:])
+    )
+    if trains:
+        raise ModelError(
+            f"expected constants in the batch normalisation of {chain.last}, found one in training "
+            f"mode (node {quoted(node.name)}); export the network in evaluation mode"
+        )
+    if len(node.input) != 5 or not attributes.get("spatial", 1):
         raise ModelError(_refusal(node, chain, rectified=False))
     parts = ("scale", "shift", "mean", "variance")
     scale, shift, mean, variance = (
@@ -194,7 +217,7 @@ def _fold(chain: Chain, node: onnx.NodeProto, find: Find) -> None:
                 f"{tensor.shape}"
             )
     epsilon = float(attributes.get("epsilon", EPSILON))
-    norm = BatchNorm(mean, variance, scale, shift, epsilon)
+    norm = BatchNorm(chain.last, mean, variance, scale, shift, epsilon)
     chain.blocks[-1][-1] = norm.folded(W, b)
     chain.normalised = True
 
@@ -222,8 +245,13 @@ def _check(node: onnx.NodeProto, expected: Mapping[str, Any]) -> None:
     padding = attributes.pop("auto_pad", b"NOTSET")
     if padding in (b"SAME_UPPER", b"SAME_LOWER") and expected is CONVOLUTION:
         attributes["pads"] = expected["pads"]
-    elif padding not in (b"NOTSET", b"VALID"):
-        raise ModelError(f"node {node.name!r} has the padding {padding!r}")
+    elif padding == b"VALID":
+        attributes["pads"] = [0, 0, 0, 0]
+    elif padding != b"NOTSET":
+        raise ModelError(
+            f"expected pads = {expected['pads']} at the {node.op_type} {quoted(node.name)}, found "
+            f"auto_pad = {ascii(padding)[:40]}"
+        )
     # The defaults of the ONNX standard; that of the kernel is the shape of the weights.
     defaults = {"pads": [0, 0, 0, 0], "strides": [1, 1], "dilations": [1, 1], "group": 1}
     found = {"kernel_shape": expected["kernel_shape"], **defaults, **attributes}

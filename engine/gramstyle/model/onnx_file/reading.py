@@ -38,13 +38,14 @@ from gramstyle.model.sources.protobuf import LimitError
 # A file is read whole before it is checked. VGG-19 in float32 without its classifier has 80 MB.
 MAX_BYTES = 512 * 1024 * 1024
 
-# The attributes of the convolutions and poolings that gramstyle computes.
+# The attributes of the convolutions and poolings that gramstyle computes. The padding is checked
+# last, because it follows from the others: a dilation of 2 comes with a padding of 2.
 CONVOLUTION: Mapping[str, Any] = {
     "kernel_shape": [3, 3],
-    "pads": [1, 1, 1, 1],
     "strides": [1, 1],
     "dilations": [1, 1],
     "group": 1,
+    "pads": [1, 1, 1, 1],
 }
 POOLING: Mapping[str, Any] = {
     "kernel_shape": [2, 2],
