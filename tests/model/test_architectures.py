@@ -148,6 +148,44 @@ def test_a_resnet_in_the_name_of_a_vgg_is_refused_by_its_first_kernel(tmp_path: 
     assert "found 'conv1.weight' of shape (4, 3, 7, 7)" in message
 
 
+def test_the_parts_of_a_resnet_are_not_several_networks(tmp_path: Path) -> None:
+    arrays = {"conv1.weight": np.zeros((4, 3, 7, 7), np.float32)}
+    for k in (2, 3):
+        arrays[f"layer{k}.0.downsample.0.weight"] = np.zeros((4, 4, 1, 1), np.float32)
+    write_torch_zip(tmp_path / "vgg16.pth", arrays)
+    message = error_line(lambda: read_weights(tmp_path / "vgg16.pth"))
+    assert "found 'conv1.weight' of shape (4, 3, 7, 7); is it another network?" in message
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [
+        ("features.1.weight", (1,)),  # a PReLU
+        ("features.1.weight", (2,)),  # a normalisation without running means
+        ("features.4.fc.weight", (2, 2)),
+    ],
+)
+@pytest.mark.parametrize("prefix", ["", "module."])
+def test_a_vgg_with_another_layer_between_its_convolutions_is_refused(
+    name: str, shape: tuple[int, ...], prefix: str, tmp_path: Path
+) -> None:
+    arrays = torchvision_names(chain(blocks=NARROW["VGG-11"]), PLAIN["VGG-11"])
+    arrays |= {name: np.ones(shape, np.float32), "classifier.1.weight": np.ones(2, np.float32)}
+    arrays = {prefix + key: array for key, array in arrays.items()}
+    write_torch_zip(tmp_path / "m.pth", arrays)
+    message = error_line(lambda: read_weights(tmp_path / "m.pth", convention="caffe"))
+    assert f"running means in VGG-11, found '{prefix}{name}' of shape {shape}" in message
+
+
+def test_a_vgg_with_a_prelu_of_caffes_name_is_refused(tmp_path: Path) -> None:
+    names = names_of(NARROW["VGG-11"])
+    arrays = gatys_names(chain(blocks=NARROW["VGG-11"]), names)
+    arrays["relu3_1.weight"] = np.ones(2, np.float32)
+    write_torch_zip(tmp_path / "m.pth", arrays)
+    message = error_line(lambda: read_weights(tmp_path / "m.pth", convention="caffe"))
+    assert "found 'relu3_1.weight' of shape (2,), as of a PReLU" in message
+
+
 def test_an_alexnet_is_refused_by_the_shape_of_its_first_kernel(tmp_path: Path) -> None:
     shapes = {0: (64, 3, 11, 11), 3: (192, 64, 5, 5), 6: (384, 192, 3, 3), 8: (256, 384, 3, 3)}
     arrays = {
@@ -262,8 +300,18 @@ def test_convolutions_without_biases_and_normalisations_without_constants_are_re
         ),
         (
             lambda a: a.update({"features.1.running_var": np.full(2, -1, np.float32)}),
-            "expected finite numbers in conv1_1",
+            "variances and ε of 0 or more in the batch normalisation of conv1_1",
         ),
+        (
+            lambda a: a.update({"features.1.running_var": np.full(2, -5e-6, np.float32)}),
+            "variances and ε of 0 or more in the batch normalisation of conv1_1",
+        ),
+        (
+            lambda a: a.update({"features.5.running_var": np.full(3, np.inf, np.float32)}),
+            "finite numbers for the variance of the batch normalisation of conv2_1",
+        ),
+        (lambda a: a.pop("features.5.weight"), "found no 'features.5.weight'; is the file comp"),
+        (lambda a: a.pop("features.5.bias"), "found no 'features.5.bias'; is the file complete"),
     ],
 )
 def test_a_batch_normalisation_that_does_not_fit_is_refused(
@@ -300,6 +348,26 @@ def test_batch_normalisation_in_a_keras_file_is_refused(tmp_path: Path) -> None:
 
 OWN = ((3, 4), (5,), (4, 4, 6))
 DESCRIPTION = "3,4,pool,5,pool,4,4,6"
+
+
+@pytest.mark.parametrize(
+    ("names", "other"),
+    [
+        (["0", "2", "5", "8", "10", "12"], "1.weight"),
+        (["conv1", "conv2", "conv3", "conv4", "conv5", "conv6"], "act1.weight"),
+    ],
+)
+def test_a_described_network_with_a_prelu_is_refused(
+    names: list[str], other: str, tmp_path: Path
+) -> None:
+    layers = chain(blocks=OWN)
+    arrays = {f"{name}.weight": W for name, (W, _) in zip(names, layers, strict=True)}
+    arrays[other] = np.ones(1, np.float32)
+    write_torch_zip(tmp_path / "m.pth", arrays)
+    message = error_line(
+        lambda: read_weights(tmp_path / "m.pth", convention="caffe", network=DESCRIPTION)
+    )
+    assert f"found '{other}' of shape (1,), as of a PReLU" in message
 
 
 @pytest.mark.parametrize(

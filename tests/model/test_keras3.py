@@ -110,6 +110,30 @@ def test_two_unnamed_networks_in_one_file_are_refused(tmp_path: Path) -> None:
     assert "expected one network, found 2" in refusal(path)
 
 
+@pytest.mark.parametrize(
+    ("layer", "shape"),
+    [("batch_normalization", (4,)), ("p_re_lu_2", (9, 7, 4)), ("depthwise_conv2d", (3, 3, 4, 1))],
+)
+def test_layers_that_may_be_between_unnamed_convolutions_are_refused(
+    layer: str, shape: tuple[int, ...], tmp_path: Path
+) -> None:
+    path = write(tmp_path / "m.weights.h5", chain())
+    with h5py.File(path, "a") as file:
+        file[f"layers/{layer}/vars/0"] = np.ones(shape, np.float32)
+    assert f"found '/layers/{layer}/vars/0'; export the network as ONNX" in refusal(path)
+
+
+def test_unnamed_layers_of_a_whole_model_are_in_one_network(tmp_path: Path) -> None:
+    # Each is in a group of its own name: conv2d_1/sequential/conv2d_1.
+    path = tmp_path / "m.h5"
+    with h5py.File(path, "w") as file:
+        for k, (W, b) in enumerate(chain()):
+            number = f"conv2d_{k}" if k else "conv2d"
+            group = file.create_group(f"model_weights/{number}/sequential/{number}")
+            group["kernel"], group["bias"] = W.transpose(2, 3, 1, 0), b
+    check(path, chain())
+
+
 def test_another_unnamed_network_is_refused(tmp_path: Path) -> None:
     layers = chain()
     del layers[6]

@@ -139,6 +139,21 @@ def test_a_tensor_with_attributes_is_rebuilt_by_a_known_function(rebuild: bytes)
     assert "unknown function call" in refusal(from_type + typed + b"R")
 
 
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [
+        ("torch._utils", "_rebuild_sparse_tensor"),
+        ("torch._utils", "_rebuild_qtensor"),
+        ("torch._utils", "_rebuild_tensor_v3"),
+        ("torch", "ComplexFloatStorage"),
+    ],
+)
+def test_tensors_of_other_kinds_are_refused_with_what_to_save(module: str, name: str) -> None:
+    message = refusal(name_of(module, name) + b")R")
+    assert f"imports '{module}.{name}'; save dense tensors in float32" in message
+    assert "save model.state_dict() instead" in refusal(name_of("model", "VGG") + b")R")
+
+
 def test_safe_values_besides_tensors_are_dropped() -> None:
     items = {
         "size": name_of("torch", "Size") + tuple_of(tuple_of(number(3))) + b"R",
@@ -248,11 +263,9 @@ def test_a_command_in_the_pickle_does_not_run(payload: str, tmp_path: Path) -> N
     [
         ("os", "system"),
         ("torch.nn.modules.container", "Sequential"),
-        ("torch", "ComplexFloatStorage"),
         ("torch", "load"),
         ("collections", "deque"),
         ("torch", "FloatStorage.__init__"),
-        ("torch._utils", "_rebuild_tensor_v3"),
     ],
 )
 def test_the_error_names_the_imported_global_and_the_remedy(module: str, name: str) -> None:

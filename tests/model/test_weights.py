@@ -295,7 +295,7 @@ def test_the_error_for_a_missing_file_names_a_similar_one(
     assert refusal(tmp_path / "no folder" / "photo.jpg") == "there are no weights FILE"
 
 
-@pytest.mark.parametrize("data", [b"", b"GIF89a", b"#!/bin/sh\n", bytes(100)])
+@pytest.mark.parametrize("data", [b"GIF89a", b"#!/bin/sh\n", bytes(100)])
 def test_the_error_for_an_unknown_format_lists_the_known_ones(data: bytes, tmp_path: Path) -> None:
     (tmp_path / "source").write_bytes(data)
     message = refusal(tmp_path / "source")
@@ -373,6 +373,23 @@ def test_terminal_codes_in_a_file_name_do_not_reach_the_metadata(
     path = tmp_path / "red\x1b[31m.h5"
     path.write_bytes((folder / "keras.h5").read_bytes())
     assert json.dumps(read_weights(path).metadata["source"]) == '"red?[31m.h5 (Keras HDF5 file)"'
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (b"", "found an empty file; get a fresh copy"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "run git lfs pull"),
+        (b"\n<!DOCTYPE html><html>", "found a web page; download the file itself"),
+        (b"<html><head>", "found a web page; download the file itself"),
+    ],
+)
+@pytest.mark.parametrize("name", ["m.onnx", "m.pth"])
+def test_what_a_download_leaves_in_the_place_of_weights_is_named(
+    data: bytes, words: str, name: str, tmp_path: Path
+) -> None:
+    (tmp_path / name).write_bytes(data)
+    assert words in refusal(tmp_path / name)
 
 
 def test_a_file_of_format_1_is_named_by_its_weights(

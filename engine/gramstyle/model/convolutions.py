@@ -1,5 +1,6 @@
 """Read a network's convolutions from the tensors of a file, with what is folded into them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -68,6 +69,7 @@ def find_network(
         names = described(tensors, network)
     else:
         names = recognised(tensors, network)
+    _check_parts(tensors, [name.norm for name in names if name.norm])
     stored = [(name.layer, *_stored(tensors, name, may_lack_biases=is_own)) for name in names]
     return FoundNetwork(
         tuple(Convolution(layer, _load(W, layer), _load(b, layer)) for layer, W, b in stored),
@@ -100,7 +102,19 @@ def _stored(
     mean, variance = norm["running_mean"], norm["running_var"]
     assert mean is not None  # noqa: S101 - checked above
     assert variance is not None  # noqa: S101 - checked above
-    return BatchNorm(mean, variance, norm["weight"], norm["bias"], EPSILON).folded(W, b)
+    scale, shift = norm["weight"], norm["bias"]
+    return BatchNorm(name.layer, mean, variance, scale, shift, EPSILON).folded(W, b)
+
+
+def _check_parts(tensors: Tensors, norms: Sequence[str]) -> None:
+    """Refuse batch normalisations of which some have γ or β and others lack them."""
+    for part in ("weight", "bias"):
+        lacking = [norm for norm in norms if f"{norm}.{part}" not in tensors]
+        if lacking and len(lacking) < len(norms):
+            raise ModelError(
+                f"expected {part} in every batch normalisation or in none, found no "
+                f"{quoted(f'{lacking[0]}.{part}')}; is the file complete?"
+            )
 
 
 def _check(tensor: StoredTensor, shape: tuple[int, ...], key: str, layer: str) -> None:

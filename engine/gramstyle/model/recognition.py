@@ -12,6 +12,8 @@ from gramstyle.model.sources.tensors import Tensors
 
 MEAN = ".running_mean"
 REMEDY = "is it another network?"
+# The fewest convolutions of a VGG.
+FEWEST = min(len(network.layers) for network in VGGS.values())
 
 
 def recognised(tensors: Tensors, network: Architecture | None = None) -> list[Named]:
@@ -44,6 +46,7 @@ def recognised(tensors: Tensors, network: Architecture | None = None) -> list[Na
     # The layers of Keras have numbers only, and those of a classifier follow.
     check_network(tensors, found[: len(names)] if scheme.is_ordered else found, names, best)
     _check_norms(norms, names)
+    _check_others(tensors, names, best)
     return names
 
 
@@ -60,7 +63,9 @@ def described(tensors: Tensors, network: Architecture) -> list[Named]:
     """
     kernels = [key for key, tensor in tensors.items() if len(tensor.shape) == 4]
     if not kernels:
-        raise ModelError(f"expected {network.title}, found {_first(tensors)}")
+        raise ModelError(
+            f"expected the convolutions of {network.title}, found none among {_first(tensors)}"
+        )
     patterns = list(dict.fromkeys(map(_pattern, kernels)))
     if len(patterns) > 1:
         others = [next(key for key in kernels if _pattern(key) == each) for each in patterns]
@@ -81,6 +86,11 @@ def described(tensors: Tensors, network: Architecture) -> list[Named]:
             "expected one batch normalisation directly behind each convolution or none, found "
             f"{quoted(norms[0])}; export the network as ONNX"
         )
+    _check_others(tensors, names, network.title)
+    for key, tensor in tensors.items():
+        module = key.removesuffix(".weight")
+        if module != key and len(tensor.shape) < 2 and module not in norms:
+            raise ModelError(_other(key, tensors, network.title))
     return names
 
 
@@ -143,6 +153,11 @@ def _scheme(tensors: Tensors) -> tuple[NamingScheme, str, list[str]]:
     # "features.0.weight" also ends in "0.weight": the longer name, which comes first, wins.
     place = min(place for place, _ in best)
     prefixes = sorted(prefix for at, prefix in best if at == place)
+    if len(prefixes) > 1 and most < FEWEST:  # parts of another network, such as a ResNet
+        raise ModelError(
+            f"expected the names of a VGG's convolutions (such as {_examples()}), found "
+            f"{_first(tensors)}; {REMEDY}"
+        )
     if len(prefixes) > 1:
         raise ModelError(
             f"expected one network, found {len(prefixes)}: under {quoted(prefixes[0])} and "
@@ -190,6 +205,38 @@ def _check_norms(norms: Sequence[str], names: Sequence[Named]) -> None:
             f"expected no batch normalisation, or one with the name of its convolution, found "
             f"{quoted(others[0])}; export the network as ONNX"
         )
+
+
+def _check_others(tensors: Tensors, names: Sequence[Named], network: str) -> None:
+    """Refuse tensors of the layers between the convolutions that no convolution reads.
+
+    They belong to what the network must not have, such as a PReLU, or a normalisation without
+    running means. In a list of layers they have numbers between those of the convolutions; beside
+    "conv1_1" they have the numbers of a convolution.
+    """
+    modules = [name.weight.removesuffix(".weight") for name in names]
+    norms = {name.norm for name in names if name.norm}
+    equal = [len(set(letters)) == 1 for letters in zip(*modules, strict=False)]
+    start = modules[0][: _leading(equal)].rstrip("0123456789")
+    last, layers = _numbers(modules[-1][len(start) :]), {tuple(_numbers(m)) for m in modules}
+    in_pairs = "_" in modules[-1][len(start) :]
+    for key, tensor in tensors.items():
+        module, _, part = key.rpartition(".")
+        if (module in modules and part in ("weight", "bias")) or module in norms:
+            continue
+        place = re.match(r"\d+(_\d+)?(?=[./])", key.removeprefix(start))
+        is_between = key.startswith(start) and place is not None and _numbers(place[0]) <= last
+        is_beside = in_pairs and part == "weight" and len(tensor.shape) < 2
+        if is_between or (is_beside and tuple(_numbers(module)) in layers):
+            raise ModelError(_other(key, tensors, network))
+
+
+def _other(key: str, tensors: Tensors, network: str) -> str:
+    return (
+        f"expected nothing but convolutions and batch normalisations with running means in "
+        f"{network}, found {quoted(key)} of shape {tensors[key].shape}, as of a PReLU or another "
+        f"normalisation; {REMEDY}"
+    )
 
 
 def _pattern(key: str) -> str:

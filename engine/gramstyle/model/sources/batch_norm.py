@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from gramstyle.core.arrays import Array
+from gramstyle.errors import ModelError
 from gramstyle.model.sources.tensors import StoredTensor
 
 DOUBLE = np.dtype(np.float64)
@@ -24,6 +25,8 @@ class BatchNorm:
 
     Attributes
     ----------
+    layer
+        The name of the convolution, for errors.
     mean, variance
         μ and σ².
     scale, shift
@@ -32,6 +35,7 @@ class BatchNorm:
         ε.
     """
 
+    layer: str
     mean: StoredTensor
     variance: StoredTensor
     scale: StoredTensor | None
@@ -39,26 +43,46 @@ class BatchNorm:
     epsilon: float
 
     def folded(self, W: StoredTensor, b: StoredTensor | None) -> tuple[StoredTensor, StoredTensor]:
-        """Return the weights and biases, in float64, of the convolution that does both steps."""
+        """Return the weights and biases, in float64, of the convolution that does both steps.
+
+        Their `load` raises ModelError if a constant is NaN or infinite, or σ² or ε is negative.
+        """
 
         def weights() -> Array:
             return self._factor()[:, None, None, None] * W.load().astype(DOUBLE)
 
         def biases() -> Array:
-            centred = -self.mean.load().astype(DOUBLE)
+            centred = -self._constants(self.mean, "mean")
             if b is not None:
                 centred += b.load()
-            shift = 0.0 if self.shift is None else self.shift.load().astype(DOUBLE)
+            shift = 0.0 if self.shift is None else self._constants(self.shift, "β")
             shifted: Array = self._factor() * centred + shift
             return shifted
 
         return StoredTensor(W.shape, DOUBLE, weights), StoredTensor(W.shape[:1], DOUBLE, biases)
 
     def _factor(self) -> Array:
-        """Return s, which is not finite if a variance is negative: the caller refuses that."""
-        with np.errstate(invalid="ignore", divide="ignore"):
-            s: Array = 1 / np.sqrt(self.variance.load().astype(DOUBLE) + self.epsilon)
-        return s if self.scale is None else self.scale.load() * s
+        """Return s."""
+        variance = self._constants(self.variance, "variance")
+        # An infinite σ² or a NaN has been refused; σ² = ε = 0 gives an s that is not finite.
+        if not min(float(variance.min(initial=0.0)), self.epsilon) >= 0:
+            raise ModelError(
+                "expected variances and ε of 0 or more in the batch normalisation of "
+                f"{self.layer}, found a negative one or NaN; is the file damaged?"
+            )
+        with np.errstate(divide="ignore"):
+            s: Array = 1 / np.sqrt(variance + self.epsilon)
+        return s if self.scale is None else self._constants(self.scale, "γ") * s
+
+    def _constants(self, tensor: StoredTensor, what: str) -> Array:
+        """Return constants in float64; raise ModelError unless they are finite."""
+        values: Array = tensor.load().astype(DOUBLE)
+        if not np.isfinite(values).all():
+            raise ModelError(
+                f"expected finite numbers for the {what} of the batch normalisation of "
+                f"{self.layer}, found NaN or an infinite value; is the file damaged?"
+            )
+        return values
 
 
 def no_biases(filters: int) -> StoredTensor:

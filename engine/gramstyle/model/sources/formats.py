@@ -29,6 +29,10 @@ HDF5_HEAD, ZIP_HEAD = b"\x89HDF\r\n\x1a\n", b"PK\x03\x04"
 # The protobuf tags of the first field of an ONNX file (its version) and a Caffe model (its name).
 ONNX_TAG, CAFFE_TAG = b"\x08", b"\x0a"
 
+# What stands in the place of weights where a download went wrong.
+LFS_POINTER = b"version https://git-lfs.github.com/"
+WEB_PAGES = (b"<!doctype", b"<html")
+
 Reader = Callable[[Path], AbstractContextManager[Tensors]]
 
 
@@ -165,6 +169,16 @@ def _recognise(path: Path, head: bytes) -> FileFormat:
                 "expected a complete zip archive, as torch and Keras write, found one that is "
                 "damaged or cut short; get a fresh copy"
             ) from None
+    if not head:
+        raise ModelError("expected weights, found an empty file; get a fresh copy")
+    if head.startswith(LFS_POINTER):
+        raise ModelError(
+            "expected weights, found a pointer of Git LFS to them; run git lfs pull in its folder"
+        )
+    if head.lstrip()[:9].lower().startswith(WEB_PAGES):
+        raise ModelError(
+            "expected weights, found a web page; download the file itself, not the page about it"
+        )
     if is_torch_stream(head):
         return TORCH_STREAM
     if is_tar(head):

@@ -24,8 +24,15 @@ LAYER = re.compile(r"block\d+_conv\d+")
 NUMBERED = re.compile(r"(?:^|/)conv2d(?:_(\d{1,9}))?/")
 # The means of batch normalisations, in Keras 2 and 3.
 MEAN = re.compile(r"moving_mean(?::0)?$|(?:^|/)batch_normalization(?:_\d{1,9})?/vars/2$")
+# Layers with weights that change what a chain of convolutions computes, by the names that Keras
+# makes up.
+OTHER = re.compile(
+    r"(?:^|/)((?:batch|layer|group|unit|rms)_normalization|p_re_lu|(?:depthwise|separable)_conv2d"
+    r"|conv2d_transpose)(?:_\d{1,9})?/"
+)
 # Keras 3 writes the variables of a layer as LAYER/vars/0, LAYER/vars/1 and so on.
 VARIABLES = "vars"
+KINDS = (LAYER, NUMBERED, MEAN, OTHER)
 FLOATS = ("<f2", "<f4", "<f8", ">f2", ">f4", ">f8")
 
 MAX_OBJECTS, MAX_DEPTH, MAX_NAME = 10_000, 16, 200
@@ -43,7 +50,8 @@ def main(path: str, start: str, size: str) -> None:
 def read_table(h5py: Any, path: str, start: int, size: int) -> list[Any] | str:
     """Return path, layer, shape, type and offset of the datasets in use, or an error message.
 
-    They are those of convolutions, and the means of batch normalisations.
+    They are those of convolutions, the means of batch normalisations, and those of layers that do
+    not fit between convolutions.
 
     The layer is Keras 3's name of it, or empty.
     """
@@ -52,9 +60,7 @@ def read_table(h5py: Any, path: str, start: int, size: int) -> list[Any] | str:
             return [
                 (name, layer, *_entry(h5py, dataset))
                 for name, layer, dataset in _datasets(h5py, file)
-                if any(
-                    (LAYER.search(layer), *(kind.search(name) for kind in (LAYER, NUMBERED, MEAN)))
-                )
+                if any((LAYER.search(layer), *(kind.search(name) for kind in KINDS)))
             ]
     except _TooManyObjectsError:
         return "expected a Keras model, found too many or too deeply nested groups"

@@ -28,7 +28,15 @@ from gramstyle.model.messages import quoted
 from gramstyle.model.sources import h5_table
 from gramstyle.model.sources.archives import member_span, open_archive
 from gramstyle.model.sources.bounded import read_into
-from gramstyle.model.sources.h5_table import FLOATS, LAYER, MAX_SECONDS, MEAN, NUMBERED, VARIABLES
+from gramstyle.model.sources.h5_table import (
+    FLOATS,
+    LAYER,
+    MAX_SECONDS,
+    MEAN,
+    NUMBERED,
+    OTHER,
+    VARIABLES,
+)
 from gramstyle.model.sources.tensors import StoredTensor, Tensors
 from gramstyle.system.installing import remedy
 
@@ -41,6 +49,10 @@ KEYS = {
     "weight": re.compile(rf"(.*_)?(kernel|W)(_\d+)?(:0)?|{VARIABLES}/0"),
     "bias": re.compile(rf"(.*_)?(bias|b)(_\d+)?(:0)?|{VARIABLES}/1"),
 }
+
+
+# The names of tensors that only the order of their layers tells.
+ORDER = re.compile(r"(?:^|/)order\d+\.")
 
 
 class _Entry(NamedTuple):
@@ -104,7 +116,9 @@ def _tensors(path: Path, stream: io.BufferedReader, start: int, size: int) -> Te
     tensors: dict[str, StoredTensor] = {}
     entries = _table(path, start, size)
     norms = [entry for entry in entries if MEAN.search(entry.path)]
-    for name, entry in _named([entry for entry in entries if entry not in norms]):
+    others = [entry for entry in entries if OTHER.search(entry.path)]
+    apart = {*(entry.path for entry in norms), *(entry.path for entry in others)}
+    for name, entry in _named([entry for entry in entries if entry.path not in apart]):
         if name in tensors:
             layer, _, key = name.rpartition(".")
             raise ModelError(f"expected one {key} of {layer}, found two")
@@ -113,6 +127,12 @@ def _tensors(path: Path, stream: io.BufferedReader, start: int, size: int) -> Te
     if norms and 2 * len(norms) >= len(tensors):  # a classifier has fewer
         raise ModelError(
             f"expected no batch normalisation in Keras' files, found {quoted(norms[0].path)}; "
+            "export the network as ONNX"
+        )
+    # Where only the order says what a layer is, these may be between the convolutions.
+    if others and any(ORDER.search(name) for name in tensors):
+        raise ModelError(
+            f"expected nothing but Conv2D before the classifier, found {quoted(others[0].path)}; "
             "export the network as ONNX"
         )
     return tensors
@@ -136,8 +156,9 @@ def _numbered(entries: list[_Entry]) -> Iterator[tuple[str, _Entry]]:
     """
     models: dict[str, dict[int, list[_Entry]]] = defaultdict(lambda: defaultdict(list))
     for entry in entries:
-        *_, match = NUMBERED.finditer(entry.path)
-        models[entry.path[: match.start()]][int(match[1] or 0)].append(entry)
+        # Whole models name a layer twice: conv2d/conv2d/kernel.
+        first, *_, match = [*NUMBERED.finditer(entry.path)] * 2
+        models[entry.path[: first.start()]][int(match[1] or 0)].append(entry)
     for model, layers in models.items():
         for order, layer in enumerate(sorted(layers)):
             for entry in layers[layer]:

@@ -9,6 +9,7 @@ that a short pickle can cause is limited.
 
 import io
 import pickletools
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import IO, Any, cast
@@ -27,6 +28,8 @@ MAX_STRING = 1024 * 1024
 MAX_INSTRUCTIONS = 500_000
 
 REMEDY = "save model.state_dict() instead"
+# For the globals of tensors of other kinds: quantised, sparse, complex, without values and others.
+DENSE = "save dense tensors in float32, as of model.cpu().float().state_dict()"
 
 
 @dataclass(frozen=True)
@@ -94,6 +97,7 @@ _ALLOWED = {
     *_VALUE_CALLS,
 }
 
+_OF_TENSORS = re.compile(r"torch\._utils _rebuild_|torch \w+Storage$")
 _CONSTANTS: dict[str, Any] = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False, "EMPTY_TUPLE": ()}
 
 
@@ -219,7 +223,7 @@ def _global(name: str, allows_globals: bool) -> _Global:
     if not allows_globals or _Global(name) not in _ALLOWED:
         raise ModelError(
             "expected a dictionary of tensors, found a pickle that imports "
-            f"{quoted(name.replace(' ', '.'))}; {REMEDY}"
+            f"{quoted(name.replace(' ', '.'))}; {DENSE if _OF_TENSORS.match(name) else REMEDY}"
         )
     return _Global(name)
 

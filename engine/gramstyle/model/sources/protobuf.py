@@ -71,7 +71,10 @@ class Message:
                 record = tag + (4 if encoding == FIXED32 else 8)
                 start, stop = at, at + self._run(at, end, head[:tag], record)
             else:
-                raise ModelError(f"expected a field of a message, found encoding {encoding}")
+                raise ModelError(
+                    f"it is damaged or in another format: expected a field of a message, found "
+                    f"encoding {encoding}; get a fresh copy"
+                )
             if not 0 < number <= MAX_NUMBER or stop > end:
                 raise ModelError(
                     "a message ends before its last field, or is not a message; get a fresh copy"

@@ -142,7 +142,9 @@ def find_tensors(checkpoint: object) -> dict[str, View]:
         dictionary many times.
     """
     if not isinstance(checkpoint, dict):
-        raise ModelError("expected a dictionary of tensors, found something else")
+        raise ModelError(
+            "expected a dictionary of tensors, found something else; save model.state_dict()"
+        )
     tensors: dict[str, View] = {}
     entries = 0
     stack: list[tuple[str, Iterator[tuple[str, Any]]]] = [("", iter(checkpoint.items()))]

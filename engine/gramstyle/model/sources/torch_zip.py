@@ -64,7 +64,10 @@ def open_torch_zip(path: Path) -> Iterator[Tensors]:
 def _root(members: Mapping[str, zipfile.ZipInfo]) -> str:
     roots = [root for root, _, name in (n.partition("/") for n in members) if name == PICKLE]
     if len(roots) != 1:
-        raise ModelError(f"expected one NAME/{PICKLE}, as torch writes, found {len(roots)}")
+        raise ModelError(
+            f"expected one NAME/{PICKLE}, as torch writes, found {len(roots)} in this archive; "
+            "save model.state_dict() by torch.save"
+        )
     return roots[0]
 
 
