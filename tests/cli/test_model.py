@@ -263,6 +263,7 @@ def test_normalise_reports_the_images_left_out(
     ("arguments", "words"),
     [
         (["missing", "--to", "n.onnx"], ["no image or folder missing"]),
+        (["a" * 300, "--to", "n.onnx"], ["cannot read aaa", "too long"]),
         (["photographs", "--to", "no/n.onnx"], ["no folder no"]),
         (["photographs", "--to", "photographs/a.png"], ["overwrite", "a.png"]),
         (["photographs", "--to", "n.onnx", "--size", "0"], ["size must be at least 1"]),

@@ -126,6 +126,7 @@ def test_the_command_writes_graphs_beside_a_set_or_alone(
     for arguments, words in (
         ((), "--onnx DIR"),
         (("one", "--onnx", "./one"), "a folder each"),
+        (("one", "--onnx", "one/graphs"), "neither in the other"),
         (("--onnx", "mine_to_test.py"), "is not a folder"),
     ):
         assert main(["conformance", "build", *arguments]) == 2
@@ -181,6 +182,9 @@ def test_the_command_adds_the_real_network(
         (("--against", "numpy_plain", "--json", "r", "--baseline", "r"), ("twice",)),
         (("--against", "numpy_plain", "--html", "nowhere/r.html"), ("nowhere", "folder")),
         (("--against", "numpy_plain", "--baseline", "nowhere.json"), ("baseline", "nowhere.json")),
+        (("--against", "numpy_plain", "--json", "r" * 300), ("cannot write", "too long")),
+        (("--against", "numpy_plain", "--baseline", "."), ("baseline", "not a file")),
+        (("--against", "numpy_plain", "--baseline", "/dev/null"), ("baseline", "not a file")),
         (("--against", "numpy_plain", "--timeout", "5"), ("--timeout", "--command")),
         (("--command", "no-such-program 1"), ("cannot start", "'no-such-program'")),
         (("--command", "'"), ("No closing quotation",)),

@@ -1,7 +1,9 @@
 """Random cases: what is drawn, and what happens when one fails."""
 
+import gc
 import json
 import shlex
+import signal
 import sys
 from collections import Counter
 from collections.abc import Callable
@@ -27,6 +29,7 @@ from gramstyle.conformance.strategies import cases
 from gramstyle.core.arrays import Array
 from gramstyle.core.network import Network
 from gramstyle.system.installing import install_command
+from gramstyle.system.signals import stop_signals
 
 SLOW = settings(
     derandomize=True, deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow]
@@ -224,6 +227,33 @@ def test_shrinking_ends_when_its_time_is_over() -> None:
 
 
 # The command
+
+
+def test_a_signal_during_a_garbage_collection_ends_the_drawing() -> None:
+    # An exception in a callback of the garbage collector, such as Hypothesis's, is lost.
+    calls, struck = [], []
+
+    def strike(_phase: str, _info: dict[str, int]) -> None:
+        if calls and not struck:
+            struck.append(True)
+            signal.raise_signal(signal.SIGINT)
+
+    def adapter(image: Array, case: Case) -> Any:
+        calls.append(case.name)
+        for _ in range(50_000):  # enough for an automatic collection
+            cycle: list[Any] = []
+            cycle.append(cycle)
+        return right(image, case)
+
+    gc.callbacks.append(strike)
+    try:
+        with stop_signals(until_exit=False), pytest.raises(KeyboardInterrupt):
+            run_random(adapter, count=20)
+    finally:
+        gc.callbacks.remove(strike)
+    assert struck
+    assert len(calls) == 1
+    assert gc.isenabled()
 
 
 def random(*arguments: str) -> int:

@@ -10,6 +10,7 @@ import pytest
 
 from gramstyle.errors import GramstyleError, ImageError, ModelError
 from gramstyle.system.files import write_atomically
+from gramstyle.system.replaceable import check_file
 
 
 def failing(code: int) -> Callable[..., object]:
@@ -159,6 +160,13 @@ def test_a_device_or_a_pipe_is_not_replaced(tmp_path: Path) -> None:
     assert "not a file" in refusal(pipe)
     assert list(tmp_path.iterdir()) == [pipe]
     assert stat.S_ISFIFO(pipe.stat().st_mode)
+
+
+def test_a_name_that_is_too_long_is_refused_before_the_work(tmp_path: Path) -> None:
+    for path in (tmp_path / ("a" * 300), tmp_path / ("a" * 300) / "model.onnx"):
+        with pytest.raises(ModelError, match=r"^cannot write .* too long; choose another name$"):
+            check_file(path, error=ModelError)
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("letter", ["a", "ü"])

@@ -112,10 +112,14 @@ def find_images(paths: Iterable[Path]) -> list[Path]:
     """
     found: dict[Path, None] = {}
     for path in paths:
-        if path.is_dir():
+        try:
+            is_folder, is_file = path.is_dir(), path.is_file()
+        except OSError as reason:  # the name is too long, or a folder may not be searched
+            raise ImageError(f"cannot read {path}: {reason.strerror}") from None
+        if is_folder:
             inside = (p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
             found |= {p: None for p in sorted(inside) if not p.name.startswith(".")}
-        elif path.is_file():
+        elif is_file:
             found[path] = None
         else:
             raise ImageError(f"there is no image or folder {path}")

@@ -8,7 +8,7 @@ from gramstyle.cli.speaking import report
 from gramstyle.conformance import cases
 from gramstyle.conformance.files import write_cases, write_graphs
 from gramstyle.errors import OptionError
-from gramstyle.system.files import is_same_place
+from gramstyle.system.files import real_path
 
 
 def add_build(actions: Commands) -> None:
@@ -35,8 +35,12 @@ def run_build(arguments: argparse.Namespace) -> None:
     folder, graphs = arguments.folder, arguments.onnx
     if folder is None and graphs is None:
         raise OptionError("name the folder to write, or --onnx DIR")
-    if folder is not None and graphs is not None and is_same_place(folder, graphs):
-        raise OptionError("the set and --onnx need a folder each; choose another name")
+    if folder is not None and graphs is not None:
+        one, other = real_path(folder), real_path(graphs)
+        if one.is_relative_to(other) or other.is_relative_to(one):
+            raise OptionError(
+                "the set and --onnx need a folder each, neither in the other; choose another name"
+            )
     every = cases()
     if folder is not None:
         written = write_cases(folder, every)

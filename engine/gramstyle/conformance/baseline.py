@@ -51,6 +51,8 @@ def read_baseline(path: Path, *, dtype: str) -> Mapping[str, Entry]:
         If it cannot be read, is not such a report, or is of another float type.
     """
     try:
+        if path.exists() and not path.is_file():  # a pipe would be waited for
+            raise OptionError(f"cannot read the baseline {path}: it is not a file")
         with path.open("rb") as stream:
             data = stream.read(LARGEST + 1)
     except OSError as error:

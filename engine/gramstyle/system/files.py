@@ -208,8 +208,12 @@ def check_folder(path: Path, *, error: type[GramstyleError]) -> None:
     Raises
     ------
     GramstyleError
-        Of the type given, if it does not.
+        Of the type given, if it does not, or if the system refuses the path.
     """
-    folder = real_path(path).parent if path.is_symlink() else path.parent
-    if not folder.is_dir():
+    try:
+        folder = real_path(path).parent if path.is_symlink() else path.parent
+        is_there = folder.is_dir()
+    except OSError as reason:  # the name is too long, or a folder may not be searched
+        raise error(f"cannot write {path}: {reason.strerror}; choose another name") from None
+    if not is_there:
         raise error(f"cannot write {path}: there is no folder {folder}; make it first")
