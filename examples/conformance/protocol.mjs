@@ -12,14 +12,14 @@ const ENDINGS = { float32: "f32", float64: "f64" };
  * Answer cases until stdin ends.
  *
  * @param {{name: string, version: string, dtypes: string[]}} about What is tested.
- * @param {(c: object) => object} valueAndGradient Returns { loss, gradient, dF } of a case, where
- *   the last two are typed arrays, and dF has one for each layer by name. In the case, every array
- *   is { data, shape }, where data is a typed array.
+ * @param {(c: object) => object} valueAndGradient Returns { loss, gradient, dF } of a case, or a
+ *   promise of it, as a program with WebGPU does. The last two are typed arrays, and dF has one for
+ *   each layer by name. In the case, every array is { data, shape }, where data is a typed array.
  */
 export async function serve(about, valueAndGradient) {
   for await (const line of createInterface({ input: process.stdin })) {
     const message = JSON.parse(line);
-    say(message.message === "greeting" ? hello(about) : answer(message, valueAndGradient));
+    say(message.message === "greeting" ? hello(about) : await answer(message, valueAndGradient));
   }
 }
 
@@ -27,12 +27,12 @@ function hello(about) {
   return { message: "hello", protocol: 1, files: "raw", ...about };
 }
 
-function answer(message, valueAndGradient) {
+async function answer(message, valueAndGradient) {
   let began, result;
   try {
     const given = withArrays(message, message.folder);
     began = performance.now();
-    result = valueAndGradient(given);
+    result = await valueAndGradient(given);
   } catch (error) {
     return { message: "error", case: message.case, text: String(error.message).split("\n")[0] };
   }

@@ -43,7 +43,7 @@ def report_of(command: str, *, timeout: float = PATIENCE) -> Report:
 FAILURES = {
     "crash": (
         "print('reading\\nno kernel for it', file=sys.stderr)\nos._exit(3)",
-        "the program ended with exit code 3; its last line on stderr: no kernel for it",
+        "the program ended with exit code 3; on stderr: no kernel for it",
     ),
     "end": ("sys.exit()", "the program ended with exit code 0"),
     "garbage": (
@@ -304,7 +304,13 @@ def test_a_program_that_floods_without_reading_is_not_waited_for(tmp_path: Path)
         ("print('hello')", "wrote 'hello' on stdout: expected JSON"),
         (
             "raise SystemExit('no GPU here')",
-            "ended with exit code 1; its last line on stderr: no GPU",
+            "ended with exit code 1; on stderr: no GPU",
+        ),
+        (
+            # As Node.js writes it.
+            "raise SystemExit('node:loader:1\\n  ^\\n\\nError [NOT_FOUND]: Cannot find x.mjs\\n"
+            "    at load (node:loader:1)\\n\\nNode.js v20.20.2')",
+            "ended with exit code 1; on stderr: Error [NOT_FOUND]: Cannot find x.mjs",
         ),
         ("import time; time.sleep(60)", "did not answer within 4 seconds"),
         ("print('{}')", "expected message at the document"),
@@ -319,7 +325,7 @@ def test_a_program_that_floods_without_reading_is_not_waited_for(tmp_path: Path)
             "expected one of float64, float32, float16 at the document.dtypes[0]",
         ),
     ],
-    ids=["words", "crash", "hang", "nothing", "protocol", "dtype"],
+    ids=["words", "crash", "traceback", "hang", "nothing", "protocol", "dtype"],
 )
 def test_a_program_that_does_not_speak_the_protocol_is_refused(
     program: str, sentence: str, tmp_path: Path, temporary_files: Path

@@ -1,6 +1,7 @@
 """Start another program and exchange lines with it, within a time limit. No shell is involved."""
 
 import os
+import re
 import signal
 import subprocess
 import threading
@@ -18,6 +19,10 @@ TAIL = 4096
 PATIENCE = 2.0
 # How often to look whether a program that does not answer still runs.
 POLL = 0.1
+
+
+# A line that names an error, as "TypeError: …" does.
+ERROR = re.compile(r"(Uncaught )?[\w.]*(Error|Exception)\b")
 
 
 class ProgramError(Exception):
@@ -100,7 +105,7 @@ class LineProgram:
         self.kill()
 
     def kill(self) -> str:
-        """Kill the program and all that it started; return the last line of its standard error."""
+        """Kill the program and all that it started; return the telling line of its errors."""
         if os.name != "nt":
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(self._process.pid, signal.SIGKILL)
@@ -117,16 +122,18 @@ class LineProgram:
                 with suppress(OSError):
                     _pipe(pipe).close()
         lines = [line for line in self._tail.decode(errors="replace").splitlines() if line.strip()]
-        return lines[-1].strip() if lines else ""
+        # Node.js writes where the error was before it, and its own version behind it.
+        errors = [line for line in lines if ERROR.match(line)]
+        return next(iter([*errors[-1:], *lines[-1:]]), "").strip()
 
     def _failed(self, what: str) -> str:
-        """End the program; return what it did and the last line of its standard error."""
+        """End the program; return what it did and the telling line of its standard error."""
         if not what:
             with suppress(subprocess.TimeoutExpired):
                 self._process.wait(PATIENCE)
             what = _ended(self._process.poll())
         last = self.kill()
-        return f"{what}; its last line on stderr: {last}" if last else what
+        return f"{what}; on stderr: {last}" if last else what
 
     def _write_and_read(self, line: bytes) -> bytes:
         with suppress(OSError):  # a program that has ended also ends its output
