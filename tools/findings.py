@@ -16,8 +16,10 @@ from gramstyle.conformance import Case, cases
 from gramstyle.conformance.adapters import NAMES, dtypes_of, load, version_of
 from gramstyle.conformance.comparing import Adapter
 from gramstyle.conformance.programs import running_program
-from gramstyle.conformance.running import Report, Result, run
+from gramstyle.conformance.real_network import real_case
+from gramstyle.conformance.running import Report, Result, check, run
 from gramstyle.errors import OptionError, RuntimeMissingError
+from gramstyle.model import load_model
 
 # A GPU computes these.
 ELSEWHERE = ("cupy", "cupy_engine")
@@ -28,17 +30,19 @@ HEAD = """\
 Implementations of the loss and its gradient, held against all {count} cases of the
 [conformance kit](conformance.md), with gramstyle {version}. `python -m tools.findings` writes this
 page with the implementations that are installed. The page on
-[conformance](conformance.md#where-frameworks-differ) has figures of more frameworks, and explains
-the kinks, where frameworks choose different subgradients.
+[conformance](conformance.md#where-frameworks-differ) explains the kinks, where frameworks choose
+different subgradients.
 
 ## Every implementation
 
 The largest deviation is the largest relative L2 of a quantity in a case that passed. The tolerances
-are 1e-10 in float64, 2e-3 in float32 and 0.2 in float16.
+are 1e-10 in float64, 2e-3 in float32 and 0.2 in float16. The last column is the largest relative L2
+on VGG-19 itself with {size}×{size} pixels of noise.
 
-| implementation | version | float type | passed | largest deviation | in case |
-|---|---|---|---:|---:|---|
+| implementation | version | float type | passed | largest deviation | in case | VGG-19 |
+|---|---|---|---:|---:|---|---:|
 """
+SIZE = 64
 
 
 @dataclass(frozen=True)
@@ -63,7 +67,7 @@ def main() -> None:
             program = stack.enter_context(running_program(command))
             said = program.hello
             subjects.append(Subject(said.name, said.version, program, said.dtypes))
-        text = page(subjects, cases())
+        text = page(subjects, cases(), real_case(load_model(), SIZE))
     arguments.output.write_text(text, "utf-8")
     print(f"wrote {arguments.output}")
 
@@ -79,15 +83,18 @@ def installed() -> Iterator[Subject]:
             print(f"left out: {error}")
 
 
-def page(subjects: Sequence[Subject], every: Sequence[Case]) -> str:
-    """Return the page in Markdown."""
+def page(subjects: Sequence[Subject], every: Sequence[Case], real: Case) -> str:
+    """Return the page in Markdown; `real` is the case of VGG-19."""
     rows, differences = [], []
     for subject in subjects:
         for dtype in subject.dtypes:
+            print(f"{subject.name} in {dtype}", flush=True)
             report = run(subject.adapter, every, dtype=dtype)
-            rows.append(row(subject, report))
-            differences += [difference(subject, dtype, result) for result in report.failed]
-    head = HEAD.format(count=len(every), version=version("gramstyle"))
+            on_real = check(subject.adapter, real, dtype=dtype)
+            rows.append(row(subject, report, on_real))
+            failed = [*report.failed, *([] if on_real.passed else [on_real])]
+            differences += [difference(subject, dtype, result) for result in failed]
+    head = HEAD.format(count=len(every), version=version("gramstyle"), size=SIZE)
     text = head + "\n".join(rows) + "\n\n## Where they differ\n\n"
     if not differences:
         return f"{text}Nowhere.\n"
@@ -95,21 +102,26 @@ def page(subjects: Sequence[Subject], every: Sequence[Case]) -> str:
     return text + table + "\n".join(differences) + "\n"
 
 
-def row(subject: Subject, report: Report) -> str:
+def row(subject: Subject, report: Report, on_real: Result) -> str:
     """Return a row about all cases of an implementation in a float type."""
     passed = [result for result in report.results if result.passed]
     largest = max(passed, key=deviation, default=None)
     worst = ("", "") if largest is None else (f"{deviation(largest):.1e}", f"`{largest.case}`")
     count = f"{len(passed)} of {len(report.results)}"
-    return cells(subject.name, subject.version, report.dtype, count, *worst)
+    return cells(subject.name, subject.version, report.dtype, count, *worst, apart(on_real))
 
 
 def difference(subject: Subject, dtype: str, result: Result) -> str:
     """Return a row about a case that failed."""
-    apart = f"{deviation(result):.1e}" if math.isfinite(deviation(result)) else "not finite"
-    apart = "no answer" if result.problem else apart
     what = result.problem or "; ".join(filter(None, (result.where, result.explanation)))
-    return cells(subject.name, dtype, f"`{result.case}`", apart, what)
+    return cells(subject.name, dtype, f"`{result.case}`", apart(result), what)
+
+
+def apart(result: Result) -> str:
+    """Return the largest relative deviation of a case as text."""
+    if result.problem:
+        return "no answer"
+    return f"{deviation(result):.1e}" if math.isfinite(deviation(result)) else "not finite"
 
 
 def deviation(result: Result) -> float:

@@ -3,6 +3,7 @@
 import importlib
 import sys
 from collections.abc import Mapping
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import MappingProxyType
@@ -11,25 +12,60 @@ from gramstyle.conformance.comparing import TOLERANCES, Adapter
 from gramstyle.errors import OptionError
 from gramstyle.system.installing import remedy
 
-# What each adapter imports, and the extra that brings it; None where it comes with gramstyle.
-NAMES: Mapping[str, tuple[str, str] | None] = MappingProxyType(
+DEVICES = ("cpu", "cuda")
+EVERY = tuple(TOLERANCES)
+SINGLE = ("float32",)
+
+
+@dataclass(frozen=True)
+class Included:
+    """An adapter that comes with gramstyle.
+
+    Attributes
+    ----------
+    package
+        The package that it needs, as its users call it; "" if it comes with gramstyle.
+    extra
+        The extra that brings the package.
+    dtypes
+        The float types in which it computes, the default first.
+    distributions
+        The names under which the package that computes is installed, one of which has the version.
+    place
+        The module of this package, and the function in it that returns the adapter; by default
+        the module has the adapter's name.
+    """
+
+    package: str = ""
+    extra: str = ""
+    dtypes: tuple[str, ...] = EVERY
+    distributions: tuple[str, ...] = ()
+    place: tuple[str, str] = ("", "adapter")
+
+
+ONNXRUNTIME = ("onnxruntime", "onnxruntime-gpu")
+CUPY = ("cupy-cuda13x", "cupy-cuda12x", "cupy")
+NUMPY = ("numpy",)
+
+NAMES: Mapping[str, Included] = MappingProxyType(
     {
-        "numpy_plain": None,
-        "numpy_strips": None,
-        "numpy_winograd": ("Numba", "fast"),
-        "onnxruntime": None,
-        "onnx_graph": None,
-        "onnx_ad": ("onnx-ad", "onnx-ad"),
-        "torch": ("PyTorch", "torch"),
-        "jax": ("JAX", "jax"),
-        "tinygrad": ("tinygrad", "tinygrad"),
-        "autograd": ("HIPS autograd", "autograd"),
-        "cupy": ("CuPy", "cuda13"),
-        "cupy_engine": ("CuPy", "cuda13"),
+        "numpy_plain": Included(distributions=NUMPY),
+        "numpy_strips": Included(dtypes=SINGLE, distributions=NUMPY),
+        "numpy_winograd": Included("Numba", "fast", SINGLE, ("numba",)),
+        "onnxruntime": Included(dtypes=SINGLE, distributions=ONNXRUNTIME),
+        "onnx_graph": Included(dtypes=SINGLE, distributions=ONNXRUNTIME),
+        "onnx_ad": Included("onnx-ad", "onnx-ad", SINGLE, ("onnx-ad",)),
+        "torch": Included("PyTorch", "torch", EVERY, ("torch",)),
+        "torch_func": Included("PyTorch", "torch", EVERY, ("torch",), ("torch", "functional")),
+        "torch_compile": Included("PyTorch", "torch", EVERY, ("torch",), ("torch", "compiled")),
+        "tensorflow": Included("TensorFlow", "tensorflow", EVERY, ("tensorflow", "tensorflow-cpu")),
+        "jax": Included("JAX", "jax", EVERY, ("jax",)),
+        "tinygrad": Included("tinygrad", "tinygrad", EVERY, ("tinygrad",)),
+        "autograd": Included("HIPS autograd", "autograd", EVERY, ("autograd",)),
+        "cupy": Included("CuPy", "cuda13", EVERY, CUPY),
+        "cupy_engine": Included("CuPy", "cuda13", ("float32", "float64"), CUPY),
     }
 )
-DEVICES = ("cpu", "cuda")
-FLOAT32_ONLY = ("numpy_strips", "numpy_winograd", "onnxruntime", "onnx_graph", "onnx_ad")
 
 
 def load(name: str, *, device: str = "cpu") -> Adapter:
@@ -59,31 +95,32 @@ def load(name: str, *, device: str = "cpu") -> Adapter:
             f"there is no adapter {name!r}; choose {', '.join(NAMES)}, or name a function of your "
             "own as module:function"
         )
+    included = NAMES[name]
+    module_name, function = included.place
     try:
-        module = importlib.import_module(f"{__name__}.{name}")
+        module = importlib.import_module(f"{__name__}.{module_name or name}")
     except ImportError as error:
-        needs = NAMES[name]
-        if needs is None:
+        if not included.package:
             raise
-        raise OptionError(f"{name} needs {needs[0]} ({error}); {remedy(needs[1], error)}") from None
-    adapter: Adapter = module.adapter(device)
+        advice = remedy(included.extra, error)
+        raise OptionError(f"{name} needs {included.package} ({error}); {advice}") from None
+    adapter: Adapter = getattr(module, function)(device)
     return adapter
 
 
 def dtypes_of(name: str) -> tuple[str, ...]:
     """Return the float types in which an adapter can compute, the default first."""
-    if name == "cupy_engine":
-        return ("float32", "float64")
-    return ("float32",) if name in FLOAT32_ONLY else tuple(TOLERANCES)
+    return NAMES[name].dtypes if name in NAMES else EVERY
 
 
 def version_of(name: str) -> str:
-    """Return the version of the package of an adapter; "" for a user's function."""
-    package = "numpy" if name.startswith("numpy_") else name
-    try:
-        return version(package) if name in NAMES else ""
-    except PackageNotFoundError:  # ONNX Runtime and CuPy are installed under several names
-        return ""
+    """Return the version of the package that computes; "" for a user's function."""
+    for package in NAMES[name].distributions if name in NAMES else ():
+        try:
+            return version(package)
+        except PackageNotFoundError:
+            continue
+    return ""
 
 
 def cpu_only(name: str, device: str) -> None:

@@ -8,7 +8,7 @@ import autograd.numpy as anp
 from gramstyle.conformance.adapters import cpu_only
 from gramstyle.conformance.adapters.statement import Statement, state
 from gramstyle.conformance.cases import Case
-from gramstyle.conformance.comparing import Adapter
+from gramstyle.conformance.comparing import Adapter, FourParts
 from gramstyle.core.arrays import Array
 from gramstyle.core.layers import Padding, ring_sources
 from gramstyle.core.network import Convolution
@@ -20,26 +20,42 @@ def adapter(device: str) -> Adapter:
     return value_and_grad
 
 
-def value_and_grad(image: Array, case: Case) -> tuple[Any, Any, dict[str, Any]]:
-    """Return loss, gradient and dF of a case."""
+def value_and_grad(image: Array, case: Case) -> FourParts:
+    """Return loss, gradient and dF of a case, and its further derivatives."""
     said = state(case, image.dtype)
     # dF is the derivative with respect to zeros that are added to the responses.
     shapes = case.network.shapes(*image.shape[1:])
     zeros = {name: anp.zeros(shape, image.dtype) for name, shape in shapes.items()}
+    weights = {
+        layer.name: (layer.W, layer.b) for layer in said.layers if isinstance(layer, Convolution)
+    }
 
-    def loss_of(both: tuple[Any, dict[str, Any]]) -> Any:
-        return _loss(*both, said)
+    def gradients(x: Any) -> Any:
+        return autograd.value_and_grad(lambda three: _loss(said, *three))((x, zeros, weights))
 
-    loss, (gradient, dF) = autograd.value_and_grad(loss_of)((image, zeros))
-    return loss, gradient, dF
+    loss, (gradient, dF, by_weights) = gradients(image)
+
+    def slope(x: Any) -> Any:
+        # The sum in the wide float type of the loss: it overflows in float16.
+        return anp.sum(gradients(x)[1][0].astype(said.wide) * case.direction.astype(said.wide))
+
+    jvp, hvp = autograd.value_and_grad(slope)(image)
+    more = {
+        "dW": {name: dW for name, (dW, _) in by_weights.items()},
+        "db": {name: db for name, (_, db) in by_weights.items()},
+        "jvp": jvp,
+        "hvp": hvp,
+    }
+    return loss, gradient, dF, more
 
 
-def _loss(x: Any, zeros: dict[str, Any], said: Statement) -> Any:
+def _loss(said: Statement, x: Any, zeros: dict[str, Any], weights: dict[str, Any]) -> Any:
     responses = {}
     F = (x[said.order] - said.mean) * said.scale
     for layer in said.layers:
         if isinstance(layer, Convolution):
-            F = anp.maximum(_convolution(F, layer.W, layer.b, layer.padding), 0)
+            W, b = weights[layer.name]
+            F = anp.maximum(_convolution(F, W, b, layer.padding), 0)
         else:
             N, H, V = F.shape
             windows = F[:, : H // 2 * 2, : V // 2 * 2].reshape((N, H // 2, 2, V // 2, 2))
@@ -76,7 +92,7 @@ def _loss(x: Any, zeros: dict[str, Any], said: Statement) -> Any:
     return loss
 
 
-def _convolution(X: Any, W: Array, b: Array, padding: Padding) -> Any:
+def _convolution(X: Any, W: Any, b: Any, padding: Padding) -> Any:
     """Convolve by nine shifted matrix products: autograd's own convolution would take hours."""
     _, H, V = X.shape
     padded = _padded(X, padding)

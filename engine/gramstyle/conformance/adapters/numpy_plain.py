@@ -24,17 +24,21 @@ def adapter(device: str) -> Adapter:
     return every_derivative
 
 
-def every_derivative(image: Array, case: Case) -> FourParts | ThreeParts:
+def every_derivative(
+    image: Array, case: Case, place: Callable[[Array], Array] = np.asarray
+) -> FourParts | ThreeParts:
     """Return loss, gradient and dF of a case, and its further derivatives.
 
-    In float16, where the tangents of Gram matrices overflow, there are none.
+    In float16, where the tangents of Gram matrices overflow, there are none. `place` moves an
+    array to the device, on which the arrays of the answer stay.
     """
-    found = value_and_grad(image, case)
+    found = plainly(image, case, place)
+    three = found.loss, found.gradient, dict(found.dF)
     if image.dtype == np.float16:
-        return found
-    placed = _placed(case, image.dtype, np.asarray)
-    more = derivatives(placed, image, case.direction.astype(image.dtype))
-    return (*found, vars(more))
+        return three
+    placed = _placed(case, image.dtype, place)
+    more = derivatives(placed, place(image), place(case.direction.astype(image.dtype)))
+    return (*three, vars(more))
 
 
 def value_and_grad(image: Array, case: Case) -> ThreeParts:

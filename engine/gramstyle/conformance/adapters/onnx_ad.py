@@ -1,7 +1,6 @@
 """The loss as an ONNX graph that onnx-ad differentiates. The only module that imports onnx_ad."""
 
 from io import BytesIO
-from typing import Any
 
 import numpy as np
 import onnx_ad
@@ -9,7 +8,7 @@ import onnx_ad
 from gramstyle.conformance.adapters import cpu_only
 from gramstyle.conformance.adapters.numpy_strips import THREADS
 from gramstyle.conformance.cases import Case
-from gramstyle.conformance.comparing import Adapter
+from gramstyle.conformance.comparing import Adapter, FourParts
 from gramstyle.conformance.files.graphs import loss_graph
 from gramstyle.core.arrays import Array
 from gramstyle.engines.onnx_session import load_runtime, open_session
@@ -25,8 +24,8 @@ def adapter(device: str) -> Adapter:
     return value_and_grad
 
 
-def value_and_grad(image: Array, case: Case) -> tuple[Any, Any, dict[str, Any]]:
-    """Return loss and gradient of a case; the derived graph does not output dF.
+def value_and_grad(image: Array, case: Case) -> FourParts:
+    """Return loss, gradient, jvp and hvp of a case; the derived graph does not output dF.
 
     Raises
     ------
@@ -36,9 +35,18 @@ def value_and_grad(image: Array, case: Case) -> tuple[Any, Any, dict[str, Any]]:
     if image.dtype != np.float32:
         raise OptionError(f"the graph computes in float32, not {image.dtype}")
     forward = parse_onnx(BytesIO(loss_graph(case)))
-    # The derivative of several losses at once would be one more axis of the gradient, the last.
-    derived = onnx_ad.reverse(forward, outputs=[LOSS], layout="onnx")
+    # Several losses or directions at once would be one more axis of a derivative, the last.
+    gradient_graph = onnx_ad.reverse(forward, outputs=[LOSS], layout="onnx")
+    derived = onnx_ad.forward(
+        gradient_graph, inputs=[IMAGE], outputs=[LOSS, f"adj_{IMAGE}"], layout="onnx"
+    )
     session = open_session(derived.SerializeToString(), threads=THREADS)
-    seed = {IMAGE: image[None], f"adj_{LOSS}": np.ones(1, np.float32)}
-    loss, gradient = session.run([LOSS, f"adj_{IMAGE}"], seed)
-    return loss, gradient[0, ..., 0], {}
+    given = {
+        IMAGE: image[None],
+        f"adj_{LOSS}": np.ones(1, np.float32),
+        f"fwd_{IMAGE}": case.direction.astype(np.float32)[None, ..., None],
+    }
+    wanted = [LOSS, f"adj_{IMAGE}", f"fwd_{LOSS}", f"fwd_adj_{IMAGE}"]
+    loss, gradient, jvp, hvp = session.run(wanted, given)
+    more = {"jvp": jvp.item(), "hvp": hvp.reshape(image.shape)}
+    return loss, gradient[0, ..., 0], {}, more

@@ -6,7 +6,7 @@ from tinygrad import Device, Tensor, dtypes
 
 from gramstyle.conformance.adapters.statement import state
 from gramstyle.conformance.cases import Case
-from gramstyle.conformance.comparing import Adapter
+from gramstyle.conformance.comparing import Adapter, FourParts
 from gramstyle.core.arrays import Array
 from gramstyle.core.network import Convolution
 from gramstyle.errors import OptionError
@@ -25,18 +25,19 @@ def adapter(device: str) -> Adapter:
     def tensor(array: Array) -> Any:
         return Tensor(array, device=place)
 
-    def value_and_grad(image: Array, case: Case) -> tuple[Any, Any, dict[str, Any]]:
+    def value_and_grad(image: Array, case: Case) -> FourParts:
         said = state(case, image.dtype)
         wide = getattr(dtypes, said.wide)
         x = tensor(image)
         F = ((x[said.order] - tensor(said.mean)) * tensor(said.scale)).unsqueeze(0)
-        responses = {}
+        responses, weights = {}, {}
         for layer in said.layers:
             if isinstance(layer, Convolution):
+                W, b = weights[layer.name] = tensor(layer.W), tensor(layer.b)
                 border = int(layer.padding == "zeros")
                 if not border:
                     F = F.pad((1, 1, 1, 1), mode=layer.padding)
-                F = F.conv2d(tensor(layer.W), tensor(layer.b), padding=border).relu()
+                F = F.conv2d(W, b, padding=border).relu()
             else:
                 F = F.max_pool2d() if layer.kind == "max" else F.avg_pool2d()
             responses[layer.name] = F
@@ -66,11 +67,23 @@ def adapter(device: str) -> Adapter:
         if said.tv:
             for d in (x[:, 1:] - x[:, :-1], x[:, :, 1:] - x[:, :, :-1]):
                 loss = loss + said.tv * d.cast(wide).square().sum()
-        gradient, *dF = loss.gradient(x, *responses.values())
-        return (
-            loss.item(),
-            gradient.numpy(),
-            {name: d.squeeze(0).numpy() for name, d in zip(responses, dF, strict=True)},
+        parameters = [each for pair in weights.values() for each in pair]
+        gradient, *others = loss.gradient(x, *responses.values(), *parameters)
+        # The sum in the wide float type of the loss: it overflows in float16.
+        jvp = (gradient.cast(wide) * tensor(case.direction.astype(said.wide))).sum()
+        (hvp,) = jvp.gradient(x)
+        dF, dW, db = (
+            others[: len(responses)],
+            others[len(responses) :: 2],
+            others[len(responses) + 1 :: 2],
         )
+        more = {
+            "dW": {name: d.numpy() for name, d in zip(weights, dW, strict=True)},
+            "db": {name: d.numpy() for name, d in zip(weights, db, strict=True)},
+            "jvp": jvp.item(),
+            "hvp": hvp.numpy(),
+        }
+        layers = {name: d.squeeze(0).numpy() for name, d in zip(responses, dF, strict=True)}
+        return loss.item(), gradient.numpy(), layers, more
 
     return value_and_grad
