@@ -5,7 +5,7 @@ import json
 import pytest
 
 from gramstyle.cli import doctor, main
-from gramstyle.doctor import Finding, Report
+from gramstyle.cli.doctor import Finding, Report
 
 FINE = Finding("packages", "numpy", "2.4")
 NOTE = Finding("extras", "fast", "not installed", "note", "to add it: pip install numba")

@@ -4,8 +4,8 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from gramstyle.doctor.asking import Answer
-from gramstyle.doctor.finding import Finding
+from gramstyle.cli.doctor.asking import Answer
+from gramstyle.cli.doctor.finding import Finding
 from gramstyle.system.installing import install_command
 from gramstyle.system.machine import available_threads, core_limits, memory_limits
 

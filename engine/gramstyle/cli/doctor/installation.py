@@ -7,10 +7,10 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import gramstyle
-from gramstyle.doctor.asking import Answer
-from gramstyle.doctor.finding import Finding, one_line
-from gramstyle.doctor.machine import DRIVER
-from gramstyle.doctor.requirements import (
+from gramstyle.cli.doctor.asking import Answer
+from gramstyle.cli.doctor.finding import Finding, one_line
+from gramstyle.cli.doctor.machine import DRIVER
+from gramstyle.cli.doctor.requirements import (
     EXTRAS,
     FOR_GPU,
     INSTEAD_OF_CPU,

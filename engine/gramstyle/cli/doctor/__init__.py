@@ -1,7 +1,8 @@
-"""`gramstyle doctor`.
+"""`gramstyle doctor`: what is installed, what is broken, and how to repair it.
 
-This module imports only Python's own library and the doctor, so that the command also works when a
-package that the program imports is missing or broken.
+The modules of this folder import only Python's own library, `gramstyle.errors` and
+`gramstyle.system`, so that the command works when a package is missing or cannot be imported. A
+child process imports the rest.
 """
 
 import argparse
@@ -10,11 +11,14 @@ import sys
 from itertools import groupby
 from typing import TYPE_CHECKING
 
+from gramstyle.cli.doctor.examining import examine
+from gramstyle.cli.doctor.finding import Finding, Report
 from gramstyle.cli.printable import printable
-from gramstyle.doctor import Finding, Report, examine
 
 if TYPE_CHECKING:
     from gramstyle.cli.parsing import Commands
+
+__all__ = ["Finding", "Report", "add_parser", "examine", "run_alone", "run_command"]
 
 
 def add_parser(commands: "Commands", summary: str) -> None:

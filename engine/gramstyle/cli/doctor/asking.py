@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from gramstyle.doctor.finding import one_line
+from gramstyle.cli.doctor.finding import one_line
 
 # Far longer than any import takes: a package that waits for a network or a lock must end.
 SECONDS = 300
@@ -31,7 +31,7 @@ class Answer:
 
 
 def ask(probes: Sequence[str]) -> dict[str, Answer]:
-    """Return the answers to the probes of `gramstyle.doctor.probe`, by their names.
+    """Return the answers to the probes of `gramstyle.cli.doctor.probe`, by their names.
 
     The probes run in one child process. If it dies, the probe that ended it is answered with that,
     and another child continues with the next one.
@@ -49,7 +49,7 @@ def ask(probes: Sequence[str]) -> dict[str, Answer]:
 def _run(probes: Sequence[str]) -> tuple[dict[str, Answer], str]:
     """Run a child; return its answers, and how it ended."""
     # -P: a file of the working directory is not imported in place of a package.
-    command = [sys.executable, "-P", "-m", "gramstyle.doctor.probe", *probes]
+    command = [sys.executable, "-P", "-m", "gramstyle.cli.doctor.probe", *probes]
     try:
         child = subprocess.run(  # noqa: S603 - this interpreter with fixed words
             command,

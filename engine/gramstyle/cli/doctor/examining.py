@@ -1,17 +1,11 @@
-"""Examine an installation: what is there, what is broken, and how to repair it.
-
-The modules of this room import only Python's own library and `gramstyle.system`, so that an
-examination works when a package is missing or cannot be imported. A child process imports the rest.
-"""
+"""The examination as a whole: every check, in the order in which it is shown."""
 
 from collections.abc import Callable, Iterable
 from functools import partial
 
-from gramstyle.doctor import installation, machine, places
-from gramstyle.doctor.asking import ask
-from gramstyle.doctor.finding import Finding, Report, guarded
-
-__all__ = ["Finding", "Report", "examine"]
+from gramstyle.cli.doctor import installation, machine, places
+from gramstyle.cli.doctor.asking import ask
+from gramstyle.cli.doctor.finding import Finding, Report, guarded
 
 
 def examine() -> Report:
@@ -24,7 +18,7 @@ def examine() -> Report:
 
     Examples
     --------
-    >>> from gramstyle.doctor import examine
+    >>> from gramstyle.cli.doctor import examine
     >>> report = examine()
     >>> [finding.name for finding in report.findings][0]
     'gramstyle'

@@ -25,7 +25,7 @@ class Finding:
 
     Examples
     --------
-    >>> from gramstyle.doctor import Finding
+    >>> from gramstyle.cli.doctor import Finding
     >>> Finding("packages", "numpy", "2.4.6").state
     'ok'
     """
@@ -43,7 +43,7 @@ class Report:
 
     Examples
     --------
-    >>> from gramstyle.doctor import Finding, Report
+    >>> from gramstyle.cli.doctor import Finding, Report
     >>> missing = Finding("packages", "scipy", "not installed", "broken", "pip install scipy")
     >>> Report((missing,)).broken[0].name
     'scipy'

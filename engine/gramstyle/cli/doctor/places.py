@@ -6,8 +6,8 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from gramstyle.doctor.asking import Answer
-from gramstyle.doctor.finding import Finding
+from gramstyle.cli.doctor.asking import Answer
+from gramstyle.cli.doctor.finding import Finding
 from gramstyle.errors import GramstyleError
 from gramstyle.system.temporary import scratch_folder, temporary_folder
 

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from gramstyle.doctor import Finding, Report, examine, installation, machine, places
-from gramstyle.doctor.asking import Answer, ask
-from gramstyle.doctor.finding import guarded
-from gramstyle.doctor.requirements import EXTRAS, Requirement, core, of_extra
+from gramstyle.cli.doctor import Finding, Report, examine, installation, machine, places
+from gramstyle.cli.doctor.asking import Answer, ask
+from gramstyle.cli.doctor.finding import guarded
+from gramstyle.cli.doctor.requirements import EXTRAS, Requirement, core, of_extra
 from gramstyle.engines.registry import ENGINES
 
 
