@@ -13,6 +13,8 @@ float32 rounding; read `PlainKernels` first. Only the order of the work differs:
   110 MB of buffers.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 
 from gramstyle.core import layers
@@ -77,21 +79,15 @@ class StripKernels:
         N = F.shape[0]
         D = (weight * (G - A) / (float(N) ** 2 * float(M) ** 2)).astype(np.float32)
         square = None if T is None else Guide.of(T * T, owned)  # T∘(D (T∘F)) = T²∘(D F)
-        out = self._accumulator(dF, F.shape, owned)
 
-        def strip(here: Area) -> None:
+        def seed(here: Area) -> Array:
             X = self._gathered(F, here)
-            seed = np.matmul(D, X, out=self.workers.scratch("gemm", X.shape))
+            result = np.matmul(D, X, out=self.workers.scratch("gemm", X.shape))
             if square is not None:
-                seed *= square.at(here)
-            target = out[:, here[0], here[1]]
-            if dF is None:
-                target[...] = seed.reshape(target.shape)
-            else:
-                target += seed.reshape(target.shape)
+                result *= square.at(here)
+            return result
 
-        self.workers.run(strip, _strips(F.shape, owned))
-        return out
+        return self._plus_seeds(dF, F, owned, seed)
 
     def add_content_gradient(
         self, dF: Array | None, F: Array, P: Array, weight: float, owned: Area | None = None
@@ -133,24 +129,18 @@ class StripKernels:
     ) -> Array:
         """Return dF + D F + d without the mask, which the next ReLU applies."""
         slope, shift = D.astype(np.float32), d.astype(np.float32)[:, None]
-        out = self._accumulator(dF, F.shape, owned)
 
-        def strip(here: Area) -> None:
+        def seed(here: Area) -> Array:
             X = self._gathered(F, here)
-            seed = self.workers.scratch("gemm", X.shape)
+            result = self.workers.scratch("gemm", X.shape)
             if slope.ndim == 1:
-                np.multiply(slope[:, None], X, out=seed)
+                np.multiply(slope[:, None], X, out=result)
             else:
-                np.matmul(slope, X, out=seed)
-            seed += shift
-            target = out[:, here[0], here[1]]
-            if dF is None:
-                target[...] = seed.reshape(target.shape)
-            else:
-                target += seed.reshape(target.shape)
+                np.matmul(slope, X, out=result)
+            result += shift
+            return result
 
-        self.workers.run(strip, _strips(F.shape, owned))
-        return out
+        return self._plus_seeds(dF, F, owned, seed)
 
     def add_gradient(
         self, dF: Array | None, F: Array, gradient: Array, owned: Area | None = None
@@ -261,6 +251,23 @@ class StripKernels:
             copied[...] = part
             part = copied
         return part.reshape(len(F), -1)
+
+    def _plus_seeds(
+        self, dF: Array | None, F: Array, owned: Area | None, seed: Callable[[Area], Array]
+    ) -> Array:
+        """Return dF + seed(strip) (N, positions of the strip) at every owned strip."""
+        out = self._accumulator(dF, F.shape, owned)
+
+        def strip(here: Area) -> None:
+            target = out[:, here[0], here[1]]
+            found = seed(here).reshape(target.shape)
+            if dF is None:
+                target[...] = found
+            else:
+                target += found
+
+        self.workers.run(strip, _strips(F.shape, owned))
+        return out
 
     def _accumulator(self, dF: Array | None, shape: tuple[int, ...], owned: Area | None) -> Array:
         """Return the array to which a gradient is added: dF, or a new one, 0 where not owned."""

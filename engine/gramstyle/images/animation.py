@@ -6,6 +6,7 @@ from pathlib import Path
 import PIL.Image
 
 from gramstyle.errors import ImageError, suggestion
+from gramstyle.images.colour import opaque
 from gramstyle.images.image import fitted_size
 from gramstyle.images.video import CODECS, VideoEncoder, load_av
 from gramstyle.system.files import write_atomically
@@ -76,7 +77,7 @@ class Animation:
 
     def add(self, image: PIL.Image.Image) -> None:
         """Add an image as the next frame; raises ImageError if it cannot be encoded."""
-        self.frames.add(_opaque(image).resize(self.size, PIL.Image.Resampling.LANCZOS))
+        self.frames.add(opaque(image).resize(self.size, PIL.Image.Resampling.LANCZOS))
         self.empty = False
 
     def save(self) -> None:
@@ -123,12 +124,3 @@ class _Frames:
             **how,
         )
         return data.getvalue()
-
-
-def _opaque(image: PIL.Image.Image) -> PIL.Image.Image:
-    """Return an image in RGB, over white where it is transparent."""
-    if not image.has_transparency_data:
-        return image.convert("RGB")
-    colours = image.convert("RGBA")
-    white = PIL.Image.new("RGBA", colours.size, "white")
-    return PIL.Image.alpha_composite(white, colours).convert("RGB")

@@ -74,6 +74,15 @@ def undo_on_white(pixels: Plane, alpha: Plane, *, least: float = 1 / 255) -> Pla
     return np.subtract(255, darkness, out=darkness)
 
 
+def opaque(image: PIL.Image.Image) -> PIL.Image.Image:
+    """Return an image in RGB, on white where it is transparent."""
+    if not image.has_transparency_data:
+        return image.convert("RGB")
+    image = image.convert("RGBA")
+    white = PIL.Image.new("RGBA", image.size, "white")
+    return PIL.Image.alpha_composite(white, image).convert("RGB")
+
+
 def _opaque_mode(image: PIL.Image.Image) -> str:
     """Return the mode in which Pillow holds the colours of an 8-bit image."""
     if image.mode in ("1", "L", "LA", "La"):

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import PIL.Image
 from PIL import ImageDraw, ImageFont
 
+from gramstyle.images.colour import opaque
+
 # As fractions of the height of a cell.
 _TEXT, _GAP = 0.085, 0.03
 _SMALLEST_TEXT = 11.0
@@ -75,7 +77,7 @@ def compose(rows: Sequence[Row], *, title: str = "") -> PIL.Image.Image:
 
 def with_inset(image: PIL.Image.Image, inset: PIL.Image.Image) -> PIL.Image.Image:
     """Return an image with a small one in its lower left corner, as in figure 2."""
-    result = _on_white(image)
+    result = opaque(image)
     small = _at_height(inset, max(1, round(image.height * 0.3)))
     if small.width > image.width // 2:
         half = image.width // 2
@@ -88,20 +90,11 @@ def with_inset(image: PIL.Image.Image, inset: PIL.Image.Image) -> PIL.Image.Imag
 
 
 def _at_height(image: PIL.Image.Image, height: int) -> PIL.Image.Image:
-    image = _on_white(image)
+    image = opaque(image)
     if image.height == height:
         return image
     width = max(1, round(image.width * height / image.height))
     return image.resize((width, height), PIL.Image.Resampling.LANCZOS)
-
-
-def _on_white(image: PIL.Image.Image) -> PIL.Image.Image:
-    """Return an image in RGB, with white behind its transparent parts."""
-    if not image.has_transparency_data:
-        return image.convert("RGB")
-    image = image.convert("RGBA")
-    white = PIL.Image.new("RGBA", image.size, "white")
-    return PIL.Image.alpha_composite(white, image).convert("RGB")
 
 
 class _Text:
