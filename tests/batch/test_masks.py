@@ -1,20 +1,17 @@
 """Jobs with masks: jobs files, reuse, and jobs that are done elsewhere."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import PIL.Image
 import PIL.PngImagePlugin
 import pytest
 
+from batch.finished import assert_same_elsewhere, without_settings
 from gramstyle.batch import Job
 from gramstyle.batch.outcome import attempt
-from gramstyle.batch.payload import accept, pack, run_remote
 from gramstyle.errors import GramstyleError
-from gramstyle.images import read_image, read_settings
 from gramstyle.model import Model
 from gramstyle.run.option_values import options_from
 
@@ -96,14 +93,7 @@ def test_an_image_whose_settings_do_not_know_the_masks_is_reused(
     job: Job, tiny_model_path: Path
 ) -> None:
     assert attempt(job, model=tiny_model_path).state == "done"
-    settings: dict[str, Any] = read_settings(job.output) or {}
-    for name in ("fingerprint", "style_regions", "style_labels", "content_labels", "protect"):
-        del settings[name]
-    chunks = PIL.PngImagePlugin.PngInfo()
-    chunks.add_itxt("gramstyle", json.dumps(settings))
-    with PIL.Image.open(job.output) as image:
-        image.load()
-    image.save(job.output, pnginfo=chunks)
+    without_settings(job, "style_regions", "style_labels", "content_labels", "protect")
     assert attempt(job, model=tiny_model_path).state == "reused"
 
 
@@ -116,13 +106,4 @@ def test_a_job_with_masks_done_elsewhere_has_the_same_image(
 ) -> None:
     monkeypatch.setenv("GRAMSTYLE_MODEL", str(tiny_model_path))
     (job,) = read(TABLE + REGIONS)
-    assert attempt(job, model=tiny_model_path).state == "done"
-    expected = read_image(job.output).pixels
-    job.output.unlink()
-    payload = pack(job, network=tiny_model.sha256)
-    away = folder.rename(folder.with_name("away"))
-    answer = run_remote(payload)
-    away.rename(folder)
-    assert accept(job, answer).state == "done"
-    assert (read_image(job.output).pixels == expected).all()
-    assert attempt(job, model=tiny_model_path).state == "reused"
+    assert_same_elsewhere(job, folder, tiny_model, tiny_model_path)

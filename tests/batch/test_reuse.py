@@ -1,6 +1,5 @@
 """Which images a batch or a figure reuses, which it renders again, and which it leaves alone."""
 
-import json
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -12,6 +11,7 @@ import PIL.Image
 import PIL.PngImagePlugin
 import pytest
 
+from batch.finished import rewritten
 from conftest import tiny_convolutions
 from gramstyle.batch import Job, attempt, outcome, reuse
 from gramstyle.images import read_image, read_settings, write_image
@@ -36,16 +36,6 @@ def settings_of(job: Job) -> dict[str, Any]:
     settings = read_settings(job.output)
     assert settings is not None
     return settings
-
-
-def rewritten(job: Job, settings: Mapping[str, Any] | str) -> None:
-    """Replace the settings in a finished image."""
-    text = settings if isinstance(settings, str) else json.dumps(settings)
-    chunks = PIL.PngImagePlugin.PngInfo()
-    chunks.add_itxt("gramstyle", text)
-    with PIL.Image.open(job.output) as image:
-        image.load()
-    image.save(job.output, pnginfo=chunks)
 
 
 def without_fingerprint(job: Job) -> dict[str, Any]:

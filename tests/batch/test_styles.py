@@ -1,20 +1,18 @@
 """Jobs with several style images: jobs files, reuse, and jobs that are done elsewhere."""
 
-import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import PIL.Image
 import PIL.PngImagePlugin
 import pytest
 
+from batch.finished import assert_same_elsewhere, without_settings
 from gramstyle.batch import Job
 from gramstyle.batch.outcome import attempt
-from gramstyle.batch.payload import accept, pack, run_remote
 from gramstyle.errors import GramstyleError
-from gramstyle.images import read_image, read_settings
+from gramstyle.images import read_settings
 from gramstyle.model import Model
 
 Read = Callable[[str], tuple[Job, ...]]
@@ -91,14 +89,7 @@ def test_an_image_whose_settings_do_not_know_the_options_of_the_style_is_reused(
     job: Job, tiny_model_path: Path
 ) -> None:
     assert attempt(job, model=tiny_model_path).state == "done"
-    settings: dict[str, Any] = read_settings(job.output) or {}
-    for name in ("fingerprint", "style_loss", "style_blend", "style_scale", "style_size"):
-        del settings[name]
-    chunks = PIL.PngImagePlugin.PngInfo()
-    chunks.add_itxt("gramstyle", json.dumps(settings))
-    with PIL.Image.open(job.output) as image:
-        image.load()
-    image.save(job.output, pnginfo=chunks)
+    without_settings(job, "style_loss", "style_blend", "style_scale", "style_size")
     assert attempt(job, model=tiny_model_path).state == "reused"
     other = replace(job, options=replace(job.options, style_scale=1.5))
     assert attempt(other, model=tiny_model_path).state == "done"
@@ -122,13 +113,4 @@ def test_a_job_with_several_styles_done_elsewhere_has_the_same_image(
 ) -> None:
     monkeypatch.setenv("GRAMSTYLE_MODEL", str(tiny_model_path))
     (job,) = read(f"{TABLE}{BOTH}style_blend = [3, 1]\n")
-    assert attempt(job, model=tiny_model_path).state == "done"
-    expected = read_image(job.output).pixels
-    job.output.unlink()
-    payload = pack(job, network=tiny_model.sha256)
-    away = folder.rename(folder.with_name("away"))
-    answer = run_remote(payload)
-    away.rename(folder)
-    assert accept(job, answer).state == "done"
-    assert (read_image(job.output).pixels == expected).all()
-    assert attempt(job, model=tiny_model_path).state == "reused"
+    assert_same_elsewhere(job, folder, tiny_model, tiny_model_path)

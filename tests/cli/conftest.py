@@ -29,6 +29,22 @@ def images(
 
 
 @pytest.fixture
+def folder(tmp_path: Path, rng: np.random.Generator) -> Path:
+    """A folder with photo.png and painting.jpg."""
+    for name, shape in (("photo.png", (36, 48, 3)), ("painting.jpg", (40, 30, 3))):
+        PIL.Image.fromarray(rng.integers(0, 256, shape, np.uint8)).save(tmp_path / name)
+    return tmp_path
+
+
+@pytest.fixture
+def spare(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of temporary files."""
+    folder = tmp_path_factory.mktemp("spare")
+    monkeypatch.setattr("tempfile.tempdir", str(folder))
+    return folder
+
+
+@pytest.fixture
 def transfer(images: Path) -> Run:
     """Run `gramstyle transfer` in that folder, briefly, with these arguments in addition."""
 

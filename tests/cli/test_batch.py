@@ -14,6 +14,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
+from cli.assertions import files
 from gramstyle.cli import main
 from gramstyle.images import read_settings
 
@@ -51,10 +52,6 @@ def batch(*arguments: str) -> int:
     return main(["batch", "jobs.toml", *arguments])
 
 
-def names(folder: Path) -> set[str]:
-    return {path.name for path in folder.iterdir()}
-
-
 def test_every_job_has_a_line_and_a_summary_ends_the_output(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -63,7 +60,7 @@ def test_every_job_has_a_line_and_a_summary_ends_the_output(
     assert err.splitlines() == [f"{i}/3 out/{n}.png: done" for i, n in enumerate("abc", start=1)]
     assert re.match(r"3 jobs in 0:\d\d:\d\d: ", out)
     assert out.endswith(": 3 done, 0 reused, 0 failed\n")
-    assert names(folder / "out") == {"a.png", "b.png", "c.png"}
+    assert files(folder / "out") == {"a.png", "b.png", "c.png"}
 
 
 def test_a_repeated_batch_renders_only_the_missing_images(
@@ -92,7 +89,7 @@ def test_a_job_that_fails_has_a_line_and_the_exit_code_is_1(
     (line,) = [line for line in err.splitlines() if "failed" in line]
     assert line.startswith("2/3 out/b.png: failed: cannot read")
     assert "photos/b.png': it is not an image" in line
-    assert names(folder / "out") == {"a.png", "c.png"}
+    assert files(folder / "out") == {"a.png", "c.png"}
     assert out.endswith("2 done, 0 reused, 1 failed\n") if not quiet else out == ""
 
 
@@ -140,7 +137,7 @@ def test_several_jobs_at_once(folder: Path, capsys: pytest.CaptureFixture[str]) 
     (folder / "photos/a.png").write_bytes(b"nonsense")
     assert batch("--jobs", "2") == 1
     assert sorted(capsys.readouterr().err.splitlines())[0].startswith("1/3 out/a.png: failed")
-    assert names(folder / "out") == {"b.png", "c.png"}
+    assert files(folder / "out") == {"b.png", "c.png"}
 
 
 @pytest.mark.parametrize(

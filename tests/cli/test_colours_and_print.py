@@ -8,10 +8,10 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from gramstyle.cli import main, running
+from gramstyle.cli import main
 from gramstyle.images import read_image, read_settings
-from gramstyle.run.progress import Losses
 from images.profiles import linear_rgb_profile
+from run.short_runs import interrupt_after
 
 Run = Callable[..., int]
 Capture = pytest.CaptureFixture[str]
@@ -21,17 +21,6 @@ def chroma(pixels: Any) -> Any:
     """Cb and Cr by the matrix of ITU-T T.871, in float64."""
     matrix = np.array([[-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]])
     return np.asarray(pixels, np.float64) @ matrix.T
-
-
-def interrupt_after(monkeypatch: pytest.MonkeyPatch, iteration: int) -> None:
-    log = running.RunLog.iteration
-
-    def interrupt(self: running.RunLog, losses: Losses, *scale: Any, scales: int) -> None:
-        log(self, losses, *scale, scales=scales)
-        if losses.iteration == iteration:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(running.RunLog, "iteration", interrupt)
 
 
 def test_images_so_far_have_the_colours_of_the_content_image(

@@ -12,6 +12,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from cli.assertions import assert_one_line
 from gramstyle.cli import fetch as cli_fetch
 from gramstyle.cli import main
 from gramstyle.model.fetch import DownloadProgress
@@ -73,14 +74,6 @@ def pretend(monkeypatch: pytest.MonkeyPatch, *reports: DownloadProgress | BaseEx
     monkeypatch.setattr(cli_fetch, "time", SimpleNamespace(monotonic=lambda: float(next(clock))))
 
 
-def one_line(capsys: Capture, *words: str) -> None:
-    error = capsys.readouterr().err
-    assert error.startswith("gramstyle: error: ")
-    assert error.count("\n") == 1
-    for word in words:
-        assert word in error
-
-
 def test_a_file_goes_to_the_users_cache_and_the_next_command_is_printed(
     folder: Path, capsys: Capture
 ) -> None:
@@ -114,17 +107,17 @@ def test_an_existing_download_is_reported_again(folder: Path, capsys: Capture) -
 def test_errors_are_one_line(folder: Path, capsys: Capture) -> None:
     Path("own.h5").write_bytes(b"mine")
     assert main(["model", "fetch", "keras", "--to", "own.h5"]) == 2
-    one_line(capsys, "own.h5", "move it away")
+    assert_one_line(capsys, "own.h5", "move it away")
     assert Path("own.h5").read_bytes() == b"mine"
     assert main(["model", "fetch", "keras", "--to", "nowhere/own.h5"]) == 2
-    one_line(capsys, "nowhere", "make it first")
+    assert_one_line(capsys, "nowhere", "make it first")
 
 
 def test_the_error_for_an_unknown_name_lists_the_known_ones(capsys: Capture) -> None:
     with pytest.raises(SystemExit) as stop:
         main(["model", "fetch", "alexnet"])
     assert stop.value.code == 2
-    one_line(capsys, "alexnet", *PUBLIC_FILES)
+    assert_one_line(capsys, "alexnet", *PUBLIC_FILES)
 
 
 def test_the_help_describes_every_file(capsys: Capture) -> None:

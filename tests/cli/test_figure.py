@@ -13,6 +13,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
+from cli.assertions import assert_one_line, files
 from conftest import tiny_convolutions
 from gramstyle.cli import main
 from gramstyle.images import read_settings
@@ -39,18 +40,6 @@ def folder(
 
 def figure(kind: str, *arguments: str) -> int:
     return main(["figure", kind, "photo.png", "painting.jpg", "-o", "fig.png", *BRIEF, *arguments])
-
-
-def assert_one_line(capsys: pytest.CaptureFixture[str], *words: str) -> None:
-    error = capsys.readouterr().err
-    assert error.startswith("gramstyle: error: ")
-    assert error.count("\n") == 1
-    for word in words:
-        assert word in error
-
-
-def names(folder: Path) -> set[str]:
-    return {path.name for path in folder.iterdir()}
 
 
 @pytest.mark.parametrize("kind", ["content", "style"])
@@ -89,7 +78,7 @@ def test_an_impossible_reconstruction_is_refused_in_one_line(
 ) -> None:
     assert main(["reconstruct", *arguments, "-o", "out.png"]) == 2
     assert_one_line(capsys, *words)
-    assert names(folder) == {"photo.png", "painting.jpg"}
+    assert files(folder) == {"photo.png", "painting.jpg"}
 
 
 def test_a_reconstruction_does_not_overwrite_its_image(
@@ -112,7 +101,7 @@ def test_a_figure_is_written_with_its_cells_beside_it(
     assert err.count("\n") == cells
     assert len(list((folder / "fig-cells").glob("*.png"))) == cells
     assert len(list((folder / "fig-cells").glob("*.jsonl"))) == cells
-    assert names(folder) == {"photo.png", "painting.jpg", "fig.png", "fig-cells"}
+    assert files(folder) == {"photo.png", "painting.jpg", "fig.png", "fig-cells"}
     with PIL.Image.open("fig.png") as sheet:
         assert sheet.width > 32
 
@@ -184,7 +173,7 @@ def test_a_figure_that_cannot_be_drawn_is_refused_in_one_line(
     with contextlib.suppress(SystemExit):  # argparse's own complaints
         assert figure("tradeoff", *arguments) == 2
     assert_one_line(capsys, *words)
-    assert not [name for name in names(folder) if name.startswith("fig.")]
+    assert not [name for name in files(folder) if name.startswith("fig.")]
     assert not list(folder.glob("fig-cells/*"))
 
 

@@ -17,18 +17,11 @@ import pytest
 
 import gramstyle
 from bare_environment import without_temporary_files
+from cli.assertions import assert_one_line, files
 from gramstyle.cli import main, transfer
 from gramstyle.images import read_settings
 
 Run = Callable[..., int]
-
-
-@pytest.fixture
-def folder(tmp_path: Path, rng: np.random.Generator) -> Path:
-    """A folder with a photograph and a painting."""
-    for name, shape in (("photo.png", (36, 48, 3)), ("painting.jpg", (40, 30, 3))):
-        PIL.Image.fromarray(rng.integers(0, 256, shape, np.uint8)).save(tmp_path / name)
-    return tmp_path
 
 
 @pytest.fixture
@@ -42,18 +35,6 @@ def run(folder: Path, tiny_model_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         return main(["transfer", content, style, *brief, *arguments])
 
     return call
-
-
-def assert_one_line(capsys: pytest.CaptureFixture[str], *words: str) -> None:
-    error = capsys.readouterr().err
-    assert error.startswith("gramstyle: error: ")
-    assert error.count("\n") == 1
-    for word in words:
-        assert word in error
-
-
-def files(folder: Path) -> set[str]:
-    return {path.name for path in folder.iterdir()}
 
 
 def test_a_photograph_and_a_painting_in_an_image_out(
@@ -210,12 +191,10 @@ def full_disk(*_: object, **__: object) -> None:
 def test_a_full_disk_leaves_nothing_half_written_and_keeps_the_image_elsewhere(
     run: Run,
     folder: Path,
-    tmp_path_factory: pytest.TempPathFactory,
+    spare: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    spare = tmp_path_factory.mktemp("spare")
-    monkeypatch.setattr("tempfile.tempdir", str(spare))
     real = os.fsync
     full = [True]
 
@@ -240,12 +219,10 @@ def test_a_full_disk_leaves_nothing_half_written_and_keeps_the_image_elsewhere(
 def test_a_stop_on_a_full_disk_keeps_the_image_so_far_elsewhere(
     run: Run,
     folder: Path,
-    tmp_path_factory: pytest.TempPathFactory,
+    spare: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    spare = tmp_path_factory.mktemp("spare")
-    monkeypatch.setattr("tempfile.tempdir", str(spare))
     real = os.fsync
     calls: list[int] = []
 
@@ -267,12 +244,10 @@ def test_a_stop_on_a_full_disk_keeps_the_image_so_far_elsewhere(
 def test_a_disk_that_is_full_everywhere_leaves_nothing_behind(
     run: Run,
     folder: Path,
-    tmp_path_factory: pytest.TempPathFactory,
+    spare: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    spare = tmp_path_factory.mktemp("spare")
-    monkeypatch.setattr("tempfile.tempdir", str(spare))
     monkeypatch.setattr(os, "fsync", full_disk)
     assert run("-o", "out.png", "--quiet") == 2
     assert_one_line(capsys, "out.png", "no space left")

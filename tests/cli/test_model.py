@@ -6,6 +6,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
+from cli.assertions import assert_one_line, files
 from gramstyle.cli import main
 from gramstyle.model.architecture import VGGS, Architecture
 from gramstyle.model.known import DEFAULT, KNOWN_NETWORKS
@@ -33,18 +34,6 @@ def photographs(folder: Path, rng: np.random.Generator) -> Path:
         pixels = rng.integers(0, 256, (40, 48, 3), np.uint8)
         PIL.Image.fromarray(pixels).save(folder / "photographs" / name)
     return folder / "photographs"
-
-
-def one_line(capsys: Capture, *words: str) -> None:
-    error = capsys.readouterr().err
-    assert error.startswith("gramstyle: error: ")
-    assert error.count("\n") == 1
-    for word in words:
-        assert word in error
-
-
-def files(folder: Path) -> set[str]:
-    return {path.name for path in folder.iterdir()}
 
 
 def output(capsys: Capture) -> str:
@@ -102,7 +91,7 @@ def test_export_refuses_another_network_in_one_line(
     write_torch_zip(Path("small.pth"), arrays)
     arguments = ["--from", "small.pth", "--to", "m.onnx", "--preprocess", "torchvision"]
     assert main(["model", "export", *arguments, "--network", network]) == 2
-    one_line(capsys, *words)
+    assert_one_line(capsys, *words)
     assert files(folder) == {"small.pth"}
 
 
@@ -111,14 +100,14 @@ def test_export_of_another_file_gives_one_line_and_writes_nothing(
 ) -> None:
     PIL.Image.new("RGB", (4, 4)).save("photo.png")
     assert main(["model", "export", "--from", "photo.png", "--to", "m.onnx"]) == 2
-    one_line(capsys, "photo.png", "expected a torch checkpoint")
+    assert_one_line(capsys, "photo.png", "expected a torch checkpoint")
     assert files(folder) == {"photo.png"}
 
 
 def test_export_asks_for_the_convention_and_writes_nothing(folder: Path, capsys: Capture) -> None:
     FORMATS["torch.pth"](Path("w.pth"), chain())
     assert main(["model", "export", "--from", "w.pth", "--to", "m.onnx"]) == 2
-    one_line(capsys, "w.pth", "--preprocess caffe", "--preprocess torchvision")
+    assert_one_line(capsys, "w.pth", "--preprocess caffe", "--preprocess torchvision")
     assert files(folder) == {"w.pth"}
 
 
@@ -126,7 +115,7 @@ def test_export_does_not_overwrite_its_source(folder: Path, capsys: Capture) -> 
     write_keras(Path("keras.h5"), chain())
     before = Path("keras.h5").read_bytes()
     assert main(["model", "export", "--from", "keras.h5", "--to", "./keras.h5"]) == 2
-    one_line(capsys, "keras.h5 would overwrite one of its sources")
+    assert_one_line(capsys, "keras.h5 would overwrite one of its sources")
     assert Path("keras.h5").read_bytes() == before
 
 
@@ -134,7 +123,7 @@ def test_export_to_a_missing_folder_is_refused_before_reading(
     folder: Path, capsys: Capture
 ) -> None:
     assert main(["model", "export", "--from", "missing.h5", "--to", "no/m.onnx"]) == 2
-    one_line(capsys, "cannot write no/m.onnx: there is no folder no")
+    assert_one_line(capsys, "cannot write no/m.onnx: there is no folder no")
 
 
 @pytest.mark.parametrize("is_default", [True, False])
@@ -150,7 +139,7 @@ def test_only_the_default_weights_are_exported_without_a_target(
     assert main(["model", "export", "--from", "keras.h5"]) == (0 if is_default else 2)
     assert place.exists() == is_default
     if not is_default:
-        one_line(capsys, "add --to FILE")
+        assert_one_line(capsys, "add --to FILE")
 
 
 # info
@@ -219,16 +208,18 @@ def test_compare_uses_the_given_image(
     assert main(["model", "compare", tiny, tiny, "--image", str(photographs / "a.png")]) == 0
     assert "the same network" in output(capsys)
     assert main(["model", "compare", tiny, tiny, "--image", "missing.png"]) == 2
-    one_line(capsys, "missing.png")
+    assert_one_line(capsys, "missing.png")
 
 
 def test_compare_of_another_format_gives_one_line(folder: Path, capsys: Capture) -> None:
     write_keras(Path("keras.h5"), chain())
     assert main(["model", "compare", "keras.h5", "keras.h5"]) == 2
-    one_line(capsys, "keras.h5", "not an ONNX file", "which accepts weights of any format")
+    assert_one_line(capsys, "keras.h5", "not an ONNX file", "which accepts weights of any format")
     FORMATS["zoo.onnx"](Path("zoo.onnx"), chain())
     assert main(["model", "compare", "zoo.onnx", "zoo.onnx"]) == 2
-    one_line(capsys, "zoo.onnx is another program's ONNX file", "export --from FILE --to MODEL")
+    assert_one_line(
+        capsys, "zoo.onnx is another program's ONNX file", "export --from FILE --to MODEL"
+    )
 
 
 # normalise
@@ -280,7 +271,7 @@ def test_a_failed_normalise_gives_one_line_and_writes_nothing(
     before = {path: path.read_bytes() for path in photographs.iterdir()}
     quiet = ["--model", str(tiny_model_path), "--quiet"]
     assert main(["model", "normalise", *arguments, *quiet]) == 2
-    one_line(capsys, *words)
+    assert_one_line(capsys, *words)
     assert {path: path.read_bytes() for path in photographs.iterdir()} == before
     assert not Path("n.onnx").exists()
 
@@ -292,7 +283,7 @@ def test_normalise_does_not_overwrite_its_model(
     assert (
         main(["model", "normalise", "photographs", "--model", "own.onnx", "--to", "own.onnx"]) == 2
     )
-    one_line(capsys, "own.onnx would overwrite one of its sources")
+    assert_one_line(capsys, "own.onnx would overwrite one of its sources")
 
 
 def test_an_interrupted_normalise_writes_nothing(

@@ -10,6 +10,7 @@ import onnx
 import PIL.Image
 import pytest
 
+from cli.assertions import assert_one_line, files
 from gramstyle.cli import main
 from gramstyle.engines.onnx_session import open_session
 from gramstyle.images import read_image, resize
@@ -25,14 +26,6 @@ IMAGES = ("--content", "photo.png", "--style", "painting.jpg")
 
 # float32 sums through 13 layers, one side in ONNX Runtime and the other half in NumPy.
 ROUNDING = 1e-4
-
-
-@pytest.fixture
-def folder(tmp_path: Path, rng: np.random.Generator) -> Path:
-    """A folder with a photograph and a painting."""
-    for name, shape in (("photo.png", (36, 48, 3)), ("painting.jpg", (40, 30, 3))):
-        PIL.Image.fromarray(rng.integers(0, 256, shape, np.uint8)).save(tmp_path / name)
-    return tmp_path
 
 
 @pytest.fixture
@@ -59,19 +52,6 @@ def said(path: Path) -> dict[str, str]:
 
 def relative(found: np.ndarray, truth: np.ndarray) -> float:
     return float(np.linalg.norm(found - truth) / np.linalg.norm(truth))
-
-
-def assert_one_line(capsys: pytest.CaptureFixture[str], *words: str) -> None:
-    captured = capsys.readouterr()
-    assert captured.out == ""
-    assert captured.err.startswith("gramstyle: error: ")
-    assert captured.err.count("\n") == 1
-    for word in words:
-        assert word in captured.err
-
-
-def files(folder: Path) -> set[str]:
-    return {path.name for path in folder.iterdir()}
 
 
 def test_the_file_gives_the_loss_and_gradient_that_a_transfer_has(

@@ -119,13 +119,10 @@ def test_an_image_is_not_written_to_a_terminal(
 
 def test_an_image_that_standard_output_does_not_take_is_saved_elsewhere(
     transfer: Run,
-    tmp_path_factory: pytest.TempPathFactory,
+    spare: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    spare = tmp_path_factory.mktemp("spare")
-    monkeypatch.setattr("tempfile.tempdir", str(spare))
-
     class Gone(io.BytesIO):
         def write(self, _data: object) -> int:
             raise BrokenPipeError

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from cli.assertions import assert_one_line
 from gramstyle.cli import main, plot
 from gramstyle.run.records import Point
 
@@ -52,15 +53,6 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Mapping[str, Sequence[P
 
     monkeypatch.setattr(plot, "loss_curves", record)
     return calls
-
-
-def assert_one_line(capsys: pytest.CaptureFixture[str], *words: str) -> None:
-    captured = capsys.readouterr()
-    assert captured.out == ""
-    assert captured.err.startswith("gramstyle: error: ")
-    assert captured.err.count("\n") == 1
-    for word in words:
-        assert word in captured.err
 
 
 @pytest.mark.parametrize("suffix", [".png", ".svg", ".pdf", ".PNG"])

@@ -5,11 +5,11 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import PIL.Image
 import pytest
 
 import gramstyle.cli.trace
+from cli.assertions import assert_one_line, files
 from gramstyle.analysis.trace import trace
 from gramstyle.cli import main
 from gramstyle.core.conventions import CONTENT_LAYER
@@ -24,14 +24,6 @@ IMAGES = ("feature-maps-conv1_1.png", "gram-conv1_1.png", "gradient-style-conv1_
 
 
 @pytest.fixture
-def folder(tmp_path: Path, rng: np.random.Generator) -> Path:
-    """A folder with a photograph and a painting."""
-    for name, shape in (("photo.png", (36, 48, 3)), ("painting.jpg", (40, 30, 3))):
-        PIL.Image.fromarray(rng.integers(0, 256, shape, np.uint8)).save(tmp_path / name)
-    return tmp_path
-
-
-@pytest.fixture
 def run(folder: Path, tiny_model_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     """Run `gramstyle trace photo.png painting.jpg` in that folder, on a small image."""
     monkeypatch.chdir(folder)
@@ -42,19 +34,6 @@ def run(folder: Path, tiny_model_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         return main(["trace", content, "painting.jpg", *small, *arguments])
 
     return call
-
-
-def assert_one_line(capsys: pytest.CaptureFixture[str], *words: str) -> None:
-    captured = capsys.readouterr()
-    assert captured.out == ""
-    assert captured.err.startswith("gramstyle: error: ")
-    assert captured.err.count("\n") == 1
-    for word in words:
-        assert word in captured.err
-
-
-def files(folder: Path) -> set[str]:
-    return {path.name for path in folder.iterdir()}
 
 
 def rows(output: str) -> dict[str, list[str]]:

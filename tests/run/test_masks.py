@@ -2,7 +2,6 @@
 
 import shutil
 from collections.abc import Callable
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -11,41 +10,25 @@ import PIL.Image
 import pytest
 
 from gramstyle import read_recipe, recipe_of
-from gramstyle.cli import main, running
+from gramstyle.cli import main
 from gramstyle.core.arrays import Array
 from gramstyle.errors import OptionError
 from gramstyle.images import read_image, read_settings
 from gramstyle.run import checkpoint
 from gramstyle.run.options import Options
 from gramstyle.run.plan import RunPlan, plan_run
-from gramstyle.run.prepare import Prepared, prepare
-from gramstyle.run.progress import Losses
+from gramstyle.run.prepare import Prepared
 from gramstyle.run.resume import resume
 from gramstyle.run.saved_run import read_saved_run
 from gramstyle.run.transfer import execute
+from run.short_runs import assert_same, command, interrupted, resumed
 
 Make = Callable[..., Prepared]
 
-# The order of sums in float32, where some ReLUs flip.
-FLOAT32 = 5e-3
 # Layers whose positions see few pixels, so that small regions of a style image have some.
 SHALLOW = ("conv1_1", "conv2_1")
 
 RED, BLUE = (255, 0, 0), (0, 0, 255)
-
-
-@pytest.fixture
-def photo(rng: np.random.Generator) -> Array:
-    return rng.integers(0, 256, (75, 100, 3)).astype(np.uint8)
-
-
-@pytest.fixture
-def paintings(rng: np.random.Generator) -> list[Array]:
-    """Two style images of different sizes and contrasts."""
-    return [
-        rng.integers(0, 256, (60, 90, 3)).astype(np.uint8),
-        rng.integers(100, 130, (80, 70, 3)).astype(np.uint8),
-    ]
 
 
 @pytest.fixture
@@ -63,32 +46,10 @@ def labels(height: int, width: int, edge: int) -> Array:
     return pixels
 
 
-@pytest.fixture
-def ready(photo: Array, tiny_model_path: Path):  # type: ignore[no-untyped-def]
-    with ExitStack() as stack:
-
-        def make(styles: Any, **given: Any) -> Prepared:
-            options = Options(**{"size": 100, "engine": "numpy", "beta": 1e3, **given})
-            return stack.enter_context(prepare(photo, styles, options, model=tiny_model_path))
-
-        yield make
-
-
 def planned(content: Any, style: Any, model: Path, **given: Any) -> tuple[RunPlan, list[str]]:
     said: list[str] = []
     options = Options(**{"size": 100, "engine": "numpy", **given})
     return plan_run(content, style, options, model=model, notify=said.append), said
-
-
-def assert_same(found: Prepared, expected: Prepared) -> None:
-    """Check that two objectives agree up to the rounding of float32, at a start from noise."""
-    x = np.random.default_rng(1).uniform(0, 255, (3, 75, 100)).astype(np.float32)
-    wanted = expected.loss_and_gradient(x.astype(expected.start.dtype))
-    gradient = wanted.gradient.copy()
-    evaluation = found.loss_and_gradient(x.astype(found.start.dtype))
-    assert evaluation.terms["style"] == pytest.approx(wanted.terms["style"], rel=1e-3)
-    difference = np.linalg.norm(evaluation.gradient - gradient)
-    assert difference < FLOAT32 * np.linalg.norm(gradient)
 
 
 def test_one_white_mask_is_the_run_without_masks(ready: Make, paintings: Any) -> None:
@@ -313,12 +274,6 @@ def folder(
     return tmp_path
 
 
-def command(folder: Path, *more: str) -> list[str]:
-    images = [str(folder / f"{name}.png") for name in ("photo", "one", "two")]
-    model = ["--model", str(folder / "tiny.onnx"), "--quiet", "--size", "48"]
-    return ["transfer", *images, "-o", str(folder / "out.png"), *model, *more]
-
-
 def regions(folder: Path, *names: str) -> list[str]:
     return ["--style-regions", ",".join(str(folder / f"{name}.png") for name in names)]
 
@@ -338,9 +293,7 @@ def test_the_command_refuses_bad_masks_with_exit_code_2_and_writes_nothing(
     assert sorted(folder.iterdir()) == before
 
 
-def test_a_result_names_its_masks_and_a_resumed_run_is_the_same_bit_by_bit(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_result_names_its_masks_and_a_resumed_run_is_the_same_bit_by_bit(folder: Path) -> None:
     protect = ["--protect", str(folder / "keep.png"), "--iterations", "4"]
     more = [*regions(folder, "left", "right"), *protect]
     assert main(command(folder, *more, "--optimiser", "own")) == 0
@@ -353,25 +306,13 @@ def test_a_result_names_its_masks_and_a_resumed_run_is_the_same_bit_by_bit(
     assert described == {"region": "left.png", "region2": "right.png", "protect": "keep.png"}
     assert {len(each["pixels"]) for each in settings["masks"].values()} == {64}
 
-    log = running.RunLog.iteration
-
-    def interrupt(self: running.RunLog, losses: Losses, *scale: Any, scales: int) -> None:
-        log(self, losses, *scale, scales=scales)
-        if losses.iteration == 3:
-            raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(running.RunLog, "iteration", interrupt)
-        saving = ["--checkpoint", str(folder / "saved"), "--every", "2"]
-        assert main(command(folder, *more, *saving)) == 130
+    interrupted(command(folder, *more), folder / "saved")
     for name in ("photo", "one", "two", "left", "right", "keep", "out"):
         (folder / f"{name}.png").unlink()
     saved = read_saved_run(folder / "saved")
     masks = {role: path.name for role, path in saved.images.items() if role in described}
     assert masks == described
-    again = ["resume", str(folder / "saved"), "-o", str(folder / "out.png"), "--quiet"]
-    assert main([*again, "--model", str(folder / "tiny.onnx")]) == 0
-    np.testing.assert_array_equal(read_image(folder / "out.png").pixels, expected)
+    np.testing.assert_array_equal(resumed(folder), expected)
 
     PIL.Image.new("L", (100, 75), 255).save(saved.images["region2"])
     with pytest.raises(checkpoint.CheckpointError, match=r"another region2 image than right\.png"):

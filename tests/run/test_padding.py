@@ -12,7 +12,7 @@ import onnx
 import PIL.Image
 import pytest
 
-from gramstyle.cli import main, running
+from gramstyle.cli import main
 from gramstyle.core.arrays import Array
 from gramstyle.core.layers import Padding
 from gramstyle.core.wrapping import wrapping_multiple
@@ -21,14 +21,13 @@ from gramstyle.images import read_image, read_settings
 from gramstyle.run.options import Options
 from gramstyle.run.plan import plan_run
 from gramstyle.run.prepare import Prepared, prepare
-from gramstyle.run.progress import Losses
 from gramstyle.run.saved_run import read_saved_run
 from gramstyle.run.transfer import execute
+from run.short_runs import FLOAT32, assert_same, command, interrupted, resumed
 
 Make = Callable[..., Prepared]
 
-# The order of sums in float32, where some ReLUs flip.
-FLOAT32 = 5e-3
+SAVED = ("photo", "painting")
 
 
 @pytest.fixture
@@ -50,17 +49,6 @@ def ready(photo: Array, painting: Array, tiny_model_path: Path):  # type: ignore
             return stack.enter_context(prepare(photo, painting, options, model=tiny_model_path))
 
         yield make
-
-
-def assert_same(found: Prepared, expected: Prepared) -> None:
-    """Check that two objectives agree up to the rounding of float32, at a start from noise."""
-    x = np.random.default_rng(1).uniform(0, 255, expected.start.shape).astype(np.float32)
-    wanted = expected.loss_and_gradient(x.astype(expected.start.dtype))
-    gradient = wanted.gradient.copy()
-    evaluation = found.loss_and_gradient(x.astype(found.start.dtype))
-    assert evaluation.loss == pytest.approx(wanted.loss, rel=1e-3)
-    difference = np.linalg.norm(evaluation.gradient - gradient)
-    assert difference < FLOAT32 * np.linalg.norm(gradient)
 
 
 @pytest.mark.parametrize("padding", ["replicate", "reflect", "circular"])
@@ -142,48 +130,29 @@ def test_another_word_is_refused_with_the_known_ones() -> None:
 
 @pytest.fixture
 def folder(tmp_path: Path, photo: Array, painting: Array, tiny_model_path: Path) -> Path:
-    for name, pixels in (("photo", photo), ("painting", painting)):
+    for name, pixels in zip(SAVED, (photo, painting), strict=True):
         PIL.Image.fromarray(pixels).save(tmp_path / f"{name}.png")
     shutil.copy(tiny_model_path, tmp_path / "tiny.onnx")
     return tmp_path
 
 
-def command(folder: Path, *more: str) -> list[str]:
-    images = [str(folder / f"{name}.png") for name in ("photo", "painting")]
-    model = ["--model", str(folder / "tiny.onnx"), "--quiet", "--size", "48"]
-    return ["transfer", *images, "-o", str(folder / "out.png"), *model, *more]
-
-
-def test_a_result_names_its_padding_and_a_resumed_run_is_the_same_bit_by_bit(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_result_names_its_padding_and_a_resumed_run_is_the_same_bit_by_bit(folder: Path) -> None:
     more = ["--padding", "circular", "--iterations", "4"]
-    assert main(command(folder, *more, "--optimiser", "own")) == 0
+    assert main(command(folder, *more, "--optimiser", "own", images=SAVED)) == 0
     expected = read_image(folder / "out.png").pixels
     settings = read_settings(folder / "out.png")
     assert settings is not None
     assert settings["padding"] == "circular"
 
-    log = running.RunLog.iteration
-
-    def interrupt(self: running.RunLog, losses: Losses, *scale: Any, scales: int) -> None:
-        log(self, losses, *scale, scales=scales)
-        if losses.iteration == 3:
-            raise KeyboardInterrupt
-
-    checkpoints = ["--checkpoint", str(folder / "saved"), "--every", "2"]
-    with monkeypatch.context() as patch:
-        patch.setattr(running.RunLog, "iteration", interrupt)
-        assert main(command(folder, *more, *checkpoints)) == 130
+    interrupted(command(folder, *more, images=SAVED), folder / "saved")
     (folder / "out.png").unlink()
     assert read_saved_run(folder / "saved").options({}).padding == "circular"
-    again = ["resume", str(folder / "saved"), "-o", str(folder / "out.png"), "--quiet"]
-    assert main([*again, "--model", str(folder / "tiny.onnx")]) == 0
-    np.testing.assert_array_equal(read_image(folder / "out.png").pixels, expected)
+    np.testing.assert_array_equal(resumed(folder), expected)
 
 
 def test_a_checkpoint_that_names_no_padding_was_padded_with_zeros(folder: Path) -> None:
-    assert main(command(folder, "--iterations", "1", "--checkpoint", str(folder / "saved"))) == 0
+    more = ["--iterations", "1", "--checkpoint", str(folder / "saved")]
+    assert main(command(folder, *more, images=SAVED)) == 0
     saved = read_saved_run(folder / "saved")
     options = {k: v for k, v in saved.manifest["options"].items() if k != "padding"}
     object.__setattr__(saved, "manifest", {**saved.manifest, "options": options})

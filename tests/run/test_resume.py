@@ -23,10 +23,9 @@ from gramstyle.errors import OptionError
 from gramstyle.images import from_pil, read_image, write_image
 from gramstyle.run import checkpoint
 from gramstyle.run.checkpoint import CheckpointError, load, read_manifest
-from gramstyle.run.plan import ScalePlan
-from gramstyle.run.progress import Losses
 from gramstyle.run.resume import resume
 from gramstyle.run.saved_run import read_saved_run
+from run.short_runs import interrupt_after
 
 ASKED = ["--size", "80", "--scales", "2", "--iterations", "12", "--quiet"]
 
@@ -66,17 +65,8 @@ def stopped(
 
 
 def interrupted(run: list[str], at: int, monkeypatch: pytest.MonkeyPatch) -> int:
-    from gramstyle.cli import running
-
-    plainly = running.RunLog.iteration
-
-    def interrupt(log: running.RunLog, losses: Losses, scale: ScalePlan, *, scales: int) -> None:
-        plainly(log, losses, scale, scales=scales)
-        if losses.iteration == at:
-            raise KeyboardInterrupt
-
     with monkeypatch.context() as patched:
-        patched.setattr(running.RunLog, "iteration", interrupt)
+        interrupt_after(patched, at)
         return main(run)
 
 

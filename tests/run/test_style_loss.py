@@ -3,7 +3,6 @@
 import json
 import shutil
 from collections.abc import Callable
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -11,61 +10,24 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from gramstyle.cli import main, running
+from gramstyle.cli import main
 from gramstyle.core.arrays import Array
 from gramstyle.core.conventions import STYLE_FACTORS, style_factor
 from gramstyle.core.terms import STYLE_LOSSES
 from gramstyle.images import read_image, read_settings
 from gramstyle.run.options import Options
 from gramstyle.run.plan import plan_run
-from gramstyle.run.prepare import Prepared, prepare
-from gramstyle.run.progress import Losses
+from gramstyle.run.prepare import Prepared
 from gramstyle.run.saved_run import read_saved_run
 from gramstyle.run.transfer import execute
+from run.short_runs import assert_same, command, interrupted, resumed
 
 Make = Callable[..., Prepared]
 
 OTHERS = STYLE_LOSSES[1:]
-# The order of sums in float32, where some ReLUs flip.
-FLOAT32 = 5e-3
 
+SAVED = ("photo", "one")
 IMAGES = 'content = "photo.png"\nstyle = "one.png"\noutput = "out.png"\n'
-
-
-@pytest.fixture
-def photo(rng: np.random.Generator) -> Array:
-    return rng.integers(0, 256, (75, 100, 3)).astype(np.uint8)
-
-
-@pytest.fixture
-def paintings(rng: np.random.Generator) -> list[Array]:
-    return [
-        rng.integers(0, 256, (60, 90, 3)).astype(np.uint8),
-        rng.integers(100, 130, (80, 70, 3)).astype(np.uint8),
-    ]
-
-
-@pytest.fixture
-def ready(photo: Array, tiny_model_path: Path):  # type: ignore[no-untyped-def]
-    with ExitStack() as stack:
-
-        def make(styles: Any, **given: Any) -> Prepared:
-            options = Options(**{"size": 100, "engine": "numpy", **given})
-            return stack.enter_context(prepare(photo, styles, options, model=tiny_model_path))
-
-        yield make
-
-
-def assert_same(found: Prepared, expected: Prepared) -> None:
-    """Check that two objectives agree up to the rounding of float32, at a start from noise."""
-    x = np.random.default_rng(1).uniform(0, 255, (3, 75, 100)).astype(np.float32)
-    wanted = expected.loss_and_gradient(x.astype(expected.start.dtype))
-    gradient = wanted.gradient.copy()
-    evaluation = found.loss_and_gradient(x.astype(found.start.dtype))
-    assert evaluation.terms["style"] == pytest.approx(wanted.terms["style"], rel=1e-3)
-    assert evaluation.layers["style"] == pytest.approx(wanted.layers["style"], rel=1e-3)
-    difference = np.linalg.norm(evaluation.gradient - gradient)
-    assert difference < FLOAT32 * np.linalg.norm(gradient)
 
 
 @pytest.mark.parametrize("style_loss", OTHERS)
@@ -110,43 +72,25 @@ def test_every_style_loss_has_a_factor_and_a_normalised_network_changes_it_as_al
 
 @pytest.fixture
 def folder(tmp_path: Path, photo: Array, paintings: Any, tiny_model_path: Path) -> Path:
-    for name, pixels in (("photo", photo), ("one", paintings[0])):
+    for name, pixels in zip(SAVED, (photo, paintings[0]), strict=True):
         PIL.Image.fromarray(pixels).save(tmp_path / f"{name}.png")
     shutil.copy(tiny_model_path, tmp_path / "tiny.onnx")
     return tmp_path
 
 
-def command(folder: Path, *more: str) -> list[str]:
-    images = [str(folder / f"{name}.png") for name in ("photo", "one")]
-    model = ["--model", str(folder / "tiny.onnx"), "--quiet", "--size", "48"]
-    return ["transfer", *images, "-o", str(folder / "out.png"), *model, *more]
-
-
 def test_a_result_names_the_style_loss_and_a_resumed_run_is_the_same_bit_by_bit(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
+    folder: Path,
 ) -> None:
     more = ["--style-loss", "mean-std", "--iterations", "4"]
-    assert main(command(folder, *more, "--optimiser", "own")) == 0
+    assert main(command(folder, *more, "--optimiser", "own", images=SAVED)) == 0
     expected = read_image(folder / "out.png").pixels
     settings = read_settings(folder / "out.png")
     assert settings is not None
     assert settings["style_loss"] == "mean-std"
 
-    log = running.RunLog.iteration
-
-    def interrupt(self: running.RunLog, losses: Losses, *scale: Any, scales: int) -> None:
-        log(self, losses, *scale, scales=scales)
-        if losses.iteration == 3:
-            raise KeyboardInterrupt
-
-    saved = folder / "saved"
-    with monkeypatch.context() as patch:
-        patch.setattr(running.RunLog, "iteration", interrupt)
-        assert main(command(folder, *more, "--checkpoint", str(saved), "--every", "2")) == 130
-    assert read_saved_run(saved).options({}).style_loss == "mean-std"
-    again = ["resume", str(saved), "-o", str(folder / "out.png"), "--quiet"]
-    assert main([*again, "--model", str(folder / "tiny.onnx")]) == 0
-    np.testing.assert_array_equal(read_image(folder / "out.png").pixels, expected)
+    interrupted(command(folder, *more, images=SAVED), folder / "saved")
+    assert read_saved_run(folder / "saved").options({}).style_loss == "mean-std"
+    np.testing.assert_array_equal(resumed(folder), expected)
 
 
 def test_a_batch_renders_a_style_loss_anew_and_reuses_it_afterwards(
@@ -190,7 +134,7 @@ def test_the_command_refuses_with_exit_code_2_and_writes_nothing(
 ) -> None:
     before = sorted(folder.iterdir())
     try:
-        code = main(command(folder, *arguments))
+        code = main(command(folder, *arguments, images=SAVED))
     except SystemExit as stop:
         code = stop.code  # type: ignore[assignment]
     assert code == 2

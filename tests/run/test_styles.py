@@ -3,7 +3,6 @@
 import json
 import shutil
 from collections.abc import Callable
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from gramstyle.cli import main, running
+from gramstyle.cli import main
 from gramstyle.core.arrays import Array
 from gramstyle.errors import OptionError
 from gramstyle.images import read_image, read_settings
@@ -19,53 +18,14 @@ from gramstyle.run import checkpoint, inputs
 from gramstyle.run.checkpoint import load, manifest, read_manifest
 from gramstyle.run.options import Options
 from gramstyle.run.plan import RunPlan, plan_run
-from gramstyle.run.prepare import Prepared, prepare
-from gramstyle.run.progress import Losses
+from gramstyle.run.prepare import Prepared
 from gramstyle.run.reconstruct import style_options
 from gramstyle.run.resume import resume
 from gramstyle.run.saved_run import read_saved_run
 from gramstyle.run.transfer import execute
+from run.short_runs import assert_same, command, interrupted, resumed
 
 Make = Callable[..., Prepared]
-
-# The order of sums in float32, where some ReLUs flip.
-FLOAT32 = 5e-3
-
-
-@pytest.fixture
-def photo(rng: np.random.Generator) -> Array:
-    return rng.integers(0, 256, (75, 100, 3)).astype(np.uint8)
-
-
-@pytest.fixture
-def paintings(rng: np.random.Generator) -> list[Array]:
-    """Two style images of different sizes and contrasts."""
-    return [
-        rng.integers(0, 256, (60, 90, 3)).astype(np.uint8),
-        rng.integers(100, 130, (80, 70, 3)).astype(np.uint8),
-    ]
-
-
-@pytest.fixture
-def ready(photo: Array, tiny_model_path: Path):  # type: ignore[no-untyped-def]
-    with ExitStack() as stack:
-
-        def make(styles: Any, **given: Any) -> Prepared:
-            options = Options(**{"size": 100, "engine": "numpy", "beta": 1e3, **given})
-            return stack.enter_context(prepare(photo, styles, options, model=tiny_model_path))
-
-        yield make
-
-
-def assert_same(found: Prepared, expected: Prepared) -> None:
-    """Check that two objectives agree up to the rounding of float32, at a start from noise."""
-    x = np.random.default_rng(1).uniform(0, 255, (3, 75, 100)).astype(np.float32)
-    wanted = expected.loss_and_gradient(x.astype(expected.start.dtype))
-    gradient = wanted.gradient.copy()
-    evaluation = found.loss_and_gradient(x.astype(found.start.dtype))
-    assert evaluation.terms["style"] == pytest.approx(wanted.terms["style"], rel=1e-3)
-    difference = np.linalg.norm(evaluation.gradient - gradient)
-    assert difference < FLOAT32 * np.linalg.norm(gradient)
 
 
 def test_the_targets_are_the_shares_of_those_of_each_image(ready: Make, paintings: Any) -> None:
@@ -259,12 +219,6 @@ def folder(tmp_path: Path, photo: Array, paintings: Any, tiny_model_path: Path) 
     return tmp_path
 
 
-def command(folder: Path, *more: str) -> list[str]:
-    images = [str(folder / f"{name}.png") for name in ("photo", "one", "two")]
-    model = ["--model", str(folder / "tiny.onnx"), "--quiet", "--size", "48"]
-    return ["transfer", *images, "-o", str(folder / "out.png"), *model, *more]
-
-
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -288,13 +242,9 @@ def test_the_command_refuses_them_with_exit_code_2_and_writes_nothing(
     assert sorted(folder.iterdir()) == before
 
 
-def test_a_result_names_every_style_and_a_resumed_run_is_the_same_bit_by_bit(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_result_names_every_style_and_a_resumed_run_is_the_same_bit_by_bit(folder: Path) -> None:
     more = ["--style-blend", "3,1", "--style-scale", "0.5,1", "--iterations", "4"]
-    checkpoints = ["--checkpoint", str(folder / "saved"), "--every", "2"]
-    whole = [*more, "--optimiser", "own"]
-    assert main(command(folder, *whole)) == 0
+    assert main(command(folder, *more, "--optimiser", "own")) == 0
     expected = read_image(folder / "out.png").pixels
     settings = read_settings(folder / "out.png")
     assert settings is not None
@@ -302,25 +252,14 @@ def test_a_result_names_every_style_and_a_resumed_run_is_the_same_bit_by_bit(
     assert settings["style_blend"] == [0.75, 0.25]
     assert settings["style_scale"] == [0.5, 1.0]
 
-    log = running.RunLog.iteration
-
-    def interrupt(self: running.RunLog, losses: Losses, *scale: Any, scales: int) -> None:
-        log(self, losses, *scale, scales=scales)
-        if losses.iteration == 3:
-            raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(running.RunLog, "iteration", interrupt)
-        assert main(command(folder, *more, *checkpoints)) == 130
+    interrupted(command(folder, *more), folder / "saved")
     for name in ("photo", "one", "two", "out"):
         (folder / f"{name}.png").unlink()
     saved = read_saved_run(folder / "saved")
     assert saved.iteration == 3
     assert [path.name for path in saved.styles] == ["one.png", "two.png"]
     assert set(saved.fingerprints) == {"model", "content", "style", "style2", "start"}
-    again = ["resume", str(folder / "saved"), "-o", str(folder / "out.png"), "--quiet"]
-    assert main([*again, "--model", str(folder / "tiny.onnx")]) == 0
-    np.testing.assert_array_equal(read_image(folder / "out.png").pixels, expected)
+    np.testing.assert_array_equal(resumed(folder), expected)
 
     PIL.Image.new("RGB", (70, 80), "red").save(saved.styles[1])
     with pytest.raises(checkpoint.CheckpointError, match="another style2 image than two"):
