@@ -25,8 +25,8 @@ def add_parser(commands: Commands, summary: str) -> None:
     parser = commands.add_parser(
         "completion",
         help=summary,
-        description="Print a script with which the shell completes commands, options, their values "
-        "and files. The script does not start gramstyle.",
+        description="Print a script with which the shell completes commands, options, their\n"
+        "values and files. The script does not start gramstyle.",
         epilog=WHERE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

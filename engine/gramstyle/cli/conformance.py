@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from itertools import combinations
 from pathlib import Path
+from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 from gramstyle.cli import arguments as add
@@ -40,10 +41,10 @@ if TYPE_CHECKING:
 SIZE = 64
 
 NOTES = f"""\
-ADAPTER is one of {", ".join(NAMES)};
+{fill(f"ADAPTER is one of {', '.join(NAMES)};")}
 or module:function, a function value_and_grad(image, case) of your own.
-PROGRAM is in any language; it reads cases from stdin and writes answers to stdout
-by the protocol of docs/conformance-programs.md. No shell is involved.
+PROGRAM is in any language; it reads cases from stdin and writes answers to
+stdout by the protocol of docs/conformance-programs.md. No shell is involved.
 exit code: 0 every case passed, 1 a case failed, 2 an argument cannot be used;
 with --baseline: 0 nothing is worse, 1 a case is worse
 examples: gramstyle conformance run --against torch
@@ -64,7 +65,7 @@ def _add_run(actions: Commands) -> None:
     parser = actions.add_parser(
         "run",
         help="test an implementation on the cases",
-        description="Compute the loss and gradients of every case with an implementation, and "
+        description="Compute the loss and gradients of every case with an implementation, and\n"
         "compare them with the float64 truth.",
         epilog=NOTES,
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -35,8 +35,8 @@ def add_parser(actions: Commands) -> None:
     parser = actions.add_parser(
         "fetch",
         help="download a published weights file",
-        description="Download a weights file from its publisher and check its hash. If the "
-        "download is\ninterrupted, run the same command again to resume it.",
+        description="Download a weights file from its publisher and check its hash. If the\n"
+        "download is interrupted, run the same command again to resume it.",
         epilog=_list(),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -69,7 +69,11 @@ def add_parser(commands: Commands, summary: str) -> None:
         f"16,16,{POOL},32,32,{POOL} (default: the VGG that the tensors show, or the graph of an "
         "ONNX file)")  # fmt: skip
 
-    info = actions.add_parser("info", help="describe a model file")
+    info = actions.add_parser(
+        "info",
+        help="describe a model file",
+        description="Print the network, the metadata and the layers of a model file.",
+    )
     info.set_defaults(run=run_info)
     info.add_argument("model", type=Path, nargs="?", metavar="FILE",
         help="the model file (default: the one that transfer uses)")  # fmt: skip

@@ -62,15 +62,16 @@ NOT_WEB = {
 }
 
 DESCRIPTION = """\
-Write the loss and its gradient as one graph of standard ONNX operators: an image in, loss and
-gradient out. It runs wherever ONNX Runtime does, without Python. With --web, write a folder for a
-web server: a page that transfers styles inside the browser.
+Write the loss and its gradient as one graph of standard ONNX operators: an
+image in, loss and gradient out. It runs wherever ONNX Runtime does, without
+Python. With --web, write a folder for a web server: a page that transfers
+styles inside the browser.
 """
 
 EXAMPLES = """\
 examples:
-  gramstyle objective export --size 512x384 --content photo.jpg --style painting.jpg \\
-    -o objective.onnx
+  gramstyle objective export --size 512x384 --content photo.jpg \\
+    --style painting.jpg -o objective.onnx
   gramstyle objective export --targets inputs --alpha 2e-4 -o objective.onnx \\
     --targets-model targets.onnx
   gramstyle objective export --web public
