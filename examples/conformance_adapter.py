@@ -1,4 +1,4 @@
-"""An implementation of the paper's loss, held against the conformance cases.
+"""An implementation of the paper's loss, tested on the conformance cases.
 
     gramstyle conformance run --against conformance_adapter:value_and_grad
 

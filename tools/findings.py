@@ -1,4 +1,4 @@
-"""Hold every implementation that is installed against the conformance cases; write the page.
+"""Test every installed implementation on the conformance cases; write the page.
 
 python -m tools.findings [--command "node plain.mjs" …] -o docs/findings.md
 """
@@ -27,7 +27,7 @@ ELSEWHERE = ("cupy", "cupy_engine")
 HEAD = """\
 # Findings
 
-Implementations of the loss and its gradient, held against all {count} cases of the
+Implementations of the loss and its gradient, tested on all {count} cases of the
 [conformance kit](conformance.md), with gramstyle {version}. `python -m tools.findings` writes this
 page with the implementations that are installed. The page on
 [conformance](conformance.md#where-frameworks-differ) explains the kinks, where frameworks choose

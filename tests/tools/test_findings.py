@@ -19,7 +19,7 @@ def test_the_page_has_a_row_for_each_float_type_and_each_case_that_failed() -> N
         FEW,
         CASES["avg-pooling"],
     )
-    assert "held against all 2 cases" in text
+    assert "tested on all 2 cases" in text
     assert "| mine | 1.0 | float64 | 2 of 2 | 0.0e+00 | `relu` | 0.0e+00 |" in text
     assert "| mine | 1.0 | float32 | 2 of 2 |" in text
     assert "| yours | 2 | float64 | 0 of 2 |  |  | 1.0e+00 |" in text

@@ -45,8 +45,8 @@ class _NotExchanged(_SquareLayers):
 
 @mistake(
     "forward convolution in the backward pass",
-    "Neither are the kernels flipped nor N and C exchanged. This computes something where N = C "
-    "and fails elsewhere.",
+    "The kernels are not flipped, and N and C are not exchanged. This computes something where "
+    "N = C and fails elsewhere.",
 )
 class _ForwardForBackward(_SquareLayers):
     def convolution_backward(self, dZ: Array, W: Array) -> Array:
