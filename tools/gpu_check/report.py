@@ -6,17 +6,16 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import numpy as np
+from tools.benchmark.machine import versions
 
 from gramstyle.engines.cuda.device import Device
 
 from .parts import NOT_MEASURED, Part
 
 FORMAT = 1
-PACKAGES = ("gramstyle", "numpy", "scipy", "onnx", "numba", "torch")
 HEADER = (
     "size", "precision", "", "ms an evaluation", "first s", "iterations", "s", "loss", "peak GB",
 )  # fmt: skip
@@ -38,19 +37,8 @@ def machine(device: Device) -> dict[str, Any]:
         "cuda_of_driver": cupy.cuda.runtime.driverGetVersion(),
         "cuda_runtime": cupy.cuda.runtime.runtimeGetVersion(),
         "system": f"{platform.system()} {platform.machine()}",
-        "versions": {"python": platform.python_version(), "cupy": cupy.__version__, **versions()},
+        "versions": {**versions(), "cupy": cupy.__version__},
     }
-
-
-def versions() -> dict[str, str]:
-    """Return the versions of the packages that are installed."""
-    found = {}
-    for name in PACKAGES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
 
 
 def driver() -> str:
