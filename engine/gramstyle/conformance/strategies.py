@@ -54,7 +54,7 @@ def preprocessings(draw: st.DrawFn) -> Preprocessing:
     --------
     >>> from hypothesis import given, settings
     >>> from gramstyle.conformance.strategies import preprocessings
-    >>> @settings(max_examples=10, database=None)
+    >>> @settings(max_examples=10, database=None, deadline=None)
     ... @given(preprocessings())
     ... def test_every_channel_has_a_scale(preprocessing):
     ...     assert min(preprocessing.scale) > 0
@@ -86,7 +86,7 @@ def networks(draw: st.DrawFn) -> Network:
     --------
     >>> from hypothesis import given, settings
     >>> from gramstyle.conformance.strategies import networks
-    >>> @settings(max_examples=10, database=None)
+    >>> @settings(max_examples=10, database=None, deadline=None)
     ... @given(networks())
     ... def test_the_first_layer_is_a_convolution(network):
     ...     assert network.names[0] == "conv1_1"
