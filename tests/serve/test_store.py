@@ -82,8 +82,17 @@ def test_uploads_that_a_job_uses_stay_and_the_oldest_of_the_others_go(tmp_path: 
     for number in range(3):
         store.add_upload(Upload(f"free{number}", 4, 3, 100, ""))
     assert store.remove_unused_uploads(most_bytes=200) == ["free0"]
+    assert set(store.remove_unused_uploads(most_bytes=0)) == {"free1", "free2"}
+    assert store.uploads() == {"content", "style"}
+
+
+def test_a_job_takes_the_uploads_with_it_that_no_other_job_uses(tmp_path: Path) -> None:
+    store = store_with(tmp_path, "one", "two")
+    store.add_upload(Upload("free", 4, 3, 100, ""))
     store.remove("one")
-    assert set(store.remove_unused_uploads(most_bytes=0)) == {"content", "style", "free1", "free2"}
+    assert store.uploads() == {"content", "style", "free"}
+    store.remove("two")
+    assert store.uploads() == {"free"}
 
 
 def test_a_file_of_a_newer_version_is_refused(tmp_path: Path) -> None:

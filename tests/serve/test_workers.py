@@ -137,6 +137,7 @@ def test_a_removed_job_leaves_nothing_even_if_it_runs(start: Start) -> None:
     with pytest.raises(UnknownError):
         parts.running.service.see(id_)
     until(lambda: not list((parts.data / "jobs").iterdir()))
+    until(lambda: not list((parts.data / "uploads").iterdir()))
 
 
 def test_a_full_queue_refuses_and_says_when_to_try_again(start: Start) -> None:

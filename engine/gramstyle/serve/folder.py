@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gramstyle.errors import GramstyleError
+from gramstyle.serve.job import Job
+from gramstyle.serve.options import uploads_of
 from gramstyle.serve.store import Store
 from gramstyle.system.files import TEMPORARY_NAME, temporary_path, write_atomically
 from gramstyle.system.lock import IN_FOLDER, locked
@@ -81,6 +83,13 @@ class DataFolder:
     def remove_job(self, id_: str) -> None:
         """Remove the files of a job."""
         shutil.rmtree(self.path / JOBS / id_, ignore_errors=True)
+
+    def remove_rest(self, job: Job) -> None:
+        """Remove the files of a job that is not in the store, and of its uploads that are not."""
+        self.remove_job(job.id)
+        for id_ in uploads_of(job.request):
+            if self.store.upload(id_) is None:
+                self.remove_upload(id_)
 
     def remove_strays(self) -> None:
         """Remove files of jobs and uploads that the store does not have: a kill can leave them."""

@@ -50,6 +50,10 @@ class UnknownError(GramstyleError):
     """There is no such job, upload or image."""
 
 
+class InUseError(GramstyleError):
+    """An upload cannot be removed, because a job that has not ended uses it."""
+
+
 class FullError(GramstyleError):
     """The queue is full; `retry_after` says in how many seconds to try again."""
 
@@ -103,6 +107,19 @@ class Service:
         if found is None:
             raise _no_upload()
         return uploads.reduced(found, self._folder, edge)
+
+    def remove_upload(self, id_: str) -> None:
+        """Remove an upload; raises UnknownError, and InUseError while a job needs it."""
+        self._check_open()
+        store = self._folder.store
+        if store.upload(id_) is None:
+            raise _no_upload()
+        if not store.remove_upload(id_):
+            raise InUseError(
+                "a job that waits or runs uses this upload; wait until the job has ended, or "
+                "remove the job"
+            )
+        self._folder.remove_upload(id_)
 
     # Jobs
 
@@ -218,15 +235,15 @@ class Service:
         return self.see(id_)
 
     def remove(self, id_: str) -> None:
-        """Remove a job and its files; one that runs ends first."""
+        """Remove a job, its files, and its uploads that no other job uses; it ends first."""
         self._check_open()
         with self._folder.store.together():
-            runs = self.see(id_).job.state == "running"
-            if runs:  # its worker removes the files
+            job = self.see(id_).job
+            if job.state == "running":  # the files are removed when it has ended
                 self._workers.stop_job(id_)
             self._folder.store.remove(id_)
-        if not runs:
-            self._folder.remove_job(id_)
+        if job.state != "running":
+            self._folder.remove_rest(job)
         self.feed.changed(id_)
 
     # The state of the whole

@@ -139,6 +139,20 @@ class Store:
         """Return the ids of all uploads."""
         return {row["id"] for row in self._rows("SELECT id FROM uploads")}
 
+    def remove_upload(self, id_: str) -> bool:
+        """Remove an upload unless a job that has not ended uses it; return whether it is gone."""
+        with self._change() as database:
+            used = database.execute(
+                "SELECT 1 FROM job_uploads JOIN jobs ON jobs.id = job_uploads.job "
+                "WHERE upload = ? AND ended IS NULL",
+                (id_,),
+            ).fetchone()
+            if used:
+                return False
+            database.execute("DELETE FROM job_uploads WHERE upload = ?", (id_,))
+            database.execute("DELETE FROM uploads WHERE id = ?", (id_,))
+            return True
+
     def remove_unused_uploads(self, *, most_bytes: int) -> list[str]:
         """Remove the uploads that no job uses, the oldest first, until the rest is small enough."""
         removed, total = [], 0
@@ -261,10 +275,17 @@ class Store:
             )
             return bool(ended.rowcount)
 
-    def remove(self, id_: str) -> bool:
-        """Remove a job; return whether there was one."""
+    def remove(self, id_: str) -> None:
+        """Remove a job, and its uploads that no other job uses."""
         with self._change() as database:
-            return bool(database.execute("DELETE FROM jobs WHERE id = ?", (id_,)).rowcount)
+            uploads = database.execute(
+                "SELECT upload FROM job_uploads WHERE job = ?", (id_,)
+            ).fetchall()
+            database.execute("DELETE FROM jobs WHERE id = ?", (id_,))
+            database.executemany(
+                "DELETE FROM uploads WHERE id = ? AND id NOT IN (SELECT upload FROM job_uploads)",
+                uploads,
+            )
 
     def remove_oldest(self, *, most: int) -> list[str]:
         """Remove the jobs that ended first, so that at most this many ended ones are left."""

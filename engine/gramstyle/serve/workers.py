@@ -239,7 +239,7 @@ class Workers:
         what = ended.problem or ended.reason
         _log.info("job %s %s after %.1f s: %s", job.id, state, ended.standing.seconds, what)
         if not there and store.job(job.id) is None:  # removed while it ran
-            self._folder.remove_job(job.id)
+            self._folder.remove_rest(job)
         for id_ in store.remove_oldest(most=self._limits.results):
             self._folder.remove_job(id_)
         for id_ in store.remove_unused_uploads(most_bytes=self._limits.uploads):

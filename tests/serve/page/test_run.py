@@ -91,6 +91,16 @@ def test_an_earlier_image_gives_its_settings_to_the_form_and_can_be_deleted(page
     expect(page.locator("#notice")).to_contain_text("The server no longer has this image.")
 
 
+def test_a_deleted_image_can_be_made_again_from_the_images_in_the_form(page):
+    steps.start(page, size=64, iterations=1)
+    steps.wait_for_state(page, "finished")
+    page.locator("#delete").click()
+    page.get_by_role("dialog").get_by_role("button", name="Delete").click()
+    expect(page.locator("#compose")).to_be_visible()
+    page.get_by_role("button", name="Start").click()
+    steps.wait_for_state(page, "finished")
+
+
 def test_an_earlier_image_whose_uploads_are_gone_asks_for_them_again(page):
     steps.start(page, size=64, iterations=1)
     steps.wait_for_state(page, "finished")

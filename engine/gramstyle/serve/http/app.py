@@ -1,6 +1,7 @@
 """The HTTP interface: each route reads its request, calls the service, and answers."""
 
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -13,7 +14,7 @@ from fastapi.responses import FileResponse, JSONResponse
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from starlette.staticfiles import StaticFiles
 
-from gramstyle.errors import OptionError
+from gramstyle.errors import GramstyleError, OptionError
 from gramstyle.run.settings import program
 from gramstyle.serve import job as jobs
 from gramstyle.serve.feed import Watcher
@@ -153,6 +154,12 @@ def _add_uploads(app: FastAPI, service: Service) -> None:
         data = await with_image(service.reduced_upload, id, LARGE)
         return Response(data, media_type="image/webp")
 
+    @app.delete("/uploads/{id}", status_code=204, responses=_problems(404, 409))
+    def remove(id: _Id) -> Response:  # noqa: A002 - the name in the path
+        """Remove an upload, unless a job that waits or runs uses it."""
+        service.remove_upload(id)
+        return Response(status_code=204)
+
 
 def _add_jobs(app: FastAPI, service: Service) -> None:
     def find(id: _Id) -> Seen:  # noqa: A002 - the name in the path
@@ -173,8 +180,8 @@ def _add_jobs(app: FastAPI, service: Service) -> None:
     async def submit(request: Request, response: Response) -> JobView:
         """Submit a job: JSON with the ids of uploads, or a form with the images themselves."""
         client = request.client.host if request.client else ""
-        wanted = await _request_of(request, service)
-        seen = await run_in_threadpool(service.submit, wanted, client)
+        async with _request_of(request, service) as wanted:
+            seen = await run_in_threadpool(service.submit, wanted, client)
         response.headers["Location"] = f"/jobs/{seen.job.id}"
         return JobView.of(seen)
 
@@ -233,7 +240,7 @@ def _add_jobs(app: FastAPI, service: Service) -> None:
 
     @app.delete("/jobs/{id}", status_code=204, responses=_problems(404))
     def remove(id: _Id) -> Response:  # noqa: A002 - the name in the path
-        """Remove a job and its files; one that runs ends first."""
+        """Remove a job, its files, and its uploads that no other job uses; it ends first."""
         service.remove(id)
         return Response(status_code=204)
 
@@ -262,17 +269,30 @@ def _add_state(app: FastAPI, service: Service, metrics: Metrics) -> None:
     app.openapi_schema = _with_schemas(app.openapi())
 
 
-async def _request_of(request: Request, service: Service) -> jobs.Request:
-    """Return the request of a job, whose images are uploaded here if a form has them."""
+@asynccontextmanager
+async def _request_of(request: Request, service: Service) -> AsyncIterator[jobs.Request]:
+    """Yield the request of a job. The images of a form become uploads, unless the block fails."""
     if not request.headers.get("content-type", "").casefold().startswith("multipart/"):
-        return parsed(await request.body(), JobRequest).request()
+        yield parsed(await request.body(), JobRequest).request()
+        return
+    ids: list[str] = []
+    try:
+        yield await _uploaded(request, service, ids)
+    except Exception:
+        for each in ids:
+            with suppress(GramstyleError):
+                await run_in_threadpool(service.remove_upload, each)
+        raise
+
+
+async def _uploaded(request: Request, service: Service, ids: list[str]) -> jobs.Request:
+    """Upload the images of a form and append their ids; return the request of the job."""
     form = await form_of(request, service.limits)
     try:
         look = parsed(text_in(form, "job"), Look)
         content, styles = (files_in(form, name, service.limits) for name in ("content", "style"))
         if len(content) != 1 or not styles:
             raise OptionError("the form needs one file content and one or more files style")
-        ids = []
         for each in (*content, *styles):
             data = await each.read()
             found = await with_image(service.upload, data, each.filename or "image")

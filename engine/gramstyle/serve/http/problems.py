@@ -15,7 +15,7 @@ from starlette.routing import Match, Route
 
 from gramstyle.errors import GramstyleError, ImageError, ModelError, OptionError
 from gramstyle.serve.folder import FolderError
-from gramstyle.serve.service import FullError, UnknownError
+from gramstyle.serve.service import FullError, InUseError, UnknownError
 from gramstyle.serve.store import StoreError
 
 _log = logging.getLogger(__name__)
@@ -24,6 +24,7 @@ BUG = "this is a bug in gramstyle; the log of the server has the details"
 # How errors become status codes; the first class that fits decides.
 _STATUS: Mapping[type[GramstyleError], int] = {
     UnknownError: 404,
+    InUseError: 409,
     FullError: 429,
     FolderError: 507,
     StoreError: 507,

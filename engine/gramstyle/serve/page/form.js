@@ -8,7 +8,7 @@ import { capital, duration } from "./format.js";
 import { FIRST, SHARES, resultSize, shown, shownOptions, single } from "./options.js";
 import { named } from "./slot.js";
 import { stylesField } from "./styles.js";
-import { filesIn } from "./upload.js";
+import { filesIn, renew } from "./upload.js";
 
 /** The look without a preset, as a value of a radio button. */
 const PLAIN = "";
@@ -102,7 +102,7 @@ export function composeForm(about, started) {
       content.focus();
       return false;
     }
-    if (!styles.ids().length) {
+    if (!styles.sources().length) {
       styles.problem("Choose a painting first.");
       styles.focus();
       return false;
@@ -121,20 +121,33 @@ export function composeForm(about, started) {
     const button = /** @type {HTMLButtonElement} */ (byId("start"));
     button.disabled = true;
     try {
-      const blend = styles.blend();
-      started(
-        await startJob({
-          content: content.value()?.id ?? "",
-          styles: styles.ids(),
-          preset: preset === PLAIN ? null : preset,
-          options: { ...others, ...Object.fromEntries(given), ...(blend && { [SHARES]: blend }) },
-        }),
-      );
+      started(await startJob(wanted()).catch(renewed));
     } catch (error) {
       say(problem, whyNot(error));
     } finally {
       button.disabled = false;
     }
+  }
+
+  /** @returns {import("./api.js").NewJob} */
+  function wanted() {
+    const blend = styles.blend();
+    return {
+      content: content.value()?.id ?? "",
+      styles: styles.sources().map(({ id }) => id),
+      preset: preset === PLAIN ? null : preset,
+      options: { ...others, ...Object.fromEntries(given), ...(blend && { [SHARES]: blend }) },
+    };
+  }
+
+  /**
+   * Start the job again with the images that the server lacked.
+   * @param {unknown} error
+   */
+  async function renewed(error) {
+    if (!(error instanceof Problem && error.status === 404)) throw error;
+    for (const source of [content.value(), ...styles.sources()]) if (source) await renew(source);
+    return startJob(wanted());
   }
 
   form.addEventListener("submit", (event) => {

@@ -110,7 +110,9 @@ function showStudio(server) {
 
   /** @param {import("./api.js").Job} job */
   async function remove(job) {
-    if (!(await confirmed("Delete this image and its settings from the server?", "Delete"))) return;
+    const question =
+      "Delete this image and its settings from the server? Its photograph and paintings go too, unless another image uses them.";
+    if (!(await confirmed(question, "Delete"))) return;
     try {
       await deleteJob(job.id);
     } catch (error) {

@@ -118,7 +118,7 @@ export function stylesField(fieldset, about, changed) {
   const focus = () => /** @type {HTMLElement} */ (fieldset.querySelector("input[type=file]")).focus();
 
   return {
-    ids: () => paintings.map(({ source }) => source.id),
+    sources: () => paintings.map(({ source }) => source),
 
     /** The numbers of style_blend, or undefined for equal shares. */
     blend() {

@@ -14,7 +14,7 @@ import { bytes } from "./format.js";
 
 /**
  * The images of this visit as the browser has them, by the ids of their uploads.
- * @type {Map<string, string>}
+ * @type {Map<string, {image: Blob, url: string}>}
  */
 const seen = new Map();
 
@@ -34,8 +34,20 @@ export async function send(image, name, limits) {
   }
   if (image.size === 0) throw new Error(`${name} is empty.`);
   const { id, width, height } = await upload(image, name);
-  if (!seen.has(id)) seen.set(id, URL.createObjectURL(image));
+  if (!seen.has(id)) seen.set(id, { image, url: URL.createObjectURL(image) });
   return { id, name, width, height };
+}
+
+/**
+ * Send an image again that has been removed from the server, for example with its last job.
+ * @param {Source} source gets its new id
+ */
+export async function renew(source) {
+  if (await hasUpload(source.id)) return;
+  const own = seen.get(source.id);
+  if (!own) throw new Error(`The server no longer has this image: ${source.name}. Choose it again.`);
+  source.id = (await upload(own.image, source.name)).id;
+  seen.set(source.id, own);
 }
 
 /**
@@ -46,7 +58,7 @@ export async function send(image, name, limits) {
  * @param {() => void} [gone] is told if the server no longer has it
  */
 export function showUpload(image, id, part, gone) {
-  const own = part === "image" ? seen.get(id) : undefined;
+  const own = part === "image" ? seen.get(id)?.url : undefined;
   image.onerror = () => {
     image.onerror = null;
     // A server that is away is not one without the image.

@@ -1,0 +1,90 @@
+"""Uploads over HTTP: who can remove them, and what goes with a job."""
+
+import json
+from typing import Any
+
+import pytest
+
+from serve_parts import encoded
+from serve_web import Serve, Web
+from workers import until
+
+
+def there(web: Web, id_: str) -> bool:
+    """Whether the server shows an upload, and whether its file is there: always the same."""
+    shown = web.client.get(f"/uploads/{id_}/thumbnail").status_code == 200
+    assert (web.parts.data / "uploads" / id_).exists() == shown
+    return shown
+
+
+def test_a_removed_upload_is_gone_and_cannot_be_used(serve: Serve) -> None:
+    web = serve()
+    id_, other = web.upload(), web.upload()
+    assert web.client.delete(f"/uploads/{id_}").status_code == 204
+    assert (there(web, id_), there(web, other)) == (False, True)
+    assert web.client.post("/jobs", json={"content": id_, "styles": [other]}).status_code == 404
+    answer = web.client.delete(f"/uploads/{id_}")
+    assert answer.status_code == 404
+    assert answer.json()["detail"].startswith("there is no such upload")
+
+
+def test_an_upload_that_a_job_needs_stays_until_the_job_has_ended(serve: Serve) -> None:
+    web = serve(held=True)
+    running = web.submit()
+    until(lambda: web.parts.worker.orders)
+    waiting = web.submit()
+    for job in (running, waiting):
+        answer = web.client.delete(f"/uploads/{job['styles'][0]}")
+        assert answer.status_code == 409
+        assert answer.json()["detail"] == (
+            "a job that waits or runs uses this upload; wait until the job has ended, or remove "
+            "the job"
+        )
+        assert there(web, job["styles"][0])
+    web.parts.worker.gate.set()
+    for job in (running, waiting):
+        web.ended(job["id"])
+        assert web.client.delete(f"/uploads/{job['styles'][0]}").status_code == 204
+
+
+def test_a_job_keeps_its_result_and_its_recipe_without_its_upload(serve: Serve) -> None:
+    web = serve()
+    job = web.ended(web.submit()["id"])
+    assert web.client.delete(f"/uploads/{job['content']}").status_code == 204
+    assert web.client.get(f"/jobs/{job['id']}/image").status_code == 200
+    assert 'content = "image"\n' in web.client.get(f"/jobs/{job['id']}/recipe").text
+
+
+@pytest.mark.parametrize("how", [{"held": True}, {}], ids=["running", "ended"])
+def test_a_removed_job_takes_its_uploads_along_but_not_those_of_other_jobs(
+    serve: Serve, how: dict[str, Any]
+) -> None:
+    web = serve(**how)
+    shared, own = web.upload(), web.upload()
+    body = {"content": own, "styles": [shared]}
+    job = web.client.post("/jobs", json=body).json()["id"]
+    until(lambda: web.parts.worker.orders)
+    web.client.post("/jobs", json={"content": shared, "styles": [shared]})
+    if not how:
+        web.ended(job)
+    assert web.client.delete(f"/jobs/{job}").status_code == 204
+    for file in (f"jobs/{job}", f"uploads/{own}"):
+        until(lambda file=file: not (web.parts.data / file).exists())
+    assert (there(web, own), there(web, shared)) == (False, True)
+
+
+@pytest.mark.parametrize(
+    ("files", "job"),
+    [
+        ([("content", encoded()), ("style", encoded())], {"options": {"size": 0}}),
+        ([("content", encoded()), ("style", encoded()), ("style", b"no image")], {}),
+    ],
+    ids=["a wrong option", "no image"],
+)
+def test_the_images_of_a_form_that_is_refused_are_not_stored(
+    serve: Serve, files: list[tuple[str, bytes]], job: dict[str, Any]
+) -> None:
+    web = serve()
+    answer = web.client.post("/jobs", files=files, data={"job": json.dumps(job)})
+    assert answer.status_code == 400
+    assert not list((web.parts.data / "uploads").iterdir())
