@@ -68,6 +68,10 @@ def test_a_port_in_use_is_named(images: Path, capsys: pytest.CaptureFixture[str]
         (("--threads", "2", "--scheduler", "tcp://a:1"), "--threads is for processes of this"),
         (("--host", "not a name"), "cannot listen on not a name"),
         (("--keep-uploads", "10MB"), "--keep-uploads must be at least 288,000,000 bytes"),
+        (
+            ("--storage", "1GB"),
+            "--storage must be at least 1,288,000,000 bytes, --keep-uploads and",
+        ),
         (("--token", "short"), "the token must have at least 16 printable ASCII characters"),
         (("--token", "x", "--token-file", "y"), "give --token or --token-file, not both"),
     ],

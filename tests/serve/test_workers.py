@@ -170,6 +170,16 @@ def test_the_oldest_results_make_room_for_new_ones(start: Start) -> None:
             parts.running.service.see(id_)
 
 
+def test_a_lower_limit_of_results_holds_when_the_server_starts_again(start: Start) -> None:
+    with ExitStack() as first:
+        parts = start(at=first)
+        for _ in range(3):
+            parts.ended(parts.submit())
+    again = start(held=True, results=1)
+    assert len(list((again.data / "jobs").iterdir())) == 1
+    assert again.running.service.counts() == {"finished": 1}
+
+
 def test_a_request_for_an_unknown_upload_is_refused(start: Start) -> None:
     parts = start()
     request = Request(content=parts.upload(), styles=("A" * 22,))

@@ -41,6 +41,8 @@ LIMITS = {
     "keep": ("results", "N", "how many ended jobs are kept; the oldest are removed"),
     "keep_uploads": ("uploads", "SIZE", "the size of all uploads that no job uses; the oldest are "
                      "removed"),
+    "storage": ("storage", "SIZE", "the size of all files in the data folder; then uploads and "
+                "jobs are refused"),
     "retries": ("retries", "N", "how often a job that gets no further starts again after its "
                 "process has died"),
     "watchers": ("watchers", "N", "how many clients may watch jobs at the same time"),

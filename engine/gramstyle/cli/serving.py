@@ -100,6 +100,11 @@ def _limits(arguments: argparse.Namespace) -> Limits:
             f"--keep-uploads must be at least {needed:,} bytes, the images of one job "
             "(--max-styles and one, times --max-upload)"
         )
+    if limits.storage < limits.uploads + needed:  # else unused uploads could fill it for ever
+        raise OptionError(
+            f"--storage must be at least {limits.uploads + needed:,} bytes, --keep-uploads and the "
+            "images of one job; raise it, or lower --keep-uploads"
+        )
     return limits
 
 

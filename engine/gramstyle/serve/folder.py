@@ -10,9 +10,10 @@
     jobs/ID/ended.json       how the run ended; written last
 """
 
+import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +29,10 @@ DATABASE, UPLOADS, JOBS = "service.sqlite3", "uploads", "jobs"
 
 class FolderError(GramstyleError):
     """The folder of the service cannot be used."""
+
+
+class StorageError(GramstyleError):
+    """The files of the service would have more bytes than they may have."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +68,24 @@ class DataFolder:
 
     path: Path
     store: Store
+
+    def size(self) -> int:
+        """Return how many bytes all files of the service have."""
+        total = 0
+        for folder, _, names in os.walk(self.path):
+            for name in names:
+                with suppress(FileNotFoundError):  # it has been removed in this moment
+                    total += Path(folder, name).lstat().st_size
+        return total
+
+    def check_room(self, more: int, *, most: int) -> None:
+        """Check that all files and so many bytes more are within a bound; raises StorageError."""
+        size = self.size() + more
+        if size > most:
+            raise StorageError(
+                f"the files of this server would have {size:,} bytes, and its bound (--storage) is "
+                f"{most:,}; delete jobs or uploads, or raise the bound"
+            )
 
     def upload(self, id_: str) -> Path:
         """Return the file of an upload."""

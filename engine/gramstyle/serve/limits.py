@@ -21,6 +21,8 @@ class Limits:
         How many ended jobs are kept; the oldest are removed.
     uploads
         How many bytes of uploads that no job uses are kept; the oldest are removed.
+    storage
+        How many bytes all files of the service may have; then uploads and jobs are refused.
     retries
         How often a job starts again after its worker has died, unless it gets further each time.
     watchers
@@ -36,5 +38,6 @@ class Limits:
     queue: int = 500
     results: int = 1000
     uploads: int = 1_000_000_000
+    storage: int = 20_000_000_000
     retries: int = 3
     watchers: int = 256

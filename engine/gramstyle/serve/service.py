@@ -132,9 +132,12 @@ class Service:
             If an option or an image of the request cannot be used.
         FullError
             If the queue is full.
+        StorageError
+            If the service has stored more than it may.
         """
         self._check_open()
         check_request(request, self.limits)
+        self._folder.check_room(0, most=self.limits.storage)
         store = self._folder.store
         images = uploads_of(request)
         for each in images:
@@ -251,6 +254,10 @@ class Service:
     def counts(self) -> Mapping[str, int]:
         """Return the number of jobs by state."""
         return self._folder.store.counts()
+
+    def size(self) -> int:
+        """Return how many bytes all files of the service have."""
+        return self._folder.size()
 
     @property
     def workers_ready(self) -> int:

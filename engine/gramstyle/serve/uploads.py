@@ -14,6 +14,8 @@ from gramstyle.serve.limits import Limits
 THUMBNAIL, LARGE = 256, 1024
 # Decoding takes memory, so that only so many images are decoded at the same time.
 _decoding = threading.Semaphore(2)
+# One upload after the other is measured and written, else several could take the last place.
+_storing = threading.Lock()
 
 
 def new_id() -> str:
@@ -28,8 +30,8 @@ def accept(data: bytes, name: str, folder: DataFolder, limits: Limits) -> Upload
     ------
     ImageError
         If it is not an image, is damaged or has too many pixels.
-    FolderError, StoreError
-        If there is no room for it.
+    StorageError, FolderError, StoreError
+        If the service may not store more, or its disk has no room for it.
     """
     with _decoding:
         original = read_original(data, name="the image", max_pixels=limits.pixels)
@@ -37,7 +39,9 @@ def accept(data: bytes, name: str, folder: DataFolder, limits: Limits) -> Upload
         original.resized(1, 1)  # converts every row, as a run will
         del original
     upload = Upload(new_id(), width, height, len(data), clean_name(name))
-    folder.write_upload(upload.id, data)
+    with _storing:
+        folder.check_room(len(data), most=limits.storage)
+        folder.write_upload(upload.id, data)
     try:
         folder.store.add_upload(upload)
     except GramstyleError:  # without this, each attempt would leave a file on a full disk

@@ -94,6 +94,7 @@ class Workers:
     def start(self) -> None:
         """Put jobs that a former server has left back in the queue, and start the threads."""
         self._recover()
+        self._remove_oldest()  # the limits may be lower than those of the former server
         for thread in self._threads:
             thread.start()
 
@@ -240,6 +241,11 @@ class Workers:
         _log.info("job %s %s after %.1f s: %s", job.id, state, ended.standing.seconds, what)
         if not there and store.job(job.id) is None:  # removed while it ran
             self._folder.remove_rest(job)
+        self._remove_oldest()
+
+    def _remove_oldest(self) -> None:
+        """Remove ended jobs and unused uploads beyond their limits."""
+        store = self._folder.store
         for id_ in store.remove_oldest(most=self._limits.results):
             self._folder.remove_job(id_)
         for id_ in store.remove_unused_uploads(most_bytes=self._limits.uploads):

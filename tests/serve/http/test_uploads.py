@@ -1,6 +1,9 @@
 """Uploads over HTTP: who can remove them, and what goes with a job."""
 
 import json
+import re
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -15,6 +18,10 @@ def there(web: Web, id_: str) -> bool:
     shown = web.client.get(f"/uploads/{id_}/thumbnail").status_code == 200
     assert (web.parts.data / "uploads" / id_).exists() == shown
     return shown
+
+
+def metrics(web: Web) -> str:
+    return web.client.get("/metrics").text
 
 
 def test_a_removed_upload_is_gone_and_cannot_be_used(serve: Serve) -> None:
@@ -71,6 +78,52 @@ def test_a_removed_job_takes_its_uploads_along_but_not_those_of_other_jobs(
     for file in (f"jobs/{job}", f"uploads/{own}"):
         until(lambda file=file: not (web.parts.data / file).exists())
     assert (there(web, own), there(web, shared)) == (False, True)
+
+
+def test_at_the_bound_of_all_files_uploads_and_jobs_are_refused_until_a_job_is_deleted(
+    serve: Serve,
+) -> None:
+    data = encoded(200, 200)  # larger than what the database grows by
+    first = serve()
+    ids = [first.client.post("/uploads", content=data).json()["id"] for _ in range(2)]
+    body = {"content": ids[0], "styles": [ids[1]]}
+    job = first.ended(first.client.post("/jobs", json=body).json()["id"])["id"]
+    size = float(re.findall("^gramstyle_storage_bytes (.*)$", metrics(first), re.MULTILINE)[0])
+    assert size > 2 * len(data)
+
+    service = first.parts.running.service
+    service.limits = replace(service.limits, storage=int(size) - 1)
+    for answer in (
+        first.client.post("/uploads", content=data),
+        first.client.post("/jobs", json=body),
+        first.client.post("/jobs", files={"content": data, "style": data}),
+    ):
+        assert answer.status_code == 507
+        assert re.fullmatch(
+            rf"the files of this server would have [\d,]+ bytes, and its bound \(--storage\) is "
+            rf"{int(size) - 1:,}; delete jobs or uploads, or raise the bound",
+            answer.json()["detail"],
+        )
+    assert {each.name for each in (first.parts.data / "uploads").iterdir()} == set(ids)
+    assert first.client.get(f"/jobs/{job}/image").status_code == 200
+
+    assert first.client.delete(f"/jobs/{job}").status_code == 204
+    assert first.client.post("/uploads", content=data).status_code == 201
+
+
+def test_uploads_at_the_same_time_do_not_exceed_the_bound(serve: Serve) -> None:
+    web = serve()
+    data = encoded(200, 200)
+    service = web.parts.running.service
+    service.limits = replace(service.limits, storage=service.size() + 4 * len(data))
+
+    def upload(_: int) -> int:
+        return web.client.post("/uploads", content=data).status_code
+
+    with ThreadPoolExecutor(8) as pool:
+        statuses = list(pool.map(upload, range(12)))
+    assert set(statuses) == {201, 507}
+    assert len(list((web.parts.data / "uploads").iterdir())) == statuses.count(201) <= 4
 
 
 @pytest.mark.parametrize(

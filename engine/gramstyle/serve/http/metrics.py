@@ -68,6 +68,9 @@ class _OfService(Collector):
         for state in STATES:
             jobs.add_metric([state], counts.get(state, 0))
         yield jobs
+        yield GaugeMetricFamily(
+            "gramstyle_storage_bytes", "The bytes of all files of the service.", service.size()
+        )
         ready = service.workers_ready
         yield GaugeMetricFamily("gramstyle_workers_ready", "Workers that run or take jobs.", ready)
         yield CounterMetricFamily(

@@ -14,7 +14,7 @@ from starlette.requests import ClientDisconnect
 from starlette.routing import Match, Route
 
 from gramstyle.errors import GramstyleError, ImageError, ModelError, OptionError
-from gramstyle.serve.folder import FolderError
+from gramstyle.serve.folder import FolderError, StorageError
 from gramstyle.serve.service import FullError, InUseError, UnknownError
 from gramstyle.serve.store import StoreError
 
@@ -26,14 +26,16 @@ _STATUS: Mapping[type[GramstyleError], int] = {
     UnknownError: 404,
     InUseError: 409,
     FullError: 429,
+    StorageError: 507,
     FolderError: 507,
     StoreError: 507,
     ImageError: 400,
     OptionError: 400,
     ModelError: 500,
 }
-# What the server says instead of a sentence that names its files.
-_WITHOUT_PATHS = {507: "the server has no room left; try again later"}
+# Errors whose sentences name files of the server, and what it says instead.
+_OF_FILES = (FolderError, StoreError)
+_NO_ROOM = "the disk of this server has no room left; try again later"
 
 
 class Problem(BaseModel):
@@ -71,9 +73,9 @@ def add_handlers(app: FastAPI) -> None:
     async def of_gramstyle(_request: Request, error: GramstyleError) -> Response:
         status = next((code for kind, code in _STATUS.items() if isinstance(error, kind)), 400)
         sentence = " ".join(str(error).split())
-        if status in _WITHOUT_PATHS:
+        if isinstance(error, _OF_FILES):
             _log.error("%s", sentence)
-            sentence = _WITHOUT_PATHS[status]
+            sentence = _NO_ROOM
         headers = {"Retry-After": str(error.retry_after)} if isinstance(error, FullError) else None
         return problem(status, sentence, headers)
 
