@@ -2,12 +2,14 @@
 
 import json
 import re
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from gramstyle.serve.folder import DataFolder
 from serve_parts import encoded
 from serve_web import Serve, Web
 from workers import until
@@ -111,9 +113,18 @@ def test_at_the_bound_of_all_files_uploads_and_jobs_are_refused_until_a_job_is_d
     assert first.client.post("/uploads", content=data).status_code == 201
 
 
-def test_uploads_at_the_same_time_do_not_exceed_the_bound(serve: Serve) -> None:
+def test_uploads_at_the_same_time_do_not_exceed_the_bound(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
     web = serve()
     data = encoded(200, 200)
+    write = DataFolder.write_upload
+
+    def slowly(folder: DataFolder, id_: str, data: bytes) -> None:
+        time.sleep(0.1)  # so that others come in between if they can
+        write(folder, id_, data)
+
+    monkeypatch.setattr(DataFolder, "write_upload", slowly)
     service = web.parts.running.service
     service.limits = replace(service.limits, storage=service.size() + 4 * len(data))
 
