@@ -176,9 +176,19 @@ def test_a_job_whose_files_cannot_be_written_or_read_names_none_of_them(
     JobFiles(order().folder).image.mkdir(parents=True)  # in the place of the result
     ended, _ = run(order(), model)
     assert ended.problem == (
-        "the server could not write the files of the job; it may have no room left"
+        "the server could not read or write the files of the job; its disk may be full"
     )
     (tmp_path / "content").unlink()
     ended, _ = run(order(), model)
     assert ended.problem.startswith("cannot read the content image: ")
     assert str(tmp_path) not in ended.problem
+
+
+def test_a_job_whose_folder_cannot_be_made_fails_with_one_sentence(
+    order: Callable[..., Order], model: OpenModel
+) -> None:
+    lost = order()
+    lost.folder.write_bytes(b"a file")
+    assert run(lost, model)[0].problem == (
+        "the server could not read or write the files of the job; its disk may be full"
+    )

@@ -1,5 +1,6 @@
 """The workers: retries, restarts, cancellation, and what is kept."""
 
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
@@ -13,6 +14,7 @@ from gramstyle.serve.job import Job, Request, Standing, Upload
 from gramstyle.serve.rendering import Ended, Order
 from gramstyle.serve.reporting import Report
 from gramstyle.serve.service import FullError, UnknownError
+from gramstyle.serve.store import Store, StoreError
 from gramstyle.serve.workers import WorkerDiedError
 from serve_parts import STANDING, Start, dies, finish
 from workers import until
@@ -168,6 +170,52 @@ def test_the_oldest_results_make_room_for_new_ones(start: Start) -> None:
     for id_ in ids[:2]:
         with pytest.raises(UnknownError):
             parts.running.service.see(id_)
+
+
+FULL = "the server could not read or write the files of the job; its disk may be full"
+
+
+def on_a_full_disk(order: Order, _number: int) -> Ended:
+    (order.folder / "checkpoint").mkdir(parents=True)
+    raise OSError(28, "No space left on device", str(order.folder))
+
+
+def test_a_job_on_a_full_disk_fails_alone_with_one_sentence_and_leaves_no_checkpoint(
+    start: Start,
+) -> None:
+    parts = start(on_a_full_disk)
+    id_ = parts.submit()
+    assert (parts.ended(id_).job.state, parts.ended(id_).job.problem) == ("failed", FULL)
+    until(lambda: not (parts.data / "jobs" / id_ / "checkpoint").exists())
+    assert len(parts.worker.orders) == 1
+    parts.worker.act = lambda order, _: finish(order)
+    assert parts.ended(parts.submit()).job.state == "finished"
+
+
+def test_the_end_of_a_job_that_the_store_cannot_take_is_stored_when_it_can(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts = start(on_a_full_disk, held=True)
+    id_ = parts.submit()
+    until(lambda: parts.worker.orders)
+    full = threading.Event()
+    tried = threading.Semaphore(0)
+    change = Store._change
+
+    def changed(store: Store) -> Any:
+        if full.is_set():
+            tried.release()
+            raise StoreError("the disk is full")
+        return change(store)
+
+    monkeypatch.setattr(Store, "_change", changed)
+    full.set()
+    parts.worker.gate.set()
+    for _ in range(2):  # at the end of the job, and when the worker tries to recover
+        assert tried.acquire(timeout=60)
+    full.clear()
+    assert parts.ended(id_).job.problem == FULL
+    assert len(parts.worker.orders) == 1
 
 
 def test_a_lower_limit_of_results_holds_when_the_server_starts_again(start: Start) -> None:

@@ -32,6 +32,8 @@ from gramstyle.system.files import write_atomically
 
 # How long a worker that was killed with its server may still hold a checkpoint, in seconds.
 _PATIENCE = 20.0
+# What a client is told of an error whose sentence names files of the server.
+NO_FILES = "the server could not read or write the files of the job; its disk may be full"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,18 +107,21 @@ def run_job(
         If the run was stopped because the server stops; it can be continued.
     """
     files = JobFiles(order.folder)
-    files.folder.mkdir(exist_ok=True)
-    files.checkpoint.mkdir(exist_ok=True)
     before = already_ended(files)
     if before is not None:
         return before
     teller = Reporter(tell, stop, seconds=order.seconds)
     try:
+        files.folder.mkdir(exist_ok=True)
+        files.checkpoint.mkdir(exist_ok=True)
         with _owned(files.checkpoint):
             _run(order, files, model, teller)
     except GramstyleError as error:
         problem = _without_files(error, order)
         return Ended(teller.standing, has_image=False, problem=problem)
+    except OSError as error:
+        sys.stderr.write(f"{error}\n")
+        return Ended(teller.standing, has_image=False, problem=NO_FILES)
     shutil.rmtree(files.checkpoint, ignore_errors=True)
     ended = already_ended(files)
     assert ended is not None  # noqa: S101 - the run has just written it
@@ -128,7 +133,7 @@ def already_ended(files: JobFiles) -> Ended | None:
     try:
         table = json.loads(files.ended.read_bytes())
         return Ended(**{**table, "standing": Standing(**table["standing"])})
-    except (FileNotFoundError, ValueError, TypeError, KeyError):
+    except (OSError, ValueError, TypeError, KeyError):
         return None
 
 
@@ -144,7 +149,7 @@ def _without_files(error: GramstyleError, order: Order) -> str:
         shown = shown.replace(repr(path), name).replace(path, name)
     if str(order.folder.parent) in shown:
         sys.stderr.write(f"{sentence}\n")
-        return "the server could not write the files of the job; it may have no room left"
+        return NO_FILES
     return shown
 
 

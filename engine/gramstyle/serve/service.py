@@ -1,6 +1,7 @@
 """The service: what its HTTP interface calls. Its methods may be called from any thread."""
 
 import math
+import shutil
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -258,6 +259,13 @@ class Service:
     def size(self) -> int:
         """Return how many bytes all files of the service have."""
         return self._folder.size()
+
+    def has_room(self) -> bool:
+        """Return whether the disk has room for the largest upload."""
+        try:
+            return shutil.disk_usage(self._folder.path).free >= self.limits.upload_bytes
+        except OSError:
+            return False
 
     @property
     def workers_ready(self) -> int:

@@ -46,7 +46,7 @@ def pack(order: Order, *, network: str, topic: str, flag: str, seconds: float) -
 
     Raises
     ------
-    OptionError
+    OSError
         If a file of the job cannot be read.
     """
     names = {
@@ -62,11 +62,8 @@ def pack(order: Order, *, network: str, topic: str, flag: str, seconds: float) -
         "slice": seconds,
         "version": installed_version(),
     }
-    try:
-        parts = {name: Path(path).read_bytes() for path, name in names.items()}
-        parts |= _files_in(JobFiles(order.folder).checkpoint, _CHECKPOINT)
-    except OSError as error:
-        raise OptionError(f"a file of the job cannot be read: {error.strerror}") from None
+    parts = {name: Path(path).read_bytes() for path, name in names.items()}
+    parts |= _files_in(JobFiles(order.folder).checkpoint, _CHECKPOINT)
     return zipped({_HEADER: json.dumps(header).encode(), **parts})
 
 

@@ -1,20 +1,19 @@
 """The workers: each takes the job that is next, runs it in a process, and takes the next one."""
 
 import logging
+import shutil
 import threading
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from functools import partial
 from typing import Protocol
 
-from gramstyle.errors import GramstyleError
 from gramstyle.serve.feed import Feed
 from gramstyle.serve.folder import DataFolder
 from gramstyle.serve.job import Job, Standing, State
 from gramstyle.serve.limits import Limits
 from gramstyle.serve.options import uploads_of, with_files
-from gramstyle.serve.rendering import Ended, Order, already_ended
+from gramstyle.serve.rendering import NO_FILES, Ended, Order, already_ended
 from gramstyle.serve.reporting import Preview, Report, Stop
 
 _log = logging.getLogger(__name__)
@@ -83,6 +82,7 @@ class Workers:
         self._folder, self._feed, self._limits = folder, feed, limits
         self._workers, self._machine, self._saving = workers, machine, saving
         self._stops: dict[str, Stop] = {}
+        self._ends: dict[str, Ended] = {}  # of jobs, until the store has them
         self._stopping = False
         self._work = threading.Condition()
         self._running: set[str] = set()
@@ -131,8 +131,12 @@ class Workers:
 
     def _serve(self, worker: Worker) -> None:
         """Run one job after the other until the server stops."""
+        is_recovered = True
         while not self._stopping:
             try:
+                if not is_recovered:
+                    self._recover()
+                    is_recovered = True
                 worker.open()
                 self._serve_one(worker)
             except WorkerDiedError as error:  # it has died without a job
@@ -142,8 +146,7 @@ class Workers:
             except Exception as error:  # the disk of the store may be full
                 _log.error("%s: %s", type(error).__name__, error)
                 time.sleep(_PAUSE)
-                with suppress(GramstyleError):
-                    self._recover()
+                is_recovered = False
 
     def _serve_one(self, worker: Worker) -> None:
         """Run the job that is next, or wait a moment for one."""
@@ -170,7 +173,7 @@ class Workers:
         with self._work:
             lost = [job for job in store.in_state("running") if job.id not in self._running]
             for job in lost:
-                ended = already_ended(self._folder.job(job.id))
+                ended = self._ends.get(job.id) or already_ended(self._folder.job(job.id))
                 if ended is None:
                     store.wait_again(job.id)
                 else:
@@ -185,10 +188,14 @@ class Workers:
             )
         except WorkerDiedError as reason:
             ended = self._after_death(job, str(reason))
+        except OSError as error:  # the disk may be full
+            _log.error("the job %s failed: %s", job.id, error)
+            ended = Ended(self._standing(job), has_image=False, problem=NO_FILES)
         else:
             if ended is None:  # interrupted, and its state is saved
                 self._folder.store.wait_again(job.id)
         if ended is not None:
+            self._ends[job.id] = ended
             self._end(job, ended)
 
     def _after_death(self, job: Job, reason: str) -> Ended | None:
@@ -229,6 +236,8 @@ class Workers:
         state: State = "failed" if ended.problem else "finished"
         if ended.stop == "cancel":
             state = "cancelled"
+        # A failed job has left its checkpoint; without it a full disk has room for the store.
+        shutil.rmtree(self._folder.job(job.id).checkpoint, ignore_errors=True)
         there = store.end(
             job.id,
             state,
@@ -237,6 +246,7 @@ class Workers:
             reason=ended.reason or None,
             problem=ended.problem or None,
         )
+        self._ends.pop(job.id, None)
         what = ended.problem or ended.reason
         _log.info("job %s %s after %.1f s: %s", job.id, state, ended.standing.seconds, what)
         if not there and store.job(job.id) is None:  # removed while it ran

@@ -1,5 +1,6 @@
 """Jobs over HTTP: submitted, watched, fetched, cancelled, removed."""
 
+import errno
 import io
 import json
 import tomllib
@@ -201,3 +202,26 @@ def test_a_server_without_a_ready_worker_says_so(serve: Serve) -> None:
     web.parts.worker.ready = False
     assert web.client.get("/readyz").status_code == 503
     assert web.client.get("/healthz").status_code == 200
+
+
+@pytest.mark.parametrize(("upload_bytes", "disk"), [(1000, "ok"), (10**17, "full")])
+def test_a_server_says_whether_its_disk_has_room_for_the_largest_upload(
+    serve: Serve, upload_bytes: int, disk: str
+) -> None:
+    answer = serve(upload_bytes=upload_bytes).client.get("/healthz")
+    assert answer.status_code == 200
+    assert answer.json() == {"status": "ok", "disk": disk}
+
+
+def test_a_request_that_finds_a_full_disk_is_a_507_without_a_path(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    web = serve()
+
+    def upload(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "/secret")
+
+    monkeypatch.setattr(web.parts.running.service, "upload", upload)
+    answer = web.client.post("/uploads", content=encoded())
+    assert answer.status_code == 507
+    assert answer.json()["detail"] == ("the disk of this server has no room left; try again later")

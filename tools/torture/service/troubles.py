@@ -66,6 +66,7 @@ def make_trouble(
 
 def _full_disk(server: Server) -> None:
     """Fill the disk while jobs run: requests are refused without names; then all goes on."""
+    server.arguments = (*server.arguments, "--max-upload", "100kB")
     server.data.mkdir()
     subprocess.run([MOUNT, "-t", "tmpfs", "-o", "size=4m", "none", str(server.data)], check=True)
     try:
@@ -75,14 +76,19 @@ def _full_disk(server: Server) -> None:
             _ended(server, client, before)
             running = client.submit(*images, LONG)
             wait_for(lambda: client.job(running)["iteration"] > 2, "iteration", server)
+            _require(client.get("/healthz").json()["disk"] == "ok", "the disk is full too early")
             filler = server.data / "uploads" / "filler"
             _fill(filler)
-            _expect(client.send("POST", "/uploads", _noise(400)), 507, server)
-            _expect(client.send("POST", "/uploads", _noise(96)), 507, server)
-            _expect(client.get("/healthz"), 200, server)
-            _expect(client.get(f"/jobs/{before}/image.png"), 200, server)
             wait_for(lambda: client.job(running)["state"] != "running", "end", server)
             _expect(client.get(f"/jobs/{running}"), 200, server)
+            found = client.job(running)
+            _require(found["state"] == "failed", f"a job on a full disk is {found['state']}")
+            _fill(filler)  # the failed job has made room
+            _expect(client.send("POST", "/uploads", _noise(180)), 507, server)
+            _expect(client.send("POST", "/uploads", _noise(96)), 507, server)
+            _expect(client.get("/healthz"), 200, server)
+            _require(client.get("/healthz").json()["disk"] == "full", "/healthz hides a full disk")
+            _expect(client.get(f"/jobs/{before}/image.png"), 200, server)
             filler.unlink()
             again = client.submit(*images, SHORT)
             _ended(server, client, again)
@@ -91,7 +97,7 @@ def _full_disk(server: Server) -> None:
 
 
 def _fill(path: Path) -> None:
-    with path.open("wb", buffering=0) as file:
+    with path.open("ab", buffering=0) as file:
         for size in (65_536, 4096, 512, 1):
             try:
                 while True:

@@ -25,6 +25,7 @@ from gramstyle.serve.http.metrics import CONTENT_TYPE, Metrics
 from gramstyle.serve.http.models import (
     ID,
     About,
+    Health,
     JobRequest,
     JobView,
     Look,
@@ -247,9 +248,9 @@ def _add_jobs(app: FastAPI, service: Service) -> None:
 
 def _add_state(app: FastAPI, service: Service, metrics: Metrics) -> None:
     @app.get("/healthz", responses=_problems())
-    async def healthy() -> dict[str, str]:
-        """Answer as long as the server runs."""
-        return {"status": "ok"}
+    async def healthy() -> Health:
+        """Answer as long as the server runs, and say whether its disk is full."""
+        return Health(disk="ok" if service.has_room() else "full")
 
     @app.get("/readyz", responses={**_problems(), 503: {"description": "no worker is ready"}})
     def ready() -> JSONResponse:

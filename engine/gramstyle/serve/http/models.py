@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -108,6 +108,13 @@ class JobView(BaseModel):
             reason=job.reason,
             problem=job.problem,
         )
+
+
+class Health(BaseModel):
+    """The server runs; its disk is full if it has no room for the largest upload."""
+
+    status: Literal["ok"] = "ok"
+    disk: Literal["ok", "full"]
 
 
 class SessionRequest(BaseModel):

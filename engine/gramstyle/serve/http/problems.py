@@ -1,5 +1,6 @@
 """Errors as RFC 9457 problems in JSON, with the sentences of the command line."""
 
+import errno
 import json
 import logging
 from collections.abc import Mapping
@@ -78,6 +79,13 @@ def add_handlers(app: FastAPI) -> None:
             sentence = _NO_ROOM
         headers = {"Retry-After": str(error.retry_after)} if isinstance(error, FullError) else None
         return problem(status, sentence, headers)
+
+    @app.exception_handler(OSError)
+    async def of_disk(_request: Request, error: OSError) -> Response:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise error
+        _log.error("%s", error)
+        return problem(507, _NO_ROOM)
 
     @app.exception_handler(HTTPException)
     async def of_http(request: Request, error: HTTPException) -> Response:
