@@ -1,6 +1,7 @@
 """What clients watch: how far each running job is, its losses so far, and its latest preview."""
 
 import asyncio
+import secrets
 import threading
 from collections import defaultdict
 from collections.abc import Iterator
@@ -13,8 +14,12 @@ from gramstyle.serve.reporting import Preview, Report
 
 @dataclass
 class Live:
-    """A running job: how far it is, all points of its loss curves, and its latest preview."""
+    """A running job: how far it is, all points of its loss curves, and its latest preview.
 
+    The id tells an attempt from the one before it, which may have other points.
+    """
+
+    id: str = field(default_factory=lambda: secrets.token_hex(4))
     standing: Standing = field(default_factory=Standing)
     points: list[Point] = field(default_factory=list)
     preview: Preview | None = None

@@ -4,22 +4,27 @@ import errno
 import io
 import json
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from itertools import islice
 from typing import Any
 
 import httpx
 import PIL.Image
 import pytest
 
+from gramstyle.serve.job import Standing
+from gramstyle.serve.reporting import Report
 from serve_parts import encoded
 from serve_web import Serve, Web
 from workers import until
 
 
-def events(web: Web, id_: str) -> Iterator[tuple[str, Any]]:
+def events(
+    web: Web, id_: str, query: str = "", headers: Mapping[str, str] | None = None
+) -> Iterator[tuple[str, Any]]:
     """The events of a job until the server closes the stream."""
-    with web.client.stream("GET", f"/jobs/{id_}/events") as answer:
+    with web.client.stream("GET", f"/jobs/{id_}/events{query}", headers=headers) as answer:
         assert answer.headers["content-type"].startswith("text/event-stream")
         name = ""
         for line in answer.iter_lines():
@@ -95,6 +100,36 @@ def test_a_watcher_sees_the_points_and_the_end(serve: Serve) -> None:
     assert points[0] == [1, 5.0, {"style": 5.0}]
     name, last = found[-1]
     assert (name, last["state"], last["reason"]) == ("job", "cancelled", "cancelled")
+
+
+@pytest.mark.parametrize("how", ["header", "query"])
+def test_a_watcher_that_comes_back_gets_the_points_since_its_last_event(
+    serve: Serve, how: str
+) -> None:
+    web = serve(held=True)
+    id_ = web.submit()["id"]
+    until(lambda: web.parts.worker.orders)
+    with web.client.stream("GET", f"/jobs/{id_}/events") as answer:
+        last = next(each for each in answer.iter_lines() if each.startswith("id: "))[4:]
+    feed = web.parts.running.service.feed
+    points = tuple((n, 5.0 - n, {"style": 5.0 - n}) for n in (2, 3))
+    feed.tell(id_, Report(Standing(iteration=3, iterations=3, loss=2.0), points))
+
+    def back_after(last: str) -> list[tuple[str, Any]]:
+        """The first two events of a watcher that comes back."""
+        query, headers = (
+            ("", {"Last-Event-ID": last}) if how == "header" else (f"?after={last}", {})
+        )
+        return list(islice(events(web, id_, query, headers), 2))
+
+    (_, job), (name, progress) = back_after(last)
+    assert (job["state"], name) == ("running", "progress")
+    assert [n for n, _, _ in progress["points"]] == [2, 3]
+    attempt = last.partition("-")[0]
+    for unknown in ("", "-", "x-1", f"{attempt}-4", f"{last}-", f"{attempt}-{'9' * 30}"):
+        (name, losses), _ = back_after(unknown)
+        assert name == "losses"
+        assert [n for n, _, _ in losses] == [1, 2, 3]
 
 
 def test_a_watcher_of_an_ended_job_gets_the_job_and_a_preview_at_once(serve: Serve) -> None:

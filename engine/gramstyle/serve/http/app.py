@@ -194,9 +194,11 @@ def _add_jobs(app: FastAPI, service: Service) -> None:
     @app.get("/jobs/{id}/events", response_class=EventSourceResponse, responses=_problems(404, 429))
     async def events(
         watcher: Annotated[Watcher, Depends(watch)],
+        last_event_id: Annotated[str, Header()] = "",
+        after: Annotated[str, Query(description="the id of the last event, as Last-Event-ID")] = "",
     ) -> AsyncIterator[ServerSentEvent]:
         """Watch a job: the events job, losses, progress and preview, until it has ended."""
-        async for event in events_of(service, watcher):
+        async for event in events_of(service, watcher, last_event_id or after):
             yield event
 
     @app.get(

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import re
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -32,16 +33,27 @@ class _Sent:
     job: dict[str, Any] = field(default_factory=dict)
 
 
-async def events_of(service: Service, watcher: Watcher) -> AsyncIterator[ServerSentEvent]:
+async def events_of(
+    service: Service, watcher: Watcher, last: str = ""
+) -> AsyncIterator[ServerSentEvent]:
     """Yield the events of a job until it has ended or the server stops.
+
+    Parameters
+    ----------
+    service, watcher
+        The service, and who watches which job.
+    last
+        The id of the last event that the client has got; points up to it are not sent again.
 
     Yields
     ------
     ServerSentEvent
         "job" (a `JobView`) at once and after each change of state; "losses", all points so far;
         "progress", how far it is, with the points since; "preview", an image as a data URL.
+        Events with points have ids.
     """
-    id_, sent = watcher.job, _Sent()
+    id_ = watcher.job
+    sent = _sent_until(last, service.feed.live(id_))
     while not service.feed.closed:
         watcher.event.clear()
         over = False
@@ -61,6 +73,19 @@ async def events_of(service: Service, watcher: Watcher) -> AsyncIterator[ServerS
         await _something_new(watcher)
 
 
+def _sent_until(last: str, live: Live | None) -> _Sent:
+    """Return what a client has got with an event; nothing if its points are not those of now."""
+    name, _, count = last.partition("-")
+    if live is None or name != live.id or not re.fullmatch("[0-9]{1,9}", count):
+        return _Sent()
+    return _Sent(live, int(count)) if int(count) <= len(live.points) else _Sent()
+
+
+def _id(sent: _Sent) -> str | None:
+    """Return the id of an event after which a client has got these points."""
+    return None if sent.live is None else f"{sent.live.id}-{sent.points}"
+
+
 async def _at_change(service: Service, seen: Seen, sent: _Sent) -> AsyncIterator[ServerSentEvent]:
     """Yield the events of a job that has changed its state, or of a new watcher."""
     id_, live = seen.job.id, service.feed.live(seen.job.id)
@@ -68,10 +93,10 @@ async def _at_change(service: Service, seen: Seen, sent: _Sent) -> AsyncIterator
     first = not sent.job
     if _lasting(view) != sent.job:
         sent.job = _lasting(view)
-        if first or live is not sent.live:
+        if live is not sent.live or (first and live is None):
             points = await run_in_threadpool(service.points, id_)
             sent.live, sent.points = live, len(points)
-            yield ServerSentEvent(event="losses", data=points)
+            yield ServerSentEvent(event="losses", data=points, id=_id(sent))
         if first and seen.job.over:
             image = await with_image(service.last_preview, id_)
             if image is not None:
@@ -109,7 +134,7 @@ def _news(service: Service, id_: str, sent: _Sent) -> list[ServerSentEvent]:
             "scales": standing.scales,
             "points": points,
         }
-        events.append(ServerSentEvent(event="progress", data=progress))
+        events.append(ServerSentEvent(event="progress", data=progress, id=_id(sent)))
     if live.preview is not None and live.preview is not sent.preview:
         sent.preview = live.preview
         events.append(_preview_event(live.preview))
