@@ -239,7 +239,7 @@ class Service:
         return self.see(id_)
 
     def remove(self, id_: str) -> None:
-        """Remove a job, its files, and its uploads that no other job uses; it ends first."""
+        """End a job, and remove it with its files and its uploads that no other job uses."""
         self._check_open()
         with self._folder.store.together():
             job = self.see(id_).job

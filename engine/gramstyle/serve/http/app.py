@@ -243,7 +243,7 @@ def _add_jobs(app: FastAPI, service: Service) -> None:
 
     @app.delete("/jobs/{id}", status_code=204, responses=_problems(404))
     def remove(id: _Id) -> Response:  # noqa: A002 - the name in the path
-        """Remove a job, its files, and its uploads that no other job uses; it ends first."""
+        """End a job, and remove it with its files and its uploads that no other job uses."""
         service.remove(id)
         return Response(status_code=204)
 

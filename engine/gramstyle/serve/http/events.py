@@ -5,7 +5,7 @@ import base64
 import re
 import time
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from fastapi.concurrency import run_in_threadpool
@@ -120,20 +120,7 @@ def _news(service: Service, id_: str, sent: _Sent) -> list[ServerSentEvent]:
     points = live.points[sent.points :]
     if points:
         sent.points += len(points)
-        standing = live.standing
-        progress = {
-            "iteration": standing.iteration,
-            "iterations": standing.iterations,
-            "loss": standing.loss,
-            "terms": points[-1][2],
-            "seconds": standing.seconds,
-            "seconds_left": standing.seconds_left,
-            "width": standing.width,
-            "height": standing.height,
-            "scale": standing.scale,
-            "scales": standing.scales,
-            "points": points,
-        }
+        progress = {**asdict(live.standing), "terms": points[-1][2], "points": points}
         events.append(ServerSentEvent(event="progress", data=progress, id=_id(sent)))
     if live.preview is not None and live.preview is not sent.preview:
         sent.preview = live.preview

@@ -1,6 +1,7 @@
 """What requests and responses contain, as OpenAPI describes it."""
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any, Literal, Self
 
@@ -83,7 +84,7 @@ class JobView(BaseModel):
     @classmethod
     def of(cls, seen: Seen) -> Self:
         """Return the view of a job."""
-        job, standing = seen.job, seen.standing
+        job = seen.job
         return cls(
             id=job.id,
             state=job.state,
@@ -95,15 +96,7 @@ class JobView(BaseModel):
             styles=list(job.request.styles),
             preset=job.request.preset,
             options=dict(job.request.options),
-            iteration=standing.iteration,
-            iterations=standing.iterations,
-            loss=standing.loss,
-            seconds=standing.seconds,
-            seconds_left=standing.seconds_left,
-            width=standing.width,
-            height=standing.height,
-            scale=standing.scale,
-            scales=standing.scales,
+            **asdict(seen.standing),
             has_image=job.has_image,
             reason=job.reason,
             problem=job.problem,
