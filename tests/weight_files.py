@@ -125,14 +125,17 @@ def write_keras3(
         file["optimizer/vars/2"] = layers[0][0].transpose(2, 3, 1, 0)
 
 
-def write_keras_archive(path: Path, layers: Chain, *, named: bool = True) -> None:
+def write_keras_archive(
+    path: Path, layers: Chain, *, named: bool = True, names: tuple[str, ...] = LAYERS
+) -> None:
     """Write what Keras 3's model.save("x.keras") writes."""
     weights = io.BytesIO()
-    write_keras3(weights, layers, named=named)
+    write_keras3(weights, layers, named=named, names=names)
     with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("metadata.json", '{"keras_version": "3.15.1"}')
-        archive.writestr("config.json", '{"class_name": "Functional"}')
-        archive.writestr("model.weights.h5", weights.getvalue())
+        # A ZipInfo has a fixed date, so the bytes are the same each time.
+        archive.writestr(zipfile.ZipInfo("metadata.json"), '{"keras_version": "3.15.1"}')
+        archive.writestr(zipfile.ZipInfo("config.json"), '{"class_name": "Functional"}')
+        archive.writestr(zipfile.ZipInfo("model.weights.h5"), weights.getvalue())
 
 
 def write_safetensors(path: Path, arrays: Mapping[str, Array]) -> None:

@@ -105,6 +105,7 @@ def test_a_report_follows_its_schema_and_contains_the_changes(tmp_path: Path) ->
         (change("cases", to=...), "expected cases"),
         (change("cases", 0, "passed", to=1), "JSON type boolean"),
         (change("cases", 0, "comparisons", 0, "relative", to="0"), "JSON type number"),
+        (change("cases", 0, "comparisons", 0, "relative", to=10**400), "number from -1.79"),
         (lambda document: document["cases"].append(document["cases"][0]), "found one twice"),
         (change("dtype", to="float32"), "is of float32 and this run of float64"),
     ],

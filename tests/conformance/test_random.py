@@ -319,6 +319,18 @@ def test_options_that_do_not_fit_are_one_line_and_exit_code_2(
         assert word in error
 
 
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="no folder refuses root")
+def test_a_folder_that_cannot_be_written_is_refused_before_any_case(
+    working_directory: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # A correct adapter: nothing would be written after the run.
+    assert random("--against", "numpy_plain", "--random", "5", "--save", "/proc/failed") == 2
+    output, error = capsys.readouterr()
+    assert output == ""
+    assert error.startswith("gramstyle: error: cannot write /proc/failed: ")
+    assert error.endswith("; choose another folder\n")
+
+
 def test_without_hypothesis_one_line_says_how_to_install_it(
     working_directory: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

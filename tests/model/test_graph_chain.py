@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from onnx import helper
+from onnx import TensorProto, helper
 
 from gramstyle.model.architecture import VGGS, Architecture
 from gramstyle.model.onnx_file.foreign import open_onnx
@@ -71,6 +71,56 @@ def test_the_axes_of_an_image_of_keras_may_be_reordered_first(tmp_path: Path) ->
     net.add("Transpose", ["data"], "image", perm=[0, 3, 1, 2])
     net.add("Transpose", [net.layer("image", 4, 3)], "last", perm=[0, 2, 3, 1])
     assert net.named(tmp_path) == ["chain.conv1_1.weight"]
+
+
+def with_input(net: Net, shape: list[int | str] | None, folder: Path) -> Path:
+    """Write a network whose file states the shape of its input."""
+    proto = net.proto()
+    image = helper.make_tensor_value_info("data", TensorProto.FLOAT, shape)
+    proto.graph.input[0].CopyFrom(image)
+    path = folder / "stated.onnx"
+    path.write_bytes(proto.SerializeToString())
+    return path
+
+
+def two_poolings() -> Net:
+    net = Net()
+    net.layer(net.pool(net.layer(net.pool(net.layer("data", 4, 3), "p"), 5, 4), "q"), 6, 5)
+    return net
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [None, [1, 3, 224, 224], ["batch", 3, "height", "width"], [1, 3, 4, 4], [0, 0, 0, 0]],
+)
+def test_a_stated_input_that_the_chain_can_compute_is_ignored(
+    shape: list[int | str] | None, tmp_path: Path
+) -> None:
+    assert len(arrays(with_input(two_poolings(), shape, tmp_path))) == 6
+
+
+@pytest.mark.parametrize(
+    ("shape", "words"),
+    [
+        ([1, 1, 224, 224], "expected images with 3 channels as its input, found the shape (1, 1,"),
+        ([1, 224, 224, 3], "expected images with 3 channels"),
+        ([1, "channels", 3, 224], "expected an input of 4 pixels or more in each direction"),
+        ([3, 224, 224], "expected images with 3 channels"),
+        ([], "expected images with 3 channels"),
+    ],
+)
+def test_a_stated_input_that_does_not_fit_the_chain_is_refused(
+    shape: list[int | str], words: str, tmp_path: Path
+) -> None:
+    assert words in refusal(with_input(two_poolings(), shape, tmp_path))
+
+
+def test_a_reordered_image_has_its_channels_last(tmp_path: Path) -> None:
+    net = Net()
+    net.add("Transpose", ["data"], "image", perm=[0, 3, 1, 2])
+    net.layer("image", 4, 3)
+    assert len(arrays(with_input(net, [1, 224, 224, 3], tmp_path))) == 2
+    assert "3 channels" in refusal(with_input(net, [1, 3, 224, 224], tmp_path))
 
 
 def test_torchs_pooling_to_the_size_that_the_responses_have_is_ignored(

@@ -24,7 +24,7 @@ from gramstyle.model.pretrained import Pretrained
 from gramstyle.model.published import PublicFile
 from gramstyle.model.weights import read_weights
 from h5_server import H5Server
-from hostile_files import POSITIONS, error_line, flipped, outcome
+from hostile_files import POSITIONS, damaged, error_line, flipped, outcome
 from weight_files import (
     AMBIGUOUS,
     BLOCKS,
@@ -251,7 +251,7 @@ def test_codebooks_other_than_the_default_ones_are_refused(tmp_path: Path) -> No
     for name, (W, b) in zip(LAYERS, chain(), strict=True):
         key = "block{}_conv{}".format(*name.split("_"))
         tensors[f"{key}_W_q"] = np.zeros(W.shape, np.uint8)
-        tensors[f"{key}_W_table"] = np.zeros(256, np.float32)
+        tensors[f"{key}_W_table"] = np.ones(256, np.float32)
         tensors[f"{key}_b"] = b
     write_torch_stream(tmp_path / "weights.bin", tensors)
     message = refusal(tmp_path / "weights.bin")
@@ -356,6 +356,32 @@ def test_the_error_for_a_weight_that_is_not_finite_names_its_layer(
     assert "expected finite numbers in conv4_2, found NaN" in refusal(
         tmp_path / name, convention="caffe"
     )
+
+
+@pytest.mark.parametrize("name", ["torch.pth", "keras.h5", "zoo.onnx"])
+def test_a_layer_whose_weights_are_all_zero_is_refused(name: str, tmp_path: Path) -> None:
+    layers = chain()
+    layers[9][0][...] = 0
+    FORMATS[name](tmp_path / name, layers)
+    message = refusal(tmp_path / name, convention="caffe")
+    assert "expected weights other than 0 in conv4_2, found zeros only" in message
+    layers[9][0][1, 2, 0, 0] = 1e-6
+    FORMATS[name](tmp_path / name, layers)
+    assert read_weights(tmp_path / name, convention="caffe").convolutions[9].W.any()
+
+
+@pytest.mark.parametrize("name", FORMATS)
+@settings(max_examples=20, deadline=None)
+@given(positions=POSITIONS)
+def test_each_refusal_of_a_damaged_file_says_what_to_do(
+    name: str, positions: list[float], folder: Path
+) -> None:
+    source = folder / f"damaged-{name}"  # beside the files that an index names
+    source.write_bytes(damaged((folder / name).read_bytes(), positions, cut=True))
+    read = outcome(lambda: read_weights(source, convention="caffe"))
+    if isinstance(read, Exception):
+        # What to do comes behind a semicolon.
+        assert "; " in str(read)
 
 
 def test_the_error_for_another_depth_names_both(tmp_path: Path) -> None:

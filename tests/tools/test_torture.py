@@ -19,6 +19,7 @@ pytestmark = pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="n
 COMMANDS = ("transfer, resume", "batch", "model export", "transfer, a new image")
 KILLED = COMMANDS[:3]
 FILLED = COMMANDS[2:]
+MUTATED = ("mutants", "chains", "conformance")
 
 
 def torture(output, *arguments):
@@ -35,7 +36,7 @@ def short(tmp_path_factory):
     output = tmp_path_factory.mktemp("torture")
     _, printed, progress = torture(
         output,
-        *("--only", "kills", "disk", "mutants", "--commands", *COMMANDS),
+        *("--only", "kills", "disk", *MUTATED, "--commands", *COMMANDS),
         *("--kills", "1", "--mutants", "800"),
     )
     return json.loads((output / "torture.json").read_text()), printed, progress
@@ -60,10 +61,11 @@ def test_a_full_disk_leaves_the_old_file_or_the_new_one(short):
 
 def test_each_reader_reads_mutants_or_refuses_them(short):
     results, *_ = short
-    for result in results["mutants"]:
-        assert result["accepted"] + result["refused"] > 0, result
-        assert not result["findings"]
-    assert sum(result["mutants"] for result in results["mutants"]) == 800
+    for campaign in MUTATED:
+        for result in results[campaign]:
+            assert result["accepted"] + result["refused"] > 0, result
+            assert not result["findings"]
+        assert sum(result["mutants"] for result in results[campaign]) == 800
 
 
 # What the campaign of mutants notices: each of these readers breaks a promise.
@@ -98,7 +100,8 @@ def accepts(path): path.read_bytes()
 bad = [fails, warns, writes, starts, prints, has_two_lines, hides_memory, takes_memory, is_slow,
        crashes, ends, hangs, refuses, accepts]
 trial.READERS = {each.__name__: each for each in bad}
-trial.MAX_SECONDS, child.HANG = 0.2, 2.0
+# `hangs` sleeps for longer; a busy machine may take seconds for the memory of `takes_memory`.
+trial.MAX_SECONDS, child.HANG = 0.2, 20.0
 found = {}
 for each in bad:
     def report(number, result, name=each.__name__):
@@ -132,6 +135,48 @@ def test_each_broken_promise_is_noticed_and_the_mutant_named(tmp_path):
         check=True, cwd=ROOT, capture_output=True, text=True, timeout=300,
     )  # fmt: skip
     assert json.loads(done.stdout) == {name: [7, outcome] for name, outcome in NOTICED.items()}
+
+
+# Readers of weights that give another network, or name no file.
+WRONG_READERS = """\
+import json, sys
+from pathlib import Path
+from tools.torture import chains, readers, trial
+from tools.torture.guard import Guard
+from gramstyle.errors import ModelError
+
+samples = chains.samples(Path(sys.argv[1]))["chain safetensors"]
+files = samples[0].files
+work = Path(sys.argv[1], "work")
+work.mkdir()
+
+def read(change):
+    trial.READERS = {"chain safetensors": change}
+    trials = trial.Trials({}, work, Guard(), lambda: "")
+    return trials.read("chain safetensors", files).outcome
+
+def other_bias(path):
+    found = [(W, b.copy()) for W, b in chains.independent.network(path)]
+    found[1][1][0] *= 1.001
+    chains.check_network(path, found)
+
+def same(path): chains.check_network(path, chains.independent.network(path))
+def names_nothing(path): raise ModelError("damaged; get a fresh copy")
+def no_remedy(path): raise ModelError(f"{path} is damaged")
+def remedy(path): raise ModelError(f"{path} is damaged; get a fresh copy")
+
+print(json.dumps([read(each) for each in (other_bias, same, names_nothing, no_remedy, remedy)]))
+"""
+
+
+def test_another_network_and_a_refusal_without_a_remedy_are_noticed(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", WRONG_READERS, str(tmp_path)],
+        check=True, cwd=ROOT, capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert json.loads(done.stdout) == [
+        "exception", "accepted", "names no file", "says not what to do", "refused",
+    ]  # fmt: skip
 
 
 SAMPLES = [

@@ -13,6 +13,7 @@ import tempfile
 import traceback
 import warnings
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +28,12 @@ from .full_disk import fill_disks, reason_to_skip
 from .fuzz import fuzz
 from .kills import KillResult, kill_at_random
 from .mutations import mutant
-from .readers import READERS
+from .readers import READERS, SHARES
 from .scene import make_scene
 from .victims import Batch, Export, Transfer, Victim
 from .writers import Writer, writers
 
-CAMPAIGNS = ("kills", "workers", "disk", "mutants")
+CAMPAIGNS = ("kills", "workers", "disk", *SHARES)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -69,7 +70,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--disk-step", type=positive, default=1, metavar="PAGES", help="from one disk to the next"
     )
     parser.add_argument(
-        "--mutants", type=positive, default=1_000_000, help="mutated files, for all readers"
+        "--mutants", type=positive, default=1_000_000, help="mutated files in each campaign"
     )
     parser.add_argument(
         "--minutes", type=above_zero, default=600.0, help="the limit of time for the mutants"
@@ -116,14 +117,26 @@ def _campaigns(chosen: argparse.Namespace, folder: Path) -> dict[str, Callable[[
         some = list(filter(is_chosen, writers(scene)))
         return list(fill_disks(scene, some, folder / "filled", step=chosen.disk_step, tell=_tell))
 
-    def mutants() -> list[Any]:
-        scene = make_scene(folder / "mutants")
+    def mutants(campaign: str) -> list[Any]:
+        scene = make_scene(folder / campaign)
         samples = corpus(scene)
-        _tell(f"the corpus is {fingerprint(samples)}")
-        minutes = chosen.minutes
-        return fuzz(chosen.mutants, samples, scene.workplace, minutes=minutes, tell=_tell)
+        own = {reader: samples[reader] for reader in SHARES[campaign]}
+        _tell(f"the corpus is {fingerprint(own)}")
+        return fuzz(
+            chosen.mutants,
+            samples,
+            scene.workplace,
+            shares=SHARES[campaign],
+            minutes=chosen.minutes,
+            tell=_tell,
+        )
 
-    return {"kills": kills, "workers": workers, "disk": disk, "mutants": mutants}
+    return {
+        "kills": kills,
+        "workers": workers,
+        "disk": disk,
+        **{campaign: partial(mutants, campaign) for campaign in SHARES},
+    }
 
 
 def repeat(reader: str, number: int, folder: Path, keep: Path | None) -> int:

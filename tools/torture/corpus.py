@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from . import chains, conformance_files
 from .checkpoint_sample import checkpoint_sample
 from .from_tests import (
     IMAGE_FORMATS,
@@ -47,6 +48,8 @@ def corpus(scene: Scene) -> dict[str, list[Sample]]:
         Sample(f"jobs {number}", {"jobs.toml": content.encode()})
         for number, content in enumerate(JOBS_FILES)
     ]
+    samples |= chains.samples(scene.folder)
+    samples |= conformance_files.samples(scene.folder)
     return samples
 
 

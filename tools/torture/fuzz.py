@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from .child import read_mutants
-from .readers import SHARES
 from .sample import Sample
 from .trial import Trial
 
@@ -83,16 +82,17 @@ def fuzz(
     samples: Mapping[str, Sequence[Sample]],
     folder: Path,
     *,
+    shares: Mapping[str, float],
     minutes: float,
     tell: Callable[[str], None],
 ) -> list[ReaderResult]:
-    """Give mutants to all readers, each its share, until there are enough or the time is over."""
-    results = {reader: ReaderResult(reader, len(samples[reader])) for reader in SHARES}
+    """Give mutants to the readers, each its share, until there are enough or the time is over."""
+    results = {reader: ReaderResult(reader, len(samples[reader])) for reader in shares}
     end = time.monotonic() + 60 * minutes
     told = set[int]()
     for turn in range(0, mutants, TURN):
         for reader, result in results.items():
-            last = round(SHARES[reader] * min(turn + TURN, mutants))
+            last = round(shares[reader] * min(turn + TURN, mutants))
             began = time.monotonic()
             while result.mutants < last and time.monotonic() < end:
                 read_mutants(reader, result.mutants, last, samples, folder, result.add)

@@ -12,6 +12,7 @@ from gramstyle.model.architecture import VGGS, Architecture
 from gramstyle.model.weights import read_weights
 from gramstyle.run.resume import resume
 
+from . import chains, conformance_files
 from .from_tests import BLOCKS
 
 # The pixels that an image may have: a mutant may state a size that is legal and takes gigabytes.
@@ -84,13 +85,18 @@ READERS: Mapping[str, Callable[[Path], None]] = {
     "caffe": weights,
     "checkpoint": checkpoint,
     "toml": toml,
+    **chains.READERS,
+    **conformance_files.READERS,
 }
 
-# Readers that try whether the outputs which a file names can be written; nothing may stay there.
-TRY_OUTPUTS = frozenset({"toml"})
+# Readers that write files, or try whether they could; nothing may stay there.
+WRITING = frozenset({"toml", "conformance answer", *chains.READERS})
 
-# The share of each reader in all mutants: fewer for slow ones.
-SHARES: Mapping[str, float] = {
+# Readers whose refusals name the file and say what to do, behind a semicolon.
+SAYS_WHAT_TO_DO = frozenset({*chains.READERS, "conformance set", "conformance baseline"})
+
+# The share of each reader in the mutants of its campaign: fewer for slow ones.
+MUTANTS: Mapping[str, float] = {
     "image": 0.3,
     "onnx": 0.13,
     "torch zip": 0.1,
@@ -101,6 +107,11 @@ SHARES: Mapping[str, float] = {
     "caffe": 0.065,
     "checkpoint": 0.02,
     "toml": 0.05,
+}
+SHARES: Mapping[str, Mapping[str, float]] = {
+    "mutants": MUTANTS,
+    "chains": chains.SHARES,
+    "conformance": conformance_files.SHARES,
 }
 
 

@@ -63,9 +63,9 @@ def _mutants(rows: Sequence[ReaderResult]) -> str:
 
 
 def _findings(found: Mapping[str, Sequence[Any]]) -> Iterator[str]:
-    for name, rows in found.items():
+    for rows in found.values():
         for row in rows:
-            if name == "mutants":
+            if isinstance(row, ReaderResult):
                 yield from (f"- {each.line}" for each in row.findings.values())
             else:
                 yield from (f"- {row.name}: {each}" for each in row.findings)
@@ -85,4 +85,6 @@ TABLES: Mapping[str, Callable[[Sequence[Any]], str]] = {
     "workers": _kills,
     "disk": _disks,
     "mutants": _mutants,
+    "chains": _mutants,
+    "conformance": _mutants,
 }

@@ -67,18 +67,21 @@ def safetensors_sample(name: str, data: bytes) -> Sample:
     return Sample(name, {name: data}, (data[8:end],), assemble)
 
 
-def zip_sample(name: str, data: bytes) -> Sample:
-    """Return a zip archive; its part is its first member, in torch's files the pickle."""
+def zip_sample(name: str, data: bytes, *, whole: bool = False) -> Sample:
+    """Return a zip archive; its part is its first member, in torch's files the pickle.
+
+    With `whole`, its parts are all its members.
+    """
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         members = {each: archive.read(each) for each in archive.namelist()}
-    first = next(iter(members))
+    parts = tuple(members.values())[: None if whole else 1]
 
     def assemble(parts: Parts) -> Files:
         packed = io.BytesIO()
+        changed = dict(zip(members, parts, strict=False))
         with zipfile.ZipFile(packed, "w") as archive:
-            for each, content in {**members, first: parts[0]}.items():
+            for each, content in {**members, **changed}.items():
                 archive.writestr(zipfile.ZipInfo(each), content)  # of a fixed date
         return {name: packed.getvalue()}
 
-    parts = (members[first],)
     return Sample(name, assemble(parts), parts, assemble)

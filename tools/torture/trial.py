@@ -12,7 +12,7 @@ from gramstyle.errors import GramstyleError
 
 from .guard import ForbiddenActionError, Guard
 from .mutations import mutant
-from .readers import READERS, TRY_OUTPUTS
+from .readers import READERS, SAYS_WHAT_TO_DO, WRITING
 from .sample import Files, Sample
 
 # What a mutant of a few kilobytes may take.
@@ -111,12 +111,12 @@ class Trials:
         self, reader: str, path: Path, on_error: Callable[[BaseException], object]
     ) -> tuple[str, str]:
         try:
-            with self._guard.closed(may_write=reader in TRY_OUTPUTS):
+            with self._guard.closed(may_write=reader in WRITING):
                 READERS[reader](path)
         except (Exception, ForbiddenActionError) as error:
             on_error(error)
             if isinstance(error, GramstyleError):
-                return _refusal(error)
+                return _refusal(error, path if reader in SAYS_WHAT_TO_DO else None)
             kinds = {Warning: "warning", ForbiddenActionError: "forbidden action"}
             kind = next((k for each, k in kinds.items() if isinstance(error, each)), "exception")
             text = f"{type(error).__name__}: {error}"
@@ -124,9 +124,16 @@ class Trials:
         return "accepted", ""
 
 
-def _refusal(error: GramstyleError) -> tuple[str, str]:
-    """Check that a refusal is one line, and that it does not hide that memory ran out."""
+def _refusal(error: GramstyleError, path: Path | None) -> tuple[str, str]:
+    """Check that a refusal is one line, and that it does not hide that memory ran out.
+
+    With a path, the line must name the file or its folder, and say what to do.
+    """
     message = str(error)
+    if path is not None and not (path.name in message or str(path.parent) in message):
+        return "names no file", f"{message} {_place(error)}"
+    if path is not None and "; " not in message:
+        return "says not what to do", f"{message} {_place(error)}"
     if len(message.splitlines()) != 1 or len(message) > MAX_MESSAGE:
         return "not one line", f"{message[:MAX_MESSAGE]!r} {_place(error)}"
     cause = error.__context__

@@ -48,7 +48,7 @@ stdout by the protocol of docs/conformance-programs.md. No shell is involved.
 exit code: 0 every case passed, 1 a case failed, 2 an argument cannot be used;
 with --baseline: 0 nothing is worse, 1 a case is worse
 examples: gramstyle conformance run --against torch
-          gramstyle conformance run --command "node plain.mjs"
+          gramstyle conformance run --command "node examples/conformance/plain.mjs"
           gramstyle conformance run --against torch --random 1000 --seed 7
 """
 

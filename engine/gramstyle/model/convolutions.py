@@ -72,7 +72,7 @@ def find_network(
     _check_parts(tensors, [name.norm for name in names if name.norm])
     stored = [(name.layer, *_stored(tensors, name, may_lack_biases=is_own)) for name in names]
     return FoundNetwork(
-        tuple(Convolution(layer, _load(W, layer), _load(b, layer)) for layer, W, b in stored),
+        tuple(Convolution(layer, _weights(W, layer), _load(b, layer)) for layer, W, b in stored),
         normalised=any(name.norm for name in names),
     )
 
@@ -97,7 +97,7 @@ def _stored(
         elif part.startswith("running"):
             raise ModelError(
                 f"expected a batch normalisation behind each convolution or none, found no "
-                f"{quoted(key)}"
+                f"{quoted(key)}; {REMEDY}"
             )
     mean, variance = norm["running_mean"], norm["running_var"]
     assert mean is not None  # noqa: S101 - checked above
@@ -123,6 +123,16 @@ def _check(tensor: StoredTensor, shape: tuple[int, ...], key: str, layer: str) -
             f"expected floats of shape {shape} for {layer}, found {tensor.dtype} of shape "
             f"{tensor.shape} ({quoted(key)}); {REMEDY}"
         )
+
+
+def _weights(tensor: StoredTensor, layer: str) -> Array:
+    array = _load(tensor, layer)
+    if not array.any():
+        raise ModelError(
+            f"expected weights other than 0 in {layer}, found zeros only, through which no "
+            "gradient flows; save the network once its weights are loaded"
+        )
+    return array
 
 
 def _load(tensor: StoredTensor, layer: str) -> Array:

@@ -8,6 +8,11 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else "?" for c in text[:MAX_LENGTH])
 
 
+def with_remedy(reason: str, remedy: str) -> str:
+    """Return the reason for a refusal with what to do, unless it says so already."""
+    return reason if "; " in reason else f"{reason}; {remedy}"
+
+
 def quoted(text: str) -> str:
     """Return the text in quotes, escaped and cut to 80 characters."""
     literal = repr(text[:MAX_QUOTED])

@@ -64,7 +64,7 @@ def described(tensors: Tensors, network: Architecture) -> list[Named]:
     kernels = [key for key, tensor in tensors.items() if len(tensor.shape) == 4]
     if not kernels:
         raise ModelError(
-            f"expected the convolutions of {network.title}, found none among {_first(tensors)}"
+            f"expected the convolutions of {network.title}, found {_first(tensors)}; {REMEDY}"
         )
     patterns = list(dict.fromkeys(map(_pattern, kernels)))
     if len(patterns) > 1:

@@ -18,7 +18,7 @@ def resolved(folder: Path) -> Path:
 
 
 def check_replaceable(folder: Path, is_known: Callable[[str], bool], what: str) -> None:
-    """Raise an error if a folder contains anything else than what may be replaced.
+    """Raise an error if a folder cannot be written, or contains what may not be replaced.
 
     Parameters
     ----------
@@ -30,8 +30,19 @@ def check_replaceable(folder: Path, is_known: Callable[[str], bool], what: str) 
         What the folder may contain, for the error.
     """
     check_folder(folder, error=OptionError)
-    if not folder.exists():
-        return
+    if folder.exists():
+        _check_contents(folder, is_known, what)
+    try:  # as `replace_folder` does
+        temporary = _beside(folder, "part")
+        temporary.mkdir()
+        temporary.rmdir()
+    except OSError as reason:
+        raise OptionError(
+            f"cannot write {folder}: {reason.strerror}; choose another folder"
+        ) from None
+
+
+def _check_contents(folder: Path, is_known: Callable[[str], bool], what: str) -> None:
     if not folder.is_dir():
         raise OptionError(f"{folder} exists and is not a folder; choose another name")
     try:
@@ -62,8 +73,7 @@ def replace_folder(folder: Path, files: Mapping[str, bytes]) -> None:
 
 
 def _replace(folder: Path, files: Mapping[str, bytes]) -> None:
-    temporary = folder.with_name(f".gramstyle-{secrets.token_hex(8)}.part")
-    old = folder.with_name(f".gramstyle-{secrets.token_hex(8)}.old")
+    temporary, old = _beside(folder, "part"), _beside(folder, "old")
     try:
         for name, data in files.items():
             path = temporary / name
@@ -80,3 +90,8 @@ def _replace(folder: Path, files: Mapping[str, bytes]) -> None:
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def _beside(folder: Path, suffix: str) -> Path:
+    """Return a new name beside a folder."""
+    return folder.with_name(f".gramstyle-{secrets.token_hex(8)}.{suffix}")

@@ -7,6 +7,7 @@ manifest. The arrays in a file follow from the manifest, not from the file.
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache
@@ -20,6 +21,7 @@ from gramstyle.conformance.derivatives import Derivatives
 from gramstyle.conformance.files.archive import unpack
 from gramstyle.conformance.files.manifest import (
     CONVENTIONS,
+    FORMAT,
     MANIFEST,
     Entry,
     describe,
@@ -33,6 +35,7 @@ from gramstyle.core.objective import Objective
 from gramstyle.core.preprocessing import Preprocessing
 from gramstyle.core.terms import CovarianceTerm, GuidedStyleTerm, MeanStdTerm, Term, loss_terms
 from gramstyle.errors import GramstyleError, ImageError, ModelError
+from gramstyle.model.messages import with_remedy
 
 SCHEMA_FILE = Path(__file__).with_name("manifest.schema.json")
 # The set that comes with the package.
@@ -59,7 +62,8 @@ def read_cases(folder: Path) -> tuple[Case, ...]:
     try:
         return tuple(_case(folder, entry) for entry in read_manifest(folder))
     except GramstyleError as error:
-        raise ModelError(f"the cases in {folder} are refused: {error}") from None
+        reason = with_remedy(str(error), "build the set again, or get a fresh copy")
+        raise ModelError(f"the cases in {folder} are refused: {reason}") from None
 
 
 def read_manifest(folder: Path) -> list[Entry]:
@@ -77,6 +81,8 @@ def read_entries(data: bytes) -> list[Entry]:
         are not those that follow from its name.
     """
     document = read_json(data)
+    if isinstance(document, dict):
+        _check_format(document.get("format"))
     check(document, _schema())
     entries: list[Entry] = document["cases"]
     names = [entry["name"] for entry in entries]
@@ -86,6 +92,16 @@ def read_entries(data: bytes) -> list[Entry]:
         if list(entry["files"]) != file_names(entry["name"], len(entry["layers"])):
             raise ModelError(f"expected the files of {entry['name']} under its name, found others")
     return entries
+
+
+def _check_format(found: Any) -> None:
+    """Refuse the format of another version of gramstyle."""
+    name, _, number = FORMAT.partition("/")
+    other = re.fullmatch(rf"{name}/([0-9]{{1,9}})", found) if isinstance(found, str) else None
+    if other is not None and found != FORMAT:
+        newer = int(other[1]) > int(number)
+        remedy = "update gramstyle" if newer else "build the set again with this gramstyle"
+        raise ModelError(f"expected the format {FORMAT}, found {found}; {remedy}")
 
 
 @cache

@@ -18,7 +18,7 @@ from gramstyle.core.network import Convolution
 from gramstyle.core.preprocessing import Preprocessing
 from gramstyle.errors import ModelError
 from gramstyle.model.architecture import Architecture, architecture_of
-from gramstyle.model.messages import quoted
+from gramstyle.model.messages import quoted, with_remedy
 from gramstyle.model.onnx_file.external import ExternalValues, include_external_data, is_external
 from gramstyle.model.onnx_file.graph import FORMAT_KEY
 from gramstyle.model.onnx_file.graph_chain import Chain, Find, follow
@@ -28,6 +28,7 @@ from gramstyle.model.sources.tensors import StoredTensor, Tensors
 
 # The limit of protobuf; VGG-19 with its classifier in float32 has 575 MB.
 MAX_BYTES = 2**31 - 1
+OTHER_NETWORK = "choose a VGG, or another chain of 3×3 convolutions"
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,10 @@ def open_onnx(path: Path) -> Iterator[OnnxWeights]:
         del proto
         yield _own_weights(path)
     else:
-        chain = follow(proto.graph, _finder(proto.graph, path))
+        try:
+            chain = follow(proto.graph, _finder(proto.graph, path))
+        except ModelError as error:
+            raise ModelError(with_remedy(str(error), OTHER_NETWORK)) from None
         yield OnnxWeights(_named(chain), None, {}, chain.architecture, chain.normalised)
 
 
@@ -117,7 +121,10 @@ def _finder(graph: onnx.GraphProto, path: Path) -> Find:
                 f"expected the {kind} of node {node.name!r} as a stored tensor, found none called "
                 f"{name!r}; is the network quantised?"
             )
-        return _stored(stored[name], path)
+        try:
+            return _stored(stored[name], path)
+        except ModelError as error:
+            raise ModelError(with_remedy(str(error), "get a fresh copy")) from None
 
     return find
 

@@ -86,15 +86,18 @@ def follow(graph: onnx.GraphProto, find: Find) -> Chain:
         fit.
     """
     stored = {tensor.name for tensor in graph.initializer}
-    inputs = [each.name for each in graph.input if each.name not in stored]
+    inputs = [each for each in graph.input if each.name not in stored]
     if len(inputs) != 1:
-        others = f" more, {quoted(inputs[1])}; leave the weights in the file" if inputs else " none"
+        others = (
+            f" more, {quoted(inputs[1].name)}; leave the weights in the file" if inputs else " none"
+        )
         raise ModelError(f"expected one input, the image, found{others}")
     readers: dict[str, list[onnx.NodeProto]] = defaultdict(list)
     for node in graph.node:
         for name in dict.fromkeys(node.input):
             readers[name].append(node)
-    chain, at, rectified = Chain(), inputs[0], True
+    chain, at, rectified = Chain(), inputs[0].name, True
+    axes = (1, 2, 3)  # of channels, height and width
     left = sum(node.op_type == "Conv" for node in graph.node)
     followed: set[str] = set()
     while nodes := readers[at]:
@@ -121,14 +124,36 @@ def follow(graph: onnx.GraphProto, find: Find) -> Chain:
             rectified = True
         elif kind in POOLINGS and rectified and chain.blocks[0]:
             _pool(chain, node)
-        elif kind not in IDENTITIES and not (kind == "Transpose" and _is_reordered(node, chain)):
+        elif kind == "Transpose" and _is_reordered(node, chain):
+            axes = (3, 1, 2)
+        elif kind not in IDENTITIES:
             raise ModelError(_refusal(node, chain, rectified=rectified))
         at = node.output[0]
     if not rectified:
         raise ModelError(f"expected a ReLU after {chain.last}, found the end of the graph")
     if not chain.blocks[0]:
         raise ModelError("expected a chain of convolutions at its input, found none")
+    _check_image(inputs[0], chain, axes)
     return chain
+
+
+def _check_image(image: onnx.ValueInfoProto, chain: Chain, axes: tuple[int, int, int]) -> None:
+    """Refuse a stated shape of the input for which the chain cannot be computed.
+
+    A shape with other numbers of pixels than an image is usual, and is ignored.
+    """
+    if not image.type.tensor_type.HasField("shape"):
+        return
+    shape = [each.dim_value for each in image.type.tensor_type.shape.dim]  # 0 if it is not stated
+    shown = tuple(size or "any" for size in shape)
+    if len(shape) != 4 or shape[axes[0]] not in (0, 3):
+        raise ModelError(f"expected images with 3 channels as its input, found the shape {shown}")
+    least = 2 ** (len(chain.blocks) - 1)
+    if any(0 < shape[axis] < least for axis in axes[1:]):
+        raise ModelError(
+            f"expected an input of {least} pixels or more in each direction, which its "
+            f"{len(chain.blocks) - 1} poolings need, found the shape {shown}"
+        )
 
 
 def _check_place(nodes: list[onnx.NodeProto], at: str, chain: Chain) -> None:

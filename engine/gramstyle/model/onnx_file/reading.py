@@ -20,7 +20,7 @@ from gramstyle.core.layers import Padding
 from gramstyle.core.network import Convolution, Layer, Network, Pool
 from gramstyle.core.preprocessing import Preprocessing
 from gramstyle.errors import ModelError
-from gramstyle.model.messages import printable, quoted
+from gramstyle.model.messages import printable, quoted, with_remedy
 from gramstyle.model.onnx_file.external import is_external
 from gramstyle.model.onnx_file.graph import (
     FORMAT_KEY,
@@ -37,6 +37,8 @@ from gramstyle.model.sources.protobuf import LimitError
 
 # A file is read whole before it is checked. VGG-19 in float32 without its classifier has 80 MB.
 MAX_BYTES = 512 * 1024 * 1024
+
+REMEDY = "build it again with: gramstyle model export"
 
 # The attributes of the convolutions and poolings that gramstyle computes. The padding is checked
 # last, because it follows from the others: a dilation of 2 comes with a padding of 2.
@@ -146,10 +148,12 @@ def checked_model(path: Path, data: bytes, proto: onnx.ModelProto) -> Model:
             _proto=proto,
         )
     except ModelError as error:
-        raise ModelError(f"model {path} is refused: {_first_line(error)}") from None
+        reason = with_remedy(_first_line(error), REMEDY)
+        raise ModelError(f"model {path} is refused: {reason}") from None
     # For well-formed protobuf that is not ONNX, onnx raises exceptions of many types.
     except Exception as error:
-        raise ModelError(f"model {path} is not valid ONNX: {_first_line(error)}") from None
+        reason = f"it is not valid ONNX ({_first_line(error).rstrip(': ')}); {REMEDY}"
+        raise ModelError(f"model {path} is refused: {reason}") from None
 
 
 def read_bytes(path: Path) -> bytes:
@@ -157,7 +161,8 @@ def read_bytes(path: Path) -> bytes:
     try:
         size = path.stat().st_size
         if size > MAX_BYTES:
-            raise ModelError(f"model {path} is refused: {size} bytes, the limit is {MAX_BYTES}")
+            reason = f"{size} bytes, the limit is {MAX_BYTES}; {REMEDY}"
+            raise ModelError(f"model {path} is refused: {reason}")
         if not path.is_file():
             raise ModelError(f"model {path} is not a file")
         return path.read_bytes()

@@ -10,7 +10,7 @@ from pathlib import Path
 from gramstyle.core.preprocessing import Preprocessing
 from gramstyle.errors import ModelError
 from gramstyle.model.architecture import Architecture
-from gramstyle.model.messages import printable
+from gramstyle.model.messages import printable, with_remedy
 from gramstyle.model.onnx_file.foreign import open_onnx
 from gramstyle.model.preprocessings import CAFFE
 from gramstyle.model.sources.archives import open_archive
@@ -124,8 +124,8 @@ def open_weights(path: Path) -> Iterator[OpenWeights]:
             with file_format.reader(path) as tensors:
                 yield OpenWeights(file_format, tensors)
     except ModelError as error:
-        reason = str(error).removeprefix(f"model {path} is refused: ")
-        raise ModelError(f"{path} is refused: {printable(reason)}") from None
+        reason = printable(str(error).removeprefix(f"model {path} is refused: "))
+        raise ModelError(f"{path} is refused: {with_remedy(reason, 'get a fresh copy')}") from None
     # A damaged file can raise nearly any exception, and none says more than this message.
     except Exception as error:
         article = "an" if name[0] in "Oi" else "a"
