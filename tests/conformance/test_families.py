@@ -183,6 +183,7 @@ def test_a_family_in_the_backward_pass_keeps_the_loss(family: Family) -> None:
     wrong = draw(family, FEW, np.random.default_rng(0))
     for case in FEW:
         found = wrong.plant(case)
+        # The same sums, perhaps in another order.
         assert found is None or found.loss == pytest.approx(case.truth.loss, rel=1e-13)
 
 

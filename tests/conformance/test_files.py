@@ -119,6 +119,7 @@ def test_the_truth_comes_from_the_file_but_a_changed_case_computes_its_own(small
     case = read_cases(small_set)[0]
     assert case.truth.loss == 1.25
     np.testing.assert_array_equal(case.responses["conv1_1"], doubled)
+    # Computed again, perhaps with the sums in another order.
     assert replace(case, pins="something else").truth.loss == pytest.approx(loss, rel=1e-12)
 
 

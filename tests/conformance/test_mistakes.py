@@ -76,6 +76,7 @@ def test_a_case_catches_the_mistake_and_names_it(mistake: str) -> None:
     result = explain(CASES[caught.case], blurred(found), "float64")
     assert result is not None
     assert mistake in result.names
+    # The answer is blurred by 1e-13, and sums of both signs magnify it.
     assert result.closeness < 1e-11
 
 

@@ -133,8 +133,9 @@ def test_a_failure_is_one_sentence_about_its_case_and_the_next_case_passes(
 
 def test_a_program_that_hangs_fails_its_case_after_the_time_limit(tmp_path: Path) -> None:
     command = write_program(tmp_path, "time.sleep(600)")
-    first, second = report_of(command, timeout=4).results
-    assert first.problem == "the program did not answer within 4 seconds"
+    # Long enough to start Python again on a busy machine.
+    first, second = report_of(command, timeout=10).results
+    assert first.problem == "the program did not answer within 10 seconds"
     assert second.passed, second
 
 
@@ -312,7 +313,7 @@ def test_a_program_that_floods_without_reading_is_not_waited_for(tmp_path: Path)
             "    at load (node:loader:1)\\n\\nNode.js v20.20.2')",
             "ended with exit code 1; on stderr: Error [NOT_FOUND]: Cannot find x.mjs",
         ),
-        ("import time; time.sleep(60)", "did not answer within 4 seconds"),
+        ("import time; time.sleep(600)", "did not answer within 2 seconds"),
         ("print('{}')", "expected message at the document"),
         (
             'print(\'{"message": "hello", "protocol": 2, "name": "x", "version": "1",'
@@ -334,7 +335,10 @@ def test_a_program_that_does_not_speak_the_protocol_is_refused(
     path.write_text(program)
     with (
         pytest.raises(OptionError) as caught,
-        running_program(f"'{sys.executable}' '{path}'", timeout=4),
+        # Only the program that hangs may take the whole time.
+        running_program(
+            f"'{sys.executable}' '{path}'", timeout=2 if "2 seconds" in sentence else PATIENCE
+        ),
     ):
         pytest.fail("it was taken")
     assert sentence in str(caught.value)

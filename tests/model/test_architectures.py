@@ -285,6 +285,7 @@ def test_convolutions_without_biases_and_normalisations_without_constants_are_re
     first = read_weights(tmp_path / "m.pth", convention="caffe").convolutions[0]
     s = 1 / np.sqrt(arrays["features.1.running_var"].astype(float) + 1e-5)
     W = arrays["features.0.weight"] * s[:, None, None, None]
+    # The folded weights are rounded to float32.
     np.testing.assert_allclose(first.W, W, rtol=1e-6)
     np.testing.assert_allclose(first.b, -arrays["features.1.running_mean"] * s, rtol=1e-6)
 
@@ -446,6 +447,7 @@ def test_a_described_network_may_have_batch_normalisation(tmp_path: Path) -> Non
     x = np.random.default_rng(1).normal(size=(3, 6, 5))
     F = model.network.until(["conv1_2"]).astype(np.float64).forward(x)["conv1_2"]
     without = [(W, np.zeros(len(W))) for W, _ in layers]
+    # The folded weights are rounded to float32.
     np.testing.assert_allclose(F, naive_forward(x, without, norms), rtol=2e-6, atol=2e-6)
 
 

@@ -56,6 +56,7 @@ def test_batch_normalisation_is_folded_with_the_epsilon_of_the_graph(
     Z = np.tensordot(W.astype(float), x, 3) + b
     expected = scale * (Z - mean) / np.sqrt(variance + (1e-5 if epsilon is None else 1e-3)) + shift
     folded = np.tensordot(found["chain.conv1_1.weight"], x, 3) + found["chain.conv1_1.bias"]
+    # The folded weights are rounded to float32.
     np.testing.assert_allclose(folded, expected, rtol=1e-6)
 
 

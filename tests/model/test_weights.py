@@ -159,6 +159,7 @@ def test_torchvisions_convention_matches_its_definition() -> None:
     x = np.random.default_rng(1).uniform(0, 255, (3, 2, 2))
     mean = np.array([0.485, 0.456, 0.406]).reshape(3, 1, 1)
     deviation = np.array([0.229, 0.224, 0.225]).reshape(3, 1, 1)
+    # float64, whose factors are rounded once more.
     np.testing.assert_allclose(TORCHVISION.forward(x), (x / 255 - mean) / deviation, rtol=1e-12)
 
 

@@ -10,7 +10,7 @@ from .sample import Sample
 from .trial import Trial
 
 # The readers take turns; in a turn they read so many mutants together.
-TURN = 20_000
+TURN = 5_000
 KEPT = 3  # mutants of each finding in the report
 
 

@@ -56,7 +56,9 @@ def read_baseline(path: Path, *, dtype: str) -> Mapping[str, Entry]:
         with path.open("rb") as stream:
             data = stream.read(LARGEST + 1)
     except OSError as error:
-        raise OptionError(f"cannot read the baseline {path}: {error.strerror}") from None
+        raise OptionError(
+            f"cannot read the baseline {path}: {error.strerror}; write one with --json"
+        ) from None
     try:
         if len(data) > LARGEST:
             raise ModelError(f"expected at most {LARGEST} bytes, found more")
