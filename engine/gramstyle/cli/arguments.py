@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from gramstyle.cli.help import Help
 from gramstyle.cli.parsing import Parser
 from gramstyle.cli.pipes import path_or_dash
 from gramstyle.core.conventions import CONTENT_LAYER, CONVENTIONS, STYLE_LAYERS
@@ -23,12 +24,13 @@ from gramstyle.run.recipes import Recipe
 DEFAULTS = Options()
 
 
-def add_output(parser: Parser, *, pipe: bool = False) -> None:
+def add_output(parser: Parser, *, pipe: bool = False, required: bool = True) -> None:
     """Add the option for the image to write; with `pipe`, it may be standard output."""
     parser.add_argument(
-        "-o", "--output", type=path_or_dash if pipe else Path, required=True, metavar="OUT",
-        help="the image to write: .png, .jpg, .webp, .tif or .avif"
+        "-o", "--output", type=path_or_dash, required=required, metavar="OUT",
+        help=Help("the image to write: .png, .jpg, .webp, .tif or .avif"
         + ("; -: a PNG to standard output" if pipe else ""),
+        short="the image to write, like result.png"),
     )  # fmt: skip
 
 
@@ -40,8 +42,8 @@ def add_look(parser: Parser) -> None:
     group.add_argument("--preset", choices=tuple(PRESETS),
         help="a look by name (gramstyle presets describes them)")  # fmt: skip
     group.add_argument("--recipe", type=Path, metavar="FILE.toml",
-        help="options from a file, which gramstyle recipe writes for a result; it may name the "
-        "images too")  # fmt: skip
+        help=Help("options from a file, which gramstyle recipe writes for a result; it may name "
+        "the images too", short="options from a file (see gramstyle recipe)"))  # fmt: skip
 
 
 def add_run(
@@ -56,14 +58,19 @@ def add_run(
 def add_iterations(group: argparse._ArgumentGroup, defaults: Options = DEFAULTS) -> None:
     """Add the options of every optimisation except the size."""
     group.add_argument("--iterations", type=int, metavar="N",
-        help="maximum number of iterations of L-BFGS-B "
-        f"(default {defaults.iterations})")  # fmt: skip
+        help=Help(f"maximum number of iterations of L-BFGS-B (default {defaults.iterations})",
+        short=f"more take longer (default {defaults.iterations})"))  # fmt: skip
     group.add_argument("--tolerance", type=float, metavar="FRACTION",
         help="relative tolerance: end early once the loss has fallen by less than this fraction of "
         f"itself in ten iterations; 0: never (default {defaults.tolerance:g})")  # fmt: skip
+    add_seed(group, defaults)
+
+
+def add_seed(group: argparse._ArgumentGroup, defaults: Options = DEFAULTS) -> None:
+    """Add the option for the seed."""
     group.add_argument("--seed", type=int, metavar="N",
-        help="the seed of the noise that a run may start from "
-        f"(default {defaults.seed})")  # fmt: skip
+        help=Help(f"the seed of the noise that a run may start from (default {defaults.seed})",
+        short=f"the seed of the noise (default {defaults.seed})"))  # fmt: skip
 
 
 def add_scales(group: argparse._ArgumentGroup) -> None:
@@ -78,8 +85,8 @@ def add_scales(group: argparse._ArgumentGroup) -> None:
 def add_init(group: argparse._ArgumentGroup) -> None:
     """Add the option for the image to start from."""
     group.add_argument("--init", metavar="|".join((*STARTS, "PATH")),
-        help=f"the image to start from (default {DEFAULTS.start!s}; noise with --convention "
-        "paper)")  # fmt: skip
+        help=Help(f"the image to start from (default {DEFAULTS.start!s}; noise with --convention "
+        "paper)", short=f"the image to start from (default {DEFAULTS.start!s})"))  # fmt: skip
 
 
 def add_loss(parser: Parser) -> None:
@@ -88,17 +95,20 @@ def add_loss(parser: Parser) -> None:
         "the loss: alpha · content + beta · style + tv · total variation"
     )
     loss.add_argument("--convention", choices=[name for name in CONVENTIONS if name],
-        help="paper: the text's formulas, and a start from noise; author: the formulas of its "
+        help=Help("paper: the text's formulas, and a start from noise; author: the formulas of its "
         "authors' released code, its weights, max pooling, and a start from the photograph "
-        "(default: the text's formulas, and a start from the photograph)")  # fmt: skip
+        "(default: the text's formulas, and a start from the photograph)",
+        short="the formulas of the paper, or of its authors' code"))  # fmt: skip
     loss.add_argument("--alpha", type=float, metavar="A",
-        help="the weight of the content; a larger one keeps more of the photograph "
+        help=Help("the weight of the content; a larger one keeps more of the photograph "
         "(default 24 / (width · height) of each scale; 0.0048 instead "
         "of 24 for a normalised network; 50 with --convention paper; α = 1 with "
-        "--convention author)")  # fmt: skip
+        "--convention author)",
+        short="the weight of the content (default depends on size)"))  # fmt: skip
     loss.add_argument("--content-strength", type=float, metavar="F",
-        help="a factor of the default --alpha: 2 keeps more of the photograph, 0.5 less, at every "
-        f"size (default {DEFAULTS.content_strength:g})")  # fmt: skip
+        help=Help("a factor of the default --alpha: 2 keeps more of the photograph, 0.5 less, at "
+        f"every size (default {DEFAULTS.content_strength:g})",
+        short="2 keeps more of the photograph, 0.5 less"))  # fmt: skip
     loss.add_argument("--beta", type=float, metavar="B",
         help=f"the weight of the style (default {DEFAULTS.beta:g})")  # fmt: skip
     loss.add_argument("--content-layers", "--content-layer", type=names, metavar="LAYER,…",
@@ -123,8 +133,8 @@ def add_tv(group: argparse._ArgumentGroup) -> None:
 def add_style_layers(group: argparse._ArgumentGroup) -> None:
     """Add the option for the layers where style is compared."""
     group.add_argument("--style-layers", type=names, metavar="LAYER,…",
-        help="the layers where style is compared "
-        f"(default {','.join(STYLE_LAYERS)})")  # fmt: skip
+        help=Help(f"the layers where style is compared (default {','.join(STYLE_LAYERS)})",
+        short="the layers where style is compared, like conv1_1"))  # fmt: skip
 
 
 def add_style_weights(group: argparse._ArgumentGroup, *, but: str = "") -> None:
@@ -138,17 +148,20 @@ def add_style(parser: Parser) -> argparse._ArgumentGroup:
     group = parser.add_argument_group("the style")
     add_style_loss(group)
     group.add_argument("--style-blend", type=numbers, metavar="W,…",
-        help="a number above 0 for each style image, its share of the style: 3,1 is three quarters "
-        "of the first one (default: equal shares)")  # fmt: skip
+        help=Help("a number above 0 for each style image, its share of the style: 3,1 is three "
+        "quarters of the first one (default: equal shares)",
+        short="the shares of several paintings, like 3,1"))  # fmt: skip
     group.add_argument("--style-scale", type=numbers, metavar="F,…",
-        help="the size of the strokes: the longer edge of the style image as a multiple of the "
-        "result's; several, like 0.5,1, mix strokes of these sizes (default 1)")  # fmt: skip
+        help=Help("the size of the strokes: the longer edge of the style image as a multiple of "
+        "the result's; several, like 0.5,1, mix strokes of these sizes (default 1)",
+        short="the size of the strokes; 2 doubles it"))  # fmt: skip
     group.add_argument("--style-size", type=whole_numbers, metavar="PIXELS,…",
         help="the longer edge of the style image in pixels, instead of --style-scale")  # fmt: skip
     group.add_argument("--colours", "--colors", choices=RESULT_CHOICES["colours"],
-        help="style: the colours of the style image; content: those of the content image, only the "
-        "luminance gets the style; match: those of the style image, shifted to the mean and the "
-        f"spread of the content image's (default {DEFAULTS.colours})")  # fmt: skip
+        help=Help("style: the colours of the style image; content: those of the content image, "
+        "only the luminance gets the style; match: those of the style image, shifted to the mean "
+        f"and the spread of the content image's (default {DEFAULTS.colours})",
+        short="content keeps the colours of the photograph"))  # fmt: skip
     return group
 
 
@@ -202,19 +215,20 @@ def add_machine(group: argparse._ArgumentGroup) -> None:
 def add_model(group: argparse._ArgumentGroup) -> None:
     """Add the option for the model file."""
     group.add_argument("--model", type=Path, metavar="FILE",
-        help="the network (default: GRAMSTYLE_MODEL, the checkout's models/, or the user's "
-        "cache, where it is built if it is missing)")  # fmt: skip
+        help=Help("the network (default: GRAMSTYLE_MODEL, the checkout's models/, or the user's "
+        "cache, where it is built if it is missing)",
+        short="another network (see gramstyle model)"))  # fmt: skip
 
 
 def add_resources(group: argparse._ArgumentGroup, *, work: str = "compute the tiles") -> None:
     """Add the options for the cores and the memory of a run; `work` is what a cluster does."""
     group.add_argument("--threads", type=int, metavar="N",
-        help="processor cores to use (default: all that the machine or the container "
-        "has)")  # fmt: skip
+        help=Help("processor cores to use (default: all that the machine or the container has)",
+        short="processor cores to use (default: all)"))  # fmt: skip
     group.add_argument("--memory", type=size_in_bytes, metavar="SIZE",
-        help="memory budget of the run, like 2GB: larger images are computed in exact tiles, "
+        help=Help("memory budget of the run, like 2GB: larger images are computed in exact tiles, "
         "and data that do not fit are written to temporary files (default: three quarters of "
-        "what the machine or the container has)")  # fmt: skip
+        "what the machine or the container has)", short="the memory budget, like 2GB"))  # fmt: skip
     add_cluster(group, work=work)
     group.add_argument("--max-pixels", type=int, metavar="N",
         help="refuse images with more pixels than this, before decoding them "
@@ -224,9 +238,11 @@ def add_resources(group: argparse._ArgumentGroup, *, work: str = "compute the ti
 def add_cluster(group: argparse._ArgumentGroup, *, work: str = "compute the tiles") -> None:
     """Add the options for a Dask cluster; `work` says what it does."""
     group.add_argument("--scheduler", metavar="ADDRESS",
-        help=f"{work} on the workers of the Dask scheduler at this address")  # fmt: skip
+        help=Help(f"{work} on the workers of the Dask scheduler at this address",
+        short=f"{work} on the workers of a Dask scheduler"))  # fmt: skip
     group.add_argument("--workers", type=int, metavar="N",
-        help=f"{work} on this many Dask workers, started on this machine")  # fmt: skip
+        help=Help(f"{work} on this many Dask workers, started on this machine",
+        short=f"{work} on this many workers of this machine"))  # fmt: skip
 
 
 def add_engine(group: argparse._ArgumentGroup) -> None:
@@ -247,8 +263,8 @@ def add_engine(group: argparse._ArgumentGroup) -> None:
 def add_device(group: argparse._ArgumentGroup) -> None:
     """Add the option for the device."""
     group.add_argument("--device", choices=DEVICES,
-        help="where the engine runs: on the processor, or on an NVIDIA GPU "
-        "(default cpu)")  # fmt: skip
+        help=Help("where the engine runs: on the processor, or on an NVIDIA GPU (default cpu)",
+        short="cuda computes on an NVIDIA GPU"))  # fmt: skip
 
 
 def add_storage(group: argparse._ArgumentGroup) -> None:
@@ -268,15 +284,15 @@ def add_files(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--log", type=Path, metavar="FILE.jsonl",
         help="write settings and losses as JSON lines")  # fmt: skip
     group.add_argument("--record", type=Path, metavar="FILE",
-        help="write the iterates as an animation: .mp4 or .webm (needs the extra video), .gif or "
-        ".webp")  # fmt: skip
+        help=Help("write the iterates as an animation: .mp4 or .webm (needs the extra video), "
+        ".gif or .webp", short="write the iterates as an animation, like run.gif"))  # fmt: skip
 
 
 def add_live(group: argparse._ArgumentGroup) -> None:
     """Add the option that shows the run in a page."""
     group.add_argument("--live", action="store_true",
-        help="show the run in a page of the browser while it computes (needs the extra "
-        "serve)")  # fmt: skip
+        help=Help("show the run in a page of the browser while it computes (needs the extra "
+        "serve)", short="show the run in a page of the browser"))  # fmt: skip
 
 
 def add_quiet(group: argparse._ActionsContainer) -> None:

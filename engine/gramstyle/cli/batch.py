@@ -21,6 +21,7 @@ from gramstyle.batch import (
     side_by_side,
 )
 from gramstyle.cli import arguments as add
+from gramstyle.cli.help import Help
 from gramstyle.cli.job_progress import job_progress
 from gramstyle.cli.parsing import Commands
 from gramstyle.cli.speaking import Speaker, report
@@ -35,20 +36,9 @@ from gramstyle.system.files import check_folder, is_same_place
 
 # What the first screen of the help shows.
 SCREEN = {
-    "the batch": {
-        "--jobs": "jobs to run at once on this machine (default 1)",
-        "--log": "write the outcome of each job as JSON lines",
-        "--quiet": "print nothing but errors",
-    },
-    "each job": {
-        "--threads": "processor cores to use (default: all)",
-        "--memory": "the memory budget, like 2GB",
-        "--device": "cuda computes on an NVIDIA GPU",
-    },
-    "a cluster": {
-        "--scheduler": "run the jobs on the workers of a Dask scheduler",
-        "--workers": "run the jobs on this many workers of this machine",
-    },
+    "the batch": ["--jobs", "--log", "--quiet"],
+    "each job": ["--threads", "--memory", "--device"],
+    "a cluster": ["--scheduler", "--workers"],
 }
 
 
@@ -69,8 +59,9 @@ def add_parser(commands: Commands, summary: str) -> None:
     parser.add_argument("--model", type=Path, metavar="FILE",
         help="the network (default: as for transfer)")  # fmt: skip
     parser.add_argument("--jobs", type=int, metavar="N",
-        help="jobs to run at once on this machine, each with its share of the cores, or with "
-        "--threads (default 1)")  # fmt: skip
+        help=Help("jobs to run at once on this machine, each with its share of the cores, or with "
+        "--threads (default 1)", short="jobs to run at once on this machine (default 1)")
+    )  # fmt: skip
     machine = parser.add_argument_group("the machine")
     add.add_resources(machine, work="run the jobs")
     add.add_device(machine)

@@ -10,6 +10,7 @@ from time import monotonic
 from gramstyle.analysis.figures import Figure, draw, reconstructions, styles, tradeoff
 from gramstyle.analysis.figures.layouts import RATIOS, RATIOS_NORMALISED
 from gramstyle.cli import arguments as add
+from gramstyle.cli.help import Help
 from gramstyle.cli.job_progress import job_progress
 from gramstyle.cli.parsing import Commands, Parser
 from gramstyle.cli.speaking import Speaker, report
@@ -26,20 +27,9 @@ DEFAULTS = Options(size=256, iterations=150, convention="paper")
 
 # What the first screen of the help shows, apart from the ratios of figure 3.
 SCREEN = {
-    "the figure": {
-        "--output": "the image to write, like figure.png",
-        "--cells": "the folder for the single images (default: OUT-cells)",
-    },
-    "every image": {
-        "--size": f"the longer edge of each image (default {DEFAULTS.size})",
-        "--iterations": f"more take longer (default {DEFAULTS.iterations})",
-    },
-    "the run": {
-        "--jobs": "images to render at once (default 1)",
-        "--threads": "processor cores to use (default: all)",
-        "--memory": "the memory budget, like 2GB",
-        "--device": "cuda computes on an NVIDIA GPU",
-    },
+    "the figure": ["--output", "--cells"],
+    "every image": ["--size", "--iterations"],
+    "the run": ["--jobs", "--threads", "--memory", "--device"],
 }
 
 
@@ -80,8 +70,8 @@ def add_parser(commands: Commands, summary: str) -> None:
     shown = ",".join(f"{ratio:.0e}" for ratio in RATIOS)
     normalised = ",".join(f"{ratio:.0e}" for ratio in RATIOS_NORMALISED)
     third.add_argument("--ratios", type=add.numbers, metavar="R,…",
-        help=f"alpha/beta of each column (default {shown}; for a normalised network "
-        f"{normalised})")  # fmt: skip
+        help=Help(f"alpha/beta of each column (default {shown}; for a normalised network "
+        f"{normalised})", short="alpha/beta of each column"))  # fmt: skip
     _add_common(third, _tradeoff)
 
 
@@ -99,9 +89,10 @@ def _add_common(
         help="the painting")  # fmt: skip
     add.add_output(parser)
     parser.add_argument("--cells", type=Path, metavar="DIR",
-        help="the folder for the single images and their records; images that exist there are "
-        "reused if they were rendered with the same options (default: OUT without its "
-        "extension, and -cells)")  # fmt: skip
+        help=Help("the folder for the single images and their records; images that exist there "
+        "are reused if they were rendered with the same options (default: OUT without its "
+        "extension, and -cells)",
+        short="the folder for the single images (default: OUT-cells)"))  # fmt: skip
     every = parser.add_argument_group("every image")
     add.add_run(every, DEFAULTS, what="each image")
     add.add_pooling(every)
@@ -110,11 +101,12 @@ def _add_common(
     add.add_machine(machine)
     add.add_engine(machine)
     machine.add_argument("--jobs", type=int, default=1, metavar="N",
-        help="images to render at once, each with its share of the cores, or with --threads "
-        "(default %(default)s)")  # fmt: skip
+        help=Help("images to render at once, each with its share of the cores, or with --threads "
+        "(default %(default)s)", short="images to render at once (default %(default)s)")
+    )  # fmt: skip
     add.add_quiet(machine)
-    ratios = {"--ratios": "alpha/beta of each column"} if figure is _tradeoff else {}
-    parser.show_first({**SCREEN, "the figure": {**SCREEN["the figure"], **ratios}})
+    ratios = ["--ratios"] if figure is _tradeoff else []
+    parser.show_first({**SCREEN, "the figure": [*SCREEN["the figure"], *ratios]})
 
 
 def _reconstructions(arguments: argparse.Namespace, options: Options) -> Figure:

@@ -2,24 +2,50 @@
 
 import argparse
 import copy
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
+from typing import Self
 
-# The options on the first screen: a short help for each, by the title of their section.
-Screen = Mapping[str, Mapping[str, str]]
+# The names of the options on the first screen, by the title of their section.
+Screen = Mapping[str, Sequence[str]]
+
+
+class Help(str):
+    """The help of an argument, with a shorter one for the first screen."""
+
+    __slots__ = ("short",)
+
+    short: str
+
+    def __new__(cls, text: str, *, short: str) -> Self:
+        """Return the text, with the shorter one as its attribute."""
+        help_ = super().__new__(cls, text)
+        help_.short = short
+        return help_
 
 
 def first_screen(parser: argparse.ArgumentParser, screen: Screen) -> str:
     """Return the help with the positional arguments and the options of a screen."""
     by_name = {name: action for action in parser._actions for name in action.option_strings}
     sections = {"images and files": list(parser._get_positional_actions())}
-    for title, options in screen.items():
-        sections[title] = [_shortened(by_name[name], text) for name, text in options.items()]
+    for title, names in screen.items():
+        sections[title] = [_shortened(by_name[name]) for name in names]
     return _text(parser, sections) + f"{parser.prog} --help-all lists all options\n"
 
 
-def all_options(parser: argparse.ArgumentParser) -> str:
-    """Return the help with all options; those of `Options` are in the sections of its groups."""
+def all_options(parser: argparse.ArgumentParser, notes: str, *, of_run: bool) -> str:
+    """Return the help with all options and the notes.
+
+    With `of_run`, the options of `Options` are in the sections of its groups; else every option is
+    in the argument group of the command.
+    """
+    if of_run:
+        return _text(parser, _sections_of_run(parser), notes)
+    groups = {str(group.title): group._group_actions for group in parser._action_groups}
+    return _text(parser, groups, notes)
+
+
+def _sections_of_run(parser: argparse.ArgumentParser) -> dict[str, list[argparse.Action]]:
     from gramstyle.run.options import GROUPS  # imports much, which the other helps do not need
 
     titles = {group: f"the {group.__name__.removesuffix('Options').lower()}" for group in GROUPS}
@@ -37,7 +63,7 @@ def all_options(parser: argparse.ArgumentParser) -> str:
     sections = {title: own[title] for title in own if title not in grouped}
     last = sections.pop("files", [])
     sections |= {title: actions + own.get(title, []) for title, actions in grouped.items()}
-    return _text(parser, {**sections, "files": last})
+    return {**sections, "files": last}
 
 
 def list_of_commands(parser: argparse.ArgumentParser, sections: Mapping[str, Iterable[str]]) -> str:
@@ -50,14 +76,21 @@ def list_of_commands(parser: argparse.ArgumentParser, sections: Mapping[str, Ite
     return _text(parser, {**commands, "options": options})
 
 
-def _shortened(action: argparse.Action, text: str) -> argparse.Action:
+def _shortened(action: argparse.Action) -> argparse.Action:
+    if not isinstance(action.help, Help):
+        return action
     shortened = copy.copy(action)
-    shortened.help = text
+    shortened.help = action.help.short
     return shortened
 
 
-def _text(parser: argparse.ArgumentParser, sections: Mapping[str, list[argparse.Action]]) -> str:
-    """Return a help with these sections; those without actions are left out."""
+def _text(
+    parser: argparse.ArgumentParser, sections: Mapping[str, list[argparse.Action]], notes: str = ""
+) -> str:
+    """Return a help with these sections; those without actions are left out.
+
+    The notes and the epilog keep their lines, since examples are for copying.
+    """
     formatter = parser._get_formatter()
     formatter.add_usage(parser.usage, parser._actions, parser._mutually_exclusive_groups)
     formatter.add_text(parser.description)
@@ -65,5 +98,5 @@ def _text(parser: argparse.ArgumentParser, sections: Mapping[str, list[argparse.
         formatter.start_section(title)
         formatter.add_arguments(actions)
         formatter.end_section()
-    formatter.add_text(parser.epilog)
-    return formatter.format_help()
+    ends = [text.rstrip() for text in (notes, parser.epilog) if text]
+    return "\n\n".join([formatter.format_help().rstrip(), *ends]) + "\n"

@@ -17,12 +17,19 @@ class Parser(argparse.ArgumentParser):
 
     # The options on the first screen of the help; none if it lists them all.
     _screen: Screen | None = None
+    # What --help-all says after the options, and whether those of `Options` have its sections.
+    _notes = ""
+    _of_run = True
     # The option that makes positional arguments optional, and what `nargs` then is, by name.
     _source: tuple[str, Mapping[str, str]] | None = None
 
-    def show_first(self, screen: Screen) -> None:
-        """Show these options in the help, and all of them in --help-all, which this adds."""
-        self._screen = screen
+    def show_first(self, screen: Screen, *, notes: str = "", of_run: bool = True) -> None:
+        """Show these options in the help, and all of them in --help-all, which this adds.
+
+        The notes are in --help-all only. A command whose options are not those of a run has
+        `of_run` false: --help-all then shows its own argument groups.
+        """
+        self._screen, self._notes, self._of_run = screen, notes, of_run
         self.add_argument("--help-all", action=_HelpAll, nargs=0,
             help="show all options and exit")  # fmt: skip
 
@@ -36,6 +43,10 @@ class Parser(argparse.ArgumentParser):
     def format_help(self) -> str:
         """Return the help: the first screen if there is one, else all options."""
         return super().format_help() if self._screen is None else first_screen(self, self._screen)
+
+    def format_all(self) -> str:
+        """Return the help with all options."""
+        return all_options(self, self._notes, of_run=self._of_run)
 
     def parse_known_args(  # type: ignore[override]
         self, args: Sequence[str] | None = None, namespace: Any = None
@@ -110,13 +121,13 @@ class _HelpAll(argparse.Action):
 
     def __call__(
         self,
-        parser: argparse.ArgumentParser,
+        parser: Parser,  # type: ignore[override]
         _namespace: argparse.Namespace,
         _values: object,
         _option: str | None = None,
     ) -> None:
         """Print the help and end the program."""
-        parser._print_message(all_options(parser), sys.stdout)
+        parser._print_message(parser.format_all(), sys.stdout)
         parser.exit()
 
 

@@ -3,6 +3,7 @@
 import argparse
 
 from gramstyle.cli import arguments as add
+from gramstyle.cli.help import Help
 from gramstyle.cli.parsing import Commands, Parser
 from gramstyle.cli.pipes import input_images, path_or_dash
 from gramstyle.cli.running import check_files, perform
@@ -13,17 +14,8 @@ from gramstyle.run.reconstruct import content_options, style_options
 
 # What the first screen of the help shows, apart from the layers.
 SCREEN = {
-    "the result": {
-        "--output": "the image to write, like result.png",
-        "--size": f"the longer edge of the result (default {add.DEFAULTS.size})",
-        "--iterations": f"more take longer (default {add.DEFAULTS.iterations})",
-        "--seed": f"the seed of the noise (default {add.DEFAULTS.seed})",
-    },
-    "the run": {
-        "--memory": "the memory budget, like 2GB",
-        "--device": "cuda computes on an NVIDIA GPU",
-        "--log": "write settings and losses as JSON lines",
-    },
+    "the result": ["--output", "--size", "--iterations", "--seed"],
+    "the run": ["--memory", "--device", "--log"],
 }
 
 
@@ -45,12 +37,12 @@ def add_parser(commands: Commands, summary: str) -> None:
         help="the responses at a layer: forms at their places",
         description="Start from white noise, and find an image with the responses of IMAGE at one "
         "layer (equations 1 and 2).",
-        epilog="example: gramstyle reconstruct content photo.jpg --layer conv4_2 -o content.png",
+        epilog="example: gramstyle reconstruct content photo.jpg --layer conv5_2 -o out.png",
     )
     _add_common(content)
     content.add_argument("--layer", metavar="LAYER",
         help=f"where responses are compared (default {CONTENT_LAYER})")  # fmt: skip
-    content.show_first({"the content": {"--layer": "like conv4_2 (default)"}, **SCREEN})
+    content.show_first({"the content": ["--layer"], **SCREEN})
     content.set_defaults(run=run_content)
 
     style = kinds.add_parser(
@@ -59,16 +51,15 @@ def add_parser(commands: Commands, summary: str) -> None:
         help="the Gram matrices: which filters respond together, at any place",
         description="Start from white noise, and find an image with the Gram matrices of IMAGE at "
         "some layers (equations 3 to 6).",
-        epilog="example: gramstyle reconstruct style painting.jpg --layers conv1_1,conv2_1 "
-        "-o style.png",
+        epilog="example: gramstyle reconstruct style painting.jpg --layers conv1_1 -o out.png",
     )
     loss = _add_common(style)
     style.add_argument("--layers", type=add.names, metavar="LAYER,…",
-        help="where Gram matrices are compared (default "
-        f"{','.join(STYLE_LAYERS)})")  # fmt: skip
+        help=Help(f"where Gram matrices are compared (default {','.join(STYLE_LAYERS)})",
+        short="like conv1_1,conv2_1 (default: five)"))  # fmt: skip
     add.add_style_loss(loss)
     add.add_style_weights(loss)
-    style.show_first({"the style": {"--layers": "like conv1_1,conv2_1 (default: five)"}, **SCREEN})
+    style.show_first({"the style": ["--layers"], **SCREEN})
     style.set_defaults(run=run_style)
 
 

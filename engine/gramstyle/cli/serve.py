@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from gramstyle.cli import arguments as add
+from gramstyle.cli.help import Help
 from gramstyle.cli.parsing import Commands
 from gramstyle.serve.limits import Limits
 
@@ -14,18 +15,8 @@ TOKEN_VARIABLE = "GRAMSTYLE_TOKEN"  # noqa: S105 - a name
 SHORTEST_TOKEN = 16
 
 SCREEN = {
-    "where": {
-        "--host": f"the address to listen on (default {HOST}: this machine only)",
-        "--port": f"the port (default {PORT})",
-        "--data": "the folder with jobs, uploads and results",
-        "--token-file": "a file with the token that clients must send",
-    },
-    "the work": {
-        "--workers": "jobs to run at once, each in its own process (default 1)",
-        "--scheduler": "run the jobs on the workers of a Dask scheduler",
-        "--device": "cuda computes on an NVIDIA GPU",
-        "--max-size": "the longest edge of a result in pixels",
-    },
+    "where": ["--host", "--port", "--data", "--token-file"],
+    "the work": ["--workers", "--scheduler", "--device", "--max-size"],
 }
 DEFAULTS = Limits()
 # The limits by the names of their options.
@@ -66,21 +57,24 @@ def add_parser(commands: Commands, summary: str) -> None:
     where.add_argument("--port", type=int, default=PORT, metavar="N",
         help=f"the port; 0 is any free one (default {PORT})")  # fmt: skip
     where.add_argument("--data", type=Path, metavar="DIR",
-        help="the folder with jobs, uploads and results (default: in the user's data "
-        "folder)")  # fmt: skip
+        help=Help("the folder with jobs, uploads and results (default: in the user's data folder)",
+        short="the folder with jobs, uploads and results"))  # fmt: skip
     where.add_argument("--token", metavar="TOKEN",
         help="the token itself, which other users of this machine can see in the list of "
         "processes")  # fmt: skip
     where.add_argument("--token-file", type=Path, metavar="FILE",
-        help="a file with the token that clients must send, of at least "
-        f"{SHORTEST_TOKEN} characters (default: the variable {TOKEN_VARIABLE})")  # fmt: skip
+        help=Help("a file with the token that clients must send, of at least "
+        f"{SHORTEST_TOKEN} characters (default: the variable {TOKEN_VARIABLE})",
+        short="a file with the token that clients must send"))  # fmt: skip
     where.add_argument("--open", action="store_true", help="open the page in a browser")
     work = parser.add_argument_group("the work")
     work.add_argument("--workers", type=int, metavar="N",
-        help="jobs to run at once, each in its own process (default 1, or the workers of the "
-        "scheduler)")  # fmt: skip
+        help=Help("jobs to run at once, each in its own process (default 1, or the workers of the "
+        "scheduler)", short="jobs to run at once, each in its own process (default 1)")
+    )  # fmt: skip
     work.add_argument("--scheduler", metavar="ADDRESS",
-        help="run the jobs on the workers of the Dask scheduler at this address")  # fmt: skip
+        help=Help("run the jobs on the workers of the Dask scheduler at this address",
+        short="run the jobs on the workers of a Dask scheduler"))  # fmt: skip
     add.add_model(work)
     work.add_argument("--threads", type=int, metavar="N",
         help="processor cores for each job (default: all, divided by --workers)")  # fmt: skip

@@ -21,22 +21,9 @@ EVERY = 10
 
 # What the first screen of the help shows.
 SCREEN = {
-    "the look": {
-        "--preset": "a look by name; gramstyle presets lists them",
-        "--content-strength": "2 keeps more of the photograph, 0.5 less",
-        "--style-scale": "the size of the strokes; 2 doubles it",
-        "--style-blend": "the shares of several paintings, like 3,1",
-        "--colours": "content keeps the colours of the photograph",
-    },
-    "the result": {
-        "--output": "the image to write, like result.png",
-        "--size": f"the longer edge of the result (default {add.DEFAULTS.size})",
-        "--iterations": f"more take longer (default {add.DEFAULTS.iterations})",
-    },
-    "the run": {
-        "--recipe": "options from a file (see gramstyle recipe)",
-        "--device": "cuda computes on an NVIDIA GPU",
-    },
+    "the look": ["--preset", "--content-strength", "--style-scale", "--style-blend", "--colours"],
+    "the result": ["--output", "--size", "--iterations"],
+    "the run": ["--recipe", "--device"],
 }
 
 
