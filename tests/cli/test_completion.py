@@ -1,15 +1,19 @@
 """`gramstyle completion`: the scripts, in the shells that are installed here."""
 
+import argparse
 import os
+import re
 import select
 import shutil
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from gramstyle.cli import main
 from gramstyle.cli.completion import SHELLS
+from gramstyle.cli.program import command_parser
 from gramstyle.run.presets import PRESETS
 
 # What is typed before Tab, and what the shell then offers.
@@ -115,6 +119,25 @@ def test_zsh_completes_what_is_typed(folder: Path, capsys: pytest.CaptureFixture
         shell.kill()
         shell.wait()
         os.close(ours)
+
+
+def options_of(parser: argparse.ArgumentParser) -> Iterator[tuple[str, str]]:
+    """Yield each command with each of its options."""
+    for action in parser._actions:
+        for name in action.option_strings:
+            yield parser.prog, name
+        if isinstance(action, argparse._SubParsersAction):
+            for command in action.choices.values():
+                yield from options_of(command)
+
+
+def test_bash_knows_every_option_of_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["completion", "bash"]) == 0
+    out = capsys.readouterr().out
+    found = re.findall(r"^_shtab_(\w+)_option_strings=\((.*)\)$", out, re.MULTILINE)
+    offered = {command: options.replace("'", "").split() for command, options in found}
+    for command, option in options_of(command_parser()):
+        assert option in offered[command.replace(" ", "_").replace("-", "_")], (command, option)
 
 
 def test_another_shell_is_refused_with_the_nearest_one(capsys: pytest.CaptureFixture[str]) -> None:

@@ -242,7 +242,7 @@ def test_matplotlib_is_missed_before_the_pass_and_only_where_it_is_needed(
 
 def test_the_help_names_every_option_with_its_default(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
-        main(["trace", "--help"])
+        main(["trace", "--help-all"])
     assert stop.value.code == 0
     text = " ".join(capsys.readouterr().out.split())
     for option in (

@@ -19,6 +19,7 @@ from gramstyle.cli.conformance_random import (
     saved,
 )
 from gramstyle.cli.conformance_subject import Subject, add_subject, open_subject
+from gramstyle.cli.help import Help
 from gramstyle.cli.parsing import Commands
 from gramstyle.cli.speaking import Speaker, answer
 from gramstyle.conformance import Case, cases
@@ -47,6 +48,16 @@ PROGRAM is in any language; it reads cases from stdin and writes answers to
 stdout by the protocol of docs/conformance-programs.md. No shell is involved.
 exit code: 0 every case passed, 1 a case failed, 2 an argument cannot be used;
 with --baseline: 0 nothing is worse, 1 a case is worse
+"""
+
+# What the first screen of the help of `run` shows.
+SCREEN = {
+    "the implementation": ["--against", "--command", "--dtype", "--device"],
+    "the cases": ["--case", "--set", "--random", "--seed"],
+    "the output": ["--json", "--junit", "--html", "--baseline"],
+}
+
+EXAMPLES = """\
 examples: gramstyle conformance run --against torch
           gramstyle conformance run --command "node examples/conformance/plain.mjs"
           gramstyle conformance run --against torch --random 1000 --seed 7
@@ -65,23 +76,25 @@ def _add_run(actions: Commands) -> None:
     parser = actions.add_parser(
         "run",
         help="test an implementation on the cases",
-        description="Compute the loss and gradients of every case with an implementation, and\n"
-        "compare them with the float64 truth.",
-        epilog=NOTES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        usage='gramstyle conformance run (--against ADAPTER | --command "…") [options]',
+        description="Compute the loss and gradients of every case with an implementation, and "
+        "compare them with the float64 truth. The exit code is 1 if a case fails.",
+        epilog=EXAMPLES,
     )
     parser.set_defaults(run=run_command)
-    add_subject(parser)
-    parser.add_argument("--dtype", choices=DTYPES,
+    parser.show_first(SCREEN, notes=NOTES, of_run=False)
+    subject = add_subject(parser)
+    subject.add_argument("--dtype", choices=DTYPES,
         help="float type (default: float64, or the first one of the implementation)")  # fmt: skip
-    parser.add_argument("--time", action="store_true",
+    subject.add_argument("--time", action="store_true",
         help="also measure the evaluations a second of each case")  # fmt: skip
 
     which = parser.add_argument_group("the cases")
     which.add_argument("--case", type=add.names, metavar="NAME,…",
         help="only these cases (default: all)")  # fmt: skip
     which.add_argument("--set", type=Path, metavar="DIR",
-        help="files that conformance build wrote (default: the built-in cases)")  # fmt: skip
+        help=Help("files that conformance build wrote (default: the built-in cases)",
+        short="the cases that conformance build wrote"))  # fmt: skip
     which.add_argument("--real-model", action="store_true",
         help="also test the real network, on noise")  # fmt: skip
     which.add_argument("--size", type=int, metavar="PIXELS",
@@ -91,7 +104,7 @@ def _add_run(actions: Commands) -> None:
 
     add_random(parser)
 
-    written = parser.add_argument_group("output")
+    written = parser.add_argument_group("the output")
     written.add_argument("--json", type=Path, metavar="FILE",
         help="also write the report as JSON")  # fmt: skip
     written.add_argument("--junit", type=Path, metavar="FILE",
@@ -99,7 +112,8 @@ def _add_run(actions: Commands) -> None:
     written.add_argument("--html", type=Path, metavar="FILE",
         help="also write the report as one web page")  # fmt: skip
     written.add_argument("--baseline", type=Path, metavar="FILE",
-        help="compare with an earlier report of --json: only what got worse fails")  # fmt: skip
+        help=Help("compare with an earlier report of --json: only what got worse fails",
+        short="an earlier --json report: only what got worse fails"))  # fmt: skip
 
 
 def run_command(arguments: argparse.Namespace) -> int:

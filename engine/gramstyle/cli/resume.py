@@ -5,7 +5,7 @@ from pathlib import Path
 
 from gramstyle.cli import arguments as add
 from gramstyle.cli.parsing import Commands
-from gramstyle.cli.pipes import path_or_dash, refuse_dash
+from gramstyle.cli.pipes import refuse_dash
 from gramstyle.cli.running import check_files, perform
 from gramstyle.cli.speaking import Speaker
 from gramstyle.errors import OptionError
@@ -13,26 +13,42 @@ from gramstyle.run.checkpoint import owned
 from gramstyle.run.resume import Resumed, resume
 from gramstyle.run.saved_run import read_saved_run
 
+# What the first screen of the help shows.
+SCREEN = {
+    "the result": ["--output"],
+    "the machine": ["--threads", "--memory", "--device"],
+    "files and progress": ["--log", "--record", "--live", "--quiet"],
+}
+
+EXAMPLES = """\
+example: gramstyle transfer photo.jpg painting.jpg -o out.png --checkpoint saved
+         gramstyle resume saved -o out.png
+"""
+
 
 def add_parser(commands: Commands, summary: str) -> None:
     """Describe the command and its options."""
     parser = commands.add_parser(
         "resume",
         help=summary,
-        description="Continue the run whose checkpoint is in DIR, as if it had not been stopped.",
-        epilog="example: gramstyle resume saved -o result.png",
+        usage="gramstyle resume DIR -o OUT [options]",
+        description="Continue the run whose checkpoint is in DIR, as if it had not been stopped. "
+        "The checkpoint names neither the machine nor files to write: choose them here.",
+        epilog=EXAMPLES,
     )
     parser.set_defaults(run=run_command)
     parser.add_argument("folder", type=Path, metavar="DIR", help="the folder with the checkpoint")
-    parser.add_argument("-o", "--output", type=path_or_dash, metavar="OUT",
-        help="the image to write (required): .png, .jpg, .webp, .tif or .avif")  # fmt: skip
-    machine = parser.add_argument_group("files and the machine, which a checkpoint does not name")
+    # Its absence is reported with the name that the run was started with.
+    add.add_output(parser, required=False)
+    parser.show_first(SCREEN)
+    machine = parser.add_argument_group("the machine")
     add.add_model(machine)
     add.add_resources(machine)
     add.add_device(machine)
-    add.add_files(machine)
-    add.add_live(machine)
-    add.add_quiet(machine)
+    files = parser.add_argument_group("files")
+    add.add_files(files)
+    add.add_live(files)
+    add.add_quiet(files)
 
 
 def run_command(arguments: argparse.Namespace) -> None:

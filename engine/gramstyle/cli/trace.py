@@ -13,6 +13,7 @@ from rich.table import Table
 from gramstyle.analysis.plots import load_matplotlib, trace_images
 from gramstyle.analysis.trace import Row, Trace, trace
 from gramstyle.cli import arguments as add
+from gramstyle.cli.help import Help
 from gramstyle.cli.parsing import Commands
 from gramstyle.cli.printable import printable
 from gramstyle.cli.speaking import Speaker, answer, report
@@ -34,28 +35,43 @@ COLUMNS = (
     "ms: milliseconds to add the seed and go through the layer. ‖·‖: norm over all values"
 )
 
+# What the first screen of the help shows.
+SCREEN = {
+    "the output": ["--layer", "--save", "--json"],
+    "the image": ["--size", "--init"],
+    "the loss": ["--convention", "--alpha", "--style-layers", "--model"],
+}
+
+EXAMPLES = """\
+examples: gramstyle trace photo.jpg painting.jpg
+          gramstyle trace photo.jpg painting.jpg --init noise --save trace/
+"""
+
 
 def add_parser(commands: Commands, summary: str) -> None:
     """Add the command and its options."""
     parser = commands.add_parser(
         "trace",
         help=summary,
+        usage="gramstyle trace CONTENT STYLE [STYLE …] [options]",
         description="Evaluate the loss and its gradient once, at the image from which a transfer "
         "would start, and print the norm of the derivative at each layer of the backward pass.",
-        epilog="example: gramstyle trace photo.jpg painting.jpg --init noise --save trace/",
+        epilog=EXAMPLES,
     )
     parser.set_defaults(run=run_command)
     parser.add_argument("content", type=Path, metavar="CONTENT", help="the photograph")
     parser.add_argument("style", type=Path, nargs="+", metavar="STYLE",
         help="the painting, or several")  # fmt: skip
 
-    shown = parser.add_argument_group("output")
+    parser.show_first(SCREEN)
+    shown = parser.add_argument_group("the output")
     shown.add_argument("--layer", type=add.names, metavar="LAYER,…",
-        help="show only these layers (default: a row for every layer, and images of the layers of "
-        "the loss)")  # fmt: skip
+        help=Help("show only these layers (default: a row for every layer, and images of the "
+        "layers of the loss)", short="show only these layers, like conv4_2,conv5_1"))  # fmt: skip
     shown.add_argument("--save", type=Path, metavar="DIR",
-        help="also write images (feature maps, Gram matrices, the gradient of each loss term, the "
-        f"norms of the backward pass) and {TABLE} (needs matplotlib)")  # fmt: skip
+        help=Help("also write images (feature maps, Gram matrices, the gradient of each loss term, "
+        f"the norms of the backward pass) and {TABLE} (needs matplotlib)",
+        short="also write images of every step (needs matplotlib)"))  # fmt: skip
     shown.add_argument("--json", type=Path, metavar="FILE",
         help="also write the table and the losses as JSON")  # fmt: skip
 
@@ -63,13 +79,12 @@ def add_parser(commands: Commands, summary: str) -> None:
     where.add_argument("--size", type=int, metavar="PIXELS",
         help=f"its longer edge (default {SIZE})")  # fmt: skip
     add.add_init(where)
-    where.add_argument("--seed", type=int, metavar="N",
-        help=f"seed of the noise (default {add.DEFAULTS.seed})")  # fmt: skip
+    add.add_seed(where)
 
     add.add_style(parser)
     add.add_regions(parser, protect=False)
     add.add_loss(parser)
-    add.add_machine(parser.add_argument_group("the network and the machine"))
+    add.add_machine(parser.add_argument_group("the machine"))
 
 
 def run_command(arguments: argparse.Namespace) -> None:
