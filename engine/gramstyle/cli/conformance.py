@@ -59,7 +59,7 @@ SCREEN = {
 
 EXAMPLES = """\
 examples: gramstyle conformance run --against torch
-          gramstyle conformance run --command "node examples/conformance/plain.mjs"
+          gramstyle conformance run --command "node my-program.mjs"
           gramstyle conformance run --against torch --random 1000 --seed 7
 """
 
