@@ -43,6 +43,7 @@ on VGG-19 itself with {size}×{size} pixels of noise.
 |---|---|---|---:|---:|---|---:|
 """
 SIZE = 64
+PATIENCE = 600.0  # seconds for a case; a program without a framework takes minutes for VGG-19
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ def main() -> None:
         warnings.simplefilter("ignore", RuntimeWarning)  # numbers beyond float16 are findings
         subjects = list(installed())
         for command in arguments.command:
-            program = stack.enter_context(running_program(command))
+            program = stack.enter_context(running_program(command, timeout=PATIENCE))
             said = program.hello
             subjects.append(Subject(said.name, said.version, program, said.dtypes))
         text = page(subjects, cases(), real_case(load_model(), SIZE))
@@ -113,7 +114,8 @@ def row(subject: Subject, report: Report, on_real: Result) -> str:
 
 def difference(subject: Subject, dtype: str, result: Result) -> str:
     """Return a row about a case that failed."""
-    what = result.problem or "; ".join(filter(None, (result.where, result.explanation)))
+    problem = result.problem.split("\\n")[0]  # a framework's message may have many lines
+    what = problem or "; ".join(filter(None, (result.where, result.explanation)))
     return cells(subject.name, dtype, f"`{result.case}`", apart(result), what)
 
 
