@@ -245,12 +245,15 @@ def test_a_signal_during_a_garbage_collection_ends_the_drawing() -> None:
             cycle.append(cycle)
         return right(image, case)
 
+    # A shell that starts the tests in the background lets them ignore the signal.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     gc.callbacks.append(strike)
     try:
         with stop_signals(until_exit=False), pytest.raises(KeyboardInterrupt):
             run_random(adapter, count=20)
     finally:
         gc.callbacks.remove(strike)
+        signal.signal(signal.SIGINT, before)
     assert struck
     assert len(calls) == 1
     assert gc.isenabled()

@@ -110,7 +110,8 @@ class Feed:
         with self._lock:
             watchers = list(self._watchers.get(id_, ()))
         for watcher in watchers:
-            watcher.job_changed |= job_changed
+            if job_changed:  # not |=, which may undo what another thread notes meanwhile
+                watcher.job_changed = True
             try:
                 watcher.loop.call_soon_threadsafe(watcher.event.set)
             except RuntimeError:  # its loop has ended

@@ -102,6 +102,24 @@ def test_a_watcher_sees_the_points_and_the_end(serve: Serve) -> None:
     assert (name, last["state"], last["reason"]) == ("job", "cancelled", "cancelled")
 
 
+def test_a_watcher_from_before_the_first_report_gets_the_reports(serve: Serve) -> None:
+    web = serve(held=True)
+    id_ = web.submit()["id"]
+    until(lambda: web.parts.worker.orders)
+    feed = web.parts.running.service.feed
+    feed.end(id_)  # the moment in which a job is already running, and no report of it has come
+    watching = events(web, id_)
+    assert next(watching) == ("losses", [])
+    assert next(watching)[1]["state"] == "running"
+    feed.begin(id_)
+    feed.tell(id_, Report(Standing(iteration=1, iterations=3, loss=5.0), ((1, 5.0, {}),)))
+    points = []
+    while not points:
+        name, data = next(watching)
+        points += data["points"] if name == "progress" else data
+    assert points == [[1, 5.0, {}]]
+
+
 @pytest.mark.parametrize("how", ["header", "query"])
 def test_a_watcher_that_comes_back_gets_the_points_since_its_last_event(
     serve: Serve, how: str

@@ -139,6 +139,21 @@ def test_a_page_that_is_loaded_again_finds_the_run(page, server):
     steps.stop(page)
 
 
+def test_an_answer_that_comes_after_the_end_does_not_bring_the_run_back(page):
+    held = []
+    page.route("**/cancel", lambda route: held.append((route, route.fetch())))
+    steps.start(page, size=64, iterations=1000)
+    steps.wait_for_preview(page)
+    steps.stop(page)
+    ((route, answer),) = held
+    assert answer.json()["state"] == "running"
+    with page.expect_response("**/cancel") as arrived:
+        route.fulfill(response=answer)
+    arrived.value.finished()
+    page.evaluate("new Promise(requestAnimationFrame)")
+    steps.wait_for_state(page, "cancelled")
+
+
 def test_two_tabs_show_the_same_run_and_the_same_history(page, server):
     steps.start(page, size=64, iterations=1000)
     steps.wait_for_preview(page)

@@ -91,18 +91,20 @@ async def _at_change(service: Service, seen: Seen, sent: _Sent) -> AsyncIterator
     id_, live = seen.job.id, service.feed.live(seen.job.id)
     view = JobView.of(seen).model_dump(mode="json")
     first = not sent.job
+    # A watcher of the moment between the start of a job and its first report sees a change of these
+    # without a change of the state.
+    if live is not sent.live or (first and live is None):
+        points = await run_in_threadpool(service.points, id_)
+        sent.live, sent.points = live, len(points)
+        yield ServerSentEvent(event="losses", data=points, id=_id(sent))
+    if first and seen.job.over:
+        image = await with_image(service.last_preview, id_)
+        if image is not None:
+            webp, (width, height) = image
+            last = Preview(seen.standing.iteration, width, height, webp)
+            yield _preview_event(last)
     if _lasting(view) != sent.job:
         sent.job = _lasting(view)
-        if live is not sent.live or (first and live is None):
-            points = await run_in_threadpool(service.points, id_)
-            sent.live, sent.points = live, len(points)
-            yield ServerSentEvent(event="losses", data=points, id=_id(sent))
-        if first and seen.job.over:
-            image = await with_image(service.last_preview, id_)
-            if image is not None:
-                webp, (width, height) = image
-                last = Preview(seen.standing.iteration, width, height, webp)
-                yield _preview_event(last)
         yield ServerSentEvent(event="job", data=view)
 
 

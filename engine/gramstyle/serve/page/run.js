@@ -39,7 +39,9 @@ export function runView(about, told) {
     stop.disabled = true;
     say(stop, "Stopping after this iteration…");
     try {
-      show(await cancelJob(job.id));
+      const answer = await cancelJob(job.id);
+      // The stream may have told of the end before, and another job may be shown by now.
+      if (job?.id === answer.id && !hasEnded(job)) show(answer);
     } catch (error) {
       say(byId("run-problem"), error instanceof Error ? error.message : String(error));
       stop.disabled = false;
