@@ -27,7 +27,7 @@ test: .venv/.test $(MODEL)
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-frameworks: .venv/.test .venv/.frameworks
-	$(BIN)/python -m pytest -m frameworks
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m frameworks
 
 test-release: .venv/.test .venv/.release
 	$(BIN)/python -m pytest -m release
