@@ -24,7 +24,7 @@ from gramstyle.system.signals import held_back
 
 # The most cases of a run.
 MOST = 10_000_000
-# Every so many cases all garbage is collected, else the young one.
+# All garbage is collected after this many cases; after the others, only that of recent objects.
 FULL = 100
 # Shrinking ends after so many cases, and in any case after so many seconds.
 ATTEMPTS, SECONDS = 2000, 60.0

@@ -137,7 +137,7 @@ class CovarianceTerm:
         """Return the moments of F over an area, with the products of all pairs of filters."""
         return kernels.moments(F, area, pairs=True)
 
-    def value(self, sums: Moments, N: int, M: int) -> float:  # noqa: ARG002
+    def value(self, sums: Moments, N: int, M: int) -> float:  # noqa: ARG002 - sums have M
         """Return factor · E_l."""
         return self.factor * covariance_loss(covariance(sums), self._known(), N)
 
@@ -161,7 +161,7 @@ class CovarianceTerm:
         """Return the tangents of the moments."""
         return moments_jvp(matrix(tF), matrix(F), pairs=True)
 
-    def value_jvp(self, tsums: Moments, sums: Moments, N: int, M: int) -> float:  # noqa: ARG002
+    def value_jvp(self, tsums: Moments, sums: Moments, N: int, M: int) -> float:  # noqa: ARG002 - sums have M
         """Return the derivative of factor · E_l."""
         C, tC = covariance(sums), covariance(tsums)
         return self.factor * covariance_loss_jvp(tC, C, self._known(), N)
@@ -186,7 +186,7 @@ class CovarianceTerm:
         """Return the moments over an area, as `sums` does."""
         return self.sums(F, kernels, area)
 
-    def compared_with(self, target: Moments | None, M: int) -> Self:  # noqa: ARG002
+    def compared_with(self, target: Moments | None, M: int) -> Self:  # noqa: ARG002 - it has M
         """Return a copy of the term with the covariance of moments over M positions."""
         return replace(self, A=None if target is None else covariance(target))
 

@@ -159,7 +159,7 @@ class MeanStdTerm:
         """Return the moments of F over an area."""
         return kernels.moments(F, area)
 
-    def value(self, sums: Moments, N: int, M: int) -> float:  # noqa: ARG002
+    def value(self, sums: Moments, N: int, M: int) -> float:  # noqa: ARG002 - sums have M
         """Return factor · E_l."""
         return self.factor * mean_std_loss(mean_std(sums), self._known(), N)
 
@@ -183,7 +183,7 @@ class MeanStdTerm:
         """Return the tangents of the moments."""
         return moments_jvp(matrix(tF), matrix(F))
 
-    def value_jvp(self, tsums: Moments, sums: Moments, N: int, M: int) -> float:  # noqa: ARG002
+    def value_jvp(self, tsums: Moments, sums: Moments, N: int, M: int) -> float:  # noqa: ARG002 - sums have M
         """Return the derivative of factor · E_l."""
         T, tT = mean_std(sums), mean_std_jvp(tsums, sums)
         return self.factor * mean_std_loss_jvp(tT, T, self._known(), N)
@@ -207,7 +207,7 @@ class MeanStdTerm:
         """Return the moments of F over an area."""
         return kernels.moments(F, area)
 
-    def compared_with(self, target: Moments | None, M: int) -> Self:  # noqa: ARG002
+    def compared_with(self, target: Moments | None, M: int) -> Self:  # noqa: ARG002 - it has M
         """Return a copy of the term with the mean and deviation of moments over M positions."""
         return replace(self, A=None if target is None else mean_std(target))
 
