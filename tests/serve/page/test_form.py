@@ -155,6 +155,21 @@ def test_a_preset_fills_in_its_values_and_those_that_the_user_gave_stay(page):
     )
 
 
+def test_an_upload_that_arrives_does_not_replace_what_is_being_typed(page):
+    held = []
+    page.route("**/uploads?*", lambda route: held.append(route))
+    with page.expect_request("**/uploads?*"):
+        page.get_by_role("button", name="Sample photograph: cat").click()
+    size = steps.option(page, "Size")
+    size.press("Control+a")
+    size.press_sequentially("256")
+    held[0].continue_()
+    expect(page.locator("#content .picture img")).to_be_visible()
+    expect(size).to_have_value("256")
+    size.press("Tab")
+    expect(page.locator("#summary")).to_contain_text("256 × 170 pixels")
+
+
 def test_sentences_follow_the_values(page):
     says = page.locator("#option-content_strength-says")
     before = says.inner_text()

@@ -112,7 +112,11 @@ function number(id, option, changed) {
     step: "1",
     "aria-label": `${capital(option.label)}, slider`,
   });
+  // A form that is shown again meanwhile, as when an upload arrives, must not replace what is typed.
+  let typing = false;
+  field.addEventListener("input", () => (typing = true));
   field.addEventListener("change", () => {
+    typing = false;
     // A text that is no number stays in the field; `wrong` says so.
     if (!field.validity.badInput) changed(field.value === "" ? undefined : Number(field.value));
   });
@@ -121,7 +125,7 @@ function number(id, option, changed) {
     main: field,
     others: stops.length > 1 ? [slider] : [],
     show(value) {
-      if (document.activeElement !== field || Number(field.value) !== value) {
+      if (!typing && (document.activeElement !== field || Number(field.value) !== value)) {
         field.value = value === null ? "" : String(typeof value === "number" ? rounded(value) : value);
       }
       slider.value = String(nearest(stops, value));
