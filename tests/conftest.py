@@ -1,5 +1,7 @@
 """A tiny network in VGG-19's shape, small images, and the real model where it is built."""
 
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +15,28 @@ from gramstyle.model.preprocessings import CAFFE
 
 # VGG-19's layers, each with a few filters: every code path, a thousandth of the work.
 TINY_FILTERS = (4, 5, 6, 7, 8)
+
+# Variables that change what gramstyle, pytest and other programs print.
+PRINTING = (
+    "CI",
+    "BUILD_NUMBER",
+    "GITHUB_ACTIONS",
+    "PYTEST_ADDOPTS",
+    "COLUMNS",
+    "LINES",
+    "NO_COLOR",
+    "FORCE_COLOR",
+)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def plain_environment() -> Iterator[None]:
+    """Remove the variables of the caller's environment that change what programs do here."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in list(os.environ):
+            if name in PRINTING or name.startswith("GRAMSTYLE_"):
+                patch.delenv(name)
+        yield
 
 
 def tiny_convolutions(seed: int = 0) -> list[Convolution]:

@@ -1,8 +1,11 @@
 """Signals that stop the program."""
 
 import signal
+import sys
 import threading
-from collections.abc import Iterator
+import time
+import weakref
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -99,6 +102,56 @@ def test_the_second_signal_has_no_effect_and_the_third_one_stops_again() -> None
         signal.raise_signal(signal.SIGINT)
         with pytest.raises(HungUp):
             signal.raise_signal(signal.SIGHUP)
+
+
+class Deleted:
+    """Can be referred to weakly."""
+
+
+class Struck(Deleted):
+    """A signal arrives while an instance is deleted."""
+
+    def __del__(self) -> None:
+        signal.raise_signal(signal.SIGTERM)
+
+
+def watched() -> Deleted:
+    """Return an object; a signal arrives in a callback after it is deleted."""
+    target = Deleted()
+    weakref.finalize(target, signal.raise_signal, signal.SIGTERM)
+    return target
+
+
+@pytest.mark.parametrize("make", [Struck, watched])
+def test_a_signal_is_raised_although_python_discards_exceptions_of_destructors_and_callbacks(
+    make: Callable[[], Deleted], capfd: pytest.CaptureFixture[str]
+) -> None:
+    def work() -> None:
+        make()
+        time.sleep(300)
+
+    with stop_signals(until_exit=False):
+        with pytest.raises(Terminated):
+            work()
+        signal.raise_signal(signal.SIGINT)  # still the second one, without an effect
+        with pytest.raises(HungUp):
+            signal.raise_signal(signal.SIGHUP)
+    assert capfd.readouterr().err == ""
+
+
+def test_other_errors_of_destructors_are_reported_as_before(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    reported: list[object] = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda problem: reported.append(problem.exc_type))
+
+    class Broken:
+        def __del__(self) -> None:
+            raise ValueError
+
+    with stop_signals(until_exit=False):
+        Broken()
+    assert reported == [ValueError]
 
 
 def test_in_another_thread_nothing_is_changed() -> None:

@@ -4,7 +4,6 @@ Hypothesis draws the cases and shrinks the first that fails. The same seed gives
 the same versions of Hypothesis and gramstyle.
 """
 
-import gc
 import os
 import time
 from collections.abc import Callable
@@ -20,12 +19,9 @@ from gramstyle.conformance.posed import DTYPES
 from gramstyle.conformance.running import Report, Result, check
 from gramstyle.conformance.strategies import cases
 from gramstyle.errors import OptionError
-from gramstyle.system.signals import held_back
 
 # The most cases of a run.
 MOST = 10_000_000
-# All garbage is collected after this many cases; after the others, only that of recent objects.
-FULL = 100
 # Shrinking ends after so many cases, and in any case after so many seconds.
 ATTEMPTS, SECONDS = 2000, 60.0
 
@@ -152,14 +148,10 @@ class _Search:
     worst: Result | None = None
     smallest: Case | None = None
     attempts: int = 0
-    tests: int = 0
     ends: float = 0.0
 
     def test(self, case: Case) -> None:
         """Test the adapter on a case."""
-        with held_back():
-            gc.collect(1 if self.tests % FULL else 2)
-        self.tests += 1
         if self.smallest is not None:
             self.attempts += 1
             if self.attempts > ATTEMPTS or time.monotonic() > self.ends:
@@ -202,18 +194,12 @@ def _draw(test: Callable[[Case], None], count: int, start: int, dtype: str) -> N
     def each(case: Case) -> None:
         test(case)
 
-    # Hypothesis measures the garbage collector by a callback, in which an exception, such as that
-    # of Ctrl-C, would be lost. So garbage is collected between the cases, where signals wait.
-    collects = gc.isenabled()
-    gc.disable()
     try:
         each()
     except (_CaseFailedError, _EnoughError, Flaky):
         pass
     finally:
         set_hypothesis_home_dir(None)
-        if collects:
-            gc.enable()
 
 
 def _size(case: Case) -> tuple[int, ...]:

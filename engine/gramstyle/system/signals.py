@@ -2,7 +2,9 @@
 
 import os
 import signal
+import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
@@ -28,6 +30,9 @@ _EXCEPTIONS: dict[int, type[KeyboardInterrupt]] = {
     )
     if hasattr(signal, name)
 }
+_NUMBERS: dict[type[BaseException], int] = {
+    exception: number for number, exception in _EXCEPTIONS.items()
+}
 
 
 class _State:
@@ -37,6 +42,11 @@ class _State:
     blocks = 0
     held: int | None = None
     received = 0
+    discarded: int | None = None
+
+
+# How long to wait before a discarded exception is raised again, in seconds.
+_PAUSE = 0.01
 
 
 @contextmanager
@@ -45,7 +55,9 @@ def stop_signals(*, until_exit: bool) -> Iterator[None]:
 
     A signal that is ignored at the start stays ignored, as nohup and shells expect. A second signal
     has no effect, so that the work that the first one started is completed; a third one is raised
-    again. In a thread other than the main one, this function does nothing.
+    again. Python discards an exception in a destructor or in a callback of the garbage collector;
+    there, the signal is raised again a moment later. In a thread other than the main one, this
+    function does nothing.
 
     Parameters
     ----------
@@ -56,15 +68,33 @@ def stop_signals(*, until_exit: bool) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    _State.blocks, _State.held, _State.received = 0, None, 0
+    _State.blocks, _State.held, _State.received, _State.discarded = 0, None, 0, None
     before = {
         number: signal.signal(number, _handle)
         for number in _EXCEPTIONS
         if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler)
     }
+    report, repeating = sys.unraisablehook, []
+
+    def unraisable(discarded: "sys.UnraisableHookArgs") -> None:
+        number = _NUMBERS.get(discarded.exc_type)
+        if number is None:
+            report(discarded)
+            return
+        _State.blocks += 1  # Python would discard the exception here too
+        _State.discarded = number
+        repeating.append(threading.Thread(target=_repeat, args=[number], daemon=True))
+        repeating[-1].start()
+        _State.blocks -= 1
+
+    sys.unraisablehook = unraisable
     try:
         yield
     finally:
+        sys.unraisablehook = report
+        _State.blocks, _State.discarded = 1, None
+        for thread in repeating:
+            thread.join()
         for number, handler in before.items():
             signal.signal(number, signal.SIG_DFL if until_exit else handler)
 
@@ -89,7 +119,7 @@ def held_back() -> Iterator[None]:
         _State.blocks -= 1
         held = _State.held
         if held is not None and not _State.blocks:
-            _State.held = None
+            _State.held = _State.discarded = None
             raise _EXCEPTIONS[held](problem)
 
 
@@ -113,8 +143,7 @@ def stop_message(stop: KeyboardInterrupt) -> str:
 
 def exit_code(stop: KeyboardInterrupt) -> int:
     """Return the exit code of a program that was stopped: 128 and the number of the signal."""
-    numbers = {exception: number for number, exception in _EXCEPTIONS.items()}
-    return 128 + numbers.get(type(stop), signal.SIGINT)
+    return 128 + _NUMBERS.get(type(stop), signal.SIGINT)
 
 
 _WORDS: dict[type[KeyboardInterrupt], str] = {
@@ -133,6 +162,25 @@ def _handle(number: int, _frame: FrameType | None) -> None:
     if _State.blocks:
         _State.held = _State.held or number
         return
-    _State.received += 1
-    if _State.received != 2:
-        raise exception
+    if _State.discarded is None:
+        _State.received += 1
+        if _State.received == 2:
+            return
+    _State.discarded = None
+    raise exception
+
+
+def _repeat(number: int) -> None:
+    """Send the main thread a signal until its exception is raised."""
+    while _State.discarded is not None:
+        time.sleep(_PAUSE)
+        if _State.discarded is not None:
+            _send_main_thread(number)
+
+
+def _send_main_thread(number: int) -> None:
+    if hasattr(signal, "pthread_kill"):
+        # Only a real signal ends a system call in which the thread waits.
+        signal.pthread_kill(threading.main_thread().ident or 0, number)
+    else:  # Windows
+        signal.raise_signal(number)
