@@ -74,6 +74,17 @@ def stop_signals(*, until_exit: bool) -> Iterator[None]:
         for number in _EXCEPTIONS
         if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler)
     }
+    try:
+        with _raising_again():
+            yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, signal.SIG_DFL if until_exit else handler)
+
+
+@contextmanager
+def _raising_again() -> Iterator[None]:
+    """Raise a signal again whose exception Python discards during the block."""
     report, repeating = sys.unraisablehook, []
 
     def unraisable(discarded: "sys.UnraisableHookArgs") -> None:
@@ -81,7 +92,7 @@ def stop_signals(*, until_exit: bool) -> Iterator[None]:
         if number is None:
             report(discarded)
             return
-        _State.blocks += 1  # Python would discard the exception here too
+        _State.blocks += 1  # Python would discard an exception here too
         _State.discarded = number
         repeating.append(threading.Thread(target=_repeat, args=[number], daemon=True))
         repeating[-1].start()
@@ -92,11 +103,10 @@ def stop_signals(*, until_exit: bool) -> Iterator[None]:
         yield
     finally:
         sys.unraisablehook = report
-        _State.blocks, _State.discarded = 1, None
-        for thread in repeating:
-            thread.join()
-        for number, handler in before.items():
-            signal.signal(number, signal.SIG_DFL if until_exit else handler)
+        with suppress(KeyboardInterrupt), held_back():
+            _State.discarded = None
+            for thread in repeating:
+                thread.join()
 
 
 @contextmanager
@@ -166,7 +176,7 @@ def _handle(number: int, _frame: FrameType | None) -> None:
         _State.received += 1
         if _State.received == 2:
             return
-    _State.discarded = None
+    _State.held = _State.discarded = None
     raise exception
 
 
