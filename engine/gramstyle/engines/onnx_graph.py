@@ -16,11 +16,10 @@ from gramstyle.model.onnx_file.graph import IMAGE
 from gramstyle.model.onnx_file.objective import (
     GRADIENT,
     LOSS,
-    Size,
-    Weights,
     objective_model,
     targets_model,
 )
+from gramstyle.model.onnx_file.objective_parts import Size, Weights
 from gramstyle.model.onnx_file.terms import value_names
 from gramstyle.model.precision import Precision
 

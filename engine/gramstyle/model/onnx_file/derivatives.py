@@ -9,11 +9,10 @@ from gramstyle.model.onnx_file.graph import IMAGE
 from gramstyle.model.onnx_file.objective import (
     GRADIENT,
     LOSS,
-    Dimensions,
     ObjectiveEmission,
-    Size,
     finished_model,
 )
+from gramstyle.model.onnx_file.objective_parts import Dimensions, Size
 
 
 def derivatives_model(

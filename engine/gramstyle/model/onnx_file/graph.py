@@ -3,8 +3,6 @@
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import onnx
@@ -15,6 +13,7 @@ from gramstyle.core.kernels import Pooling
 from gramstyle.core.layers import Padding
 from gramstyle.core.network import Convolution, Network
 from gramstyle.core.preprocessing import Preprocessing
+from gramstyle.model.onnx_file.nodes import Nodes
 from gramstyle.model.onnx_file.padding import add_padding
 from gramstyle.model.precision import Precision, as_float16, codebook
 
@@ -109,50 +108,13 @@ def _cast(name: str, source: str, result: str, to: int) -> onnx.NodeProto:
     return helper.make_node("Cast", [source], [result], name=f"{name}.cast", to=to)
 
 
-@dataclass
-class Emission:
-    """The nodes and stored tensors of a graph, in the order in which they are added.
+class Emission(Nodes):
+    """The nodes of a graph that begins with the forward pass of a network.
 
     The tensors have the paper's letters: "conv4_2" is F of that layer, "conv4_2.Z" its
     pre-activation, "conv4_2.W" and "conv4_2.b" its weights and biases, "x" the image, "v" the
     preprocessed image.
     """
-
-    nodes: list[onnx.NodeProto] = field(default_factory=list)
-    tensors: list[onnx.TensorProto] = field(default_factory=list)
-
-    def node(self, operator: str, inputs: Sequence[str], output: str, **attributes: Any) -> str:
-        """Add a node and return the name of its output."""
-        self.nodes.append(helper.make_node(operator, inputs, [output], name=output, **attributes))
-        return output
-
-    def stored(self, name: str, array: Array | float, dtype: str = "<f4") -> str:
-        """Add a stored tensor and return its name."""
-        # Not ascontiguousarray, which turns a scalar into a vector.
-        values = np.asarray(array, dtype, order="C")
-        self.tensors.append(numpy_helper.from_array(values, name))
-        return name
-
-    def whole(self, values: Sequence[int]) -> str:
-        """Return integers, stored once; brackets in the name tell [0] from the number 0."""
-        name = f"[{','.join(map(str, values))}]"
-        return self.stored_once(name, np.array(values), "<i8")
-
-    def stored_once(self, name: str, array: Array | float, dtype: str = "<f4") -> str:
-        """Add a stored tensor unless its name is there; return its name."""
-        return name if self.is_there(name) else self.stored(name, array, dtype)
-
-    def is_there(self, name: str) -> bool:
-        """Return whether a tensor of this name has been added."""
-        return any(tensor.name == name for tensor in self.tensors) or any(
-            name in node.output for node in self.nodes
-        )
-
-    def part(self, X: str, axis: int, start: int, end: int | None, name: str) -> str:
-        """Add the entries of X from `start` to `end` along an axis; None is the end of the axis."""
-        stop = 2**31 - 1 if end is None else end
-        bounds = [self.whole([number]) for number in (start, stop, axis)]
-        return self.node("Slice", [X, *bounds], name)
 
     def convolution(self, inputs: Sequence[str], output: str, padding: Padding) -> str:
         """Add a 3×3 convolution; the inputs are X, which is padded by one, W and b."""

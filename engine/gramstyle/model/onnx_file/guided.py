@@ -1,18 +1,12 @@
 """The style term of regions as ONNX operators."""
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
 from gramstyle.core.terms import GuidedStyleTerm
-
-if TYPE_CHECKING:
-    from gramstyle.model.onnx_file.objective import ObjectiveEmission
+from gramstyle.model.onnx_file.objective_parts import ObjectiveParts
 
 
-def add_guided_style(
-    graph: "ObjectiveEmission", term: GuidedStyleTerm, value: str, factor: str
-) -> str:
+def add_guided_style(graph: ObjectiveParts, term: GuidedStyleTerm, value: str, factor: str) -> str:
     """Add Σ_r λ_r E_r, and its derivative without its mask, which the ReLU below applies.
 
     The tensors of region 0 are "conv1_1.region0.T", "conv1_1.region0.G/m" and so on. As in

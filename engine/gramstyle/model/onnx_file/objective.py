@@ -11,34 +11,22 @@ layer like conv4_2:
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal
 
 import numpy as np
 import onnx
 from onnx import TensorProto, checker, helper
 
-from gramstyle.core.arrays import Array
 from gramstyle.core.network import Convolution, Network
 from gramstyle.core.preprocessing import Preprocessing
 from gramstyle.core.term import PIXELS
 from gramstyle.core.terms import Term
-from gramstyle.model.onnx_file.graph import IMAGE, INPUT, Emission, model_of, serialised, window
+from gramstyle.model.onnx_file.graph import IMAGE, INPUT, model_of, serialised, window
+from gramstyle.model.onnx_file.objective_parts import ANY, Dimensions, ObjectiveParts, Size, Weights
 from gramstyle.model.onnx_file.padding import add_padding_backward
 from gramstyle.model.onnx_file.terms import add_target, add_term, value_names, weight_name
 from gramstyle.model.precision import Precision
 
 LOSS, GRADIENT = "loss", "gradient"
-
-# The two edges of an image that may have any size.
-ANY = ("height", "width")
-
-Size = tuple[int, int]
-# Where the weights are: "defaults", all are inputs that have a default; "inputs", α, β and the
-# weight of the total variation are inputs without one, and the weights of the layers are constants;
-# "constants": none is an input.
-Weights = Literal["defaults", "inputs", "constants"]
-Dimensions = tuple[int | str, ...]
 
 
 def objective_model(
@@ -137,29 +125,8 @@ def targets_model(
     return finished_model(graph, "targets", {IMAGE: (1, 3, *ANY)}, outputs, metadata)
 
 
-@dataclass
-class ObjectiveEmission(Emission):
+class ObjectiveEmission(ObjectiveParts):
     """The nodes of the forward pass, of the losses and of the backward pass."""
-
-    network: Network = field(kw_only=True)
-    size: Size | None = field(kw_only=True)
-    weights_as: Weights = field(kw_only=True, default="defaults")
-
-    def __post_init__(self) -> None:
-        """Find every layer's number of filters and, where the size is known, its shape."""
-        self.inputs: dict[str, Dimensions] = {}
-        self.seeds: dict[str, list[str]] = {}
-        # The numbers of filters do not depend on the size, if it suffices for every pooling.
-        shapes = self.network.shapes(*(self.size or (2**16, 2**16)))
-        self.filters = {name: N for name, (N, _, _) in shapes.items()}
-        self.edges = {name: shape[1:] for name, shape in shapes.items()} if self.size else {}
-        if self.size:
-            self.edges[IMAGE] = self.size
-
-    def dimensions(self, layer: str) -> Dimensions:
-        """Return the shape of a layer's responses; an edge of unknown length has a name."""
-        edges = self.edges.get(layer, tuple(f"{layer}.{edge}" for edge in ANY))
-        return (1, self.filters[layer], *edges)
 
     def equation_7(self, terms: Sequence[Term], weights: Mapping[str, float]) -> list[str]:
         """Add the loss; return the tensors with the values of each loss and of its terms."""
@@ -209,14 +176,6 @@ class ObjectiveEmission(Emission):
             dx = self.node("Gather", [dx, "channels"], carried, axis=1)
         if pixels:
             self.total([dx, *pixels], GRADIENT)
-
-    def total(self, parts: Sequence[str], name: str) -> str:
-        """Add up tensors pair by pair: ONNX Runtime's WebGPU has no kernel for `Sum`."""
-        *first, last = parts
-        if not first:
-            return self.node("Identity", [last], name)
-        before = first[0] if len(first) == 1 else self.total(first, f"{name}.{len(first)} parts")
-        return self.node("Add", [before, last], name)
 
     def _relu_backward(self, dF: str, layer: str) -> str:
         """Return dZ = dF where F > 0, else 0."""
@@ -282,7 +241,7 @@ class ObjectiveEmission(Emission):
         """Return a layer's responses without an odd last row or column."""
         if not any(edge % 2 for edge in self.edges.get(layer, (1,))):
             return layer
-        ends = self.node("Sub", [self._edges(layer), self._odd(layer)], f"{layer}.ends")
+        ends = self.node("Sub", [self.layer_edges(layer), self._odd(layer)], f"{layer}.ends")
         start, axes = self.whole([0, 0]), self.whole([2, 3])
         return self.node("Slice", [layer, start, ends, axes], f"{layer}.windows")
 
@@ -298,64 +257,7 @@ class ObjectiveEmission(Emission):
         name = f"{layer}.odd"
         if layer in self.edges:
             return self.stored_once(name, np.array(self.edges[layer]) % 2, "<i8")
-        return self._once("Mod", [self._edges(layer), self.whole([2])], name)
-
-    def _edges(self, layer: str) -> str:
-        """Return the height and width of a layer's responses."""
-        name = f"{layer}.edges"
-        if layer in self.edges:
-            return self.stored_once(name, np.array(self.edges[layer]), "<i8")
-        return self._once("Shape", [layer], name, start=2)
-
-    def positions(self, layer: str) -> str:
-        """Return M, the number of positions of a layer or of the image."""
-        name = f"{layer}.M"
-        if layer in self.edges:
-            return self.stored_once(name, float(np.prod(self.edges[layer])))
-        M = self._once("ReduceProd", [self._edges(layer)], f"{layer}.whole M", keepdims=0)
-        return self._once("Cast", [M], name, to=TensorProto.FLOAT)
-
-    def shape(self, layer: str) -> str:
-        """Return the shape of a layer's responses."""
-        name = f"{layer}.shape"
-        if layer in self.edges:
-            return self.stored_once(name, np.array(self.dimensions(layer)), "<i8")
-        return self._once("Shape", [layer], name)
-
-    def weight(self, name: str, value: float) -> str:
-        """Return the weight of a layer: an input of the graph with a default, or a constant."""
-        if self.weights_as == "defaults":
-            self.inputs[name] = ()
-        return self.stored(name, value)
-
-    def loss_weight(self, name: str, default: float) -> str:
-        """Return a weight of equation 7: an input, with or without a default, or a constant."""
-        if self.weights_as == "constants":
-            return self.stored(name, default)
-        self.inputs[name] = ()
-        return self.stored(name, default) if self.weights_as == "defaults" else name
-
-    def target(self, name: str, array: Array | None, shape: Dimensions) -> str:
-        """Return a target: stored, or an input of the graph if the array is None."""
-        if array is None:
-            self.inputs[name] = shape
-            return name
-        return self.stored(name, array.reshape((1,) * (len(shape) - array.ndim) + array.shape))
-
-    def sum_of_squares(self, values: str, name: str, *, axes: int) -> str:
-        """Return Σ values², summed axis by axis: one long float32 sum would lose three digits."""
-        total = self.node("Mul", [values, values], f"{name}.squares")
-        for axis in reversed(range(1, axes)):
-            inputs = [total, self.whole([axis])]
-            total = self.node("ReduceSum", inputs, f"{name}.sum.{axis}", keepdims=0)
-        return self.node("ReduceSum", [total], f"{name}.sum", keepdims=0)
-
-    def number(self, name: str, value: float) -> str:
-        """Return a constant, which is stored once."""
-        return self.stored_once(name, value)
-
-    def _once(self, operator: str, inputs: Sequence[str], name: str, **attributes: Any) -> str:
-        return name if self.is_there(name) else self.node(operator, inputs, name, **attributes)
+        return self.once("Mod", [self.layer_edges(layer), self.whole([2])], name)
 
 
 def finished_model(

@@ -5,12 +5,9 @@ with Slice and Concat.
 """
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 from gramstyle.core.layers import Padding
-
-if TYPE_CHECKING:
-    from gramstyle.model.onnx_file.graph import Emission
+from gramstyle.model.onnx_file.nodes import Nodes
 
 # The modes of the operator Pad.
 PAD_MODES: Mapping[Padding, str] = {"replicate": "edge", "reflect": "reflect"}
@@ -26,7 +23,7 @@ TARGETS: Mapping[Padding, tuple[int, int]] = {
 EDGES = (2, 3)  # the axes of the rows and of the columns
 
 
-def add_padding(graph: "Emission", X: str, padding: Padding, name: str) -> str:
+def add_padding(graph: Nodes, X: str, padding: Padding, name: str) -> str:
     """Add `core.layers.pad_forward` of the tensor X; return the tensor's name, which is `name`."""
     if padding in PAD_MODES:
         pads = graph.whole([0, 0, 1, 1, 0, 0, 1, 1])
@@ -38,7 +35,7 @@ def add_padding(graph: "Emission", X: str, padding: Padding, name: str) -> str:
     return X
 
 
-def add_padding_backward(graph: "Emission", padded: str, padding: Padding, name: str) -> str:
+def add_padding_backward(graph: Nodes, padded: str, padding: Padding, name: str) -> str:
     """Add `core.layers.pad_backward` of a tensor; return the result's name, which is `name`."""
     first, last = TARGETS[padding]
     for axis in reversed(EDGES):
@@ -48,7 +45,7 @@ def add_padding_backward(graph: "Emission", padded: str, padding: Padding, name:
     return padded
 
 
-def _added(graph: "Emission", X: str, axis: int, ring: int, to: int, name: str) -> str:
+def _added(graph: Nodes, X: str, axis: int, ring: int, to: int, name: str) -> str:
     """Return X without its first (ring = 0) or last (−1) entry, which is added to another entry."""
     own = graph.part(X, axis, ring, 1 if ring == 0 else None, f"{name}.ring")
     there = graph.part(X, axis, to, to + 1, f"{name}.source")

@@ -12,7 +12,6 @@ For a layer like conv4_2 the tensors are:
 """
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -30,9 +29,7 @@ from gramstyle.core.terms import (
 from gramstyle.errors import OptionError
 from gramstyle.model.onnx_file.graph import IMAGE
 from gramstyle.model.onnx_file.guided import add_guided_style
-
-if TYPE_CHECKING:
-    from gramstyle.model.onnx_file.objective import Dimensions, ObjectiveEmission
+from gramstyle.model.onnx_file.objective_parts import Dimensions, ObjectiveParts
 
 # The inputs with the weights of equation 7, by the losses' names.
 LOSS_WEIGHTS = {"content": "alpha", "style": "beta"}
@@ -50,7 +47,7 @@ def value_names(terms: Sequence[Term]) -> list[str]:
     return [f"{each.layer}.{'E' if each.name == 'style' else each.name}" for each in terms]
 
 
-def add_term(graph: "ObjectiveEmission", term: Term, value: str, factor: str) -> str:
+def add_term(graph: ObjectiveParts, term: Term, value: str, factor: str) -> str:
     """Add a term's value and its derivative to the graph.
 
     Parameters
@@ -80,7 +77,7 @@ def add_term(graph: "ObjectiveEmission", term: Term, value: str, factor: str) ->
     return add(graph, term, value, factor)
 
 
-def add_target(graph: "ObjectiveEmission", term: Term) -> "dict[str, Dimensions]":
+def add_target(graph: ObjectiveParts, term: Term) -> dict[str, Dimensions]:
     """Add a term's target, computed from the image; return the tensor's shape by its name."""
     layer = term.layer
     if isinstance(term, ContentTerm):
@@ -102,7 +99,7 @@ def add_target(graph: "ObjectiveEmission", term: Term) -> "dict[str, Dimensions]
     return {}
 
 
-def _add_content(graph: "ObjectiveEmission", term: ContentTerm, value: str, factor: str) -> str:
+def _add_content(graph: ObjectiveParts, term: ContentTerm, value: str, factor: str) -> str:
     """Add equation 1, and α · equation 2 without its mask, which the ReLU below applies."""
     layer, of = term.layer, term.convention.content_factor
     P = graph.target(f"{layer}.P", term.P, graph.dimensions(layer))
@@ -126,7 +123,7 @@ def _add_content(graph: "ObjectiveEmission", term: ContentTerm, value: str, fact
     return weighted
 
 
-def _add_style(graph: "ObjectiveEmission", term: StyleTerm, value: str, factor: str) -> str:
+def _add_style(graph: ObjectiveParts, term: StyleTerm, value: str, factor: str) -> str:
     """Add equation 4, and β w · equation 6 without its mask, which the ReLU below applies.
 
     With G/M and A/M, E = Σ ((G/M − A/M) / (2 N))² and ∂E/∂F = (G/M − A/M) F / (N² M). The graph
@@ -155,7 +152,7 @@ def _add_style(graph: "ObjectiveEmission", term: StyleTerm, value: str, factor: 
     return graph.node("Mul", [w, value], f"{layer}.w·E")
 
 
-def _add_mean_std(graph: "ObjectiveEmission", term: MeanStdTerm, value: str, factor: str) -> str:
+def _add_mean_std(graph: ObjectiveParts, term: MeanStdTerm, value: str, factor: str) -> str:
     """Add factor · E_l of means and deviations, and its derivative without the ReLU's mask.
 
     ∂E/∂F = 2/(N M) ((μ − μᵃ) + (σ − σᵃ) (F − μ)/σ).
@@ -184,9 +181,7 @@ def _add_mean_std(graph: "ObjectiveEmission", term: MeanStdTerm, value: str, fac
     return graph.node("Mul", [w, value], f"{layer}.w·E")
 
 
-def _add_covariance(
-    graph: "ObjectiveEmission", term: CovarianceTerm, value: str, factor: str
-) -> str:
+def _add_covariance(graph: ObjectiveParts, term: CovarianceTerm, value: str, factor: str) -> str:
     """Add factor · E_l of covariances, and its derivative without the ReLU's mask.
 
     ∂E/∂F = (C − A) (F − μ) / (N² M). The graph divides by 2 N before it squares.
@@ -214,7 +209,7 @@ def _add_covariance(
 
 
 def _add_total_variation(
-    graph: "ObjectiveEmission", term: TotalVariationTerm, value: str, factor: str
+    graph: ObjectiveParts, term: TotalVariationTerm, value: str, factor: str
 ) -> str:
     """Add V / M, and its derivative: −2 d and 2 d at the two pixels of each difference d."""
     M = graph.positions(IMAGE)
@@ -231,9 +226,7 @@ def _add_total_variation(
     return value
 
 
-def _inner_differences(
-    graph: "ObjectiveEmission", axis: int, name: str, slope: str
-) -> tuple[str, str]:
+def _inner_differences(graph: ObjectiveParts, axis: int, name: str, slope: str) -> tuple[str, str]:
     """Add Σ d² along an axis, and slope · d at the second minus the first pixel of each d."""
     second = graph.part(IMAGE, axis, 1, None, f"{name}.second")
     first = graph.part(IMAGE, axis, 0, -1, f"{name}.first")
@@ -248,7 +241,7 @@ def _inner_differences(
 
 
 def _wrapped_differences(
-    graph: "ObjectiveEmission", axis: int, name: str, slope: str
+    graph: ObjectiveParts, axis: int, name: str, slope: str
 ) -> tuple[str, str]:
     """Add the same, with the first row or column after the last one."""
     behind = graph.part(IMAGE, axis, 1, None, f"{name}.behind")
@@ -263,14 +256,14 @@ def _wrapped_differences(
     return total, graph.node("Sub", [at_second, scaled], f"{name}.dx")
 
 
-def _gram(graph: "ObjectiveEmission", layer: str) -> str:
+def _gram(graph: ObjectiveParts, layer: str) -> str:
     """Add equation 3 divided by the number of positions; return G / M."""
     F = graph.node("Reshape", [layer, graph.whole([graph.filters[layer], -1])], f"{layer}.F")
     G = graph.node("Gemm", [F, F], f"{layer}.G", transB=1)
     return graph.node("Div", [G, graph.positions(layer)], f"{layer}.G/M")
 
 
-def _covariance(graph: "ObjectiveEmission", layer: str) -> tuple[str, str]:
+def _covariance(graph: ObjectiveParts, layer: str) -> tuple[str, str]:
     """Add the covariance C (N, N) of a layer and F − μ as a matrix (N, M); return both."""
     mu = _mean(graph, layer, f"{layer}.mu")
     apart = graph.node("Sub", [layer, mu], f"{layer}.F-mu")
@@ -280,7 +273,7 @@ def _covariance(graph: "ObjectiveEmission", layer: str) -> tuple[str, str]:
     return graph.node("Div", [product, graph.positions(layer)], f"{layer}.C"), centred
 
 
-def _mean_std(graph: "ObjectiveEmission", layer: str) -> tuple[str, str, str]:
+def _mean_std(graph: ObjectiveParts, layer: str) -> tuple[str, str, str]:
     """Add a layer's means μ and deviations σ, each (1, N, 1, 1), and F − μ; return the three."""
     mu = _mean(graph, layer, f"{layer}.mu")
     centred = graph.node("Sub", [layer, mu], f"{layer}.F-mu")
@@ -291,7 +284,7 @@ def _mean_std(graph: "ObjectiveEmission", layer: str) -> tuple[str, str, str]:
                           f"{layer}.sigma"), centred  # fmt: skip
 
 
-def _mean(graph: "ObjectiveEmission", values: str, name: str) -> str:
+def _mean(graph: ObjectiveParts, values: str, name: str) -> str:
     """Add the mean over positions, edge by edge: one long float32 sum would lose digits."""
     rows = graph.node("ReduceMean", [values], f"{name}.rows", axes=[3])
     return graph.node("ReduceMean", [rows], name, axes=[2])
