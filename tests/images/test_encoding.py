@@ -11,7 +11,7 @@ from PIL import ImageCms
 from gramstyle import images
 from gramstyle.errors import ImageError
 from gramstyle.images import Encoding, Image
-from gramstyle.images.managed import why_not_kept
+from gramstyle.images.colour.managed import why_not_kept
 from images.profiles import (
     GAMMA_ONE,
     WHITE_POINT,

@@ -11,7 +11,7 @@ import pytest
 from gramstyle.core.arrays import Array
 from gramstyle.errors import OptionError
 from gramstyle.images import Image, read_image, read_original, strips
-from gramstyle.images.colour_transport import recoloured, statistics_of
+from gramstyle.images.colour.transport import recoloured, statistics_of
 from gramstyle.run import plan as planning
 from gramstyle.run.colours import CHROMA, Finishing, finishing_of, in_colours
 from gramstyle.run.inputs import Canvas, ScaleImages

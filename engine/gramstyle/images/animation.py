@@ -6,7 +6,7 @@ from pathlib import Path
 import PIL.Image
 
 from gramstyle.errors import ImageError, suggestion
-from gramstyle.images.colour import opaque
+from gramstyle.images.colour.srgb import opaque
 from gramstyle.images.image import fitted_size
 from gramstyle.images.video import CODECS, VideoEncoder, load_av
 from gramstyle.system.files import write_atomically

@@ -8,8 +8,8 @@ from typing import Any
 import PIL.Image
 
 from gramstyle.errors import ImageError
-from gramstyle.images.codecs import load_imagecodecs
-from gramstyle.images.deep_tiff import load_tifffile
+from gramstyle.images.deep.codecs import load_imagecodecs
+from gramstyle.images.deep.tiff import load_tifffile
 from gramstyle.images.orientation import upright_size
 
 Dpi = tuple[float, float]

@@ -15,8 +15,8 @@ import PIL.Image
 from PIL import ImageFile
 
 from gramstyle.errors import ImageError
-from gramstyle.images.code_points import read_code_points
-from gramstyle.images.colour_space import CODE_POINTS
+from gramstyle.images.colour.code_points import read_code_points
+from gramstyle.images.colour.space import CODE_POINTS
 from gramstyle.images.problems import as_path
 from gramstyle.images.raw import refuse_raw
 

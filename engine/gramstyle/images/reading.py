@@ -8,9 +8,9 @@ import PIL.Image
 from numpy.typing import NDArray
 
 from gramstyle.errors import ImageError
-from gramstyle.images.colour import converter, finite_range, on_white, scaled
+from gramstyle.images.colour.srgb import converter, finite_range, on_white, scaled
 from gramstyle.images.decoding import bytes_per_pixel, bytes_while_decoding, load
-from gramstyle.images.deep import (
+from gramstyle.images.deep.reading import (
     DeepImage,
     deep_image,
     deep_tiff_image,
@@ -18,7 +18,7 @@ from gramstyle.images.deep import (
     note_of_lost_bits,
     part_reader,
 )
-from gramstyle.images.deep_tiff import directory_of
+from gramstyle.images.deep.tiff import directory_of
 from gramstyle.images.encoding import print_data
 from gramstyle.images.image import Image, Plane
 from gramstyle.images.opening import Encoded, binary_file, identified, without_warnings

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from PIL import features
 
 from gramstyle.errors import ImageError
-from gramstyle.images.colour import undo_on_white
-from gramstyle.images.deep_writing import deep_levels, deep_png, deep_tiff_file
+from gramstyle.images.colour.managed import from_srgb, srgb_profile
+from gramstyle.images.colour.srgb import undo_on_white
+from gramstyle.images.deep.writing import deep_levels, deep_png, deep_tiff_file
 from gramstyle.images.encoding import Encoding, check_depth
 from gramstyle.images.image import Image
-from gramstyle.images.managed import from_srgb, srgb_profile
 from gramstyle.images.problems import as_path, explain_write_failure, label, raise_image_error
 from gramstyle.images.reading import Source
 from gramstyle.images.settings import embedding

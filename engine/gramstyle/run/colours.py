@@ -11,8 +11,7 @@ import numpy as np
 from gramstyle.core.arrays import Array
 from gramstyle.errors import OptionError
 from gramstyle.images import Image
-from gramstyle.images.colour_transport import recoloured, statistics_of
-from gramstyle.images.luminance import (
+from gramstyle.images.colour.luminance import (
     Chroma,
     chroma_of,
     grey,
@@ -21,6 +20,7 @@ from gramstyle.images.luminance import (
     mean_and_deviation,
     with_chroma,
 )
+from gramstyle.images.colour.transport import recoloured, statistics_of
 from gramstyle.images.strips import strips
 from gramstyle.run.inputs import ScaleImages
 from gramstyle.run.options import Options

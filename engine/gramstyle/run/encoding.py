@@ -4,8 +4,8 @@ import hashlib
 from collections.abc import Callable
 
 from gramstyle.images import Encoding, Original
+from gramstyle.images.colour.managed import why_not_kept
 from gramstyle.images.encoding import NO_PRINT_DATA
-from gramstyle.images.managed import why_not_kept
 from gramstyle.run.options import Options
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import PIL.Image
 from PIL import ImageDraw, ImageFont
 
-from gramstyle.images.colour import opaque
+from gramstyle.images.colour.srgb import opaque
 
 # As fractions of the height of a cell.
 _TEXT, _GAP = 0.085, 0.03

@@ -6,7 +6,7 @@ import pytest
 
 from gramstyle.images import Image, to_pil
 from gramstyle.images import strips as strip_sizes
-from gramstyle.images.luminance import (
+from gramstyle.images.colour.luminance import (
     chroma_of,
     luminance,
     matched,

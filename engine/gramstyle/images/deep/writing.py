@@ -8,12 +8,12 @@ import PIL.Image
 from numpy.typing import NDArray
 
 from gramstyle.errors import ImageError
-from gramstyle.images.codecs import encode_png, transformed
-from gramstyle.images.colour import undo_on_white
-from gramstyle.images.deep import chunks_of
-from gramstyle.images.deep_tiff import write_deep_tiff
+from gramstyle.images.colour.managed import srgb_profile
+from gramstyle.images.colour.srgb import undo_on_white
+from gramstyle.images.deep.codecs import encode_png, transformed
+from gramstyle.images.deep.reading import chunks_of
+from gramstyle.images.deep.tiff import write_deep_tiff
 from gramstyle.images.image import Image, Plane
-from gramstyle.images.managed import srgb_profile
 from gramstyle.images.settings import DESCRIPTION, SOFTWARE
 from gramstyle.images.strips import strips
 

@@ -4,7 +4,7 @@ import struct
 from collections.abc import Iterator
 from typing import IO
 
-from gramstyle.images.colour_space import CodePoints
+from gramstyle.images.colour.space import CodePoints
 
 # The most bytes of metadata that are searched in an AVIF file, and chunks in a PNG file.
 _MOST_BYTES, _MOST_CHUNKS = 1_000_000, 1000

@@ -13,8 +13,8 @@ import tifffile
 
 from gramstyle import images
 from gramstyle.errors import ImageError
-from gramstyle.images import deep
 from gramstyle.images import strips as strip_sizes
+from gramstyle.images.deep import reading as deep
 from images.profiles import encoded, linear_grey_profile, linear_rgb_profile
 from images.samples import EXACT, on_white, png, refusal, stored_for
 

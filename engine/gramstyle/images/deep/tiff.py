@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import TiffImagePlugin
 
 from gramstyle.errors import ImageError
-from gramstyle.images.codecs import EXTRA, load_imagecodecs
+from gramstyle.images.deep.codecs import EXTRA, load_imagecodecs
 from gramstyle.images.opening import without_warnings
 from gramstyle.system.installing import remedy
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import PIL.Image
 
 from gramstyle.errors import ImageError
-from gramstyle.images.icc import D65, Point, RGBSpace, icc_profile
+from gramstyle.images.colour.icc import D65, Point, RGBSpace, icc_profile
 
 # The key in a Pillow image's `info` under which `gramstyle.images.opening` stores code points.
 CODE_POINTS = "gramstyle_code_points"

@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 from PIL import ImageFile, TiffImagePlugin
 
 from gramstyle.errors import ImageError
-from gramstyle.images.codecs import EXTRA, decode_png, transformed
-from gramstyle.images.colour import finite_range, grey_curves, grey_in_srgb, on_white, scaled
-from gramstyle.images.deep_tiff import DeepTiff, deep_tiff, read_deep_tiff
+from gramstyle.images.colour.managed import source_profile, srgb_profile
+from gramstyle.images.colour.srgb import finite_range, grey_curves, grey_in_srgb, on_white, scaled
+from gramstyle.images.deep.codecs import EXTRA, decode_png, transformed
+from gramstyle.images.deep.tiff import DeepTiff, deep_tiff, read_deep_tiff
 from gramstyle.images.image import Plane
-from gramstyle.images.managed import source_profile, srgb_profile
 from gramstyle.images.orientation import orientation_of
 from gramstyle.images.strips import strips
 from gramstyle.system.installing import remedy

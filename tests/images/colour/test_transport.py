@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from gramstyle.images import strips as strip_sizes
-from gramstyle.images.colour_transport import (
+from gramstyle.images.colour.transport import (
     MOST_GAIN,
     from_light,
     optimal_map,

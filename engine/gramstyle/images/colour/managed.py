@@ -6,7 +6,7 @@ from functools import cache
 import PIL.Image
 from PIL import ImageCms
 
-from gramstyle.images.colour_space import stated_profiles
+from gramstyle.images.colour.space import stated_profiles
 
 _MODE_OF_PROFILE = {"GRAY": "L", "RGB ": "RGB", "CMYK": "CMYK"}
 _PROFILE_DATE = slice(24, 36)

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from PIL import ImageCms
 
 from gramstyle.errors import ImageError
+from gramstyle.images.colour.managed import srgb_transform
 from gramstyle.images.image import Plane
-from gramstyle.images.managed import srgb_transform
 from gramstyle.images.strips import strips
 
 _BITS_PER_SAMPLE, _PHOTOMETRIC = 258, 262  # TIFF tags

@@ -1,0 +1,1 @@
+"""The colours of images: colour spaces, the conversion to sRGB and back, and changes of colours."""
