@@ -16,7 +16,7 @@ from gramstyle.core.conventions import CONVENTIONS, STYLE_LAYERS
 from gramstyle.errors import GramstyleError, ImageError, NonFiniteError, OptionError
 from gramstyle.images import read_settings
 from gramstyle.run.options import Options
-from gramstyle.run.scales import edges
+from gramstyle.run.plan.scales import edges
 from gramstyle.run.transfer import Progress, transfer
 
 OPTIONS = Options(size=32, iterations=2, convention="paper")

@@ -20,7 +20,7 @@ from gramstyle.core.arrays import Array
 from gramstyle.core.objective import Objective
 from gramstyle.errors import GramstyleError, OptionError
 from gramstyle.model import Model
-from gramstyle.run.records import MAX_NUMBER, Point
+from gramstyle.run.records.reading import MAX_NUMBER, Point
 from objectives import ContentTarget, Weights, composed, recomposed, style_targets, styles_of
 
 MAGIC = {".png": b"\x89PNG\r\n", ".svg": b"<?xml", ".pdf": b"%PDF-"}

@@ -13,7 +13,7 @@ from gramstyle.batch import Job
 from gramstyle.batch.outcome import attempt
 from gramstyle.errors import GramstyleError
 from gramstyle.model import Model
-from gramstyle.run.option_values import options_from
+from gramstyle.run.options.values import options_from
 
 Read = Callable[[str], tuple[Job, ...]]
 

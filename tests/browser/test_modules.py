@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from gramstyle.run.scales import scales_of
+from gramstyle.run.plan.scales import scales_of
 from javascript import evaluate
 
 pytestmark = pytest.mark.browser

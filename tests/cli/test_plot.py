@@ -11,7 +11,7 @@ import pytest
 
 from cli.assertions import assert_one_line
 from gramstyle.cli import main, plot
-from gramstyle.run.records import Point
+from gramstyle.run.records.reading import Point
 
 START = {
     "loss": {

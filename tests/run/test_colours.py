@@ -12,11 +12,10 @@ from gramstyle.core.arrays import Array
 from gramstyle.errors import OptionError
 from gramstyle.images import Image, read_image, read_original, strips
 from gramstyle.images.colour.transport import recoloured, statistics_of
-from gramstyle.run import plan as planning
 from gramstyle.run.colours import CHROMA, Finishing, finishing_of, in_colours
 from gramstyle.run.inputs import Canvas, ScaleImages
 from gramstyle.run.options import Options
-from gramstyle.run.plan import plan_run
+from gramstyle.run.plan import plan_run, planning
 from gramstyle.run.prepare import prepare
 from gramstyle.run.transfer import Progress, execute, transfer
 from images.profiles import grey_ink_profile, linear_rgb_profile

@@ -19,7 +19,7 @@ from gramstyle.run.options import Options
 from gramstyle.run.plan import RunPlan, plan_run
 from gramstyle.run.prepare import Prepared
 from gramstyle.run.resume import resume
-from gramstyle.run.saved_run import read_saved_run
+from gramstyle.run.resume.saved_run import read_saved_run
 from gramstyle.run.transfer import execute
 from run.short_runs import assert_same, command, interrupted, resumed
 

@@ -21,7 +21,7 @@ from gramstyle.images import read_image, read_settings
 from gramstyle.run.options import Options
 from gramstyle.run.plan import plan_run
 from gramstyle.run.prepare import Prepared, prepare
-from gramstyle.run.saved_run import read_saved_run
+from gramstyle.run.resume.saved_run import read_saved_run
 from gramstyle.run.transfer import execute
 from run.short_runs import FLOAT32, assert_same, command, interrupted, resumed
 

@@ -11,8 +11,8 @@ import pytest
 
 from gramstyle import OptionError, Options, preset
 from gramstyle.run.options import MACHINE
+from gramstyle.run.options.precedence import combined
 from gramstyle.run.plan import plan_run
-from gramstyle.run.precedence import combined
 from gramstyle.run.presets import PRESETS
 from gramstyle.run.reconstruct import content_options
 

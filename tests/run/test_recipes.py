@@ -14,13 +14,13 @@ from hypothesis import strategies as st
 
 from gramstyle import GramstyleError, OptionError, Options, Recipe, read_recipe, recipe_of, transfer
 from gramstyle.images import Image, from_pil, write_image
-from gramstyle.run.log import RunLog
-from gramstyle.run.option_values import FROM_FILES, IMAGE_OPTIONS, OPTIONS
 from gramstyle.run.options import MACHINE
+from gramstyle.run.options.values import FROM_FILES, IMAGE_OPTIONS, OPTIONS
 from gramstyle.run.presets import PRESETS
 from gramstyle.run.recipes.reading import MOST_BYTES
 from gramstyle.run.recipes.recipe import VERSION
 from gramstyle.run.recipes.toml_text import toml_text
+from gramstyle.run.records.log import RunLog
 
 BRIEF = Options(size=32, iterations=3, engine="numpy", threads=1)
 

@@ -14,7 +14,7 @@ from gramstyle.images import Image
 from gramstyle.run.inputs import Canvas
 from gramstyle.run.plan import RunPlan
 from gramstyle.run.prepare import RunResources
-from gramstyle.run.starts import image_of_iterate
+from gramstyle.run.prepare.starts import image_of_iterate
 from gramstyle.run.texture import plan_texture
 
 Make = Callable[..., RunPlan]

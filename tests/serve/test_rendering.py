@@ -10,7 +10,7 @@ import pytest
 
 from gramstyle.images import read_settings
 from gramstyle.run.open_model import OpenModel
-from gramstyle.run.records import read_record
+from gramstyle.run.records.reading import read_record
 from gramstyle.run.transfer import Options, transfer
 from gramstyle.serve.folder import JobFiles
 from gramstyle.serve.job import Request

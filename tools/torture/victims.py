@@ -10,7 +10,7 @@ from types import MappingProxyType
 import numpy as np
 import PIL.Image
 
-from gramstyle.run.saved_run import COLUMNS
+from gramstyle.run.resume.saved_run import COLUMNS
 from gramstyle.system.files import TEMPORARY_NAME
 
 from .commands import Arguments, narrow

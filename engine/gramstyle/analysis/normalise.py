@@ -23,8 +23,8 @@ from gramstyle.images import SUFFIXES, fitted_size, read_original
 from gramstyle.model import Model
 from gramstyle.model.known import weights_hash
 from gramstyle.model.pretrained import Pretrained
-from gramstyle.run.coercion import check_bounds, choose, make_plain
 from gramstyle.run.options import BOUNDS, CHOICES
+from gramstyle.run.options.coercion import check_bounds, choose, make_plain
 from gramstyle.system.files import real_path
 from gramstyle.system.machine import available_threads, check_memory
 

@@ -1,7 +1,7 @@
 """The log of a batch: JSON lines, one for each job."""
 
 from gramstyle.batch.outcome import Outcome
-from gramstyle.run.log import RunLog
+from gramstyle.run.records.log import RunLog
 
 
 class BatchLog(RunLog):

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Literal
 
 from gramstyle.errors import GramstyleError
-from gramstyle.run.mask_options import mask_sources
 from gramstyle.run.options import STARTS, Options
+from gramstyle.run.options.masks import mask_sources
 from gramstyle.run.settings import style_roles
 
 

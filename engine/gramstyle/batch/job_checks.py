@@ -11,7 +11,7 @@ from gramstyle.batch.reuse import own_settings
 from gramstyle.errors import GramstyleError, ImageError, OptionError
 from gramstyle.images import check_output
 from gramstyle.model import read_model
-from gramstyle.run.option_values import shown
+from gramstyle.run.options.values import shown
 
 
 def check_outputs(jobs: Sequence[Job]) -> None:

@@ -11,15 +11,15 @@ from gramstyle.batch.job import Job, located
 from gramstyle.batch.output_name import output_name
 from gramstyle.batch.patterns import check_patterns, existing, images_of, path_in
 from gramstyle.errors import OptionError
-from gramstyle.run.coercion import names_in
-from gramstyle.run.mask_options import MASK_OPTIONS, SEVERAL, check_masks
-from gramstyle.run.option_values import (
+from gramstyle.run.options import MOST_STYLES, STARTS
+from gramstyle.run.options.coercion import names_in
+from gramstyle.run.options.masks import MASK_OPTIONS, SEVERAL, check_masks
+from gramstyle.run.options.values import (
     FROM_FILES,
     check_keys,
     options_from,
     shown,
 )
-from gramstyle.run.options import MOST_STYLES, STARTS
 
 MAX_JOBS = 100_000
 

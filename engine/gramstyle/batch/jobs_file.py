@@ -9,7 +9,7 @@ from gramstyle.batch.job import Job, located
 from gramstyle.batch.job_checks import check_outputs
 from gramstyle.batch.job_table import FILE, KEYS, MAX_JOBS, as_table, jobs_of
 from gramstyle.errors import OptionError
-from gramstyle.run.option_values import check_keys, check_known
+from gramstyle.run.options.values import check_keys, check_known
 from gramstyle.system.toml_file import read_toml
 
 MAX_BYTES = 4_000_000

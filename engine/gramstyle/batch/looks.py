@@ -6,7 +6,7 @@ from typing import Any
 
 from gramstyle.batch.patterns import path_in
 from gramstyle.errors import OptionError
-from gramstyle.run.option_values import shown
+from gramstyle.run.options.values import shown
 from gramstyle.run.presets import preset_values
 from gramstyle.run.recipes import Recipe, read_recipe
 

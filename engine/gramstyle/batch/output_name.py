@@ -8,9 +8,9 @@ from typing import Any
 from gramstyle.batch.job import located
 from gramstyle.batch.looks import KEYS
 from gramstyle.errors import OptionError
-from gramstyle.run.mask_options import MASK_OPTIONS
-from gramstyle.run.option_values import FROM_FILES, check_known, shown
 from gramstyle.run.options import STARTS, Options
+from gramstyle.run.options.masks import MASK_OPTIONS
+from gramstyle.run.options.values import FROM_FILES, check_known, shown
 
 
 def output_name(

@@ -13,7 +13,7 @@ from pathlib import Path, PurePath
 from gramstyle.batch.job import Job
 from gramstyle.errors import ImageError, OptionError
 from gramstyle.images import SUFFIXES
-from gramstyle.run.option_values import shown
+from gramstyle.run.options.values import shown
 
 # How many names of files that are left out a message contains.
 MAX_NAMES = 5

@@ -25,10 +25,10 @@ from gramstyle.cluster.worker import (
     own_threads,
 )
 from gramstyle.errors import GramstyleError, ImageError, OptionError
-from gramstyle.run.mask_options import mask_values
 from gramstyle.run.open_model import OpenModel
-from gramstyle.run.option_values import options_from
 from gramstyle.run.options import MOST_STYLES
+from gramstyle.run.options.masks import mask_values
+from gramstyle.run.options.values import options_from
 from gramstyle.run.settings import style_roles
 from gramstyle.system.files import write_atomically
 from gramstyle.system.temporary import temporary_directory, temporary_folder

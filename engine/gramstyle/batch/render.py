@@ -8,10 +8,10 @@ from typing import Any
 
 from gramstyle.batch.job import Job
 from gramstyle.errors import GramstyleError
-from gramstyle.run.log import RunLog
 from gramstyle.run.open_model import OpenModel
 from gramstyle.run.plan import plan_run
 from gramstyle.run.progress import Progress
+from gramstyle.run.records.log import RunLog
 from gramstyle.run.transfer import Result, execute
 
 # The model of a job: its file, or the file opened for many jobs.

@@ -18,10 +18,10 @@ from gramstyle.batch.render import ModelFile, planned_settings
 from gramstyle.cluster.worker import installed_version
 from gramstyle.errors import GramstyleError, ImageError
 from gramstyle.images import Image, read_image, read_settings
-from gramstyle.run.mask_options import MASK_OPTIONS, mask_sources, mask_values
 from gramstyle.run.open_model import OpenModel
-from gramstyle.run.option_values import with_present_names
 from gramstyle.run.options import STARTS
+from gramstyle.run.options.masks import MASK_OPTIONS, mask_sources, mask_values
+from gramstyle.run.options.values import with_present_names
 
 # The setting that holds an image's fingerprint.
 FINGERPRINT = "fingerprint"

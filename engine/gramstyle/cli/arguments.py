@@ -13,11 +13,10 @@ from gramstyle.core.layers import PADDINGS
 from gramstyle.core.terms import STYLE_LOSSES
 from gramstyle.engines.registry import ENGINES
 from gramstyle.engines.spec import DEVICES
-from gramstyle.run import coercion
-from gramstyle.run.mask_options import mask_sources
-from gramstyle.run.option_values import MACHINE
-from gramstyle.run.options import OPTIMISERS, STARTS, Options
+from gramstyle.run.options import OPTIMISERS, STARTS, Options, coercion
+from gramstyle.run.options.masks import mask_sources
 from gramstyle.run.options.result import RESULT_CHOICES
+from gramstyle.run.options.values import MACHINE
 from gramstyle.run.presets import PRESETS
 from gramstyle.run.recipes import Recipe
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from gramstyle.cli.parsing import Commands, Parser
 from gramstyle.cli.pipes import path_or_dash
 from gramstyle.cli.speaking import answer
-from gramstyle.run.option_values import IMAGE_OPTIONS
+from gramstyle.run.options.values import IMAGE_OPTIONS
 
 SHELLS = ("bash", "zsh", "fish")
 

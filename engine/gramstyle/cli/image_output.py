@@ -7,8 +7,8 @@ from typing import Any
 from gramstyle.cli.pipes import DASH, FORMAT, shown, write_standard_output
 from gramstyle.errors import GramstyleError, ImageError
 from gramstyle.images import Image, write_image
-from gramstyle.run.log import RunLog
 from gramstyle.run.plan import RunPlan
+from gramstyle.run.records.log import RunLog
 from gramstyle.run.transfer import Progress, Result
 from gramstyle.system.signals import held_back, stop_message
 from gramstyle.system.temporary import temporary_folder

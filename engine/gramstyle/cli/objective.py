@@ -30,8 +30,8 @@ from gramstyle.images import read_original
 from gramstyle.model.onnx_file.terms import weight_name
 from gramstyle.model.precision import Precision, lossless
 from gramstyle.model.pretrained import provenance
-from gramstyle.run.mask_options import mask_sources
 from gramstyle.run.options import Options
+from gramstyle.run.options.masks import mask_sources
 from gramstyle.run.plan import RunPlan, plan_run
 from gramstyle.run.prepare import RunResources
 from gramstyle.run.settings import RunSettings

@@ -8,7 +8,7 @@ from gramstyle.analysis.plots import FORMATS, load_matplotlib, loss_curves
 from gramstyle.cli.parsing import Commands
 from gramstyle.cli.speaking import report
 from gramstyle.errors import OptionError
-from gramstyle.run.records import read_record
+from gramstyle.run.records.reading import read_record
 from gramstyle.system.files import is_same_file, write_atomically
 from gramstyle.system.replaceable import check_file
 

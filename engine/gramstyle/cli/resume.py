@@ -11,7 +11,7 @@ from gramstyle.cli.speaking import Speaker
 from gramstyle.errors import OptionError
 from gramstyle.run.checkpoint import owned
 from gramstyle.run.resume import Resumed, resume
-from gramstyle.run.saved_run import read_saved_run
+from gramstyle.run.resume.saved_run import read_saved_run
 
 # What the first screen of the help shows.
 SCREEN = {

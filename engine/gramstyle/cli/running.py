@@ -18,11 +18,11 @@ from gramstyle.images import EXTENSIONS, check_output
 from gramstyle.images.animation import check_animation
 from gramstyle.images.encoding import check_depth
 from gramstyle.run.checkpoint import is_file_of
-from gramstyle.run.checkpointer import Checkpointer
-from gramstyle.run.log import RunLog
-from gramstyle.run.option_values import MACHINE
 from gramstyle.run.options import BOUNDS
+from gramstyle.run.options.values import MACHINE
 from gramstyle.run.plan import RunPlan
+from gramstyle.run.records.log import RunLog
+from gramstyle.run.resume.checkpointer import Checkpointer
 from gramstyle.run.state import RunState
 from gramstyle.run.transfer import Progress, Result, execute
 from gramstyle.system.files import is_same_place

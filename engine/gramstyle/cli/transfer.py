@@ -10,10 +10,10 @@ from gramstyle.cli.running import check_files, perform
 from gramstyle.cli.speaking import Speaker
 from gramstyle.errors import OptionError
 from gramstyle.run.checkpoint import check_folder, owned
-from gramstyle.run.checkpointer import Checkpointer, check_can_be_saved, check_replaceable
 from gramstyle.run.options import STARTS
 from gramstyle.run.plan import plan_run
 from gramstyle.run.recipes import Recipe, read_recipe
+from gramstyle.run.resume.checkpointer import Checkpointer, check_can_be_saved, check_replaceable
 
 # After how many iterations a checkpoint is saved by default.
 EVERY = 10

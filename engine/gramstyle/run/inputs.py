@@ -9,9 +9,9 @@ from gramstyle.engines.cache import EngineCache
 from gramstyle.errors import OptionError
 from gramstyle.images import Image, Original, Source, fitted_size, read_original
 from gramstyle.model import Model
-from gramstyle.run.mask_options import MASK_ROLES, roles_of
 from gramstyle.run.masks import Masks, ScaleMasks, read_masks, scaled_masks
 from gramstyle.run.options import MOST_STYLES, Options, is_named_start
+from gramstyle.run.options.masks import MASK_ROLES, roles_of
 from gramstyle.run.settings import name_of, style_roles
 from gramstyle.system.machine import check_memory, physical_memory
 

@@ -12,8 +12,8 @@ from gramstyle.core.guides import Guides, eroded, inside_guides, mean_guides
 from gramstyle.core.network import Network, Pool
 from gramstyle.errors import OptionError
 from gramstyle.images import LabelMap, Mask, Source, read_labels, read_mask
-from gramstyle.run.mask_options import mask_sources, roles_of
 from gramstyle.run.options import Options
+from gramstyle.run.options.masks import mask_sources, roles_of
 from gramstyle.run.settings import ImageSettings, name_of, style_roles
 from gramstyle.tiling.areas import reach
 

@@ -9,9 +9,9 @@ from types import MappingProxyType
 from typing import Any
 
 from gramstyle.errors import OptionError, suggestion
-from gramstyle.run.coercion import shown
 from gramstyle.run.options import Options
-from gramstyle.run.precedence import combined
+from gramstyle.run.options.coercion import shown
+from gramstyle.run.options.precedence import combined
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from gramstyle.images import Image, Source
-from gramstyle.run.option_values import FROM_FILES, names_image
 from gramstyle.run.options import Options
+from gramstyle.run.options.values import FROM_FILES, names_image
 
 # The distributions whose versions a record names.
 DISTRIBUTIONS = (

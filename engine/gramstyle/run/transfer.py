@@ -84,7 +84,7 @@ def transfer(
     Notes
     -----
     "A Neural Algorithm of Artistic Style", Gatys, Ecker, Bethge, arXiv 1508.06576. The run of a
-    large image passes through smaller scales first; see `gramstyle.run.scales`.
+    large image passes through smaller scales first; see `gramstyle.run.plan.scales`.
 
     Examples
     --------

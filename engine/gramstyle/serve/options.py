@@ -9,8 +9,10 @@ from types import MappingProxyType, NoneType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from gramstyle.errors import OptionError
-from gramstyle.run.mask_options import SEVERAL, check_masks
-from gramstyle.run.option_values import (
+from gramstyle.run.options import BOUNDS, CHOICES, GROUPS, STYLE_BOUNDS, Options
+from gramstyle.run.options.masks import SEVERAL, check_masks
+from gramstyle.run.options.precedence import combined
+from gramstyle.run.options.values import (
     FROM_FILES,
     MACHINE,
     check_known,
@@ -18,8 +20,6 @@ from gramstyle.run.option_values import (
     options_from,
     shown,
 )
-from gramstyle.run.options import BOUNDS, CHOICES, GROUPS, STYLE_BOUNDS, Options
-from gramstyle.run.precedence import combined
 from gramstyle.run.presets import preset_values
 from gramstyle.serve.job import Request
 from gramstyle.serve.limits import Limits

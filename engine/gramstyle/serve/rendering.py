@@ -16,12 +16,12 @@ from typing import Any
 from gramstyle.errors import GramstyleError
 from gramstyle.images import write_image
 from gramstyle.run.checkpoint import CheckpointError, check_folder, owned
-from gramstyle.run.checkpointer import Checkpointer
-from gramstyle.run.log import RunLog
 from gramstyle.run.open_model import OpenModel
 from gramstyle.run.plan import RunPlan, plan_run
 from gramstyle.run.progress import Losses, Progress, Result
+from gramstyle.run.records.log import RunLog
 from gramstyle.run.resume import Resumed, resume
+from gramstyle.run.resume.checkpointer import Checkpointer
 from gramstyle.run.state import RunState
 from gramstyle.run.transfer import execute
 from gramstyle.serve.folder import JobFiles

@@ -11,9 +11,9 @@ from typing import Any, Protocol
 from gramstyle.errors import GramstyleError, OptionError
 from gramstyle.images import encode_image, read_original
 from gramstyle.images.preview import preview
-from gramstyle.run.option_values import names_image
+from gramstyle.run.options.values import names_image
 from gramstyle.run.recipes import Recipe
-from gramstyle.run.records import read_record, read_start
+from gramstyle.run.records.reading import read_record, read_start
 from gramstyle.serve import uploads
 from gramstyle.serve.feed import Feed
 from gramstyle.serve.folder import DataFolder

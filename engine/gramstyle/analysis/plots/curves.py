@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from gramstyle.analysis.plots.canvas import drawn, label
 from gramstyle.errors import OptionError
-from gramstyle.run.records import Point
+from gramstyle.run.records.reading import Point
 
 By = Literal["iterations", "seconds"]
 

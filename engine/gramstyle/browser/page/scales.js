@@ -1,4 +1,4 @@
-// The sizes that a run passes through, and the iterations at each: as gramstyle.run.scales.
+// The sizes that a run passes through, and the iterations at each: as gramstyle.run.plan.scales.
 
 // The factor between the edges of successive scales, which doubles the number of pixels.
 const STEP = Math.SQRT2;

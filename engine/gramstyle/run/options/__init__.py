@@ -12,7 +12,7 @@ from gramstyle.core.layer_names import default_layers, poolings_until
 from gramstyle.core.network import Network
 from gramstyle.engines.registry import ENGINES, default_engine
 from gramstyle.errors import OptionError
-from gramstyle.run.coercion import check_bounds, choose, make_plain, shown
+from gramstyle.run.options.coercion import check_bounds, choose, make_plain, shown
 from gramstyle.run.options.content import ContentOptions, check_content
 from gramstyle.run.options.machine import MACHINE_CHOICES, MachineOptions, check_machine
 from gramstyle.run.options.result import DEPTHS, RESULT_CHOICES, ResultOptions, check_result

@@ -35,7 +35,7 @@ class RunOptions:
         The maximum number of iterations of L-BFGS-B; if there are several scales, at the first.
     scales
         The number of scales of the run, each √2 times larger than the one before (see
-        `gramstyle.run.scales`); None uses all scales of 160 pixels or more, with the
+        `gramstyle.run.plan.scales`); None uses all scales of 160 pixels or more, with the
         conventions "paper" and "author" of 512 or more.
     convention
         The formulas of the losses, and the defaults that belong to them. "paper": the paper's

@@ -7,7 +7,7 @@ from gramstyle.core.conventions import STYLE_LAYERS
 from gramstyle.core.terms import STYLE_LOSSES
 from gramstyle.errors import OptionError
 from gramstyle.images import Source
-from gramstyle.run.coercion import shown
+from gramstyle.run.options.coercion import shown
 from gramstyle.run.options.layers import check_layers
 
 T = TypeVar("T")

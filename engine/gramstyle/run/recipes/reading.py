@@ -4,10 +4,10 @@ from pathlib import Path
 from typing import Any
 
 from gramstyle.errors import GramstyleError, OptionError
-from gramstyle.run.coercion import names_in
-from gramstyle.run.mask_options import SEVERAL
-from gramstyle.run.option_values import check_keys, names_image, shown
 from gramstyle.run.options import MOST_STYLES
+from gramstyle.run.options.coercion import names_in
+from gramstyle.run.options.masks import SEVERAL
+from gramstyle.run.options.values import check_keys, names_image, shown
 from gramstyle.run.presets import preset_values
 from gramstyle.run.recipes.recipe import KEYS, VERSION, Recipe
 from gramstyle.system.toml_file import read_toml

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gramstyle.run.option_values import FROM_FILES, fitting, options_from
 from gramstyle.run.options import Options
-from gramstyle.run.precedence import combined
+from gramstyle.run.options.precedence import combined
+from gramstyle.run.options.values import FROM_FILES, fitting, options_from
 from gramstyle.run.presets import preset_values
 from gramstyle.run.recipes.toml_text import toml_text
 

@@ -7,16 +7,16 @@ from typing import Any
 
 from gramstyle.errors import OptionError
 from gramstyle.images import read_settings
-from gramstyle.run.option_values import (
+from gramstyle.run.options import EARLIER_OPTIMISERS, MOST_STYLES
+from gramstyle.run.options.values import (
     FROM_FILES,
     MACHINE,
     names_image,
     shown,
 )
-from gramstyle.run.options import EARLIER_OPTIMISERS, MOST_STYLES
 from gramstyle.run.recipes.recipe import Recipe
 from gramstyle.run.recipes.toml_text import is_text
-from gramstyle.run.records import read_start
+from gramstyle.run.records.reading import read_start
 
 
 def recipe_of(path: str | os.PathLike[str]) -> Recipe:

@@ -18,13 +18,13 @@ from gramstyle.core.arrays import Array, on_host
 from gramstyle.errors import OptionError
 from gramstyle.images import Source
 from gramstyle.run.checkpoint import copy_inputs, remove_inputs, save
-from gramstyle.run.environment import environment
-from gramstyle.run.mask_options import MASK_OPTIONS, mask_sources
-from gramstyle.run.option_values import MACHINE
 from gramstyle.run.options import Options, is_named_start
+from gramstyle.run.options.masks import MASK_OPTIONS, mask_sources
+from gramstyle.run.options.values import MACHINE
 from gramstyle.run.plan import RunPlan
 from gramstyle.run.progress import Losses
-from gramstyle.run.saved_run import COLUMNS, SAVED
+from gramstyle.run.resume.environment import environment
+from gramstyle.run.resume.saved_run import COLUMNS, SAVED
 from gramstyle.run.settings import RunSettings, style_roles
 from gramstyle.run.state import OptimiserState, RunState
 

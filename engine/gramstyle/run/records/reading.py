@@ -1,4 +1,4 @@
-"""Read the records of runs that `gramstyle.run.log` writes, for a plot of the losses.
+"""Read the records of runs that `gramstyle.run.records.log` writes, for a plot of the losses.
 
 A record may come from anywhere, so it is treated as hostile: every number is checked before it is
 used, and an invalid record is refused in one line that names the file and the line.

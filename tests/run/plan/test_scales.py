@@ -19,8 +19,8 @@ from gramstyle.images import from_pil, write_image
 from gramstyle.optimise.lbfgsb import PairsInMemory
 from gramstyle.run.options import Options
 from gramstyle.run.plan import RunPlan, plan_run
-from gramstyle.run.records import read_record
-from gramstyle.run.scales import edges, scales_of
+from gramstyle.run.plan.scales import edges, scales_of
+from gramstyle.run.records.reading import read_record
 from gramstyle.run.state import RunState
 from gramstyle.run.transfer import Progress, execute, transfer
 

@@ -1,4 +1,4 @@
-"""The plan of a run: all inputs read and checked, nothing computed yet."""
+"""Plan a run: read and check all inputs, and compute nothing yet."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
@@ -13,7 +13,6 @@ from gramstyle.errors import ImageError, ModelError, OptionError
 from gramstyle.images import Encoding, Image, Source, room_left
 from gramstyle.model import Model
 from gramstyle.run.colours import CHROMA, check_colours
-from gramstyle.run.encoding import encoding_of, profile_hash
 from gramstyle.run.inputs import (
     Canvas,
     RunInputs,
@@ -29,16 +28,17 @@ from gramstyle.run.inputs import (
     shorter_edge,
     style_sources,
 )
-from gramstyle.run.loss import loss_of
-from gramstyle.run.mask_options import (
+from gramstyle.run.masks import check_guides, notify_of_resized
+from gramstyle.run.open_model import ModelSource, opened
+from gramstyle.run.options import Options, is_named_start, options_or_default
+from gramstyle.run.options.masks import (
     check_masks,
     mask_sources,
     mask_values,
 )
-from gramstyle.run.masks import check_guides, notify_of_resized
-from gramstyle.run.open_model import ModelSource, opened
-from gramstyle.run.options import Options, is_named_start, options_or_default
-from gramstyle.run.scales import Scale, scales_of
+from gramstyle.run.plan.encoding import encoding_of, profile_hash
+from gramstyle.run.plan.loss import loss_of
+from gramstyle.run.plan.scales import Scale, scales_of
 from gramstyle.run.settings import (
     ImageSettings,
     LossSettings,

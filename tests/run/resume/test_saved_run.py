@@ -16,7 +16,7 @@ from gramstyle.images import from_pil, write_image
 from gramstyle.run import checkpoint
 from gramstyle.run.checkpoint import CheckpointError, load, read_manifest
 from gramstyle.run.resume import resume
-from gramstyle.run.saved_run import read_saved_run
+from gramstyle.run.resume.saved_run import read_saved_run
 
 
 @pytest.fixture(scope="module")

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gramstyle.run import records
-from gramstyle.run.log import RunLog
 from gramstyle.run.plan import ScalePlan
 from gramstyle.run.progress import Losses
-from gramstyle.run.records import Point, RecordError, read_record
+from gramstyle.run.records import reading as records
+from gramstyle.run.records.log import RunLog
+from gramstyle.run.records.reading import Point, RecordError, read_record
 from gramstyle.run.settings import LossSettings, RunSettings
 
 LOSS: dict[str, Any] = {

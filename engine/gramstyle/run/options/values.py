@@ -7,9 +7,9 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 from gramstyle.engines.registry import ENGINES
 from gramstyle.errors import OptionError, suggestion
-from gramstyle.run.coercion import shown
-from gramstyle.run.mask_options import MASK_OPTIONS, SEVERAL
 from gramstyle.run.options import EARLIER_OPTIMISERS, MACHINE, Options, is_named_start
+from gramstyle.run.options.coercion import shown
+from gramstyle.run.options.masks import MASK_OPTIONS, SEVERAL
 
 __all__ = [
     "FROM_FILES",

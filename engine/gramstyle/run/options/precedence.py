@@ -29,7 +29,7 @@ def combined(*places: Mapping[str, Any]) -> dict[str, Any]:
 
     Examples
     --------
-    >>> from gramstyle.run.precedence import combined
+    >>> from gramstyle.run.options.precedence import combined
     >>> combined({"size": 256, "content_strength": 2.0}, {"alpha": 0.001})
     {'size': 256, 'alpha': 0.001}
     """

@@ -5,8 +5,8 @@ from gramstyle.core.network import Network
 from gramstyle.core.terms import Term, loss_terms
 from gramstyle.model import Model, is_normalised
 from gramstyle.run.inputs import Canvas, ScaleImages
-from gramstyle.run.mask_options import region_shares
 from gramstyle.run.options import Options
+from gramstyle.run.options.masks import region_shares
 
 
 def loss_of(

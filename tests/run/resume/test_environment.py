@@ -45,7 +45,7 @@ def test_a_run_that_writes_no_temporary_files_needs_no_folder_for_them(
 def test_a_run_that_needs_temporary_files_says_so_in_one_line(
     images: tuple[Array, Array], tiny_model_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gramstyle.run.prepare.SpillStore.put", spill_everything)
+    monkeypatch.setattr("gramstyle.run.prepare.preparing.SpillStore.put", spill_everything)
     with pytest.raises(
         GramstyleError, match=r"^there is no folder for temporary files; set TMPDIR to "
     ):

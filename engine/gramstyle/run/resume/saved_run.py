@@ -21,17 +21,17 @@ from gramstyle.run.checkpoint import (
     read_manifest,
     refuse,
 )
-from gramstyle.run.environment import NAMES
-from gramstyle.run.mask_options import MASK_OPTIONS, MASK_ROLES, mask_values
-from gramstyle.run.option_values import (
+from gramstyle.run.options import BOUNDS, MOST_STYLES, STARTS, Options
+from gramstyle.run.options.masks import MASK_OPTIONS, MASK_ROLES, mask_values
+from gramstyle.run.options.values import (
     FROM_FILES,
     MACHINE,
     check_known,
     fitting,
     options_from,
 )
-from gramstyle.run.options import BOUNDS, MOST_STYLES, STARTS, Options
 from gramstyle.run.progress import ScaleStart
+from gramstyle.run.resume.environment import NAMES
 from gramstyle.run.settings import style_roles
 
 FLOATS = ("float32", "float64")

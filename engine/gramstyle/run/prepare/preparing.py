@@ -25,15 +25,15 @@ from gramstyle.run.inputs import ScaleImages, Styles
 from gramstyle.run.open_model import ModelSource
 from gramstyle.run.options import Options, options_or_default
 from gramstyle.run.plan import RunPlan, ScalePlan, plan_run
-from gramstyle.run.settings import RunSettings
-from gramstyle.run.starts import image_of_iterate, start_of
-from gramstyle.run.targets import (
+from gramstyle.run.prepare.starts import image_of_iterate, start_of
+from gramstyle.run.prepare.targets import (
     guides_of,
     protection_of,
     samples_of,
     terms_in_tiles,
     terms_whole,
 )
+from gramstyle.run.settings import RunSettings
 from gramstyle.system.temporary import scratch_folder
 from gramstyle.tiling import SpillStore, TiledObjective, Tiling
 from gramstyle.tiling.budget import on_disk

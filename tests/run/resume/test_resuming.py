@@ -24,7 +24,7 @@ from gramstyle.images import from_pil, read_image, write_image
 from gramstyle.run import checkpoint
 from gramstyle.run.checkpoint import CheckpointError, load, read_manifest
 from gramstyle.run.resume import resume
-from gramstyle.run.saved_run import read_saved_run
+from gramstyle.run.resume.saved_run import read_saved_run
 from run.short_runs import interrupt_after
 
 ASKED = ["--size", "80", "--scales", "2", "--iterations", "12", "--quiet"]
@@ -180,7 +180,7 @@ def test_a_run_that_has_a_longer_history_elsewhere_is_saved_with_it(
     with monkeypatch.context() as short:
         short.setattr("gramstyle.tiling.budget._pairs", lambda *_: (3, True))
         assert stopped(folder, 2, short, "--tile", "48") == 130
-    monkeypatch.setattr("gramstyle.run.plan.program", lambda: "gramstyle 9")
+    monkeypatch.setattr("gramstyle.run.plan.planning.program", lambda: "gramstyle 9")
     assert interrupted(resumed(folder, "--quiet"), 11, monkeypatch) == 130
     manifest = read_manifest(saved)
     assert manifest["optimiser"]["pairs"] > 3
@@ -261,7 +261,7 @@ def test_a_run_of_another_version_continues_from_its_image(
 ) -> None:
     assert stopped(folder, 5, monkeypatch) == 130
     capsys.readouterr()
-    monkeypatch.setattr("gramstyle.run.plan.program", lambda: "gramstyle 9")
+    monkeypatch.setattr("gramstyle.run.plan.planning.program", lambda: "gramstyle 9")
     assert main(resumed(folder)) == 0
     said = capsys.readouterr()
     assert (
@@ -522,7 +522,7 @@ def test_the_images_of_a_run_stay_until_the_next_run_has_a_checkpoint(
         raise SystemExit
 
     with monkeypatch.context() as patched:
-        patched.setattr("gramstyle.run.checkpointer.save", killed)
+        patched.setattr("gramstyle.run.resume.checkpointer.save", killed)
         with pytest.raises(SystemExit):
             main(run)
     assert len(list(saved.glob("inputs-*"))) == 2

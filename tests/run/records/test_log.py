@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from gramstyle.errors import GramstyleError
-from gramstyle.run.log import RunLog
+from gramstyle.run.records.log import RunLog
 
 
 def test_a_second_writer_is_refused_and_the_first_one_loses_nothing(tmp_path: Path) -> None:

@@ -16,13 +16,13 @@ from gramstyle.core.evaluation import Evaluation
 from gramstyle.errors import OptionError
 from gramstyle.optimise.lbfgsb import PairsInMemory
 from gramstyle.run.checkpoint import START_AGAIN, CheckpointError, naming_folder, opened, refuse
-from gramstyle.run.checkpointer import Checkpointer, fingerprints
-from gramstyle.run.environment import changed, environment, fits
 from gramstyle.run.open_model import ModelSource
-from gramstyle.run.option_values import MACHINE
+from gramstyle.run.options.values import MACHINE
 from gramstyle.run.plan import RunPlan, plan_run
 from gramstyle.run.progress import Losses
-from gramstyle.run.saved_run import (
+from gramstyle.run.resume.checkpointer import Checkpointer, fingerprints
+from gramstyle.run.resume.environment import changed, environment, fits
+from gramstyle.run.resume.saved_run import (
     MOST_LOSSES,
     MOST_SECONDS,
     Layers,
