@@ -18,7 +18,8 @@ import pytest
 import gramstyle
 from bare_environment import without_temporary_files
 from cli.assertions import assert_one_line, files
-from gramstyle.cli import main, transfer
+from gramstyle.cli import main
+from gramstyle.cli.commands import transfer
 from gramstyle.images import read_settings
 
 Run = Callable[..., int]

@@ -7,7 +7,8 @@ import sys
 
 import pytest
 
-from gramstyle.cli import main, transfer
+from gramstyle.cli import main
+from gramstyle.cli.commands import transfer
 
 LOG = logging.getLogger("gramstyle.somewhere")
 

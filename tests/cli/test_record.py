@@ -8,7 +8,8 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from gramstyle.cli import main, running
+from gramstyle.cli import main
+from gramstyle.cli.running import performing as running
 from gramstyle.errors import ImageError
 from gramstyle.images.animation import Animation
 

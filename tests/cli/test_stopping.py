@@ -15,7 +15,7 @@ import PIL.Image
 import pytest
 
 import gramstyle
-from gramstyle.cli import running
+from gramstyle.cli.running import performing as running
 from gramstyle.images import read_settings
 
 Run = Callable[..., int]

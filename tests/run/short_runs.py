@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gramstyle.cli import main, running
+from gramstyle.cli import main
+from gramstyle.cli.running import performing as running
 from gramstyle.core.arrays import Array
 from gramstyle.images import read_image
 from gramstyle.run.prepare import Prepared

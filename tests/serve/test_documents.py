@@ -13,7 +13,7 @@ import PIL.Image
 import pytest
 
 from documented import text_of
-from gramstyle.cli.serve import LIMITS
+from gramstyle.cli.commands.serve.defaults import LIMITS
 from gramstyle.serve.limits import Limits
 from serve.process import SAMPLES, Server, started
 

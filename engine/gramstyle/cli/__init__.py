@@ -30,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             with ending_at_once():
                 if words[:1] == ["doctor"] and set(words[1:]) <= {"--json"}:
                     # A package that the program imports may be broken, or crash.
-                    from gramstyle.cli.doctor import run_alone
+                    from gramstyle.cli.commands.doctor import run_alone
 
                     return run_alone(as_json="--json" in words)
                 from gramstyle.cli.program import parser_for, run_program

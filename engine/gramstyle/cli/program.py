@@ -100,7 +100,7 @@ def command_parser(command: str | None = None) -> Parser:
     for section in SECTIONS.values():
         for name, summary in section.items():
             if command in (None, name):
-                import_module(f"gramstyle.cli.{name}").add_parser(commands, summary)
+                import_module(f"gramstyle.cli.commands.{name}").add_parser(commands, summary)
             else:
                 commands.add_parser(name, help=summary)
     return parser

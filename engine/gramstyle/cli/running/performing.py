@@ -7,11 +7,11 @@ from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
-from gramstyle.cli.animation_output import AnimationOutput
-from gramstyle.cli.image_output import ImageOutput, numbered
-from gramstyle.cli.live import watched
 from gramstyle.cli.pipes import DASH, FORMAT, check_standard_output, is_standard_output, shown
 from gramstyle.cli.progress import display
+from gramstyle.cli.running.animation import AnimationOutput
+from gramstyle.cli.running.image import ImageOutput, numbered
+from gramstyle.cli.running.live import watched
 from gramstyle.cli.speaking import Speaker, report
 from gramstyle.errors import OptionError
 from gramstyle.images import EXTENSIONS, check_output

@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from gramstyle.cli import doctor, main
+from gramstyle.cli import main
+from gramstyle.cli.commands import doctor
 from gramstyle.cli.doctor import Finding, Report
 
 FINE = Finding("packages", "numpy", "2.4")

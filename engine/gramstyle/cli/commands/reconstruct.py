@@ -6,7 +6,7 @@ from gramstyle.cli import arguments as add
 from gramstyle.cli.help import Help
 from gramstyle.cli.parsing import Commands, Parser
 from gramstyle.cli.pipes import input_images, path_or_dash
-from gramstyle.cli.running import check_files, perform
+from gramstyle.cli.running.performing import check_files, perform
 from gramstyle.cli.speaking import Speaker
 from gramstyle.core.conventions import CONTENT_LAYER, STYLE_LAYERS
 from gramstyle.run.plan import plan_run

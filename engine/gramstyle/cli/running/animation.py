@@ -4,7 +4,7 @@ from pathlib import Path
 
 import PIL.Image
 
-from gramstyle.cli.image_output import with_sentence
+from gramstyle.cli.running.image import with_sentence
 from gramstyle.errors import GramstyleError
 from gramstyle.images.animation import Animation
 from gramstyle.run.plan import RunPlan

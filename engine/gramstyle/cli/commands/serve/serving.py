@@ -10,8 +10,14 @@ from typing import Any
 import platformdirs
 
 from gramstyle.cli.browser import open_page
-from gramstyle.cli.serve import DEFAULTS, HOST, LIMITS, SHORTEST_TOKEN, TOKEN_VARIABLE
-from gramstyle.cli.service_log import service_log
+from gramstyle.cli.commands.serve.defaults import (
+    DEFAULTS,
+    HOST,
+    LIMITS,
+    SHORTEST_TOKEN,
+    TOKEN_VARIABLE,
+)
+from gramstyle.cli.commands.serve.log import service_log
 from gramstyle.cli.speaking import Speaker
 from gramstyle.errors import OptionError, RuntimeMissingError
 from gramstyle.model import load_model

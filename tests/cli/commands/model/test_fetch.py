@@ -13,8 +13,8 @@ from types import SimpleNamespace
 import pytest
 
 from cli.assertions import assert_one_line
-from gramstyle.cli import fetch as cli_fetch
 from gramstyle.cli import main
+from gramstyle.cli.commands.model import fetch as cli_fetch
 from gramstyle.model.fetch import DownloadProgress
 from gramstyle.model.published import PUBLIC_FILES
 

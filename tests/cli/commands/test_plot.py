@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from cli.assertions import assert_one_line
-from gramstyle.cli import main, plot
+from gramstyle.cli import main
+from gramstyle.cli.commands import plot
 from gramstyle.run.records.reading import Point
 
 START = {

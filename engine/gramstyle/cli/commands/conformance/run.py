@@ -1,4 +1,4 @@
-"""`gramstyle conformance run`, and `conformance build`."""
+"""`gramstyle conformance run`."""
 
 import argparse
 from collections.abc import Mapping, Sequence
@@ -9,8 +9,7 @@ from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 from gramstyle.cli import arguments as add
-from gramstyle.cli.conformance_build import add_build
-from gramstyle.cli.conformance_random import (
+from gramstyle.cli.commands.conformance.random_cases import (
     add_random,
     check_random,
     draw,
@@ -18,7 +17,7 @@ from gramstyle.cli.conformance_random import (
     random_summary,
     saved,
 )
-from gramstyle.cli.conformance_subject import Subject, add_subject, open_subject
+from gramstyle.cli.commands.conformance.subject import Subject, add_subject, open_subject
 from gramstyle.cli.help import Help
 from gramstyle.cli.parsing import Commands
 from gramstyle.cli.speaking import Speaker, answer
@@ -64,15 +63,8 @@ examples: gramstyle conformance run --against torch
 """
 
 
-def add_parser(commands: Commands, summary: str) -> None:
-    """Add the command `conformance`."""
-    parser = commands.add_parser("conformance", help=summary)
-    actions = parser.add_subparsers(title="actions", required=True, metavar="ACTION")
-    _add_run(actions)
-    add_build(actions)
-
-
-def _add_run(actions: Commands) -> None:
+def add_run(actions: Commands) -> None:
+    """Add the command `conformance run`."""
     parser = actions.add_parser(
         "run",
         help="test an implementation on the cases",

@@ -6,7 +6,7 @@ from gramstyle.cli import arguments as add
 from gramstyle.cli.help import Help
 from gramstyle.cli.parsing import Commands
 from gramstyle.cli.pipes import input_images, path_or_dash
-from gramstyle.cli.running import check_files, perform
+from gramstyle.cli.running.performing import check_files, perform
 from gramstyle.cli.speaking import Speaker
 from gramstyle.run.texture import plan_texture
 

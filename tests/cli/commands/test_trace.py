@@ -8,7 +8,7 @@ from pathlib import Path
 import PIL.Image
 import pytest
 
-import gramstyle.cli.trace
+import gramstyle.cli.commands.trace
 from cli.assertions import assert_one_line, files
 from gramstyle.analysis.trace import trace
 from gramstyle.cli import main
@@ -198,7 +198,7 @@ def test_images_that_would_overwrite_an_input_are_not_written(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     drawn = {"backward.png": b"1", "gradients.png": b"2"}
-    monkeypatch.setattr(gramstyle.cli.trace, "trace_images", lambda *_: drawn)
+    monkeypatch.setattr(gramstyle.cli.commands.trace, "trace_images", lambda *_: drawn)
     (folder / "photo.png").rename(folder / "gradients.png")
     before = (folder / "gradients.png").read_bytes()
     assert run("--save", ".", content="gradients.png") == 2
@@ -214,7 +214,7 @@ def test_a_folder_in_an_image_s_place_stops_before_anything_is_written(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     drawn = {"backward.png": b"1", "gradients.png": b"2"}
-    monkeypatch.setattr(gramstyle.cli.trace, "trace_images", lambda *_: drawn)
+    monkeypatch.setattr(gramstyle.cli.commands.trace, "trace_images", lambda *_: drawn)
     (folder / "seen" / "gradients.png").mkdir(parents=True)
     assert run("--save", "seen") == 2
     assert "gradients.png: it exists and is not a file" in capsys.readouterr().err
@@ -234,7 +234,7 @@ def test_matplotlib_is_missed_before_the_pass_and_only_where_it_is_needed(
     def not_now(*_: object, **__: object) -> None:
         raise AssertionError("something was computed before")
 
-    monkeypatch.setattr(gramstyle.cli.trace, "plan_run", not_now)
+    monkeypatch.setattr(gramstyle.cli.commands.trace, "plan_run", not_now)
     assert run("--save", "seen") == 2
     assert_one_line(capsys, 'pip install "matplotlib>=')
     assert files(folder) == {*INPUTS, "table.json"}

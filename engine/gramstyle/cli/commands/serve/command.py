@@ -4,40 +4,21 @@ import argparse
 from pathlib import Path
 
 from gramstyle.cli import arguments as add
+from gramstyle.cli.commands.serve.defaults import (
+    DEFAULTS,
+    HOST,
+    LIMITS,
+    PORT,
+    SHORTEST_TOKEN,
+    TOKEN_VARIABLE,
+)
 from gramstyle.cli.help import Help
 from gramstyle.cli.parsing import Commands
-from gramstyle.serve.limits import Limits
-
-HOST, PORT = "127.0.0.1", 8000
-# The environment variable with the token, which other users cannot read as they can an argument.
-TOKEN_VARIABLE = "GRAMSTYLE_TOKEN"  # noqa: S105 - a name
-# A shorter token could be guessed.
-SHORTEST_TOKEN = 16
 
 SCREEN = {
     "where": ["--host", "--port", "--data", "--token-file"],
     "the work": ["--workers", "--scheduler", "--device", "--max-size"],
 }
-DEFAULTS = Limits()
-# The limits by the names of their options.
-LIMITS = {
-    "max_upload": ("upload_bytes", "SIZE", "the largest file of an image, like 32MB"),
-    "max_pixels": ("pixels", "N", "the largest image in pixels, width × height"),
-    "max_size": ("size", "PIXELS", "the longest edge of a result"),
-    "max_iterations": ("iterations", "N", "the largest number of iterations of a job"),
-    "max_styles": ("styles", "N", "the largest number of style images of a job"),
-    "max_seconds": ("seconds", "N", "the longest time of a job, which then ends with its image so "
-                    "far"),
-    "queue": ("queue", "N", "how many jobs may wait; further ones are refused for the moment"),
-    "keep": ("results", "N", "how many ended jobs are kept; the oldest are removed"),
-    "keep_uploads": ("uploads", "SIZE", "the size of all uploads that no job uses; the oldest are "
-                     "removed"),
-    "storage": ("storage", "SIZE", "the size of all files in the data folder; then uploads and "
-                "jobs are refused"),
-    "retries": ("retries", "N", "how often a job that gets no further starts again after its "
-                "process has died"),
-    "watchers": ("watchers", "N", "how many clients may watch jobs at the same time"),
-}  # fmt: skip
 
 
 def add_parser(commands: Commands, summary: str) -> None:
@@ -94,6 +75,6 @@ def add_parser(commands: Commands, summary: str) -> None:
 
 def run_command(arguments: argparse.Namespace) -> None:
     """Serve until the program is stopped."""
-    from gramstyle.cli.serving import serve  # needs packages that --help does not
+    from gramstyle.cli.commands.serve.serving import serve  # needs packages that --help does not
 
     serve(arguments)

@@ -295,7 +295,7 @@ def test_an_interrupted_normalise_writes_nothing(
     def stopped(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("gramstyle.cli.normalise.mean_activations", stopped)
+    monkeypatch.setattr("gramstyle.cli.commands.model.normalise.mean_activations", stopped)
     model = ["--model", str(tiny_model_path)]
     assert main(["model", "normalise", "photographs", "--to", "n.onnx", *model]) == 130
     assert "stopped by Ctrl-C" in capsys.readouterr().err

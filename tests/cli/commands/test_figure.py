@@ -235,8 +235,8 @@ def test_a_sheet_may_be_larger_than_the_images_that_are_read(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     large = PIL.Image.new("RGB", (10_001, 10_000))
-    monkeypatch.setattr("gramstyle.cli.figure.draw", lambda *_args, **_given: large)
-    monkeypatch.setattr("gramstyle.cli.figure.write_image", lambda *_: None)
+    monkeypatch.setattr("gramstyle.cli.commands.figure.draw", lambda *_args, **_given: large)
+    monkeypatch.setattr("gramstyle.cli.commands.figure.write_image", lambda *_: None)
     assert figure("styles") == 0
 
 

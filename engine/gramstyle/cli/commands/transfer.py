@@ -6,7 +6,7 @@ from pathlib import Path
 from gramstyle.cli import arguments as add
 from gramstyle.cli.parsing import Commands
 from gramstyle.cli.pipes import input_images, path_or_dash, refuse_dash
-from gramstyle.cli.running import check_files, perform
+from gramstyle.cli.running.performing import check_files, perform
 from gramstyle.cli.speaking import Speaker
 from gramstyle.errors import OptionError
 from gramstyle.run.checkpoint import check_folder, owned

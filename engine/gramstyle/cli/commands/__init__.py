@@ -1,0 +1,1 @@
+"""The commands of the program: a module or a folder for each, with the name of the command."""

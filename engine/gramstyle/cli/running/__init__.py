@@ -1,0 +1,1 @@
+"""A run that a command executes: its progress, its files, its page in the browser, its report."""
