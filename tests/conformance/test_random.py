@@ -21,8 +21,8 @@ from gramstyle.conformance import Case
 from gramstyle.conformance.adapters.numpy_plain import every_derivative
 from gramstyle.conformance.building import case_of, images_of
 from gramstyle.conformance.drawing import run_random
+from gramstyle.conformance.exact.hashed import Numbers
 from gramstyle.conformance.files import read_cases, write_cases
-from gramstyle.conformance.hashed import Numbers
 from gramstyle.conformance.posed import distance_from_kinks, is_well_posed, remainder_of_sums
 from gramstyle.conformance.running import check
 from gramstyle.conformance.strategies import cases

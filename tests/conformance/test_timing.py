@@ -7,7 +7,7 @@ import pytest
 
 from conformance_cases import CASES, right
 from gramstyle.conformance import Case, timing
-from gramstyle.conformance.reporting import table
+from gramstyle.conformance.reports.reporting import table
 from gramstyle.conformance.running import run
 from gramstyle.conformance.timing import LEAST, MOST, rate_of
 from gramstyle.core.arrays import Array

@@ -14,12 +14,12 @@ import numpy as np
 
 from gramstyle.conformance import Case, cases
 from gramstyle.conformance.adapters.numpy_plain import value_and_grad
-from gramstyle.conformance.baseline import changes_since, lines_of, read_baseline
 from gramstyle.conformance.files import read_cases, write_cases
-from gramstyle.conformance.page import as_html
 from gramstyle.conformance.programs import ProgramSubject
 from gramstyle.conformance.programs import subject as subjects
-from gramstyle.conformance.reporting import as_json, as_junit, failure, notes, table
+from gramstyle.conformance.reports.baseline import changes_since, lines_of, read_baseline
+from gramstyle.conformance.reports.page import as_html
+from gramstyle.conformance.reports.reporting import as_json, as_junit, failure, notes, table
 from gramstyle.conformance.running import Report, check
 from gramstyle.errors import ModelError
 

@@ -3,9 +3,9 @@
 from collections.abc import Mapping, Sequence
 from functools import partial
 
-from gramstyle.conformance import ordered
 from gramstyle.conformance.cases import Case
-from gramstyle.conformance.hashed import Numbers
+from gramstyle.conformance.exact import ordered
+from gramstyle.conformance.exact.hashed import Numbers
 from gramstyle.core.arrays import Array
 from gramstyle.core.conventions import PAPER, Convention
 from gramstyle.core.guides import with_guides

@@ -1,6 +1,6 @@
 """The cases by name: each operation, each convention that is easily mistaken, whole objectives.
 
-All numbers come from a hash of the case's name (`gramstyle.conformance.hashed`).
+All numbers come from a hash of the case's name (`gramstyle.conformance.exact.hashed`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,7 +10,7 @@ import numpy as np
 
 from gramstyle.conformance.building import case_of, images_of
 from gramstyle.conformance.cases import Case
-from gramstyle.conformance.hashed import Numbers
+from gramstyle.conformance.exact.hashed import Numbers
 from gramstyle.core.arrays import Array
 from gramstyle.core.conventions import AUTHOR, PAPER, Convention
 from gramstyle.core.kernels import Pooling

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from gramstyle.conformance.hashed import Numbers
-from gramstyle.conformance.ordered import OrderedKernels
+from gramstyle.conformance.exact.hashed import Numbers
+from gramstyle.conformance.exact.ordered import OrderedKernels
 from gramstyle.core.arrays import Array
 from gramstyle.core.network import WeightGradients
 from gramstyle.core.objective import Objective

@@ -15,7 +15,7 @@ import numpy as np
 from gramstyle.conformance.cases import Answer, Case, answer
 from gramstyle.conformance.comparing import TOLERANCES, compare
 from gramstyle.conformance.derivatives import derivatives
-from gramstyle.conformance.hashed import Numbers
+from gramstyle.conformance.exact.hashed import Numbers
 from gramstyle.core import layers
 from gramstyle.core.arrays import Array
 from gramstyle.core.mean_std import EPSILON

@@ -3,7 +3,7 @@
 import numpy as np
 
 from gramstyle.conformance.cases import Case
-from gramstyle.conformance.hashed import Numbers
+from gramstyle.conformance.exact.hashed import Numbers
 from gramstyle.core.arrays import Array
 from gramstyle.core.conventions import PAPER
 from gramstyle.core.layer_names import default_layers

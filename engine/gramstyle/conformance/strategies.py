@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from gramstyle.conformance.building import PLAIN, case_of
 from gramstyle.conformance.cases import Case
-from gramstyle.conformance.hashed import Numbers
+from gramstyle.conformance.exact.hashed import Numbers
 from gramstyle.conformance.posed import is_well_posed
 from gramstyle.core.arrays import Array
 from gramstyle.core.conventions import AUTHOR, PAPER

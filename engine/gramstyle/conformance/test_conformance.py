@@ -27,7 +27,7 @@ from gramstyle.conformance.adapters import dtypes_of, load
 from gramstyle.conformance.comparing import Adapter
 from gramstyle.conformance.mistakes.families import Member
 from gramstyle.conformance.programs import running_program
-from gramstyle.conformance.reporting import failure
+from gramstyle.conformance.reports.reporting import failure
 from gramstyle.conformance.running import DTYPES, Result, check
 from gramstyle.errors import OptionError
 

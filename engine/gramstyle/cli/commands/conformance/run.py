@@ -23,11 +23,11 @@ from gramstyle.cli.parsing import Commands
 from gramstyle.cli.speaking import Speaker, answer
 from gramstyle.conformance import Case, cases
 from gramstyle.conformance.adapters import NAMES
-from gramstyle.conformance.baseline import Changes, changes_since, lines_of, read_baseline
 from gramstyle.conformance.files import read_cases
-from gramstyle.conformance.page import as_html
 from gramstyle.conformance.real_network import real_case
-from gramstyle.conformance.reporting import as_json, as_junit, notes, summary, table
+from gramstyle.conformance.reports.baseline import Changes, changes_since, lines_of, read_baseline
+from gramstyle.conformance.reports.page import as_html
+from gramstyle.conformance.reports.reporting import as_json, as_junit, notes, summary, table
 from gramstyle.conformance.running import DTYPES, Report, Result, run
 from gramstyle.errors import OptionError
 from gramstyle.model import load_model

@@ -3,9 +3,9 @@
 from collections.abc import Iterable, Iterator, Sequence
 from html import escape
 
-from gramstyle.conformance.baseline import Changes
 from gramstyle.conformance.comparing import Comparison
-from gramstyle.conformance.reporting import RATE, is_timed, rate, summary, verdict
+from gramstyle.conformance.reports.baseline import Changes
+from gramstyle.conformance.reports.reporting import RATE, is_timed, rate, summary, verdict
 from gramstyle.conformance.running import Report, Result
 
 MEASURES = ("quantity", "relative L2", "tolerance", "max abs", "cosine", "ulps", "verdict")

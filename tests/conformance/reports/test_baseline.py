@@ -9,16 +9,16 @@ import pytest
 
 from conformance_cases import CASES, changed, raising, right
 from conformance_sets import change
-from gramstyle.conformance.baseline import (
+from gramstyle.conformance.comparing import Adapter
+from gramstyle.conformance.files.schema import check
+from gramstyle.conformance.reports.baseline import (
     SCHEMA_FILE,
     Changes,
     changes_since,
     lines_of,
     read_baseline,
 )
-from gramstyle.conformance.comparing import Adapter
-from gramstyle.conformance.files.schema import check
-from gramstyle.conformance.reporting import as_json
+from gramstyle.conformance.reports.reporting import as_json
 from gramstyle.conformance.running import Report, run
 from gramstyle.errors import OptionError
 

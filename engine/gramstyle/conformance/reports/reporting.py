@@ -7,8 +7,8 @@ from dataclasses import asdict
 from typing import Any
 from xml.etree import ElementTree
 
-from gramstyle.conformance.baseline import Changes
 from gramstyle.conformance.comparing import Comparison
+from gramstyle.conformance.reports.baseline import Changes
 from gramstyle.conformance.running import Report, Result, printable
 
 FORMAT = 1

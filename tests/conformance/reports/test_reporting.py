@@ -12,7 +12,7 @@ import pytest
 
 from conformance_cases import CASES, changed, raising, returning, right
 from gramstyle.conformance import Case
-from gramstyle.conformance.reporting import as_json, as_junit, notes, summary, table
+from gramstyle.conformance.reports.reporting import as_json, as_junit, notes, summary, table
 from gramstyle.conformance.running import Report, check, run
 from gramstyle.core.arrays import Array
 

@@ -10,8 +10,8 @@ import pytest
 
 from conformance_cases import CASES, changed, raising, right
 from gramstyle.conformance import Case
-from gramstyle.conformance.baseline import Changes
-from gramstyle.conformance.page import as_html
+from gramstyle.conformance.reports.baseline import Changes
+from gramstyle.conformance.reports.page import as_html
 from gramstyle.conformance.running import Report, run
 from gramstyle.core.arrays import Array
 

@@ -1,0 +1,1 @@
+"""Numbers and arithmetic that are the same to the last bit on every machine."""
