@@ -19,7 +19,7 @@ from gramstyle.cli import main
 from gramstyle.conformance import Case
 from gramstyle.conformance import test_conformance as kit
 from gramstyle.conformance.adapters import load
-from gramstyle.conformance.files import VERSION
+from gramstyle.conformance.files import VERSION, write_cases
 from gramstyle.conformance.running import check
 
 PAGE = text_of("docs/conformance.md")
@@ -206,6 +206,47 @@ def test_an_argument_that_cannot_be_used_is_one_line_and_exit_code_2(
     for word in words:
         assert word in error
     assert {path.name for path in working_directory.iterdir()} <= {"mine_to_test.py", "__pycache__"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "report", "words"),
+    [
+        (("--against", "mine_to_test:right"), "mine_to_test.py", "replace the implementation"),
+        (("--command", f"'{sys.executable}' program.py"), "./program.py", "the implementation"),
+        (("--against", "numpy_plain", "--set", "cases"), "cases/manifest.json", "of the cases"),
+        (("--against", "numpy_plain", "--set", "link"), "cases/relu.npz", "of the cases"),
+    ],
+)
+@pytest.mark.parametrize("option", ["--json", "--junit", "--html"])
+def test_a_report_replaces_no_input(
+    working_directory: Path,
+    capsys: pytest.CaptureFixture[str],
+    arguments: tuple[str, ...],
+    report: str,
+    words: str,
+    option: str,
+) -> None:
+    (working_directory / "program.py").write_text("raise SystemExit")
+    write_cases(Path("cases"), [CASES["relu"]])
+    Path("link").symlink_to("cases")
+    before = Path(report).read_bytes()
+    assert conformance(*arguments, option, report, case="relu") == 2
+    output, error = capsys.readouterr()
+    assert output == ""
+    assert error.count("\n") == 1
+    assert words in error
+    assert Path(report).read_bytes() == before
+
+
+def test_a_report_is_not_written_into_the_folder_of_the_random_case(
+    working_directory: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_cases(Path("found"), [CASES["relu"]])
+    arguments = ("--random", "1", "--save", "found", "--json", "found/manifest.json")
+    before = Path("found/manifest.json").read_bytes()
+    assert main(["conformance", "run", "--against", "mine_to_test:wrong", *arguments]) == 2
+    assert "in the folder of the cases" in capsys.readouterr().err
+    assert Path("found/manifest.json").read_bytes() == before
 
 
 # The tests for pytest

@@ -255,6 +255,26 @@ def test_a_small_mistake_does_not_explain_a_deviation_that_is_mostly_something_e
     assert names(case, disturbed, "float16") == ()
 
 
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("of_dF", [False, True], ids=["gradient", "gradient and dF"])
+@pytest.mark.parametrize("case", ["relu", "style-weights", "max-pooling"])
+def test_numbers_in_the_byte_order_of_another_machine_are_named(
+    case: str, of_dF: bool, dtype: str
+) -> None:
+    def swapped(array: Array) -> Array:
+        with np.errstate(invalid="ignore"):  # some are no number
+            return array.astype(dtype).byteswap().astype(np.float64)
+
+    truth = CASES[case].truth
+    dF = {name: swapped(each) for name, each in truth.dF.items()} if of_dF else truth.dF
+    found = replace(truth, gradient=swapped(truth.gradient), dF=dF)
+    name = "the bytes of each number in the reverse order, big-endian"
+    assert names(case, found, dtype) == (name,)
+    assert explain_all([(CASES[case], found)], dtype).startswith(
+        f"1 of 1 failed cases: matches {name}"
+    )
+
+
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_nan_and_infinity_are_not_explained(bad: float) -> None:
     case = CASES["relu"]

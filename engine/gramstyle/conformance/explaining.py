@@ -31,6 +31,9 @@ NAMED = 4
 # The suffix of the name of a mistake that is made in one of the two only.
 LOSS, GRADIENT = " (in the loss only)", " (in the gradient only)"
 
+# The name of an answer in the byte order of another machine.
+SWAPPED = "the bytes of each number in the reverse order, big-endian"
+
 # Mistakes that match an answer: the name, and the largest relative distance of any quantity.
 Matches = Mapping[str, float]
 
@@ -190,6 +193,7 @@ class _Diagnosis:
         pairs = list(zip(self._found, self._truth, strict=True))
         self._deviations = [_norm(found - true) for found, true in pairs]
         self._wrong = [not _norm(found - true) <= tolerance * _norm(true) for found, true in pairs]
+        self._swapped = self._with_swapped_bytes()
         self._evidence = Evidence(case, found, self._parts, self._wrong)
         self._small = sum(case.network.operations(*case.x.shape[1:]).values()) <= FITTED
         # The mistakes of families that come near the answer, by name.
@@ -197,8 +201,9 @@ class _Diagnosis:
 
     @property
     def deviates(self) -> bool:
-        """Whether the answer is finite and a quantity is beyond its tolerance."""
-        return any(self._wrong) and all(np.isfinite(part).all() for part in self._found)
+        """Whether a quantity is beyond its tolerance, in an answer that can be compared."""
+        finite = all(np.isfinite(part).all() for part in self._found)
+        return any(self._wrong) and (finite or bool(self._swapped))
 
     def matches(
         self,
@@ -211,7 +216,7 @@ class _Diagnosis:
 
         With `fit`, families of mistakes are fitted if no other mistake matches.
         """
-        result = self.verified(suspects)
+        result = self._swapped or self.verified(suspects)
         if result:
             return result
         # Mistakes that match the loss, and mistakes that match the gradient and dF.
@@ -318,6 +323,21 @@ class _Diagnosis:
             factor = _multiple(self._found[2:], self._truth[2:])
             dF = {name: factor * dF for name, dF in truth.dF.items()}
             yield f"dF {factor:.4g} times the truth", Answer(truth.loss, truth.gradient, dF)
+
+    def _with_swapped_bytes(self) -> dict[str, float]:
+        """Return a match if every wrong array is right with the bytes of each number reversed."""
+        if self._wrong[0] or not any(self._wrong):
+            return {}
+        distances = []
+        for found, true, wrong in zip(self._found, self._truth, self._wrong, strict=True):
+            if wrong:
+                with np.errstate(all="ignore"):  # reversed bytes are any number, or none
+                    swapped = found.astype(self._dtype).byteswap().astype(np.float64)
+                    gap, norm = _norm(swapped - true), _norm(true)
+                if not gap <= self._tolerance * norm:
+                    return {}
+                distances.append(gap / norm if norm else 0.0)
+        return {SWAPPED: max(distances)}
 
     def _rounded(self) -> dict[str, float]:
         """Return a match if all deviations are as small as rounding to float32."""

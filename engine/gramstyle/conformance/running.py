@@ -87,7 +87,10 @@ class Result:
         if not wrong:
             return ""
         if first := next((quantity for quantity in swept if quantity in wrong), None):
-            return f"the backward pass deviates first at {first}"
+            sentence = f"the backward pass deviates first at {first}"
+            if wrong[0] != "loss" or self.comparisons[0].problem:
+                return sentence
+            return f"{sentence}; the loss deviates too: check the forward pass and the terms first"
         if wrong[0] not in ("loss", "gradient"):
             return f"loss and gradient are correct; {wrong[0]} deviates"
         if "gradient" not in wrong:

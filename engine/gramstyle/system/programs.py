@@ -88,7 +88,8 @@ class LineProgram:
                 break
         if self._exchange.is_alive():
             late = self._process.poll() is None
-            raise ProgramError(self._failed(f"did not answer within {seconds:g} seconds" * late))
+            limit = f"{seconds:g} second{'s' * (seconds != 1)}"
+            raise ProgramError(self._failed(f"did not answer within {limit}" * late))
         answer = answers[0]
         if not answer:
             raise ProgramError(self._failed(""))

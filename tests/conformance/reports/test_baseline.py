@@ -15,6 +15,7 @@ from gramstyle.conformance.reports.baseline import (
     SCHEMA_FILE,
     Changes,
     changes_since,
+    check_shared,
     lines_of,
     read_baseline,
 )
@@ -121,6 +122,15 @@ def test_a_file_that_is_not_such_a_report_is_refused(
         read_baseline(path, dtype="float64")
     assert words in str(caught.value)
     assert str(path) in str(caught.value)
+
+
+def test_a_baseline_that_shares_no_case_with_the_run_is_refused(tmp_path: Path) -> None:
+    path = written(report(right), tmp_path / "baseline.json")
+    baseline = read_baseline(path, dtype="float64")
+    check_shared(path, baseline, ["relu", "avg-pooling"])
+    for names in (["relu"], ["relu", "objective"]):
+        with pytest.raises(OptionError, match="has none of the cases of this run"):
+            check_shared(path, baseline, names)
 
 
 @pytest.mark.parametrize("data", [b"", b"<html>", b"\xff\xfe", b"[" * 100_000])

@@ -56,6 +56,17 @@ def test_the_deviating_quantity_is_named_if_no_layer_deviates(
     assert check(adapter, SMALL, dtype="float64").where == sentence
 
 
+def test_where_the_loss_deviates_too_the_forward_pass_is_to_be_checked_first() -> None:
+    def tripled(image: Array, case: Case) -> Any:
+        loss, gradient, dF = right(image, case)[:3]
+        return 3 * loss, 3 * gradient, {name: 3 * each for name, each in dF.items()}
+
+    assert check(tripled, SMALL, dtype="float64").where == (
+        "the backward pass deviates first at dF of conv2_1; the loss deviates too: check the "
+        "forward pass and the terms first"
+    )
+
+
 def test_a_known_mistake_is_named_for_its_case_and_for_all_cases() -> None:
     def doubled(image: Array, case: Case) -> Any:
         loss, gradient, dF = right(image, case)

@@ -37,6 +37,11 @@ def read_json(data: bytes) -> Any:
         )
     except RecursionError:
         raise ModelError("expected JSON, found brackets nested too deeply") from None
+    except UnicodeDecodeError:
+        raise ModelError("expected JSON in UTF-8, found other bytes") from None
+    except json.JSONDecodeError as error:
+        place = f"line {error.lineno}, column {error.colno}"
+        raise ModelError(f"expected JSON, found something else at {place}") from None
     except ValueError as error:
         raise ModelError(f"expected JSON, found {shown(str(error))}") from None
 
@@ -109,7 +114,8 @@ def _of_string(value: str, schema: Schema, at: str) -> Iterator[str]:
     if not value.isprintable():
         yield f"expected printable text at {at}, found {shown(value)}"
     if "pattern" in schema and not re.search(schema["pattern"], value):
-        yield f"expected {schema['pattern']} at {at}, found {shown(value)}"
+        what = schema.get("description", schema["pattern"])
+        yield f"expected {what[0].lower()}{what[1:]} at {at}, found {shown(value)}"
 
 
 def _of_object(value: Mapping[str, Any], schema: Schema, root: Schema, at: str) -> Iterator[str]:

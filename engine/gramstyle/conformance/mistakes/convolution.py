@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from gramstyle.conformance.mistakes.pieces import Pieces
+from gramstyle.conformance.mistakes.pieces import ForwardPass, Pieces
 from gramstyle.conformance.mistakes.registry import mistake
 from gramstyle.core import layers
 from gramstyle.core.arrays import Array
@@ -164,7 +164,50 @@ class _Transposed(_OtherKernels):
         return W.transpose(0, 1, 3, 2)
 
 
+@mistake(
+    "kernels read as (C, N, 3, 3)",
+    "The weights are stored as (N, C, 3, 3) and read with C as the first index.",
+    in_targets=True,
+)
+class _ReadAsCN(_OtherKernels):
+    def other(self, W: Array) -> Array:
+        N, C = W.shape[:2]
+        return W.reshape(C, N, 3, 3).transpose(1, 0, 2, 3)
+
+
+@mistake(
+    "kernels read as (3, 3, C, N)",
+    "The weights are stored as (N, C, 3, 3) and read in the layout of TensorFlow.",
+    in_targets=True,
+)
+class _ReadAsTensorFlow(_OtherKernels):
+    def other(self, W: Array) -> Array:
+        N, C = W.shape[:2]
+        return W.reshape(3, 3, C, N).transpose(3, 2, 0, 1)
+
+
 @mistake("biases left out", "Z does not include b.", in_targets=True)
 class _WithoutBias(Pieces):
     def convolution(self, X: Array, W: Array, b: Array) -> Array:
         return super().convolution(X, W, np.zeros_like(b))
+
+
+@mistake(
+    "biases added after the ReLU",
+    "F = max(0, W ∗ X) + b instead of max(0, W ∗ X + b), forward and backward.",
+    in_targets=True,
+)
+class _BiasAfterReLU(Pieces):
+    def forward(self, v: Array) -> ForwardPass:
+        before, after, F = {}, {}, v
+        for layer in self.network.layers:
+            if isinstance(layer, Convolution):
+                Z = before[layer.name] = self.convolution(F, layer.W, np.zeros_like(layer.b))
+                F = self.relu(Z) + layer.b[:, None, None]
+            else:
+                F = before[layer.name] = self.pool(F, layer.kind)
+            after[layer.name] = F
+        return ForwardPass(before, after)
+
+    def relu_backward(self, dF: Array, layer: str) -> Array:
+        return dF * (self.image.Z[layer] > 0)

@@ -95,6 +95,18 @@ class _WithoutMean(Pieces):
 
 
 @mistake(
+    "mean subtracted after the scale",
+    "v = scale · x − mean instead of v = scale · (x − mean): the mean is on the other scale.",
+    in_targets=True,
+)
+class _MeanAfterScale(Pieces):
+    def configure(self) -> None:
+        pairs = zip(self.preprocessing.mean, self.preprocessing.scale, strict=True)
+        means = tuple(mean / scale for mean, scale in pairs)
+        self.preprocessing = replace(self.preprocessing, mean=means)
+
+
+@mistake(
     "preprocessing's scale left out",
     "v = x − mean instead of v = scale · (x − mean), forward and backward.",
     in_targets=True,
@@ -232,3 +244,21 @@ class _TransposedGradient(Pieces):
 
     def finish(self, gradient: Array) -> Array:
         return gradient.transpose(0, 2, 1)
+
+
+@mistake(
+    "gradient in column-major order",
+    "The gradient is stored with its first index changing fastest, as in Fortran and Julia.",
+)
+class _ColumnMajorGradient(Pieces):
+    def finish(self, gradient: Array) -> Array:
+        return gradient.ravel(order="F").reshape(gradient.shape)
+
+
+@mistake(
+    "gradient upside down",
+    "The rows of the gradient are in the reverse order, as where an image begins at the bottom.",
+)
+class _UpsideDownGradient(Pieces):
+    def finish(self, gradient: Array) -> Array:
+        return gradient[:, ::-1]

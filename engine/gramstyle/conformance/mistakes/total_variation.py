@@ -1,4 +1,4 @@
-"""Total variation as a mistake: a term that the objective of the case does not have."""
+"""Mistakes about total variation: added where the objective has none, or incomplete."""
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
@@ -87,3 +87,39 @@ def _register() -> None:
 
 
 _register()
+
+
+class _OneDirection(Pieces):
+    """A total variation that lacks the differences along one axis."""
+
+    missing: int
+
+    def possible(self) -> bool:
+        return bool(self.tv)
+
+    def loss(self) -> float:
+        return super().loss() - self.tv * float(np.sum(self.differences**2))
+
+    def finish(self, gradient: Array) -> Array:
+        return gradient - self.tv * _diff_backward(2 * self.differences, self.missing)
+
+    @property
+    def differences(self) -> Array:
+        """The differences of neighbours that are left out."""
+        return np.diff(self.x, axis=self.missing)
+
+
+@mistake(
+    "total variation without the differences between rows",
+    "Only neighbours in the same row are compared, forward and backward.",
+)
+class _InRowsOnly(_OneDirection):
+    missing = 1
+
+
+@mistake(
+    "total variation without the differences between columns",
+    "Only neighbours in the same column are compared, forward and backward.",
+)
+class _InColumnsOnly(_OneDirection):
+    missing = 2

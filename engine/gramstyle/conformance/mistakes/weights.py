@@ -33,6 +33,12 @@ class _ReversedW(Pieces):
         self.w = dict(zip(self.w, reversed(self.w.values()), strict=True))
 
 
+@mistake("w_l squared", "Σ w_l² E_l instead of Σ w_l E_l: each weight is applied twice.")
+class _SquaredW(Pieces):
+    def configure(self) -> None:
+        self.w = {name: weight**2 for name, weight in self.w.items()}
+
+
 @mistake(
     "style averaged over its layers again",
     "L_style is divided by the number of layers, although w_l already does that.",

@@ -156,7 +156,8 @@ def _read(line: bytes, *kinds: str) -> Mapping[str, Any]:
         check(said, {"$ref": f"#/$defs/{kind}", "$defs": _schema()["$defs"]})
     except ModelError as error:
         text = shown(line.decode(errors="replace").strip())
-        raise ProgramError(f"wrote {text} on stdout: {error}") from None
+        remedy = "" if line.lstrip().startswith(b"{") else "; write other text to stderr"
+        raise ProgramError(f"wrote {text} on stdout: {error}{remedy}") from None
     message: Mapping[str, Any] = said
     return message
 

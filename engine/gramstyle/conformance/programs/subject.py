@@ -89,6 +89,7 @@ class ProgramSubject:
         OptionError
             If it cannot be started, or does not answer as the protocol says.
         """
+        self._make_folder()
         own = self._folder / "temporary"
         own.mkdir(exist_ok=True)
         places = dict.fromkeys(("TMPDIR", "TMP", "TEMP"), str(own))
@@ -125,6 +126,7 @@ class ProgramSubject:
             except OptionError as error:
                 raise NoAnswerError(f"started again, {error}") from None
         self._number += 1
+        self._make_folder()
         with TemporaryDirectory(
             dir=self._folder, prefix="case-", ignore_cleanup_errors=True
         ) as folder:
@@ -155,6 +157,10 @@ class ProgramSubject:
             dF[layer] = read_array(folder, file, shapes[layer], f"dF of {layer}")
         loss = float("nan") if said["loss"] is None else float(said["loss"])
         return loss, gradient, dF
+
+    def _make_folder(self) -> None:
+        """Make the folder of all files again if the program has removed it."""
+        self._folder.mkdir(mode=0o700, exist_ok=True)
 
     def _exchange(self, message: Mapping[str, Any]) -> bytes:
         assert self._program is not None  # noqa: S101 - the callers have started it

@@ -1,7 +1,7 @@
 """Compare a report with that of an earlier run: only what got worse counts."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -77,6 +77,20 @@ def read_baseline(path: Path, *, dtype: str) -> Mapping[str, Entry]:
             "--dtype, or write another baseline with --json"
         )
     return cases
+
+
+def check_shared(path: Path, baseline: Mapping[str, Entry], names: Sequence[str]) -> None:
+    """Raise an error if a baseline has none of the cases of a run.
+
+    Raises
+    ------
+    OptionError
+        Then every case would be new, and none could be worse.
+    """
+    if names and not any(name in baseline for name in names):
+        raise OptionError(
+            f"the baseline {path} has none of the cases of this run; write another with --json"
+        )
 
 
 def changes_since(baseline: Mapping[str, Entry], report: Report) -> Changes:

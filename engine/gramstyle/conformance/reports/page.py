@@ -8,7 +8,7 @@ from gramstyle.conformance.reports.baseline import Changes
 from gramstyle.conformance.reports.reporting import RATE, is_timed, rate, summary, verdict
 from gramstyle.conformance.running import Report, Result
 
-MEASURES = ("quantity", "relative L2", "tolerance", "max abs", "cosine", "ulps", "verdict")
+MEASURES = ("quantity", "verdict", "relative L2", "tolerance", "max abs", "cosine", "ulps")
 
 STYLE = """\
 :root { color-scheme: light dark; --page: #ffffff; --line: #c8ccd2; --soft: #f3f5f7;
@@ -112,10 +112,12 @@ def _passes(report: Report) -> Iterator[str]:
     if passed:
         yield "<h2>Passed cases</h2>"
     for result in passed:
-        yield f'<details id="{_anchor(result)}"><summary>{escape(result.case)}: '
+        yield f"<details><summary>{escape(result.case)}: "
         yield f'<span class="muted">{escape(result.pins)}</span></summary>'
+        # A browser opens the details for a link to something in them.
+        yield f'<div id="{_anchor(result)}">'
         yield from _quantities(result)
-        yield "</details>"
+        yield "</div></details>"
 
 
 def _quantities(result: Result) -> Iterator[str]:
@@ -128,19 +130,23 @@ def _measures(each: Comparison) -> list[str]:
     problem = f": {escape(each.problem)}" if each.problem else ""
     return [
         escape(each.quantity),
+        _verdict(each.passed) + problem,
         f"{each.relative:.1e}",
         f"{each.tolerance:g}",
         f"{each.largest:.1e}",
         f"{each.cosine:.6f}",
         f"{each.ulps:.3g}",
-        _verdict(each.passed) + problem,
     ]
 
 
 def _changes(changes: Changes) -> Iterator[str]:
     """Yield what differs from the baseline."""
     yield "<h2>Since the baseline</h2>"
-    kinds = (("worse", changes.worse), ("better", changes.better), ("new", changes.new))
+    kinds = (
+        ('<span class="failed">worse</span>', changes.worse),
+        ('<span class="passed">better</span>', changes.better),
+        ("new", changes.new),
+    )
     rows = [
         [escape(name), kind, escape(sentence)]
         for kind, cases in kinds

@@ -43,7 +43,7 @@ def check_random(arguments: argparse.Namespace) -> None:
         raise OptionError("--random draws its own cases; leave --case, --set and --real-model out")
     if arguments.time or arguments.baseline is not None:
         raise OptionError("--time and --baseline need the same cases each time; leave --random out")
-    check_set_folder(_folder(arguments))
+    check_set_folder(save_folder(arguments))
 
 
 def draw(arguments: argparse.Namespace, adapter: Adapter, dtype: str, status: "Status") -> "Drawn":
@@ -69,7 +69,7 @@ def saved(drawn: "Drawn", arguments: argparse.Namespace) -> str:
     """Write the smallest case that failed; return how to run it again, or why it is not written."""
     if drawn.smallest is None:
         return ""
-    folder = _folder(arguments)
+    folder = save_folder(arguments)
     try:
         write_cases(folder, [drawn.smallest])
     except GramstyleError as error:
@@ -101,9 +101,10 @@ def random_json(drawn: "Drawn", arguments: argparse.Namespace) -> dict[str, Any]
         "asked": drawn.asked,
         "seed": drawn.seed,
         "passed": drawn.passed,
-        "saved": None if drawn.smallest is None else str(_folder(arguments)),
+        "saved": None if drawn.smallest is None else str(save_folder(arguments)),
     }
 
 
-def _folder(arguments: argparse.Namespace) -> Path:
+def save_folder(arguments: argparse.Namespace) -> Path:
+    """Return the folder for the smallest case that fails."""
     return FOLDER if arguments.save is None else Path(arguments.save)

@@ -15,9 +15,15 @@ from gramstyle.cli.commands.conformance.random_cases import (
     draw,
     random_json,
     random_summary,
+    save_folder,
     saved,
 )
-from gramstyle.cli.commands.conformance.subject import Subject, add_subject, open_subject
+from gramstyle.cli.commands.conformance.subject import (
+    Subject,
+    add_subject,
+    files_of_subject,
+    open_subject,
+)
 from gramstyle.cli.help import Help
 from gramstyle.cli.parsing import Commands
 from gramstyle.cli.speaking import Speaker, answer
@@ -25,13 +31,19 @@ from gramstyle.conformance import Case, cases
 from gramstyle.conformance.adapters import NAMES
 from gramstyle.conformance.files import read_cases
 from gramstyle.conformance.real_network import real_case
-from gramstyle.conformance.reports.baseline import Changes, changes_since, lines_of, read_baseline
+from gramstyle.conformance.reports.baseline import (
+    Changes,
+    changes_since,
+    check_shared,
+    lines_of,
+    read_baseline,
+)
 from gramstyle.conformance.reports.page import as_html
 from gramstyle.conformance.reports.reporting import as_json, as_junit, notes, summary, table
 from gramstyle.conformance.running import DTYPES, Report, Result, run
 from gramstyle.errors import OptionError
 from gramstyle.model import load_model
-from gramstyle.system.files import is_same_place, write_atomically
+from gramstyle.system.files import is_same_place, real_path, write_atomically
 from gramstyle.system.replaceable import check_file
 
 if TYPE_CHECKING:
@@ -122,6 +134,8 @@ def run_command(arguments: argparse.Namespace) -> int:
                 drawn = draw(arguments, subject.adapter, dtype, status)
             return _finish_random(drawn, subject, arguments)
         chosen = _cases(arguments)
+        if baseline is not None:
+            check_shared(arguments.baseline, baseline, [case.name for case in chosen])
         with say.status("computing"):
             report = run(
                 subject.adapter,
@@ -185,6 +199,18 @@ def _check_files(arguments: argparse.Namespace) -> None:
             "--json, --junit, --html, --baseline and --model name one file twice; choose another "
             "name"
         )
+    folders = [] if arguments.set is None else [arguments.set]
+    if arguments.random is not None:
+        folders.append(save_folder(arguments))
+    for path in targets:
+        if any(is_same_place(path, each) for each in files_of_subject(arguments)):
+            raise OptionError(
+                f"the report {path} would replace the implementation to test; choose another name"
+            )
+        if any(real_path(path).is_relative_to(real_path(folder)) for folder in folders):
+            raise OptionError(
+                f"the report {path} is in the folder of the cases; choose another folder"
+            )
 
 
 def _cases(arguments: argparse.Namespace) -> Sequence[Case]:

@@ -1,9 +1,11 @@
 """What `gramstyle conformance run` tests: an adapter, or a program in any language."""
 
 import argparse
+import shlex
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 from gramstyle.cli.help import Help
 from gramstyle.cli.parsing import Parser
@@ -60,6 +62,18 @@ def add_subject(parser: Parser) -> argparse._ArgumentGroup:
         help=Help("with --against: device of the computation (default %(default)s)",
         short="with --against: cuda computes on an NVIDIA GPU"))  # fmt: skip
     return group
+
+
+def files_of_subject(arguments: argparse.Namespace) -> Iterator[Path]:
+    """Yield the files of the implementation that its arguments name, if there are such files."""
+    if arguments.command is None:
+        module, colon, _ = arguments.against.partition(":")
+        if colon and module:
+            parts = Path(*module.split("."))
+            yield from (parts.with_name(f"{parts.name}.py"), parts / "__init__.py")
+        return
+    with suppress(ValueError):  # a quotation that is not closed is an error later
+        yield from map(Path, shlex.split(arguments.command))
 
 
 @contextmanager
