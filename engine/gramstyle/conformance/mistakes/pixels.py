@@ -101,9 +101,8 @@ class _WithoutMean(Pieces):
 )
 class _MeanAfterScale(Pieces):
     def configure(self) -> None:
-        pairs = zip(self.preprocessing.mean, self.preprocessing.scale, strict=True)
-        means = tuple(mean / scale for mean, scale in pairs)
-        self.preprocessing = replace(self.preprocessing, mean=means)
+        (m0, m1, m2), (s0, s1, s2) = self.preprocessing.mean, self.preprocessing.scale
+        self.preprocessing = replace(self.preprocessing, mean=(m0 / s0, m1 / s1, m2 / s2))
 
 
 @mistake(
