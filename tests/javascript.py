@@ -6,6 +6,8 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+from workers import PATIENCE
+
 
 def evaluate(folder: Path, program: str, given: Any = None) -> Any:
     """Return what a program in a folder assigns to `result`; `given` is its input."""
@@ -18,7 +20,7 @@ def evaluate(folder: Path, program: str, given: Any = None) -> Any:
     path.write_text(text, encoding="utf-8")
     command = (shutil.which("node") or "node", str(path))
     done = subprocess.run(
-        command, input=json.dumps(given), capture_output=True, text=True, timeout=120
+        command, input=json.dumps(given), capture_output=True, text=True, timeout=PATIENCE
     )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)

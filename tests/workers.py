@@ -2,10 +2,11 @@
 
 import os
 import socket
+import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -23,13 +24,28 @@ PROGRAM = (
 )
 
 
-def until(condition: Callable[[], Any], seconds: float = 300) -> Any:
+# Seconds that a test waits for one thing, however busy the machine is.
+PATIENCE = 300
+
+
+def until(condition: Callable[[], Any], seconds: float = PATIENCE) -> Any:
     """Wait until a condition holds, however busy the machine is."""
     deadline = time.monotonic() + seconds
     while not (found := condition()):
-        assert time.monotonic() < deadline
+        assert time.monotonic() < deadline, f"it did not happen within {seconds} seconds"
         time.sleep(0.02)
     return found
+
+
+@contextmanager
+def program(command: Sequence[str | Path], **more: Any) -> Iterator[subprocess.Popen[Any]]:
+    """Start a program; where the block fails, it does not wait for the end of the program."""
+    with subprocess.Popen(command, **more) as process:
+        try:
+            yield process
+        except BaseException:
+            process.kill()
+            raise
 
 
 def by_value(function: Any) -> Any:

@@ -25,7 +25,7 @@ from gramstyle.cluster.client import Cluster, Done, KilledWorkersError
 from gramstyle.cluster.opening import open_cluster
 from gramstyle.errors import OptionError
 from gramstyle.images import read_settings
-from workers import PROGRAM, by_value, free_port, in_session, until
+from workers import PATIENCE, PROGRAM, by_value, free_port, in_session, program, until
 
 dask = pytest.importorskip("dask")
 pytest.importorskip("distributed")
@@ -35,8 +35,8 @@ Jobs = Callable[..., tuple[Job, ...]]
 # A job of the tiny network takes about 5 ms for each iteration.
 LONG, ENDLESS = 60, 1_000_000
 
-# A busy machine may take minutes to start a worker again, in seconds.
-PATIENCE = 3600
+# A busy machine may take minutes to start a worker again.
+HOUR = 3600
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +51,7 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def cluster(own_cache: None) -> Iterator[Cluster]:
-    with open_cluster(workers=2, threads=1, patience=PATIENCE) as cluster:
+    with open_cluster(workers=2, threads=1, patience=HOUR) as cluster:
         yield cluster
 
 
@@ -388,18 +388,17 @@ def test_a_lost_scheduler_ends_the_batch_in_one_line_and_finished_images_stay(
 ) -> None:
     (folder / "jobs.toml").write_text(ONE_SHORT.format(iterations=ENDLESS))
     (folder / "scheduler.py").write_text(SCHEDULER)
-    with subprocess.Popen(
+    with program(
         [sys.executable, str(folder / "scheduler.py")],
         stdout=subprocess.PIPE,
         text=True,
         start_new_session=True,
-    ) as program:
-        assert program.stdout is not None
-        address = program.stdout.readline().strip()
+    ) as scheduler:
+        address = scheduler.stdout.readline().strip()
 
         def kill() -> None:
             until(lambda: (folder / "out/a.png").exists())
-            os.killpg(program.pid, signal.SIGKILL)
+            os.killpg(scheduler.pid, signal.SIGKILL)
 
         killer = threading.Thread(target=kill)
         killer.start()
@@ -484,19 +483,19 @@ def test_ctrl_c_is_one_line_and_the_repeated_command_resumes(
     everywhere: Everywhere, folder: Path, read: Callable[[str], Any], tiny_model_path: Path
 ) -> None:
     read(ONE_SHORT.format(iterations=ENDLESS))
-    program = subprocess.Popen(
+    with program(
         [*PROGRAM, "batch", "jobs.toml", "--workers", "1", "--model", str(tiny_model_path)],
         cwd=folder, stderr=subprocess.PIPE, text=True, start_new_session=True,
-    )  # fmt: skip
-    until(lambda: (folder / "out/a.png").exists())
-    os.killpg(program.pid, signal.SIGINT)
-    _, error = program.communicate()
-    assert program.returncode == 130
+    ) as running:  # fmt: skip
+        until(lambda: (folder / "out/a.png").exists())
+        os.killpg(running.pid, signal.SIGINT)
+        _, error = running.communicate(timeout=PATIENCE)
+    assert running.returncode == 130
     stopped = error.splitlines()
     assert stopped[:-1] in ([], ["1/4 out/a.png: done"])
     assert stopped[-1].endswith("of 4 images are finished; repeat the command to resume)")
     assert [path.name for path in (folder / "out").iterdir()] == ["a.png"]
-    until(lambda: not in_session(program.pid))
+    until(lambda: not in_session(running.pid))
     assert states(everywhere(read(ONE_SHORT.format(iterations=2)))) == {
         "a": "reused", "b": "done", "c": "done", "d": "done"
     }  # fmt: skip

@@ -1,13 +1,11 @@
 """The program as its users meet it: arguments, files, one line when something is wrong."""
 
-import contextlib
 import errno
 import json
 import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,6 +19,7 @@ from cli.assertions import assert_one_line, files
 from gramstyle.cli import main
 from gramstyle.cli.commands import transfer
 from gramstyle.images import read_settings
+from workers import PATIENCE, program, until
 
 Run = Callable[..., int]
 
@@ -359,23 +358,17 @@ def test_a_stopped_program_writes_the_image_so_far(
     # A shell starts its background jobs with Ctrl-C ignored, and children inherit that.
     start = f"import signal; signal.signal({int(number)}, signal.SIG_DFL);"
     start += "import sys; from gramstyle.cli import main; sys.exit(main())"
-    program = subprocess.Popen(
-        [sys.executable, "-c", start, "transfer", *arguments, "--log", "log.jsonl"],
-        cwd=folder,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=environment,
-    )
+    command = [sys.executable, "-c", start, "transfer", *arguments, "--log", "log.jsonl"]
     log = folder / "log.jsonl"
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and program.poll() is None:
-        with contextlib.suppress(FileNotFoundError):
-            if log.read_text().count("\n") > 3:
-                break
-        time.sleep(0.05)
-    program.send_signal(number)
-    _, error = program.communicate(timeout=60)
-    assert program.returncode == code
+    with program(
+        command, cwd=folder, stderr=subprocess.PIPE, text=True, env=environment
+    ) as running:
+        until(
+            lambda: running.poll() is not None or (log.exists() and log.read_text().count("\n") > 3)
+        )
+        running.send_signal(number)
+        _, error = running.communicate(timeout=PATIENCE)
+    assert running.returncode == code
     assert "Traceback" not in error
     assert "The image of iteration" in error.splitlines()[-1]
     with PIL.Image.open(folder / "out.png") as image:

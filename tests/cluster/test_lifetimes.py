@@ -18,7 +18,7 @@ from gramstyle.cluster.dask import configured
 from gramstyle.cluster.opening import open_cluster
 from gramstyle.errors import OptionError
 from gramstyle.images import read_settings
-from workers import PROGRAM, in_session, until
+from workers import PATIENCE, PROGRAM, in_session, program, until
 
 dask = pytest.importorskip("dask")
 
@@ -41,15 +41,15 @@ def command(
 @contextmanager
 def started(*arguments: str) -> Iterator[subprocess.Popen[str]]:
     """Start the program in a session of its own; none of its processes outlives the block."""
-    with subprocess.Popen(
+    with program(
         [*PROGRAM, *arguments],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
-    ) as program:  # fmt: skip
+    ) as leader:  # fmt: skip
         try:
-            yield program
-            until(lambda: not in_session(program.pid))
+            yield leader
+            until(lambda: not in_session(leader.pid))
         finally:
-            for pid in in_session(program.pid):
+            for pid in in_session(leader.pid):
                 os.kill(pid, signal.SIGKILL)
 
 
@@ -68,9 +68,9 @@ def loops() -> int:
 def test_a_run_on_workers_of_its_own_says_nothing_and_leaves_nothing(
     command: tuple[str, ...], tmp_path: Path
 ) -> None:
-    with started(*command, "--workers", "1") as program:
-        assert program.communicate() == ("", "")
-    assert program.returncode == 0
+    with started(*command, "--workers", "1") as running:
+        assert running.communicate(timeout=PATIENCE) == ("", "")
+    assert running.returncode == 0
     assert read_settings(tmp_path / "out.png") is not None
 
 
@@ -90,15 +90,15 @@ def test_a_run_on_a_scheduler_by_its_address_says_nothing(
 def test_ctrl_c_while_workers_start_is_one_line_and_leaves_nothing(
     command: tuple[str, ...], tmp_path: Path
 ) -> None:
-    with started(*command, "--workers", "1") as program:
-        until(lambda: workers_of(program.pid))
-        os.killpg(program.pid, signal.SIGINT)  # as a terminal sends it: to all of them
-        said = program.communicate()
+    with started(*command, "--workers", "1") as running:
+        until(lambda: workers_of(running.pid))
+        os.killpg(running.pid, signal.SIGINT)  # as a terminal sends it: to all of them
+        said = running.communicate(timeout=PATIENCE)
     line = (
         "gramstyle: stopped by Ctrl-C. Nothing was written: the first iteration was not complete\n"
     )
     assert said == ("", line)
-    assert program.returncode == 130
+    assert running.returncode == 130
     assert not (tmp_path / "out.png").exists()
 
 
@@ -106,11 +106,11 @@ def test_workers_end_with_a_program_that_is_killed(
     command: tuple[str, ...], tmp_path: Path
 ) -> None:
     endless = [*command, "--workers", "1", "--iterations", "100000", "--save-every", "1"]
-    with started(*endless) as program:
+    with started(*endless) as running:
         until(lambda: any(tmp_path.glob("out-*.png")))
-        assert workers_of(program.pid)
-        program.kill()
-        _, said = program.communicate()
+        assert workers_of(running.pid)
+        running.kill()
+        _, said = running.communicate(timeout=PATIENCE)
     # Python says that it has removed the semaphores of a program that could not.
     assert "Traceback" not in said
 

@@ -6,7 +6,6 @@ import pickle
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +17,8 @@ from conformance_programs import PAIR, write_program
 from gramstyle.conformance.programs import running_program
 from gramstyle.conformance.running import Report, run
 from gramstyle.errors import OptionError
+from workers import PATIENCE, until
 
-# A machine under load starts Python in a second or two.
-PATIENCE = 20.0
 SHAPE = CASES["convolution"].x.shape
 
 
@@ -248,10 +246,7 @@ def test_what_a_program_started_ends_with_it(tmp_path: Path) -> None:
     assert first.problem.startswith("the program")
     assert second.passed
     child = (tmp_path / "child").read_text()
-    deadline = time.monotonic() + 60
-    while is_running(child):  # it may take a moment until the killed process has gone
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    until(lambda: not is_running(child))  # a killed process goes in a moment
 
 
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="needs /proc")
@@ -267,13 +262,11 @@ def test_a_stopped_command_ends_the_program_and_leaves_nothing(
         stderr=subprocess.PIPE,
         text=True,
     )
-    asked, deadline = tmp_path / "asked", time.monotonic() + 120
-    while not (asked.exists() and asked.read_text()):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    asked = tmp_path / "asked"
+    until(lambda: asked.exists() and asked.read_text())
     assert list(temporary_files.iterdir())
     started.send_signal(signal.SIGTERM)
-    output, error = started.communicate(timeout=120)
+    output, error = started.communicate(timeout=PATIENCE)
     assert (started.returncode, output, error) == (143, "", "gramstyle: terminated\n")
     assert not is_running(asked.read_text())
     assert not list(temporary_files.iterdir())

@@ -13,6 +13,7 @@ from gramstyle.core.kernels import PlainKernels, Pooling
 from gramstyle.core.layers import Padding
 from gramstyle.engines import onnx_session, strips
 from gramstyle.engines.strips import StripKernels
+from workers import PATIENCE
 
 PLAIN = PlainKernels()
 
@@ -204,7 +205,7 @@ def test_the_threads_end_when_the_kernels_are_deleted(rng: np.random.Generator) 
     assert workers
     del kernels
     for worker in workers:
-        worker.join(timeout=10)
+        worker.join(PATIENCE)
         assert not worker.is_alive()
 
 

@@ -7,7 +7,6 @@ import hashlib
 import io
 import os
 import random
-import signal
 import subprocess
 import sys
 import textwrap
@@ -38,6 +37,7 @@ from gramstyle.errors import ModelError
 from gramstyle.model.fetch import DownloadProgress, fetch
 from gramstyle.model.published import PublicFile
 from gramstyle.system import lock as lock_module
+from workers import program
 
 # Success
 
@@ -384,19 +384,15 @@ def test_a_killed_download_releases_the_lock_and_is_resumed(
 ) -> None:
     beginning = 1000  # less than any buffer
     server.will_answer(stalling(server, at=beginning), whole())
-    program = textwrap.dedent(DOWNLOADER)
-    command = [sys.executable, "-c", program, server.url, file.digest, str(target), str(beginning)]
+    code = textwrap.dedent(DOWNLOADER)
+    command = [sys.executable, "-c", code, server.url, file.digest, str(target), str(beginning)]
     path = str(Path(lock_module.__file__).parents[2])
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": path}
-    ) as child:
-        try:
-            assert child.stdout is not None
-            assert child.stdout.readline() == b"started\n"
-            with pytest.raises(ModelError, match=f"process id {child.pid}"):
-                fetch(file, target)
-        finally:
-            child.send_signal(signal.SIGKILL)
+    environment = {**os.environ, "PYTHONPATH": path}
+    with program(command, stdout=subprocess.PIPE, env=environment) as child:
+        assert child.stdout.readline() == b"started\n"
+        with pytest.raises(ModelError, match=f"process id {child.pid}"):
+            fetch(file, target)
+        child.kill()
     assert names(target) == {"weights.bin.part", "weights.bin.lock"}
     assert part_of(target).read_bytes() == DATA[:beginning]
     fetch(file, target)

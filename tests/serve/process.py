@@ -22,6 +22,11 @@ SAMPLES = ROOT / "docs" / "samples"
 class Server:
     process: subprocess.Popen[bytes]
     port: int
+    stderr: Path
+
+    def said(self) -> str:
+        """Return what it has written to stderr."""
+        return self.stderr.read_text()
 
     def ask(self, method: str, path: str, **more: Any) -> httpx.Response:
         return httpx.request(
@@ -61,7 +66,7 @@ def started(
         until(lambda: "serving on" in said.read_text() or process.poll() is not None)
         found = re.search(r"serving on http://\S+:(\d+);", said.read_text())
         assert found, said.read_text()
-        yield Server(process, int(found[1]))
+        yield Server(process, int(found[1]), said)
     finally:
         process.kill()
         process.wait()

@@ -18,7 +18,7 @@ from documented import ROOT, text_of
 from gramstyle.cli.program import command_parser
 from release.dockerfile import Step, steps_of
 from serve.process import TOKEN, started
-from workers import free_port, until
+from workers import PATIENCE, free_port, until
 
 yaml: Any = pytest.importorskip("yaml", reason="the extra distributed installs it")
 
@@ -109,7 +109,7 @@ def test_the_commands_of_the_compose_file_make_a_service_that_runs_jobs_and_ends
             process = subprocess.Popen(
                 command(service), env=environment, cwd=tmp_path, stdout=log, stderr=log
             )
-            stack.callback(process.wait)
+            stack.callback(process.wait, PATIENCE)
             stack.callback(process.terminate)
             if service == "scheduler":
                 kind, *check = SERVICES[service]["healthcheck"]["test"]
@@ -121,4 +121,4 @@ def test_the_commands_of_the_compose_file_make_a_service_that_runs_jobs_and_ends
         job = server.until_ended(server.submit(size=64, iterations=3))
         assert (job["state"], job["problem"]) == ("finished", None)
         server.process.send_signal(signal.SIGTERM)
-        assert server.process.wait(300) == 0, (tmp_path / "stderr.txt").read_text()
+        assert server.process.wait(300) == 0, server.said()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from documented import ROOT
 from serve.process import TOKEN, started
-from workers import until
+from workers import PATIENCE, until
 
 
 def command(data: Path, model: Path, *more: str) -> list[str]:
@@ -22,10 +22,10 @@ def test_sigterm_for_the_whole_group_saves_the_job_which_continues_in_a_folder_t
     words = command(tmp_path / "data", tiny_model_path)
     environment = {**os.environ, "GRAMSTYLE_TOKEN": TOKEN}
     with started(words, environment=environment, cwd=tmp_path) as server:
-        job = server.submit(size=512, iterations=1000)
+        job = server.submit(size=512, iterations=1_000_000)
         until(lambda: server.ask("GET", job).json()["iteration"] > 5)
         os.killpg(server.process.pid, signal.SIGTERM)
-        assert server.process.wait(300) == 0
+        assert server.process.wait(PATIENCE) == 0
     with sqlite3.connect(tmp_path / "data" / "service.sqlite3") as database:
         assert database.execute("SELECT state, attempts FROM jobs").fetchall() == [("waiting", 0)]
     database.close()

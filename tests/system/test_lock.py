@@ -11,6 +11,7 @@ import pytest
 from gramstyle.errors import GramstyleError
 from gramstyle.system import lock
 from gramstyle.system.lock import locked
+from workers import program
 
 
 def held(target: Path) -> str:
@@ -38,7 +39,7 @@ def test_a_second_owner_is_refused_and_the_first_one_is_named(kind: str, tmp_pat
 
 
 def test_the_lock_of_a_killed_process_is_taken_over(tmp_path: Path) -> None:
-    program = (
+    code = (
         "import pathlib, os, sys, signal\n"
         "from gramstyle.errors import GramstyleError\n"
         "from gramstyle.system.lock import locked\n"
@@ -47,11 +48,10 @@ def test_the_lock_of_a_killed_process_is_taken_over(tmp_path: Path) -> None:
         "    input()\n"
     )
     path = str(Path(lock.__file__).parents[2])
-    with subprocess.Popen(
-        [sys.executable, "-c", program, str(tmp_path)],
+    with program(
+        [sys.executable, "-c", code, str(tmp_path)],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": path},
     ) as process:  # fmt: skip
-        assert process.stdout is not None
         process.stdout.readline()
         assert f"process id {process.pid}" in held(tmp_path)
         process.kill()

@@ -6,7 +6,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +18,7 @@ from gramstyle.cli import main
 from gramstyle.images import read_settings
 from gramstyle.model.onnx_file import write_model
 from gramstyle.model.preprocessings import CAFFE
+from workers import in_session, until
 
 BRIEF = ("--size", "32", "--iterations", "2")
 
@@ -249,18 +249,10 @@ def test_processes_end_with_a_parent_that_was_killed(folder: Path) -> None:
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
     )  # fmt: skip
     try:
-        deadline = time.monotonic() + 240
-        while len(list(folder.glob("fig-cells/*.jsonl"))) < 2:
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+        until(lambda: len(list(folder.glob("fig-cells/*.jsonl"))) == 2)
         process.kill()
         process.wait()
-        deadline = time.monotonic() + 1.5
-        sizes: list[int] = []
-        while time.monotonic() < deadline:
-            time.sleep(0.5)
-            sizes.append(sum(path.stat().st_size for path in folder.glob("fig-cells/*.jsonl")))
-        assert sizes[-1] == sizes[-2]  # the processes write no more
+        until(lambda: not in_session(process.pid))
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)

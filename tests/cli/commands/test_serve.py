@@ -1,20 +1,18 @@
 """`gramstyle serve` as those who start it meet it."""
 
-import json
 import os
 import signal
 import socket
 import sqlite3
-import subprocess
 import sys
-import urllib.request
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from gramstyle.cli import main
-from workers import PROGRAM, until
+from serve.process import started
+from workers import PATIENCE, PROGRAM
 
 pytest.importorskip("fastapi")
 
@@ -128,17 +126,10 @@ def test_no_model_is_one_line(
 @pytest.mark.skipif(os.name == "nt", reason="there are no such signals")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_the_server_in_good_order(images: Path, number: int) -> None:
-    environment = {**os.environ, "GRAMSTYLE_MODEL": str(os.environ["GRAMSTYLE_MODEL"])}
-    with subprocess.Popen(
-        [*PROGRAM, *SERVE, "--port", "0"], stderr=subprocess.PIPE, text=True, env=environment
-    ) as program:
-        assert program.stderr is not None
-        line = program.stderr.readline()
-        address = next(word for word in line.split() if word.startswith("http")).rstrip(";")
-        with urllib.request.urlopen(f"{address}/healthz") as answer:  # noqa: S310
-            assert json.load(answer)["status"] == "ok"
-        program.send_signal(number)
-        rest = program.stderr.read()
-        until(lambda: program.poll() is not None)
-    assert program.returncode == 0
-    assert rest.splitlines() == ["stopping; running jobs continue when the server starts again"]
+    command = [*PROGRAM, *SERVE, "--port", "0"]
+    with started(command, environment=os.environ, cwd=images) as server:
+        assert server.ask("GET", "/healthz").json()["status"] == "ok"
+        server.process.send_signal(number)
+        assert server.process.wait(PATIENCE) == 0
+        _, *rest = server.said().splitlines()
+    assert rest == ["stopping; running jobs continue when the server starts again"]

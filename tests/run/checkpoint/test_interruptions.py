@@ -29,6 +29,7 @@ from run.checkpoint.states import (
     names,
     state,
 )
+from workers import PATIENCE
 
 needs_posix = pytest.mark.skipif(os.name == "nt", reason="Windows has no such thing")
 
@@ -254,7 +255,7 @@ def command(program: str, folder: Path) -> list[str]:
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the system has no fork")
 def test_a_kill_at_any_line_leaves_the_old_or_the_new_checkpoint(folder: Path) -> None:
-    subprocess.run(command(KILLED_AT_LINES, folder), check=True, timeout=120)
+    subprocess.run(command(KILLED_AT_LINES, folder), check=True, timeout=PATIENCE)
     left = sorted(folder.iterdir(), key=lambda path: int(path.name))
     found = []
     for path in left:
@@ -270,13 +271,13 @@ def test_a_kill_at_any_line_leaves_the_old_or_the_new_checkpoint(folder: Path) -
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the system has no fork")
 def test_twenty_kills_at_random_moments_lose_no_saved_checkpoint(folder: Path) -> None:
-    subprocess.run(command(KILLED_AT_RANDOM, folder), check=True, timeout=120)
+    subprocess.run(command(KILLED_AT_RANDOM, folder), check=True, timeout=PATIENCE)
 
 
 @needs_posix
 def test_a_disk_that_is_full_after_any_byte_leaves_the_last_checkpoint(folder: Path) -> None:
     done = subprocess.run(
-        command(FULL_DISK, folder), check=True, capture_output=True, text=True, timeout=120
+        command(FULL_DISK, folder), check=True, capture_output=True, text=True, timeout=PATIENCE
     )
     assert done.stderr == ""
     *failed, first, later = done.stdout.splitlines()

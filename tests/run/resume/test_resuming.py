@@ -1,5 +1,6 @@
 """A run that was stopped is resumed as if it had not been stopped."""
 
+import contextlib
 import json
 import os
 import random
@@ -11,6 +12,7 @@ import sys
 import time
 import weakref
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +28,7 @@ from gramstyle.run.checkpoint import CheckpointError, load, read_manifest
 from gramstyle.run.resume import resume
 from gramstyle.run.resume.saved_run import read_saved_run
 from run.short_runs import interrupt_after
+from workers import PATIENCE, program, until
 
 ASKED = ["--size", "80", "--scales", "2", "--iterations", "12", "--quiet"]
 
@@ -371,12 +374,13 @@ def test_scipy_s_optimiser_and_another_folder_are_refused_before_the_run_starts(
     assert not (folder / "out.png").exists()
 
 
-def _start(arguments: list[str], **more: object) -> subprocess.Popen[bytes]:
+def _start(
+    arguments: list[str], **more: object
+) -> contextlib.AbstractContextManager[subprocess.Popen[bytes]]:
     environment = {**os.environ, "PYTHONPATH": str(Path(gramstyle.__file__).parents[1])}
-    return subprocess.Popen(
-        [sys.executable, "-m", "gramstyle", *arguments],
-        env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, **more,  # type: ignore[call-overload]
-    )  # fmt: skip
+    command = [sys.executable, "-m", "gramstyle", *arguments]
+    streams = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
+    return program(command, env=environment, **streams, **more)
 
 
 def test_kills_at_random_moments_lose_at_most_every_n_iterations(folder: Path) -> None:
@@ -388,8 +392,7 @@ def test_kills_at_random_moments_lose_at_most_every_n_iterations(folder: Path) -
     log = folder / "run.jsonl"
     while kills < 6:
         with _start([*arguments, "--log", str(log)]) as process:
-            while process.poll() is None and _saved_iteration(saved) <= seen:
-                time.sleep(0.01)
+            until(partial(_ended_or_saved_after, seen, process, saved))
             time.sleep(rng.uniform(0.0, 0.15))
             process.send_signal(signal.SIGKILL)
             process.communicate()
@@ -404,6 +407,10 @@ def test_kills_at_random_moments_lose_at_most_every_n_iterations(folder: Path) -
     assert amid >= 1  # on a fast machine, the run is over before the other kills
     assert main(resumed(folder, "--quiet")) == 0
     assert np.array_equal(pixels(folder / "out.png"), pixels(folder / "whole.png"))
+
+
+def _ended_or_saved_after(seen: int, process: subprocess.Popen[bytes], saved: Path) -> bool:
+    return process.poll() is not None or _saved_iteration(saved) > seen
 
 
 def _saved_iteration(saved: Path) -> int:
@@ -434,7 +441,7 @@ def test_a_full_disk_leaves_the_last_good_checkpoint(folder: Path) -> None:
 
     arguments = command(folder, "out.png", "--checkpoint", str(saved), "--every", "1")
     with _start(arguments, preexec_fn=limit) as process:
-        error = process.communicate()[1].decode()
+        error = process.communicate(timeout=PATIENCE)[1].decode()
     assert process.returncode == 2
     assert error.count("\n") == 1
     assert "cannot write the checkpoint of iteration" in error

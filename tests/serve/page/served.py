@@ -8,6 +8,8 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from workers import PATIENCE, until
+
 
 @dataclass
 class Server:
@@ -20,22 +22,25 @@ class Server:
 
     def start(self) -> None:
         port = self.address.rpartition(":")[2] or "0"
-        self._process = subprocess.Popen(
-            [
-                *(sys.executable, "-m", "gramstyle", "serve", "--port", port, "--threads", "1"),
-                *("--data", str(self.data), "--model", str(self.model), *self.arguments),
-            ],
-            stderr=subprocess.PIPE,
-            text=True,
-            env={**os.environ, **self.environment},
-        )
-        lines = []
-        for line in self._process.stderr:
-            lines.append(line)
-            if found := re.search(r"serving on (http://\S+?);", line):
-                self.address = found[1]
-                return
-        raise AssertionError(f"the server did not start: {''.join(lines)}")
+        said = self.data.with_suffix(".txt")
+        with said.open("w") as stderr:
+            self._process = process = subprocess.Popen(
+                [
+                    *(sys.executable, "-m", "gramstyle", "serve", "--port", port),
+                    *("--threads", "1", "--data", str(self.data), "--model", str(self.model)),
+                    *self.arguments,
+                ],
+                stderr=stderr,
+                env={**os.environ, **self.environment},
+            )
+        try:
+            until(lambda: "serving on" in said.read_text() or process.poll() is not None)
+            found = re.search(r"serving on (http://\S+?);", said.read_text())
+            assert found, f"the server did not start: {said.read_text()}"
+        except BaseException:
+            self.kill()
+            raise
+        self.address = found[1]
 
     def kill(self) -> None:
         self._end(signal.SIGKILL)
@@ -46,6 +51,8 @@ class Server:
     def _end(self, how: signal.Signals) -> None:
         if self._process is not None:
             self._process.send_signal(how)
-            self._process.wait()
-            self._process.stderr.close()
+            try:
+                self._process.wait(PATIENCE)
+            finally:
+                self._process.kill()
             self._process = None

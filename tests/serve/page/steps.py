@@ -21,6 +21,11 @@ def start(page: Page, *, size: int, iterations: int) -> None:
     expect(page.locator("#run")).to_be_visible()
 
 
+def start_endless(page: Page, *, size: int = 64) -> None:
+    """Start a run that only `stop` ends, on any machine; return when the page shows it."""
+    start(page, size=size, iterations=1_000_000)
+
+
 def option(page: Page, label: str) -> Locator:
     return page.get_by_label(label, exact=True)
 

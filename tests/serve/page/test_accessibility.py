@@ -28,7 +28,7 @@ def test_no_view_has_a_serious_finding(new_page, server, scheme):
     page.get_by_role("button", name="Start").click()  # with a problem at the photograph
     expect(page.locator("#content-problem")).not_to_be_empty()
     assert findings(page) == []
-    steps.start(page, size=64, iterations=1000)
+    steps.start_endless(page)
     steps.wait_for_preview(page)
     assert findings(page) == []
     steps.stop(page)

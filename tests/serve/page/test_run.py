@@ -3,7 +3,6 @@
 import io
 import os
 import re
-import subprocess
 import sys
 import tomllib
 from pathlib import Path
@@ -13,6 +12,7 @@ from PIL import Image
 from playwright.sync_api import expect
 
 from serve.page import steps
+from workers import PATIENCE, program, until
 
 ROOT = Path(__file__).parents[3]
 
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.real_model
 
 def test_a_run_shows_one_preview_after_the_other(page):
     shown = page.locator("#easel .after")
-    steps.start(page, size=128, iterations=1000)  # stopped long before
+    steps.start_endless(page, size=128)
     steps.wait_for_preview(page)
     first = shown.get_attribute("src")
     expect(shown).not_to_have_attribute("src", first)
@@ -113,7 +113,7 @@ def test_an_earlier_image_whose_uploads_are_gone_asks_for_them_again(page):
 
 
 def test_a_run_that_is_stopped_keeps_its_image(page, server):
-    steps.start(page, size=64, iterations=1000)
+    steps.start_endless(page)
     steps.wait_for_preview(page)
     steps.stop(page)
     expect(page.get_by_role("link", name="Download PNG")).to_be_visible()
@@ -122,7 +122,7 @@ def test_a_run_that_is_stopped_keeps_its_image(page, server):
 
 
 def test_a_page_that_is_loaded_again_finds_the_run(page, server):
-    steps.start(page, size=64, iterations=1000)
+    steps.start_endless(page)
     job, before = steps.job_id(page), steps.iteration(page)
 
     page.reload()
@@ -142,7 +142,7 @@ def test_a_page_that_is_loaded_again_finds_the_run(page, server):
 def test_an_answer_that_comes_after_the_end_does_not_bring_the_run_back(page):
     held = []
     page.route("**/cancel", lambda route: held.append((route, route.fetch())))
-    steps.start(page, size=64, iterations=1000)
+    steps.start_endless(page)
     steps.wait_for_preview(page)
     steps.stop(page)
     ((route, answer),) = held
@@ -155,7 +155,7 @@ def test_an_answer_that_comes_after_the_end_does_not_bring_the_run_back(page):
 
 
 def test_two_tabs_show_the_same_run_and_the_same_history(page, server):
-    steps.start(page, size=64, iterations=1000)
+    steps.start_endless(page)
     steps.wait_for_preview(page)
     other = page.context.new_page()
     other.goto(server.address)
@@ -171,7 +171,7 @@ def test_two_tabs_show_the_same_run_and_the_same_history(page, server):
 
 
 def test_a_second_job_waits_for_the_first_and_can_leave_the_queue(page):
-    steps.start(page, size=64, iterations=1000)
+    steps.start_endless(page)
     steps.wait_for_preview(page)
     first = page.url
     page.get_by_role("link", name="New image").click()
@@ -190,21 +190,22 @@ def test_a_run_of_the_command_line_is_shown_alone_and_can_be_stopped(
 ):
     content, style = ROOT / "docs/samples/chelsea.jpg", ROOT / "docs/samples/night.jpg"
     command = [sys.executable, "-m", "gramstyle", "transfer", content, style, "-o", "out.png"]
-    command += ["--size", "64", "--iterations", "1000", "--model", real_model_path, "--live"]
+    command += ["--size", "64", "--iterations", "1000000", "--model", real_model_path, "--live"]
     # Without a screen, the command opens no browser.
     environment = {**os.environ, "DISPLAY": "", "WAYLAND_DISPLAY": ""}
-    with subprocess.Popen(
-        command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, env=environment
-    ) as run:
-        address = next(filter(None, (re.search(r"http://\S+", line) for line in run.stderr)))[0]
+    said = tmp_path / "stderr.txt"
+    with (
+        said.open("w") as stderr,
+        program(command, cwd=tmp_path, stderr=stderr, env=environment) as run,
+    ):
+        address = until(lambda: re.search(r"http://\S+(?=\s)", said.read_text()))[0]
         page = new_page()
         page.goto(address)
         steps.wait_for_preview(page)
         for absent in ("#compose", "#history", "#again", "#delete", "#downloads", "#to-new"):
             expect(page.locator(absent)).to_be_hidden()
         steps.stop(page)
-        run.stderr.read()
-    assert run.returncode == 0
+        assert run.wait(PATIENCE) == 0
     with Image.open(tmp_path / "out.png") as image:
         assert image.size == (64, 43)
     expect(page.locator("#easel.painted .after")).to_be_visible()

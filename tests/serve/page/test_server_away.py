@@ -13,7 +13,7 @@ AWAY = "The server does not answer. Trying again…"
 
 
 def test_the_page_recovers_when_a_killed_server_starts_again(page, server):
-    steps.start(page, size=64, iterations=1000)  # too many to end before the server is killed
+    steps.start_endless(page)
     steps.wait_for_preview(page)
     server.kill()
     banner = page.get_by_role("alert").filter(has_text=AWAY)

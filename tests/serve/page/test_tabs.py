@@ -45,7 +45,7 @@ def test_of_eight_tabs_that_watch_a_run_the_visible_one_is_live_and_all_can_ask(
     context = first.context
     context.add_init_script(VISIBILITY)
     first.goto(server.address)
-    steps.start(first, size=512, iterations=1000)  # longer than the test on any machine
+    steps.start_endless(first, size=512)
     steps.wait_for_preview(first)
     tabs = [first]
     for _ in range(TABS - 1):
