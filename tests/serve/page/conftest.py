@@ -2,13 +2,15 @@
 
 import shutil
 from collections.abc import Iterator
+from contextlib import suppress
+from urllib.parse import urljoin
 
 import pytest
 
 pytest.importorskip("fastapi")
 pytest.importorskip("playwright")
 
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Error, Page, expect, sync_playwright
 
 from serve.page.served import Server
 
@@ -25,8 +27,9 @@ FLAGS = [
 PATIENCE = 300_000  # milliseconds; a busy machine is slow
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def server(tmp_path_factory, real_model_path) -> Iterator[Server]:
+    """A server for all tests of the page: each leaves no run that others would wait for."""
     running = Server(tmp_path_factory.mktemp("served"), real_model_path, ("--max-upload", "200kB"))
     running.start()
     yield running
@@ -47,12 +50,23 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture
 def new_page(browser):
     """Return a function that opens a page; in the end, none may have had an error in its code."""
-    contexts, faults = [], []
+    contexts, faults, jobs = [], [], []
+
+    def note_job(answer) -> None:
+        if (
+            answer.request.method == "POST"
+            and answer.status == 202
+            and "location" in answer.headers
+        ):
+            jobs.append(
+                (answer.frame.page.context, urljoin(answer.url, answer.headers["location"]))
+            )
 
     def open_page(**settings) -> Page:
         context = browser.new_context(**settings)
         context.set_default_timeout(PATIENCE)
         contexts.append(context)
+        context.on("response", note_job)
         context.on("weberror", lambda event: faults.append(str(event.error)))
         context.on(
             "console",
@@ -63,6 +77,10 @@ def new_page(browser):
         return context.new_page()
 
     yield open_page
+    # A run that a failed test has left would keep those of the next tests waiting.
+    for context, job in jobs:
+        with suppress(Error):  # its server is gone
+            context.request.post(f"{job}/cancel")
     for context in contexts:
         context.close()
     assert faults == []
