@@ -1,7 +1,6 @@
 """A tiny network in VGG-19's shape, small images, and the real model where it is built."""
 
 import os
-import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -38,45 +37,6 @@ def plain_environment() -> Iterator[None]:
             if name in PRINTING or name.startswith("GRAMSTYLE_"):
                 patch.delenv(name)
         yield
-
-
-# Seconds for each part of a test: its fixtures, itself, and what it cleans up. On a busy machine,
-# no test takes as long.
-LIMIT = 900
-
-
-def _limited(item: pytest.Item) -> Iterator[None]:
-    """Let a test fail that waits for ever; the tests of the release have limits of their own."""
-
-    def stop(*_: object) -> None:
-        pytest.fail(f"not done within {LIMIT} seconds")
-
-    unlimited = not hasattr(signal, "setitimer") or "release" in item.keywords
-    if unlimited or signal.getitimer(signal.ITIMER_REAL)[0]:  # somebody else's limit
-        return (yield)
-    before = signal.signal(signal.SIGALRM, stop)
-    # A second time, what a test does at its end may wait for ever.
-    signal.setitimer(signal.ITIMER_REAL, LIMIT, 60)
-    try:
-        return (yield)
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_setup(item: pytest.Item) -> Iterator[None]:
-    return (yield from _limited(item))
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
-    return (yield from _limited(item))
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_teardown(item: pytest.Item) -> Iterator[None]:
-    return (yield from _limited(item))
 
 
 def tiny_convolutions(seed: int = 0) -> list[Convolution]:

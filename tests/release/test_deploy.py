@@ -11,7 +11,8 @@ from release.dockerfile import Folder, steps_of
 from serve.process import TOKEN, started
 from workers import until
 
-pytestmark = pytest.mark.release
+# These tests have limits of their own.
+pytestmark = [pytest.mark.release, pytest.mark.timeout(0)]
 
 STEPS = steps_of(text_of("examples/deploy/Dockerfile"))
 

@@ -13,7 +13,8 @@ import pytest
 
 from documented import ROOT
 
-pytestmark = pytest.mark.release
+# These tests have limits of their own.
+pytestmark = [pytest.mark.release, pytest.mark.timeout(0)]
 
 SAMPLES = ROOT / "docs" / "samples"
 TRANSFER = ("transfer", SAMPLES / "chelsea.jpg", SAMPLES / "meadow.jpg", "--size", "32")

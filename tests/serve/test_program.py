@@ -19,10 +19,11 @@ def command(data: Path, model: Path, *more: str) -> list[str]:
 def test_sigterm_for_the_whole_group_saves_the_job_which_continues_in_a_folder_that_was_moved(
     tmp_path: Path, tiny_model_path: Path
 ) -> None:
-    words = command(tmp_path / "data", tiny_model_path)
+    endless = 1_000_000
+    words = command(tmp_path / "data", tiny_model_path, "--max-iterations", str(endless))
     environment = {**os.environ, "GRAMSTYLE_TOKEN": TOKEN}
     with started(words, environment=environment, cwd=tmp_path) as server:
-        job = server.submit(size=512, iterations=1_000_000)
+        job = server.submit(size=512, iterations=endless)
         until(lambda: server.ask("GET", job).json()["iteration"] > 5)
         os.killpg(server.process.pid, signal.SIGTERM)
         assert server.process.wait(PATIENCE) == 0

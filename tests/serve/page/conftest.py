@@ -12,6 +12,7 @@ pytest.importorskip("playwright")
 
 from playwright.sync_api import Browser, Error, Page, expect, sync_playwright
 
+from serve.page import steps
 from serve.page.served import Server
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
@@ -30,7 +31,8 @@ PATIENCE = 300_000  # milliseconds; a busy machine is slow
 @pytest.fixture(scope="session")
 def server(tmp_path_factory, real_model_path) -> Iterator[Server]:
     """A server for all tests of the page: each leaves no run that others would wait for."""
-    running = Server(tmp_path_factory.mktemp("served"), real_model_path, ("--max-upload", "200kB"))
+    limits = ("--max-upload", "200kB", "--max-iterations", str(steps.ENDLESS))
+    running = Server(tmp_path_factory.mktemp("served"), real_model_path, limits)
     running.start()
     yield running
     running.stop()

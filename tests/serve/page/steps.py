@@ -4,6 +4,9 @@ import re
 
 from playwright.sync_api import Locator, Page, expect
 
+# Iterations that take hours on any machine.
+ENDLESS = 1_000_000
+
 
 def choose_samples(page: Page) -> None:
     page.get_by_role("button", name="Sample photograph: cat").click()
@@ -23,7 +26,7 @@ def start(page: Page, *, size: int, iterations: int) -> None:
 
 def start_endless(page: Page, *, size: int = 64) -> None:
     """Start a run that only `stop` ends, on any machine; return when the page shows it."""
-    start(page, size=size, iterations=1_000_000)
+    start(page, size=size, iterations=ENDLESS)
 
 
 def option(page: Page, label: str) -> Locator:

@@ -190,7 +190,15 @@ def test_a_run_of_the_command_line_is_shown_alone_and_can_be_stopped(
 ):
     content, style = ROOT / "docs/samples/chelsea.jpg", ROOT / "docs/samples/night.jpg"
     command = [sys.executable, "-m", "gramstyle", "transfer", content, style, "-o", "out.png"]
-    command += ["--size", "64", "--iterations", "1000000", "--model", real_model_path, "--live"]
+    command += [
+        "--size",
+        "64",
+        "--iterations",
+        str(steps.ENDLESS),
+        "--model",
+        real_model_path,
+        "--live",
+    ]
     # Without a screen, the command opens no browser.
     environment = {**os.environ, "DISPLAY": "", "WAYLAND_DISPLAY": ""}
     said = tmp_path / "stderr.txt"
