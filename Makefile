@@ -17,6 +17,9 @@ BIN := .venv/bin
 PACKAGE := $(shell find engine -name '*.py')
 MODEL := models/vgg19.onnx
 
+# The tests start about a thousand processes, which read bytecode that was written once.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: demo test test-frameworks test-release test-lowest lint bench torture docs gallery clean
 .DELETE_ON_ERROR:
 
