@@ -72,13 +72,12 @@ def add_seed(group: argparse._ArgumentGroup, defaults: Options = DEFAULTS) -> No
         short=f"the seed of the noise (default {defaults.seed})"))  # fmt: skip
 
 
-def add_scales(group: argparse._ArgumentGroup) -> None:
-    """Add the option for the scales of a transfer."""
+def add_scales(group: argparse._ArgumentGroup, *, but: str = "") -> None:
+    """Add the option for the scales of a run; `but` names an exception from the default."""
     group.add_argument("--scales", type=int, metavar="N",
         help="the number of scales of the run; each is 1.4 times larger than the one before and "
         "starts from its image; --iterations is for the first one, the others take fewer "
-        "(default: all of 160 pixels or more, with --convention paper or author of 512; 1: "
-        "--size alone)")  # fmt: skip
+        f"(default: all of 160 pixels or more{but}; 1: --size alone)")  # fmt: skip
 
 
 def add_init(group: argparse._ArgumentGroup) -> None:
@@ -142,10 +141,13 @@ def add_style_weights(group: argparse._ArgumentGroup, *, but: str = "") -> None:
         help=f"a weight for each style layer (default: equal, with the sum 1{but})")  # fmt: skip
 
 
-def add_style(parser: Parser) -> argparse._ArgumentGroup:
-    """Add the options for several style images and the strokes and colours; return their group."""
+def add_style(parser: Parser, *, content: bool = True) -> argparse._ArgumentGroup:
+    """Add the options for several style images and their strokes; return their group.
+
+    With `content`, the run has a content image: add the option for the colours, too.
+    """
     group = parser.add_argument_group("the style")
-    add_style_loss(group)
+    add_style_loss(group, content=content)
     group.add_argument("--style-blend", type=numbers, metavar="W,…",
         help=Help("a number above 0 for each style image, its share of the style: 3,1 is three "
         "quarters of the first one (default: equal shares)",
@@ -156,20 +158,22 @@ def add_style(parser: Parser) -> argparse._ArgumentGroup:
         short="the size of the strokes; 2 doubles it"))  # fmt: skip
     group.add_argument("--style-size", type=whole_numbers, metavar="PIXELS,…",
         help="the longer edge of the style image in pixels, instead of --style-scale")  # fmt: skip
-    group.add_argument("--colours", "--colors", choices=RESULT_CHOICES["colours"],
-        help=Help("style: the colours of the style image; content: those of the content image, "
-        "only the luminance gets the style; match: those of the style image, shifted to the mean "
-        f"and the spread of the content image's (default {DEFAULTS.colours})",
-        short="content keeps the colours of the photograph"))  # fmt: skip
+    if content:
+        group.add_argument("--colours", "--colors", choices=RESULT_CHOICES["colours"],
+            help=Help("style: the colours of the style image; content: those of the content "
+            "image, only the luminance gets the style; match: those of the style image, shifted to "
+            f"the mean and the spread of the content image's (default {DEFAULTS.colours})",
+            short="content keeps the colours of the photograph"))  # fmt: skip
     return group
 
 
-def add_style_loss(group: argparse._ArgumentGroup) -> None:
+def add_style_loss(group: argparse._ArgumentGroup, *, content: bool = False) -> None:
     """Add the option for the statistic that the style loss compares."""
+    effect = ", which keep more of the photograph's colours" if content else ""
     group.add_argument("--style-loss", choices=STYLE_LOSSES,
         help="what the style loss compares: gram, the Gram matrices of the paper; mean-std, mean "
-        "and standard deviation of each filter; covariance, Gram matrices of centred responses, "
-        f"which keep more of the photograph's colours (default {DEFAULTS.style_loss})")  # fmt: skip
+        "and standard deviation of each filter; covariance, Gram matrices of centred responses"
+        f"{effect} (default {DEFAULTS.style_loss})")  # fmt: skip
 
 
 def add_regions(parser: Parser, *, protect: bool = True) -> None:

@@ -11,7 +11,7 @@ Screen = Mapping[str, Sequence[str]]
 
 
 class Help(str):
-    """The help of an argument, with a shorter one for the first screen."""
+    """The help of an argument, or an epilog, with a shorter one for the first screen."""
 
     __slots__ = ("short",)
 
@@ -30,7 +30,8 @@ def first_screen(parser: argparse.ArgumentParser, screen: Screen) -> str:
     sections = {"images and files": list(parser._get_positional_actions())}
     for title, names in screen.items():
         sections[title] = [_shortened(by_name[name]) for name in names]
-    return _text(parser, sections) + f"{parser.prog} --help-all lists all options\n"
+    epilog = parser.epilog.short if isinstance(parser.epilog, Help) else parser.epilog
+    return _text(parser, sections, epilog) + f"{parser.prog} --help-all lists all options\n"
 
 
 def all_options(parser: argparse.ArgumentParser, notes: str, *, of_run: bool) -> str:
@@ -40,9 +41,9 @@ def all_options(parser: argparse.ArgumentParser, notes: str, *, of_run: bool) ->
     in the argument group of the command.
     """
     if of_run:
-        return _text(parser, _sections_of_run(parser), notes)
+        return _text(parser, _sections_of_run(parser), notes, parser.epilog)
     groups = {str(group.title): group._group_actions for group in parser._action_groups}
-    return _text(parser, groups, notes)
+    return _text(parser, groups, notes, parser.epilog)
 
 
 def _sections_of_run(parser: argparse.ArgumentParser) -> dict[str, list[argparse.Action]]:
@@ -73,7 +74,7 @@ def list_of_commands(parser: argparse.ArgumentParser, sections: Mapping[str, Ite
     commands = {title: [by_name[name] for name in names] for title, names in sections.items()}
     # The usage names --help.
     options = [each for each in parser._actions if "--version" in each.option_strings]
-    return _text(parser, {**commands, "options": options})
+    return _text(parser, {**commands, "options": options}, parser.epilog)
 
 
 def _shortened(action: argparse.Action) -> argparse.Action:
@@ -85,11 +86,13 @@ def _shortened(action: argparse.Action) -> argparse.Action:
 
 
 def _text(
-    parser: argparse.ArgumentParser, sections: Mapping[str, list[argparse.Action]], notes: str = ""
+    parser: argparse.ArgumentParser,
+    sections: Mapping[str, list[argparse.Action]],
+    *ends: str | None,
 ) -> str:
     """Return a help with these sections; those without actions are left out.
 
-    The notes and the epilog keep their lines, since examples are for copying.
+    The texts at its end, notes and an epilog, keep their lines, since examples are for copying.
     """
     formatter = parser._get_formatter()
     formatter.add_usage(parser.usage, parser._actions, parser._mutually_exclusive_groups)
@@ -98,5 +101,5 @@ def _text(
         formatter.start_section(title)
         formatter.add_arguments(actions)
         formatter.end_section()
-    ends = [text.rstrip() for text in (notes, parser.epilog) if text]
-    return "\n\n".join([formatter.format_help().rstrip(), *ends]) + "\n"
+    texts = [text.rstrip() for text in ends if text]
+    return "\n\n".join([formatter.format_help().rstrip(), *texts]) + "\n"

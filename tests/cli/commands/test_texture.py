@@ -51,7 +51,8 @@ def test_one_number_is_a_square(painting: Path, tiny_model_path: Path) -> None:
         (("--size", "40x40", "--tileable"), "the next larger size is 48x48"),
         (("--size", "40.5"), "is not a size like 640x480"),
         (("--size", "0x40"), "is not a size like 640x480"),
-        (("--size", "48", "--tileable", "--colours", "content"), "content"),
+        (("--size", "48", "--colours", "content"), "there is no argument '--colours' here"),
+        (("--size", "48", "--colours", "style"), "there is no argument '--colours' here"),
         (("--size", "8"), "too small"),
     ],
 )
@@ -69,3 +70,14 @@ def test_a_wrong_texture_is_one_line_and_nothing_is_written(
     assert code == 2
     assert words in capsys.readouterr().err.splitlines()[-1]
     assert not painting.with_name("out.png").exists()
+
+
+def test_the_help_has_no_option_that_needs_a_content_image(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit):
+        main(["texture", "--help-all"])
+    shown = capsys.readouterr().out
+    assert "--style-loss" in shown
+    for each in ("--colours", "content", "photograph", "--convention"):
+        assert each not in shown

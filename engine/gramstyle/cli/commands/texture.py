@@ -51,7 +51,7 @@ def add_parser(commands: Commands, summary: str) -> None:
         short="join opposite edges; needs multiples of 16 pixels"))  # fmt: skip
     add.add_iterations(result)
     add.add_scales(result)
-    style = add.add_style(parser)
+    style = add.add_style(parser, content=False)
     add.add_style_layers(style)
     add.add_style_weights(style)
     loss = parser.add_argument_group("the loss")

@@ -48,7 +48,7 @@ def add_parser(commands: Commands, summary: str) -> None:
     add.add_look(parser)
     result = parser.add_argument_group("the image")
     add.add_run(result)
-    add.add_scales(result)
+    add.add_scales(result, but=", with --convention paper or author of 512")
     add.add_init(result)
     add.add_storage(result)
     add.add_style(parser)

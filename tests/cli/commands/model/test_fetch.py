@@ -120,9 +120,23 @@ def test_the_error_for_an_unknown_name_lists_the_known_ones(capsys: Capture) -> 
     assert_one_line(capsys, "alexnet", *PUBLIC_FILES)
 
 
-def test_the_help_describes_every_file(capsys: Capture) -> None:
+def test_the_first_screen_of_the_help_names_every_file_by_architecture(
+    capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
     with pytest.raises(SystemExit):
         main(["model", "fetch", "--help"])
+    listed = re.sub(r"\n {6,}", " ", capsys.readouterr().out)
+    lines = dict(re.findall(r"^  (VGG-\d\d)  (.*)$", listed, re.MULTILINE))
+    names = {each: names.split(", ") for each, names in lines.items()}
+    assert sorted(name for several in names.values() for name in several) == sorted(PUBLIC_FILES)
+    for architecture, several in names.items():
+        assert all(PUBLIC_FILES[n].network.name.startswith(architecture) for n in several)
+
+
+def test_the_whole_help_describes_every_file(capsys: Capture) -> None:
+    with pytest.raises(SystemExit):
+        main(["model", "fetch", "--help-all"])
     text = capsys.readouterr().out
     for name, file in PUBLIC_FILES.items():
         assert re.search(

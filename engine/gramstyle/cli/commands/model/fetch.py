@@ -2,6 +2,7 @@
 
 import argparse
 import shlex
+import textwrap
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
+from gramstyle.cli.help import Help
 from gramstyle.cli.parsing import Commands
 from gramstyle.cli.speaking import Speaker, report
 from gramstyle.errors import ModelError
@@ -27,6 +29,11 @@ from gramstyle.system.signals import stop_message
 # Seconds between lines when the output is not a terminal.
 LINE_SECONDS = 15.0
 
+# What the first screen of the help shows.
+SCREEN = {"the download": ["--to", "--quiet"]}
+
+EXAMPLE = "example: gramstyle model fetch vgg16-torchvision"
+
 Show = Callable[[DownloadProgress], None]
 
 
@@ -35,14 +42,15 @@ def add_parser(actions: Commands) -> None:
     parser = actions.add_parser(
         "fetch",
         help="download a published weights file",
-        description="Download a weights file from its publisher and check its hash. If the\n"
+        usage="gramstyle model fetch NAME [options]",
+        description="Download a weights file from its publisher and check its hash. If the "
         "download is interrupted, run the same command again to resume it.",
-        epilog=_list(),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=Help(f"{_files()}\n{EXAMPLE}", short=f"{_names()}\n{EXAMPLE}"),
     )
     parser.set_defaults(run=run_fetch)
+    parser.show_first(SCREEN, of_run=False)
     parser.add_argument("name", choices=tuple(PUBLIC_FILES), metavar="NAME",
-        help="one of the files listed below")  # fmt: skip
+        help="one of the files below")  # fmt: skip
     parser.add_argument("--to", type=Path, metavar="FILE",
         help="the file to write (default: in downloads/ in the user's cache)")  # fmt: skip
     parser.add_argument("--quiet", action="store_true", help="show no progress")
@@ -74,14 +82,28 @@ def _default_target(name: str) -> Path:
     return make_folder_of(folder / "downloads" / name)
 
 
-def _list() -> str:
+def _names() -> str:
+    """Return the names of the files by architecture."""
+    names: dict[str, list[str]] = {}
+    for name, file in PUBLIC_FILES.items():
+        names.setdefault(file.network.name.split()[0], []).append(name)
+    lines = [
+        textwrap.fill(", ".join(names[each]), 79, initial_indent=f"  {each}  ",
+            subsequent_indent=" " * (len(each) + 4), break_on_hyphens=False)
+        for each in sorted(names)
+    ]  # fmt: skip
+    return "\n".join(["files:", *lines, ""])
+
+
+def _files() -> str:
+    """Return the names of the files, each with its network, its publisher's name and its size."""
     width = max(map(len, PUBLIC_FILES))
     lines = [
         f"  {name:<{width}}  {file.network.name}\n"
         f"  {'':<{width}}  {file.file_name}{_size(file.size)}"
         for name, file in PUBLIC_FILES.items()
     ]
-    return "files:\n" + "\n".join(lines)
+    return "\n".join(["files:", *lines, ""])
 
 
 def _size(size: int | None) -> str:
