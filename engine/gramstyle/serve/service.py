@@ -107,7 +107,10 @@ class Service:
         found = self._folder.store.upload(id_)
         if found is None:
             raise _no_upload()
-        return uploads.reduced(found, self._folder, edge)
+        try:
+            return uploads.reduced(found, self._folder, edge)
+        except FileNotFoundError:  # it has been removed in this moment
+            raise _no_upload() from None
 
     def remove_upload(self, id_: str) -> None:
         """Remove an upload; raises UnknownError, and InUseError while a job needs it."""

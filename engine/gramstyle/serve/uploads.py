@@ -3,7 +3,7 @@
 import secrets
 import threading
 
-from gramstyle.errors import GramstyleError, ImageError
+from gramstyle.errors import GramstyleError
 from gramstyle.images import read_original
 from gramstyle.images.preview import thumbnail
 from gramstyle.serve.folder import DataFolder
@@ -57,15 +57,11 @@ def reduced(upload: Upload, folder: DataFolder, edge: int) -> bytes:
 
     Raises
     ------
-    ImageError
+    FileNotFoundError
         If the upload has been removed.
     """
     with _decoding:
-        path = folder.upload(upload.id)
-        try:
-            data = path.read_bytes()
-        except OSError:
-            raise ImageError("the image has been removed; upload it again") from None
+        data = folder.upload(upload.id).read_bytes()
         original = read_original(data, name="the image", max_pixels=upload.width * upload.height)
         return thumbnail(original, edge)
 

@@ -207,5 +207,41 @@ def test_methods_that_clients_invent_are_one_series_of_the_metrics(serve: Serve)
 
 def test_a_405_names_all_methods_of_its_address(serve: Serve) -> None:
     client = serve().client
-    for path, methods in ((f"/jobs/{'A' * 22}", "DELETE, GET"), ("/session", "DELETE, POST")):
+    for path, methods in ((f"/jobs/{'A' * 22}", "DELETE, GET, HEAD"), ("/session", "DELETE, POST")):
         assert client.put(path).headers["allow"] == methods
+
+
+def test_head_has_the_status_and_the_headers_of_get_and_no_body(serve: Serve) -> None:
+    web = serve()
+    job = web.ended(web.submit()["id"])
+    of_job = [f"/jobs/{job['id']}{each}" for each in ("", "/image", "/image.jpg", "/recipe")]
+    of_upload = [f"/uploads/{job['content']}/{each}" for each in ("thumbnail", "image")]
+    others = ["/", "/docs", "/about", "/healthz", "/readyz", "/openapi.json", "/static/page.css"]
+    missing = [f"/jobs/{'A' * 22}", "/nowhere"]
+    for path in (*of_job, *of_upload, *others, *missing):
+        head, get = web.client.head(path), web.client.get(path)
+        assert (path, head.status_code, head.content) == (path, get.status_code, b"")
+        for name in ("content-type", "content-length", "cache-control", "etag"):
+            assert head.headers.get(name) == get.headers.get(name), (path, name)
+    for path in ("/session", "/uploads", "/jobs", f"/uploads/{job['content']}"):
+        assert web.client.head(path).status_code == 405
+
+
+def test_head_of_the_events_of_a_job_that_runs_ends_with_its_headers(serve: Serve) -> None:
+    web = serve(held=True)
+    path = f"/jobs/{web.submit()['id']}/events"
+    for _ in range(3):  # on one connection
+        answer = web.client.head(path)
+        assert answer.status_code == 200
+        assert answer.headers["content-type"].startswith("text/event-stream")
+    until(lambda: web.parts.running.service.feed.watchers == 0)
+
+
+def test_a_page_that_a_browser_has_is_not_sent_again(serve: Serve) -> None:
+    client = serve().client
+    for path in ("/", "/docs", "/static/page.css"):
+        tag = client.get(path).headers["etag"]
+        answer = client.get(path, headers={"If-None-Match": tag})
+        assert (answer.status_code, answer.content) == (304, b"")
+        assert client.get(path, headers={"If-None-Match": '"other"'}).status_code == 200
+    assert client.get("/").headers["cache-control"] == "no-cache"

@@ -37,6 +37,16 @@ def test_a_removed_upload_is_gone_and_cannot_be_used(serve: Serve) -> None:
     assert answer.json()["detail"].startswith("there is no such upload")
 
 
+def test_an_upload_that_is_removed_while_it_is_asked_for_is_a_404(serve: Serve) -> None:
+    web = serve()
+    id_ = web.upload()
+    (web.parts.data / "uploads" / id_).unlink()  # as a removal does in another thread
+    for each in ("thumbnail", "image"):
+        answer = web.client.get(f"/uploads/{id_}/{each}")
+        assert answer.status_code == 404
+        assert answer.json()["detail"].startswith("there is no such upload")
+
+
 def test_an_upload_that_a_job_needs_stays_until_the_job_has_ended(serve: Serve) -> None:
     web = serve(held=True)
     running = web.submit()

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from fastapi import Depends, FastAPI, Header, Query, Request, Response
 from fastapi import Path as InPath
 from fastapi.concurrency import run_in_threadpool
-from fastapi.responses import FileResponse, JSONResponse
+from fastapi.responses import JSONResponse
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from starlette.staticfiles import StaticFiles
 
@@ -21,6 +21,7 @@ from gramstyle.serve.feed import Watcher
 from gramstyle.serve.http.bodies import files_in, form_of, parsed, text_in
 from gramstyle.serve.http.events import events_of
 from gramstyle.serve.http.guard import COOKIE, Access, App, Guard
+from gramstyle.serve.http.head import with_head
 from gramstyle.serve.http.metrics import CONTENT_TYPE, Metrics
 from gramstyle.serve.http.models import (
     ID,
@@ -69,22 +70,28 @@ def make_app(service: Service, access: Access) -> App:
     )  # fmt: skip
     add_handlers(app)
     metrics = Metrics(service)
-    _add_page(app, service, access)
+    files = StaticFiles(directory=PAGE)
+    _add_page(app, service, access, files)
     _add_uploads(app, service)
     _add_jobs(app, service)
     _add_state(app, service, metrics)
-    app.mount("/static", StaticFiles(directory=PAGE), name="static")
-    return Guard(metrics.measured(app), access)
+    app.mount("/static", files, name="static")
+    return Guard(with_head(metrics.measured(app)), access)
 
 
-def _add_page(app: FastAPI, service: Service, access: Access) -> None:
+def _add_page(app: FastAPI, service: Service, access: Access, files: StaticFiles) -> None:
+    async def file(request: Request, name: str) -> Response:
+        response = await files.get_response(name, request.scope)  # 304 if the client has it
+        response.headers["Cache-Control"] = "no-cache"
+        return response
+
     @app.get("/", include_in_schema=False)
-    def page() -> FileResponse:
-        return FileResponse(PAGE / "index.html", headers={"Cache-Control": "no-cache"})
+    async def page(request: Request) -> Response:
+        return await file(request, "index.html")
 
     @app.get("/docs", include_in_schema=False)
-    def documentation() -> FileResponse:
-        return FileResponse(PAGE / "docs.html", headers={"Cache-Control": "no-cache"})
+    async def documentation(request: Request) -> Response:
+        return await file(request, "docs.html")
 
     @app.get("/about", responses=_problems())
     def about(request: Request) -> About:

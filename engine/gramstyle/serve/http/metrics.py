@@ -12,7 +12,7 @@ from gramstyle.serve.http.guard import App, Receive, Scope, Send
 from gramstyle.serve.job import STATES
 from gramstyle.serve.service import Service
 
-METHODS = ("GET", "POST", "DELETE", "HEAD", "OPTIONS")
+METHODS = ("GET", "POST", "DELETE", "OPTIONS")  # HEAD counts as GET
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 

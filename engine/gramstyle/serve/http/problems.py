@@ -125,7 +125,8 @@ def _methods(app: FastAPI, request: Request) -> list[str]:
         if isinstance(route, Route) and route.matches(request.scope)[0] is not Match.NONE
         for method in route.methods or ()
     }
-    return sorted(found or {"GET", "HEAD"})  # of static files
+    found = found or {"GET"}  # of static files
+    return sorted(found | {"HEAD"} if "GET" in found else found)
 
 
 _SENTENCES = {
