@@ -1,9 +1,14 @@
 """What the release files say agrees: versions, URLs, the checks before a commit."""
 
 import re
+import subprocess
+import sys
 import tomllib
+from pathlib import Path
 
-from documented import text_of
+import pytest
+
+from documented import ROOT, text_of
 from release.lowest import constraints
 
 PROJECT = tomllib.loads(text_of("pyproject.toml"))["project"]
@@ -36,3 +41,18 @@ def test_every_dependency_has_a_lowest_version_to_test_with() -> None:
     named |= {re.split(r"[\[>=<]", each)[0] for each in PROJECT["optional-dependencies"]["test"]}
     pinned = {each.split("==")[0] for each in constraints(PROJECT)}
     assert named - {"gramstyle"} <= pinned
+
+
+@pytest.mark.release
+def test_the_lowest_declared_versions_are_releases_that_install_together(tmp_path: Path) -> None:
+    pins = tmp_path / "constraints.txt"
+    pins.write_text("\n".join(constraints(PROJECT)), encoding="utf-8")
+    pip = [sys.executable, "-m", "pip", "install", "--dry-run", "--quiet", "--ignore-installed"]
+    done = subprocess.run(
+        [*pip, "--constraint", pins, f"{ROOT}[cpu,test]"],
+        capture_output=True,
+        text=True,
+        timeout=3600,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "yanked" not in done.stderr

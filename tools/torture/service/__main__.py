@@ -48,7 +48,9 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--jobs", type=positive, default=200, help="jobs at once")
     parser.add_argument("--connections", type=positive, default=20, help="clients that submit them")
-    parser.add_argument("--model", type=Path, help="the model for load; else one of a few filters")
+    parser.add_argument(
+        "--model", type=Path, help="the model for load and openapi; else one of a few filters"
+    )
     parser.add_argument("--kills", type=positive, default=50, help="kills of server and workers")
     parser.add_argument(
         "--of-server", type=float, default=0.5, metavar="SHARE", help="of the kills"
@@ -103,7 +105,7 @@ def _campaigns(
         if reason := openapi.reason_to_skip():
             _tell(f"the description is not checked: {reason}")
             return None
-        here = server("openapi")
+        here = dataclasses.replace(server("openapi"), model=chosen.model or model)
         return openapi.check_description(
             here, folder / "openapi", examples=chosen.examples, seed=chosen.seed, tell=_tell
         )
