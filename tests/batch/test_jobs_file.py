@@ -332,9 +332,7 @@ VALUES = st.recursive(
 )
 
 
-@settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.dictionaries(KEYS, VALUES, max_size=5), st.dictionaries(KEYS, VALUES, max_size=3))
 def test_any_tables_give_jobs_or_an_error_in_one_line(
     folder: Path, table: dict[str, object], defaults: dict[str, object]

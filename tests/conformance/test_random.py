@@ -31,9 +31,7 @@ from gramstyle.core.network import Network
 from gramstyle.system.installing import install_command
 from gramstyle.system.signals import stop_signals
 
-SLOW = settings(
-    derandomize=True, deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow]
-)
+SLOW = settings(suppress_health_check=[HealthCheck.too_slow])
 
 ADAPTERS = """\
 from gramstyle.conformance.adapters.numpy_plain import value_and_grad as right

@@ -36,7 +36,7 @@ def assert_adjoint(tY: Array, dY: Array, tX: Array, dX: Array) -> None:
 
 @pytest.mark.parametrize("padding", layers.PADDINGS)
 @given(sizes, st.integers(1, 4), st.integers(0, 2**32 - 1))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_the_jvp_of_a_convolution_is_the_adjoint_of_its_backward(
     padding: Padding, size: tuple[int, int, int], N: int, seed: int
 ) -> None:
@@ -50,7 +50,7 @@ def test_the_jvp_of_a_convolution_is_the_adjoint_of_its_backward(
 
 @pytest.mark.parametrize("padding", layers.PADDINGS)
 @given(sizes, st.integers(0, 2**32 - 1))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_the_jvp_of_a_padding_is_the_adjoint_of_its_backward(
     padding: Padding, size: tuple[int, int, int], seed: int
 ) -> None:
@@ -62,7 +62,7 @@ def test_the_jvp_of_a_padding_is_the_adjoint_of_its_backward(
 
 
 @given(sizes, st.integers(0, 2**32 - 1))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_the_jvps_of_relus_and_poolings_are_the_adjoints_of_their_backwards_also_at_kinks(
     size: tuple[int, int, int], seed: int
 ) -> None:

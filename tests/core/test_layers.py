@@ -45,7 +45,7 @@ def naive_pool(X: Array, reduce: Callable[[Array], float]) -> Array:
 
 
 @given(sizes, st.integers(1, 4), st.integers(0, 2**32 - 1))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_convolution_is_the_naive_loop(size: tuple[int, int, int], N: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
     X, W, b = rng.normal(size=size), rng.normal(size=(N, size[0], 3, 3)), rng.normal(size=N)
@@ -64,7 +64,7 @@ def padded_by_numpy(X: Array, padding: Padding) -> Array:
 
 @pytest.mark.parametrize("padding", layers.PADDINGS)
 @given(sizes, st.integers(0, 2**32 - 1))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_each_padding_is_numpy_s_mode_of_that_meaning(
     padding: Padding, size: tuple[int, int, int], seed: int
 ) -> None:
@@ -75,7 +75,7 @@ def test_each_padding_is_numpy_s_mode_of_that_meaning(
 
 @pytest.mark.parametrize("padding", layers.PADDINGS)
 @given(sizes, st.integers(1, 4), st.integers(0, 2**32 - 1))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_with_each_padding_the_backward_pass_is_the_adjoint_of_the_naive_forward_pass(
     padding: Padding, size: tuple[int, int, int], N: int, seed: int
 ) -> None:
@@ -98,7 +98,7 @@ def test_zeros_have_no_source() -> None:
 
 
 @given(sizes, st.integers(1, 4), st.integers(0, 2**32 - 1))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_convolution_backward_is_the_adjoint_of_its_forward(
     size: tuple[int, int, int], N: int, seed: int
 ) -> None:
@@ -127,7 +127,7 @@ def test_relu_keeps_what_is_positive_and_its_backward_has_derivative_0_at_the_ki
 
 
 @given(sizes, st.integers(0, 2**32 - 1))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_pooling_is_the_naive_loop_with_odd_edges_left_out(
     size: tuple[int, int, int], seed: int
 ) -> None:
@@ -139,7 +139,7 @@ def test_pooling_is_the_naive_loop_with_odd_edges_left_out(
 
 
 @given(sizes, st.integers(0, 2**32 - 1))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_average_pooling_backward_is_the_adjoint_of_its_forward(
     size: tuple[int, int, int], seed: int
 ) -> None:
@@ -152,7 +152,7 @@ def test_average_pooling_backward_is_the_adjoint_of_its_forward(
 
 
 @given(sizes, st.integers(0, 2**32 - 1))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_max_pooling_backward_gives_each_window_s_derivative_to_its_first_largest(
     size: tuple[int, int, int], seed: int
 ) -> None:

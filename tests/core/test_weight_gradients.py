@@ -45,7 +45,7 @@ def naive_weights(dZ: Array, X: Array, mode: str) -> tuple[Array, Array]:
     [("zeros", "constant"), ("replicate", "edge"), ("reflect", "reflect"), ("circular", "wrap")],
 )
 @given(sizes, st.integers(1, 3), st.integers(0, 2**32 - 1))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_the_gradient_of_the_weights_is_the_naive_loop_with_each_padding(
     padding: Padding, mode: str, size: tuple[int, int, int], N: int, seed: int
 ) -> None:

@@ -41,7 +41,7 @@ def small_strips(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @given(shapes, st.integers(1, 20), st.integers(0, 2**32 - 1))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_convolution_in_strips_is_the_plain_one(
     shape: tuple[int, int, int], C: int, seed: int
 ) -> None:
@@ -54,7 +54,7 @@ def test_convolution_in_strips_is_the_plain_one(
 
 @pytest.mark.parametrize("padding", ["replicate", "reflect", "circular"])
 @given(shapes, st.integers(1, 20), st.integers(0, 2**32 - 1))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_a_padded_convolution_in_strips_is_the_plain_one(
     padding: Padding, shape: tuple[int, int, int], C: int, seed: int
 ) -> None:
@@ -67,7 +67,7 @@ def test_a_padded_convolution_in_strips_is_the_plain_one(
 
 
 @given(shapes, st.sampled_from(["max", "avg"]), st.integers(0, 2**32 - 1))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_pooling_in_strips_is_the_plain_one_ties_and_odd_edges_included(
     shape: tuple[int, int, int], kind: Pooling, seed: int
 ) -> None:
@@ -78,7 +78,7 @@ def test_pooling_in_strips_is_the_plain_one_ties_and_odd_edges_included(
 
 
 @given(shapes, st.booleans(), st.integers(0, 2**32 - 1))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_seeds_in_strips_are_the_plain_ones_once_the_relu_is_crossed(
     shape: tuple[int, int, int], first: bool, seed: int
 ) -> None:
@@ -210,7 +210,7 @@ def test_the_threads_end_when_the_kernels_are_deleted(rng: np.random.Generator) 
 
 
 @given(shapes, st.booleans(), st.integers(0, 2**32 - 1))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_guided_gram_matrices_in_strips_are_the_plain_ones(
     shape: tuple[int, int, int], whole: bool, seed: int
 ) -> None:

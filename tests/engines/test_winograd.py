@@ -230,7 +230,7 @@ def test_the_panels_of_kernels_are_the_transformed_kernels(
 
 
 @given(sizes, st.integers(1, 9), st.sampled_from(algorithm.TILES), st.integers(0, 2**32 - 1))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_the_plain_algorithm_is_the_convolution_and_its_backward(
     shape: tuple[int, int, int], N: int, tile: int, seed: int
 ) -> None:
@@ -272,7 +272,7 @@ PLANS: dict[str, tuple[tuple[int | Pooling, ...], tuple[str, ...], str]] = {
     st.sampled_from([0, 16, 256]),
     st.sampled_from([0, 256]),
 )
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 def test_the_objective_in_passes_is_the_plain_one(
     name: str, H: int, V: int, seed: int, room: int, few: int, few_tiles: int
 ) -> None:
@@ -284,7 +284,7 @@ def test_the_objective_in_passes_is_the_plain_one(
 
 
 @given(st.integers(0, 2**32 - 1))
-@settings(max_examples=3, deadline=None)
+@settings(max_examples=3)
 def test_the_objective_in_passes_is_the_plain_one_in_a_wide_image(seed: int) -> None:
     check_the_objective("as VGG-19 is used", 5, 211, seed, room=10**5)
 
@@ -308,7 +308,7 @@ def check_the_objective(name: str, H: int, V: int, seed: int, room: int) -> None
 @pytest.mark.parametrize("padding", ["replicate", "reflect", "circular"])
 @pytest.mark.parametrize("name", PLANS)
 @given(st.integers(8, 22), st.integers(8, 22), st.integers(0, 2**32 - 1))
-@settings(max_examples=3, deadline=None)
+@settings(max_examples=3)
 def test_the_objective_in_passes_is_the_plain_one_with_each_padding(
     name: str, padding: Padding, H: int, V: int, seed: int
 ) -> None:

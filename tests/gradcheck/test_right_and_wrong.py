@@ -99,7 +99,7 @@ def test_the_seed_determines_the_directions(rng: np.random.Generator) -> None:
     shapes=st.lists(st.lists(st.integers(0, 3), max_size=3).map(tuple), min_size=1, max_size=3),
     seed=st.integers(0, 2**32 - 1),
 )
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 def test_inputs_may_have_any_shape_including_0_d_and_empty(
     mode: Any, shapes: list[tuple[int, ...]], seed: int
 ) -> None:

@@ -206,7 +206,7 @@ def test_a_damaged_file_is_read_or_refused(kind, damaged_file):
     position = st.one_of(st.integers(0, 60), st.integers(0, len(whole) - 1))
     changes = st.lists(st.tuples(position, st.integers(0, 255)), max_size=6)
 
-    @settings(max_examples=150, deadline=None, database=None, derandomize=True)
+    @settings(max_examples=150)
     @given(changes, st.integers(len(whole) // 8, 2 * len(whole)))
     def attempt(changes, length):
         data = bytearray(whole)

@@ -29,7 +29,7 @@ def test_a_fitted_size_has_the_same_aspect_ratio_to_the_pixel(width, height, lon
 
 
 @given(st.integers(1, 10**6), st.integers(1, 10**6), st.integers(1, 10**6))
-@settings(max_examples=200, deadline=None, database=None, derandomize=True)
+@settings(max_examples=200)
 def test_a_fitted_size_is_accurate_to_half_a_pixel(width, height, longer_edge):
     fitted = images.fitted_size(width, height, longer_edge)
     assert max(fitted) == longer_edge

@@ -272,7 +272,7 @@ def values_as(pieces: list[tuple[str, int]], number: int, dtype: str) -> bytes:
     ),
     st.sampled_from([(5, "<f4"), (8, "<f8")]),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_values_may_be_spread_over_many_fields(
     tmp_path_factory: pytest.TempPathFactory,
     pieces: list[tuple[str, int]],
@@ -559,7 +559,7 @@ def blobs_of(net: Any) -> dict[str, Any]:
     st.booleans(),
     st.sampled_from([with_shape, with_four_numbers]),
 )
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 def test_a_damaged_file_is_read_as_protobuf_reads_it_or_gives_an_exception(
     tmp_path_factory: pytest.TempPathFactory,
     positions: list[float],

@@ -205,7 +205,7 @@ def test_a_file_beyond_the_limit_of_protobuf_is_not_read(
 
 
 @given(POSITIONS, st.booleans())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_a_damaged_file_gives_arrays_or_an_exception(
     tmp_path_factory: pytest.TempPathFactory, positions: list[float], cut: bool
 ) -> None:

@@ -449,7 +449,6 @@ def test_the_program_limits_its_memory_and_time(
 @given(POSITIONS, st.booleans())
 @settings(
     max_examples=200,
-    deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],  # the server has no state
 )
 def test_a_damaged_file_gives_arrays_or_an_exception(

@@ -79,7 +79,7 @@ def damaged(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @given(st.binary(max_size=200))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_random_bytes_are_refused(damaged: Path, data: bytes) -> None:
     damaged.write_bytes(data)
     refusal(damaged)
@@ -87,7 +87,7 @@ def test_random_bytes_are_refused(damaged: Path, data: bytes) -> None:
 
 # The nodes come first in the file; a flip there changes the structure, a later one the weights.
 @given(POSITIONS, st.sampled_from([0.15, 1.0]))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_flipped_bits_give_an_error_or_leave_the_weights_unchanged(
     small_path: Path, small_model: Model, damaged: Path, positions: list[float], part: float
 ) -> None:

@@ -541,7 +541,7 @@ def test_a_truncated_pickle_is_refused() -> None:
 
 
 @given(POSITIONS)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_flipped_bits_give_valid_tensors_or_an_error(positions: list[float]) -> None:
     assert is_valid(flipped(everything(), positions))
 
@@ -555,12 +555,12 @@ INSTRUCTIONS = [
 
 
 @given(st.lists(st.sampled_from(INSTRUCTIONS), max_size=30))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_random_instructions_give_valid_tensors_or_an_error(parts: list[bytes]) -> None:
     assert is_valid(pickled(b"".join(parts)))
 
 
 @given(st.binary(max_size=200))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_random_bytes_give_an_error(data: bytes) -> None:
     assert is_valid(data)

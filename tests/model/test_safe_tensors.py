@@ -206,7 +206,7 @@ def test_without_the_libraries_the_error_names_the_remedy(
 
 
 @given(POSITIONS, st.booleans())
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_a_damaged_file_gives_arrays_or_an_exception(
     tmp_path_factory: pytest.TempPathFactory, positions: list[float], cut: bool
 ) -> None:

@@ -330,7 +330,7 @@ def test_a_truncated_stream_is_refused() -> None:
 
 
 @given(POSITIONS)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_flipped_bits_give_arrays_or_an_error(positions: list[float]) -> None:
     data = several_tensors()
     result = outcome(lambda: read(flipped(data, positions)))
@@ -340,6 +340,6 @@ def test_flipped_bits_give_arrays_or_an_error(positions: list[float]) -> None:
 
 
 @given(st.binary(max_size=300), st.sampled_from([b"", several_tensors()[:21]]))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_random_bytes_give_an_error(data: bytes, head: bytes) -> None:
     assert isinstance(outcome(lambda: read(head + data)), Exception)

@@ -234,7 +234,7 @@ def test_a_truncated_archive_is_refused(tmp_path: Path) -> None:
 
 
 @given(POSITIONS)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_flipped_bits_give_arrays_or_an_exception(
     tmp_path_factory: pytest.TempPathFactory, positions: list[float]
 ) -> None:

@@ -208,7 +208,7 @@ def views(draw: st.DrawFn) -> tuple[int, tuple[int, ...], tuple[int, ...]]:
 
 
 @given(views(), st.sampled_from(["Half", "BFloat16", "Byte", "Bool", "Double"]))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_a_view_has_the_elements_that_its_strides_select(
     description: tuple[int, tuple[int, ...], tuple[int, ...]], kind: str
 ) -> None:

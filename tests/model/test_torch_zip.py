@@ -495,7 +495,7 @@ def test_a_truncated_archive_gives_an_error(place: Place) -> None:
 
 
 @given(POSITIONS)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_flipped_bits_give_the_same_arrays_or_an_error(
     place: Place, positions: list[float]
 ) -> None:
@@ -511,7 +511,7 @@ def test_flipped_bits_give_the_same_arrays_or_an_error(
 
 
 @given(st.binary(max_size=300))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_random_bytes_give_an_error(place: Place, data: bytes) -> None:
     path = place(data)
     assert isinstance(outcome(lambda: read(path)), Exception)

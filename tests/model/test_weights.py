@@ -323,7 +323,7 @@ def test_a_truncated_file_gives_one_line_and_leaves_no_file(
 
 
 @pytest.mark.parametrize("name", FORMATS)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(positions=POSITIONS)
 def test_flipped_bits_give_finite_weights_or_one_line(
     name: str, positions: list[float], folder: Path
@@ -372,7 +372,7 @@ def test_a_layer_whose_weights_are_all_zero_is_refused(name: str, tmp_path: Path
 
 
 @pytest.mark.parametrize("name", FORMATS)
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(positions=POSITIONS)
 def test_each_refusal_of_a_damaged_file_says_what_to_do(
     name: str, positions: list[float], folder: Path

@@ -160,7 +160,7 @@ VALUES = st.recursive(
 )  # fmt: skip
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.dictionaries(st.sampled_from(FROM_FILES), VALUES, max_size=4))
 def test_python_reads_the_toml_that_is_written(table: dict[str, Any]) -> None:
     assert tomllib.loads(toml_text(table, comments=["a\x1b\nb = 3"])) == table

@@ -138,7 +138,7 @@ def test_more_bandwidth_never_takes_longer(workers, jitter):
     assert seconds[0] > 5 * seconds[-1]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     windows=st.lists(st.integers(1, 2_000_000), min_size=1, max_size=40),
     workers=st.integers(1, 9),

@@ -321,9 +321,7 @@ damaged = st.builds(
 )
 
 
-@settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(entries | damaged | junk, max_size=4), st.binary(max_size=20), st.booleans())
 def test_any_file_gives_points_or_a_one_line_error(
     record: Path, lines: list[object], tail: bytes, begun: bool
