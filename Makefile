@@ -16,6 +16,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 PACKAGE := $(shell find engine -name '*.py')
 MODEL := models/vgg19.onnx
+# One more than two cores: some tests wait for other processes.
+WORKERS := 3
 
 # The tests start about a thousand processes, which read bytecode that was written once.
 unexport PYTHONDONTWRITEBYTECODE
@@ -27,13 +29,13 @@ demo: demo/chelsea.png
 	@echo "The image is demo/chelsea.png"
 
 test: .venv/.test $(MODEL)
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 test-frameworks: .venv/.test .venv/.frameworks
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m frameworks
 
 test-release: .venv/.test .venv/.release
-	$(BIN)/python -m pytest -m release
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m release
 
 test-lowest: build/lowest/.installed $(MODEL)
 	build/lowest/bin/python -m pytest -W ignore::DeprecationWarning
