@@ -104,7 +104,7 @@ import json, resource, sys
 from pathlib import Path
 from gramstyle.errors import ModelError
 from gramstyle.model.onnx_file import read_model
-from gramstyle.model.sources.formats import open_weights
+from gramstyle.model.formats import open_weights
 
 def peak():
     size = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -15,7 +15,7 @@ import pytest
 from gramstyle.core.arrays import Array
 from gramstyle.model.architecture import VGGS, Architecture
 from gramstyle.model.convolutions import find_network
-from gramstyle.model.sources.formats import open_weights
+from gramstyle.model.formats import open_weights
 from hostile_files import error_line
 from weight_files import BLOCKS, LAYERS, Chain, chain, write_keras3, write_keras_archive
 

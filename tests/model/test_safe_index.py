@@ -10,8 +10,8 @@ import pytest
 from safetensors.numpy import save_file
 
 from gramstyle.core.arrays import Array
+from gramstyle.model.formats import open_weights
 from gramstyle.model.sources import safe_index
-from gramstyle.model.sources.formats import open_weights
 from hostile_files import LITTLE_MEMORY, error_line, peak_memory
 from weight_files import chain, torchvision_names, write_safe_index
 

@@ -7,6 +7,7 @@ from gramstyle.core.preprocessing import Preprocessing
 from gramstyle.errors import ModelError, OptionError
 from gramstyle.model.architecture import Architecture, architecture_of, parse_architecture
 from gramstyle.model.convolutions import find_network
+from gramstyle.model.formats import OpenWeights, open_weights
 from gramstyle.model.known import (
     DEFAULT,
     DEFAULT_HASH,
@@ -20,7 +21,6 @@ from gramstyle.model.preprocessings import CONVENTIONS
 from gramstyle.model.pretrained import FOLDED, NORMALISATION, Pretrained, provenance
 from gramstyle.model.published import identify_file
 from gramstyle.model.sources.codebooks import DecodedTensors
-from gramstyle.model.sources.formats import OpenWeights, open_weights
 
 
 def read_weights(
