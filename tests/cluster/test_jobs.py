@@ -5,13 +5,11 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import closing
-from typing import Any
 
 import pytest
 
 from gramstyle.cluster.client import Cluster
 from gramstyle.errors import GramstyleError, OptionError
-from gramstyle.system.signals import stop_signals
 from workers import by_value, until
 
 
@@ -65,27 +63,6 @@ def test_a_job_whose_worker_is_killed_is_done_again(cluster: Cluster) -> None:
     assert sorted(results) == list(range(8))
     assert all(isinstance(pid, int) for pid in results.values())
     until(lambda: victim not in victims())
-
-
-def test_ctrl_c_while_a_task_is_submitted_leaves_no_half_made_future(
-    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    Future: Any = pytest.importorskip("distributed").Future
-    complete = Future.__init__
-
-    def struck(self: Any, *arguments: Any) -> None:
-        signal.raise_signal(signal.SIGINT)
-        complete(self, *arguments)
-
-    # A shell that starts the tests in the background lets them ignore the signal.
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    monkeypatch.setattr(Future, "__init__", struck)
-    try:
-        with stop_signals(until_exit=False), pytest.raises(KeyboardInterrupt):
-            cluster.submit(abs, -2)
-    finally:
-        signal.signal(signal.SIGINT, before)
-    # pytest fails a test in which a destructor fails.
 
 
 def test_a_scheduler_that_stops_answering_is_given_up_in_one_line() -> None:

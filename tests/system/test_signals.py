@@ -1,11 +1,13 @@
 """Signals that stop the program."""
 
+import gc
 import signal
 import sys
 import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 
 import pytest
 
@@ -137,6 +139,29 @@ def test_a_signal_is_raised_although_python_discards_exceptions_of_destructors_a
         with pytest.raises(HungUp):
             signal.raise_signal(signal.SIGHUP)
     assert capfd.readouterr().err == ""
+
+
+class HalfMade:
+    """A signal arrives before an instance has what its destructor needs."""
+
+    def __init__(self) -> None:
+        signal.raise_signal(signal.SIGINT)
+        self.name = ""
+
+    def __del__(self) -> None:
+        assert self.name == ""
+
+
+def test_an_object_that_a_signal_left_half_made_is_deleted_without_a_report(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    reported: list[object] = []
+    monkeypatch.setattr(sys, "unraisablehook", reported.append)
+    with stop_signals(until_exit=False):
+        with suppress(KeyboardInterrupt):
+            HalfMade()
+        gc.collect()
+    assert reported == []
 
 
 def test_other_errors_of_destructors_are_reported_as_before(

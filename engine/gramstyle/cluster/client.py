@@ -15,7 +15,6 @@ from typing import Any, Generic, TypeVar
 from gramstyle.cluster import worker
 from gramstyle.cluster.dask import load_distributed, model_plugins
 from gramstyle.errors import GramstyleError, ModelError, OptionError
-from gramstyle.system.signals import held_back
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -95,8 +94,7 @@ class Cluster:
             or much busier.
         """
         key = f"{function.__name__}-{uuid.uuid4().hex}"
-        # Dask reports an error of its own when it deletes a future that is half made.
-        with held_back(), self._one_line_errors():
+        with self._one_line_errors():
             return self._client.submit(
                 function, *arguments, key=key, pure=False, priority=priority,
                 workers=near, allow_other_workers=near is not None,

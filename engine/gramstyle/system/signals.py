@@ -75,7 +75,7 @@ def stop_signals(*, until_exit: bool) -> Iterator[None]:
         if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler)
     }
     try:
-        with _raising_again():
+        with _no_signal_discarded(until_exit=until_exit):
             yield
     finally:
         for number, handler in before.items():
@@ -83,14 +83,19 @@ def stop_signals(*, until_exit: bool) -> Iterator[None]:
 
 
 @contextmanager
-def _raising_again() -> Iterator[None]:
-    """Raise a signal again whose exception Python discards during the block."""
+def _no_signal_discarded(*, until_exit: bool) -> Iterator[None]:
+    """Raise a signal again whose exception Python discards during the block.
+
+    After a signal, report no exception of a destructor: the signal may have left its object half
+    made.
+    """
     report, repeating = sys.unraisablehook, []
 
     def unraisable(discarded: "sys.UnraisableHookArgs") -> None:
         number = _NUMBERS.get(discarded.exc_type)
         if number is None:
-            report(discarded)
+            if not _State.received:
+                report(discarded)
             return
         _State.blocks += 1  # Python would discard an exception here too
         _State.discarded = number
@@ -102,7 +107,8 @@ def _raising_again() -> Iterator[None]:
     try:
         yield
     finally:
-        sys.unraisablehook = report
+        if not until_exit:
+            sys.unraisablehook = report
         with suppress(KeyboardInterrupt), held_back():
             _State.discarded = None
             for thread in repeating:
