@@ -19,7 +19,7 @@ MODEL := models/vgg19.onnx
 # One more than two cores: some tests wait for other processes.
 WORKERS := 3
 
-# The tests start about a thousand processes, which read bytecode that was written once.
+# The tests start many processes, which read bytecode that was written once.
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: demo test test-frameworks test-release test-lowest lint bench torture docs gallery clean
